@@ -1,8 +1,12 @@
-"""Notification of actors that come and go: PeerUp and PeerDown to every child whose spec subscribes to them.
+"""Notification of actors that come and go: PeerUp and PeerDown to the children that subscribe to them. Pure.
 
-A child receives the whole directory with its first message to the supervisor (its control socket is connected then), the
-sleeping actors in one message, and each change after that; so it can contact others before it is ready itself. Called by
-machine.py. Pure.
+    by prefix      gateway and controller need to know every actor: the prefixes are in their specs. Such a child receives
+                   all that it subscribes to with its first message to the supervisor (its control socket is connected
+                   then), the sleeping actors in one message, and each change after that
+    by address     all others watch the actors that they call: the present state answers the watch, each change follows
+
+So the number of messages grows with the number of actors that call each other, and not with all pairs. Called by
+machine.py.
 """
 
 from ..transport.protocol.control import PeerDown, PeersAsleep, PeerUp
@@ -28,6 +32,18 @@ def snapshot(tree: Tree, newcomer: Child) -> list[Tell]:
         elif child.has_slept and child is not newcomer:
             asleep.append(child.address)
     return [*told, _tell(newcomer, PeersAsleep(addresses=asleep))] if asleep else told
+
+
+def state_of(tree: Tree, watcher: Child, address: str) -> Tell:
+    """Return the present state of an actor, for a child that watches it from now on."""
+    child = tree.get(address)
+    if child is None:
+        return _tell(watcher, PeerDown(address=address, incarnation=0, reason="there is no such actor"))
+    if child.state is State.READY:
+        return _tell(watcher, _up(child))
+    if child.has_slept and child.state is not State.QUARANTINED:
+        return _tell(watcher, PeersAsleep(addresses=[address]))
+    return _tell(watcher, _down(child))
 
 
 def announce_up(tree: Tree, child: Child) -> list[Tell]:

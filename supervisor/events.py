@@ -17,7 +17,7 @@ from ..transport.machine import (
     StopRequested,
     TimerFired,
 )
-from ..transport.protocol.control import ActorFailed, ChildSpec, FallingAsleep, Heartbeat, Ready
+from ..transport.protocol.control import ActorFailed, ChildSpec, FallingAsleep, Heartbeat, Ready, Watch
 from ..transport.protocol.message import Request
 from ..transport.protocol.operations import SignalName, StatusReply
 
@@ -136,7 +136,7 @@ class TreeFailed(Struct, frozen=True):
 
 
 OfIncarnation: TypeAlias = (
-    ChildStarted | ChildDied | ChildDeaf | Heartbeat | Ready | ActorFailed | FallingAsleep
+    ChildStarted | ChildDied | ChildDeaf | Heartbeat | Ready | ActorFailed | FallingAsleep | Watch
 )
 """Events that concern one incarnation of a child."""
 Event: TypeAlias = OfIncarnation | Begin | KillAll | Received | TimerFired | StopRequested

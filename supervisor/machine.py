@@ -5,6 +5,7 @@
     ChildStarted                the process exists
     Heartbeat, Ready            recovering, ready; the directory is notified; the next in order are launched
     ActorFailed                 its exit report is kept for the reason of its death
+    Watch                       it is notified of another actor's state, and of each change
     FallingAsleep               its exit with 0 leads to no restart, unless it is woken before it is gone
     ChildDied                   restart with backoff, quarantine, or rest; siblings by strategy; the directory is notified
     check timer                 a child without progress for too long is aborted (its stack goes to the log), then killed
@@ -27,7 +28,7 @@ from typing import assert_never
 from msgspec import Struct
 
 from ..transport.machine import CancelTimer, Received, SetTimer, StopRequested, TimerFired
-from ..transport.protocol.control import ActorFailed, FallingAsleep, Heartbeat, Ready
+from ..transport.protocol.control import ActorFailed, FallingAsleep, Heartbeat, Ready, Watch
 from . import directory
 from .capacity import UNLIMITED, Capacity
 from .child_spec import SupervisorSpec, with_endpoint
@@ -103,6 +104,8 @@ class SupervisorMachine:
                 self._on_child_died(event, now)
             case ActorFailed():
                 self._on_actor_failed(event)
+            case Watch():
+                self._on_watch(event)
             case FallingAsleep():
                 self._on_falling_asleep(event)
             case ChildDeaf():
@@ -173,6 +176,12 @@ class SupervisorMachine:
             child.exit_report = event.reason
             child.traceback = event.traceback
             child.needs_operator = event.needs_operator
+
+    def _on_watch(self, event: Watch) -> None:
+        child = self._present(event)
+        if child is not None:
+            self.tree.listeners.watch(child, event.peer)
+            self._life.order(directory.state_of(self.tree, child, event.peer))
 
     def _on_falling_asleep(self, event: FallingAsleep) -> None:
         child = self._present(event)

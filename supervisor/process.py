@@ -48,6 +48,7 @@ from ..transport.protocol.control import (
     StartChild,
     StopChild,
     Wake,
+    Watch,
 )
 from ..transport.protocol.errors import ErrorBody, ProtocolError
 from ..transport.protocol.message import ErrorReply
@@ -67,7 +68,7 @@ MAX_DRAIN_MS = 5
 """Time for which messages may delay everything else. ZeroMQ takes them from the connections in turn."""
 
 _REQUESTS = RequestDecoder(
-    (Ready, Heartbeat, ActorFailed, FallingAsleep, StartChild, StopChild, Wake, Status, Kill, Revive)
+    (Ready, Heartbeat, ActorFailed, FallingAsleep, StartChild, StopChild, Wake, Watch, Status, Kill, Revive)
 )
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _logger = logging.getLogger(__name__)
@@ -247,7 +248,7 @@ class SupervisorProcess:
         except ProtocolError as error:
             self._reply(Reply(Sender(route, id_of(header), is_json(header)), error.body))
             return
-        if isinstance(request, Ready | Heartbeat | ActorFailed | FallingAsleep):
+        if isinstance(request, Ready | Heartbeat | ActorFailed | FallingAsleep | Watch):
             if isinstance(request, ActorFailed):
                 self._deaths.note_exit_report(request.address, request.incarnation)
             self._dispatch(request)
@@ -298,6 +299,7 @@ class SupervisorProcess:
                 control_endpoint=settings.control_endpoint,
                 instance_id=settings.instance_id,
                 secret=settings.secret,
+                directory=spec.directory,
                 heartbeat_interval_ms=settings.heartbeat_interval_ms,
                 clock=settings.clock,
                 last_end=launch.last_end,

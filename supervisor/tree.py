@@ -43,24 +43,37 @@ class Group:
 
 
 class Listeners:
-    """The children that messages reach, by the prefixes of the addresses that they are notified of."""
+    """The children that messages reach, by the prefixes of the addresses that they are notified of, and by the addresses
+    that they watch."""
 
     def __init__(self) -> None:
         self._by_prefix: dict[str, dict[Child, None]] = {}
         self._prefixes: dict[Child, tuple[str, ...]] = {}
+        self._by_address: dict[str, dict[Child, None]] = {}
+        self._watched: dict[Child, dict[str, None]] = {}
 
     def add(self, child: Child) -> None:
         self._prefixes[child] = child.spec.directory
         for prefix in child.spec.directory:
             self._by_prefix.setdefault(prefix, {})[child] = None
 
+    def watch(self, child: Child, address: str) -> None:
+        """Notify a child of this address too, which need not have an actor."""
+        self._watched.setdefault(child, {})[address] = None
+        self._by_address.setdefault(address, {})[child] = None
+
     def remove(self, child: Child) -> None:
         for prefix in self._prefixes.pop(child, ()):
             del self._by_prefix[prefix][child]
+        for address in self._watched.pop(child, ()):
+            watchers = self._by_address[address]
+            del watchers[child]
+            if not watchers:
+                del self._by_address[address]
 
     def of(self, address: str) -> list[Child]:
         """Return the children that are notified of this one."""
-        found: dict[Child, None] = {}
+        found = dict(self._by_address.get(address, {}))
         for prefix, children in self._by_prefix.items():
             if address.startswith(prefix):
                 found |= children

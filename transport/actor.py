@@ -12,6 +12,7 @@ from .codec import RequestDecoder
 from .endpoints import endpoint_for
 from .machine import LoopEffect, LoopEvent, Machine
 from .origin import Origin
+from .protocol.control import EVERYBODY
 from .protocol.message import Request
 from .protocol.operations import NO_RETRIES, InFlight, RetryReport
 
@@ -42,6 +43,8 @@ class ActorContext(msgspec.Struct, kw_only=True):
     instance_id: str
     secret: bytes = b""
     """Known to the actors of this broker alone; it marks the contexts of their requests (`request_context.py`)."""
+    directory: tuple[str, ...] = EVERYBODY
+    """Address prefixes of the peers that the supervisor reports unasked; others are watched when they are called."""
     heartbeat_interval_ms: int = 500
     clock: Origin | None = None
     """Origin of the broker's steady clock, the same for all its actors. None makes one for this actor."""

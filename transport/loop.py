@@ -95,7 +95,10 @@ class Loop(Turns[Any]):
         )
         self._contexts = ContextFrames(context.secret)
         exchange = Exchange(
-            PeerDirectory(), retry=RetryPolicy(), jitter=random.random, max_in_flight=MAX_CALLS_IN_FLIGHT
+            PeerDirectory(context.address, context.incarnation, context.directory),
+            retry=RetryPolicy(),
+            jitter=random.random,
+            max_in_flight=MAX_CALLS_IN_FLIGHT,
         )
         self._calls = Performer(
             exchange,

@@ -11,7 +11,6 @@ import msgspec
 from ...transport.addresses import (
     DELAYED_TOPIC,
     OFFSETS_TOPIC,
-    TRANSACTIONS_PREFIX,
     TRANSACTIONS_TOPIC,
     coordinator_address,
     is_internal,
@@ -19,7 +18,7 @@ from ...transport.addresses import (
     scheduler_address,
     transactions_address,
 )
-from ...transport.protocol.control import EVERYBODY, ChildSpec
+from ...transport.protocol.control import ChildSpec
 from .catalog import Catalog, TopicEntry
 
 _ACTORS = __package__.rpartition(".")[0]
@@ -61,7 +60,6 @@ def partition_spec(
             "disk_reserve_bytes": 0 if is_internal(entry.topic) else disk_reserve_bytes,
             "idle_ms": 0 if is_internal(entry.topic) else idle_ms,
         },
-        directory=(TRANSACTIONS_PREFIX,),
     )
 
 
@@ -89,7 +87,6 @@ def coordinator_spec(group: str, offsets_partition: int, life: GroupLife = KEPT)
             "idle_ms": life.idle_ms,
             "offsets_retention_ms": life.offsets_retention_ms,
         },
-        directory=EVERYBODY,
     )
 
 
@@ -100,7 +97,6 @@ def scheduler_specs(entry: TopicEntry) -> list[ChildSpec]:
             address=scheduler_address(number),
             start=SCHEDULER_ENTRY,
             arguments={"topic": entry.topic, "number": number, "schedulers": entry.partitions},
-            directory=EVERYBODY,
         )
         for number in range(entry.partitions)
     ]
@@ -113,7 +109,6 @@ def transactions_specs(entry: TopicEntry) -> list[ChildSpec]:
             address=transactions_address(number),
             start=TRANSACTIONS_ENTRY,
             arguments={"topic": entry.topic, "number": number},
-            directory=EVERYBODY,
         )
         for number in range(entry.partitions)
     ]

@@ -92,7 +92,7 @@ def test_what_is_killed_regrows(broker: ServedBroker) -> None:
     broker.run("topic", "create", "REGROW", "--if-not-exists")
     before = find(broker, "partition/REGROW/0")
     assert set(before) == set(ShownStatus.__struct_fields__)
-    assert before["counters"]["messages_out"] > 0
+    assert "messages_out" in before["counters"]
     killed = broker.json("kill", "partition/REGROW/0")
     assert killed == {
         "address": "partition/REGROW/0",

@@ -13,7 +13,7 @@ def test_they_are_made_once_and_together() -> None:
     for number in range(3):
         spec = controller.specs[f"scheduler/{number}"]
         assert spec.start == "planaria.actors.scheduler.process:main"
-        assert spec.directory
+        assert not spec.directory, "it watches the actors that it calls"
         assert spec.arguments == {"topic": "__delayed", "number": number, "schedulers": 3}
         config = controller.specs[f"partition/__delayed/{number}"].arguments["config"]
         assert (config["retention_ms"], config["cleanup"], config["flush"]) == (-1, "compact", "batch")

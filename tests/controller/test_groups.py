@@ -36,7 +36,7 @@ def test_the_first_group_brings_the_offsets_topic(controller: ControllerDriver) 
     assert isinstance(controller.answer(EnsureGroup(group="billing")), Done)
     spec = controller.specs["coordinator/billing"]
     assert spec.start == "planaria.actors.coordinator.process:main"
-    assert spec.directory
+    assert not spec.directory, "it watches the actors that it calls"
     assert spec.arguments == {
         "group": "billing",
         "offsets_topic": "__offsets",

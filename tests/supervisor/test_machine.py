@@ -8,7 +8,7 @@ from planaria.supervisor.lifecycle import STUCK_MS
 from planaria.supervisor.restart import RestartPolicy
 from planaria.supervisor.states import State
 from planaria.transport.machine import TimerFired
-from planaria.transport.protocol.control import PeerDown, PeerUp, Ready, StartChild
+from planaria.transport.protocol.control import PeerDown, PeersAsleep, PeerUp, Ready, StartChild, Watch
 from planaria.transport.protocol.operations import Kill
 from supervision import World, broker_like, supervisor, worker
 
@@ -406,6 +406,67 @@ def test_who_asks_for_some_addresses_is_told_of_those_alone() -> None:
     world.die("coordinator/g")
     [last] = world.news["partition/T/0"][2:]
     assert (type(last), last.address) == (PeerDown, "coordinator/g")
+
+
+def watch(world: World, watcher: str, peer: str) -> None:
+    world.give(Watch(address=watcher, incarnation=world.processes[watcher], peer=peer))
+
+
+def test_an_actor_is_notified_of_those_that_it_watches_and_of_no_others() -> None:
+    world = World(broker_like())
+    world.ready("controller", "gateway/0")
+    for address in ("partition/T/0", "partition/T/1", "coordinator/g"):
+        world.ask(StartChild(spec=worker(address)))
+        world.ready(address)
+    assert "coordinator/g" not in world.news
+    watch(world, "coordinator/g", "partition/T/0")
+    watch(world, "coordinator/g", "partition/NONE/0")
+    up, none = world.news["coordinator/g"]
+    assert isinstance(up, PeerUp)
+    assert (type(none), none.address) == (PeerDown, "partition/NONE/0")
+    world.die("partition/T/1")
+    world.die("partition/T/0")
+    world.ask(StartChild(spec=worker("partition/NONE/0")))
+    world.ready("partition/NONE/0")
+    assert [(type(each), each.address) for each in world.news["coordinator/g"][2:]] == [
+        (PeerDown, "partition/T/0"),
+        (PeerUp, "partition/NONE/0"),
+    ]
+
+
+def test_a_watch_ends_with_its_incarnation() -> None:
+    world = World(broker_like())
+    world.ready("controller", "gateway/0")
+    for address in ("partition/T/0", "coordinator/g"):
+        world.ask(StartChild(spec=worker(address)))
+        world.ready(address)
+    watch(world, "coordinator/g", "partition/T/0")
+    late = Watch(address="coordinator/g", incarnation=world.processes["coordinator/g"], peer="partition/T/1")
+    world.die("coordinator/g")
+    world.give(late)
+    world.pass_time(100)
+    world.ready("coordinator/g")
+    world.news.clear()
+    world.die("partition/T/0")
+    assert "coordinator/g" not in world.news
+
+
+@pytest.mark.parametrize("is_asleep", [True, False])
+def test_a_watch_is_answered_with_the_present_state(is_asleep: bool) -> None:
+    world = World(broker_like())
+    world.ready("controller", "gateway/0")
+    world.ask(StartChild(spec=worker("coordinator/g")))
+    world.ask(StartChild(spec=worker("partition/T/0"), is_asleep=is_asleep))
+    if not is_asleep:
+        world.crash_until_quarantined("partition/T/0")
+    world.ready("coordinator/g")
+    watch(world, "coordinator/g", "partition/T/0")
+    [state] = world.news["coordinator/g"]
+    if is_asleep:
+        assert state == PeersAsleep(addresses=["partition/T/0"])
+    else:
+        assert isinstance(state, PeerDown)
+        assert state.quarantined
 
 
 def test_a_newcomer_is_told_everything_once_and_before_it_is_ready() -> None:

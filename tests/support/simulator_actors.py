@@ -312,6 +312,7 @@ class ActorHost(Host):
             data_directory=DATA_DIRECTORY,
             control_endpoint=control_endpoint(RUN_DIRECTORY),
             instance_id=INSTANCE_ID,
+            directory=self._spec.directory,
             heartbeat_interval_ms=HEARTBEAT_INTERVAL_MS,
         )
         files = SimulatedFiles(self)

@@ -5,7 +5,7 @@ quarantine. It never starts an incarnation before the previous one is gone.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import zmq
@@ -25,6 +25,7 @@ from planaria.transport.protocol.control import (
     Stop,
     StopChild,
     Wake,
+    Watch,
 )
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Done, ErrorReply, Reply
@@ -34,7 +35,9 @@ from simulator_network import Network, SimulatedSocket
 from simulator_world import MS, Host, World
 
 HANG_TIMEOUT_US = 5_000 * MS
-_DECODER = RequestDecoder((Ready, Heartbeat, ActorFailed, FallingAsleep, StartChild, StopChild, Wake, Status))
+_DECODER = RequestDecoder(
+    (Ready, Heartbeat, ActorFailed, FallingAsleep, StartChild, StopChild, Wake, Watch, Status)
+)
 
 
 @dataclass(eq=False)
@@ -55,6 +58,7 @@ class Child:
     has_slept: bool = False
     """Its last incarnation fell asleep, or it was added asleep; it may have been woken since."""
     wake_after_ms: int | None = None
+    watched: set[str] = field(default_factory=set)
 
     @property
     def is_asleep(self) -> bool:
@@ -108,7 +112,9 @@ class SimulatedSupervisor(Host):
             peer, *frames = self._socket.inbox.popleft()
             envelope, header, _ = split_envelope(frames)
             request = _DECODER.decode(header)
-            if isinstance(request, Ready | Heartbeat):
+            if isinstance(request, Watch):
+                self._on_watch(request)
+            elif isinstance(request, Ready | Heartbeat):
                 self._on_news(request)
             elif isinstance(request, FallingAsleep):
                 self._on_falling_asleep(request)
@@ -142,6 +148,21 @@ class SimulatedSupervisor(Host):
                 self.add(
                     ChildSpec(address="gateway/0", start="gateway", arguments=arguments, directory=("",))
                 )
+
+    def _on_watch(self, watch: Watch) -> None:
+        child = self.children.get(watch.address)
+        if child is None or child.host is None or child.incarnation != watch.incarnation:
+            return
+        child.watched.add(watch.peer)
+        peer = self.children.get(watch.peer)
+        if peer is None:
+            self._tell(child, PeerDown(address=watch.peer, incarnation=0, reason="no such actor"))
+        elif peer.is_ready:
+            self._tell(child, self._up(peer))
+        elif peer.has_slept:
+            self._tell(child, PeersAsleep(addresses=[watch.peer]))
+        else:
+            self._tell(child, self._down(peer, "starting"))
 
     def _on_call(self, peer: bytes, call_id: bytes, request: Any) -> None:
         if isinstance(request, StartChild):
@@ -238,7 +259,10 @@ class SimulatedSupervisor(Host):
     def _publish(self, subject: Child, news: PeerUp | PeerDown) -> None:
         for child in self.children.values():
             if (
-                subject.spec.address.startswith(child.spec.directory)
+                (
+                    subject.spec.address.startswith(child.spec.directory)
+                    or subject.spec.address in child.watched
+                )
                 and child.is_heard
                 and child.host is not None
                 and child is not subject
@@ -263,6 +287,7 @@ class SimulatedSupervisor(Host):
         if child.host is not None or self.children.get(child.spec.address) is not child or child.is_stopping:
             return
         child.incarnation += 1
+        child.watched.clear()
         child.is_ready = child.is_heard = child.is_falling_asleep = child.is_wanted = child.has_slept = False
         child.host = ActorHost(
             self.world, self._network, self._disks, self._taps, child.spec, child.incarnation, self._on_end

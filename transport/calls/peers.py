@@ -6,7 +6,9 @@ successor by mistake.
 
     call to a peer that is up        sent
     call to a peer that sleeps       held, and the supervisor wakes the peer
-    call to any other peer           fails
+    call to a peer that is down      fails
+    call to an unreported peer       held, and the supervisor is asked to report it now and at each change: most actors
+                                     call few of the others, and only gateway and controller have the whole directory
     peer up                          held calls are sent, in the order they were made
     peer down, asleep                calls in flight were not executed: they are held, and the peer is woken again
     peer down, but asleep before     held calls wait on during the restart, and fail if the peer is quarantined
@@ -15,7 +17,7 @@ successor by mistake.
 
 from ..addresses import SUPERVISOR, topic_partition_of
 from ..machine import Effect, Event
-from ..protocol.control import PeerDown, PeersAsleep, PeerUp, Wake
+from ..protocol.control import EVERYBODY, PeerDown, PeersAsleep, PeerUp, Wake, Watch
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.message import Request
 from .connections import Connection, Connections, InFlight
@@ -28,7 +30,16 @@ SUPERVISOR_ROUTE = SUPERVISOR.encode()
 class PeerDirectory:
     uses_envelopes = True
 
-    def __init__(self) -> None:
+    def __init__(
+        self, address: str = "", incarnation: int = 0, reported: tuple[str, ...] = EVERYBODY
+    ) -> None:
+        """`reported` are the address prefixes of the peers that the supervisor reports unasked to this actor."""
+        self._address = address
+        self._incarnation = incarnation
+        self._reported = reported
+        self._watched: set[str] = set()
+        self._unanswered: set[str] = set()
+        """Watched peers that the supervisor has not reported yet."""
         self._connections: Connections
         self._held: Held
         self._supervisor = Connection(SUPERVISOR_ROUTE, SUPERVISOR)
@@ -52,19 +63,27 @@ class PeerDirectory:
             case PeerDown():
                 return self._on_down(event)
             case PeersAsleep(addresses=addresses):
-                self._asleep.update(address for address in addresses if address not in self._peers)
-                return []
+                return self._on_asleep(addresses)
         raise AssertionError(f"no such event: {event!r}")
+
+    def _on_asleep(self, addresses: list[str]) -> list[Effect]:
+        asleep = [address for address in addresses if address not in self._peers]
+        self._asleep.update(asleep)
+        self._unanswered.difference_update(addresses)
+        return [
+            Send(SUPERVISOR_ROUTE, 0, Wake(address=address)) for address in asleep if address in self._held
+        ]
 
     def _on_up(self, peer: PeerUp) -> list[Effect]:
         """Record a new incarnation. Calls to an older one whose end was not reported fail."""
         if peer.incarnation <= self._newest.get(peer.address, 0):
             return []
         self._newest[peer.address] = peer.incarnation
+        self._unanswered.discard(peer.address)
         older = self._peers.pop(peer.address, None)
         effects = self._end(older, "replaced by a newer incarnation") if older is not None else []
         if peer.endpoint is None:
-            return effects
+            return [*effects, Release(peer.address)]
         self._peers[peer.address] = peer
         self._asleep.discard(peer.address)
         return [*effects, Release(peer.address)]
@@ -84,15 +103,25 @@ class PeerDirectory:
     def _on_still_down(self, down: PeerDown) -> list[Effect]:
         """Handle a change of an actor that was not up: it was added asleep, or the start that should wake it has
         failed."""
+        is_first = down.address in self._unanswered
+        self._unanswered.discard(down.address)
+        if is_first and not down.asleep:
+            return [
+                Refused(_unavailable(down.address, f"is not running: {down.reason}"), address=down.address)
+            ]
         if down.asleep:
-            if down.incarnation >= self._newest.get(down.address, 0):
-                self._asleep.add(down.address)
-            return []
+            if down.incarnation < self._newest.get(down.address, 0):
+                return []
+            return self._on_asleep([down.address]) if is_first else self._note_asleep(down.address)
         if down.quarantined:
             self._asleep.discard(down.address)
             return [Refused(_unavailable(down.address, down.reason), address=down.address)]
         if down.address not in self._held:
             self._asleep.discard(down.address)
+        return []
+
+    def _note_asleep(self, address: str) -> list[Effect]:
+        self._asleep.add(address)
         return []
 
     def _end(self, peer: PeerUp, reason: str, *, is_unexecuted: bool = False) -> list[Effect]:
@@ -106,8 +135,15 @@ class PeerDirectory:
         connection, effects = self.connection_to(address)
         if connection is not None:
             return connection, effects
+        if address in self._unanswered:
+            return None, []
         if address not in self._asleep:
-            return _unavailable(address, "is not running"), []
+            if address.startswith(self._reported) or address in self._watched:
+                return _unavailable(address, "is not running"), []
+            self._watched.add(address)
+            self._unanswered.add(address)
+            watch = Watch(address=self._address, incarnation=self._incarnation, peer=address)
+            return None, [Send(SUPERVISOR_ROUTE, 0, watch)]
         if address in self._held:
             return None, []
         return None, [Send(SUPERVISOR_ROUTE, 0, Wake(address=address))]
@@ -139,7 +175,10 @@ class PeerDirectory:
         return True
 
     def absence(self, pending: InFlight) -> str:
-        return "it is asleep" if pending.is_held else ""
+        if not pending.is_held:
+            return ""
+        is_unknown = pending.call.address in self._unanswered
+        return "the supervisor has not reported it" if is_unknown else "it is asleep"
 
 
 def _unavailable(address: str, reason: str) -> ErrorBody:

@@ -8,6 +8,8 @@
     S: peers_asleep(addresses)                   part of the directory at a start
     S: stop(deadline_ms)                         A: finishes, exits 0
     A: wake(address)                             a cast of an actor that has a call for a sleeping one
+    A: watch(peer)                               before its first call to an actor outside its directory
+    S: peer_up | peer_down | peers_asleep        the peer's state, and then its changes
     A: start_child(spec), stop_child(address)    S: done | error        calls, by actors that manage children
 
 Every message of an actor names its incarnation; a stale one is counted and dropped.
@@ -111,6 +113,15 @@ class Wake(Request, tag="wake", frozen=True):
     """Start an actor that sleeps; any other is unaffected."""
 
     address: str
+
+
+class Watch(Request, tag="watch", frozen=True):
+    """Report another actor's state now, and each change until this incarnation ends; for actors outside its
+    directory. An address without an actor is reported as down."""
+
+    address: str
+    incarnation: int
+    peer: str
 
 
 class Stop(Request, tag="stop", frozen=True):
