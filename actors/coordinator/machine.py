@@ -186,7 +186,7 @@ class GroupService(Service[Change, Answer, OwnEffect]):
     def _delete(self, sender: Sender, request: DeleteGroup, now: int) -> list[Effect]:
         self._check_name(request)
         self._share.check_unused()
-        self._recorder.check_room(len(self.decisions.gathered))
+        self._recorder.check_room(sender, len(self.decisions.gathered))
         self.decisions.offsets.delete()
         self._share.delete()
         self._deleted_until = now + DELETED_MS

@@ -121,7 +121,7 @@ class Memberships:
         member = self._decided_member(request.member_id)
         if member is None:
             self._check_joins(request)
-            self._recorder.check_room(len(self._decisions.gathered))
+            self._recorder.check_room(sender, len(self._decisions.gathered))
             member = self._decisions.members.join(request)
             if member.replaced is not None:
                 effects += self._forget(member.replaced)
@@ -131,7 +131,7 @@ class Memberships:
             effects += self._touch(member, now)
             try:
                 self.check_generation(request.generation)
-                self._recorder.check_room(len(self._decisions.gathered))
+                self._recorder.check_room(sender, len(self._decisions.gathered))
                 is_changed = self._decisions.members.heartbeat(request)
             except ProtocolError as error:
                 return [*effects, Reply(sender, error.body)]
@@ -203,7 +203,7 @@ class Memberships:
 
     def on_leave(self, sender: Sender, request: LeaveGroup, now: int) -> list[LoopEffect]:
         self.check_present(request.member_id)
-        self._recorder.check_room(len(self._decisions.gathered))
+        self._recorder.check_room(sender, len(self._decisions.gathered))
         self._decisions.members.remove(request.member_id)
         is_gathered = bool(self._decisions.gathered)
         return self._forget(request.member_id) + self._recorder.reply(sender, Done(), is_gathered=is_gathered)

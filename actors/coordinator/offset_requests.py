@@ -59,12 +59,12 @@ class OffsetRequests:
         if request.member_id is not None:
             self._memberships.check_present(request.member_id)
             self._memberships.check_generation(request.generation)
-        self._check_room()
+        self._check_room(sender)
         self._decisions.offsets.commit(request)
         return self._reply(sender, CommitOffsetsReply())
 
     def on_reset(self, sender: Sender, request: ResetOffsets, now: int) -> list[LoopEffect]:
-        self._check_room()
+        self._check_room(sender)
         if self._decisions.topics.missing(request.offsets) is not None:
             return self._resets.wait(sender, request, now)
         self._decisions.offsets.reset(request.offsets)
@@ -91,7 +91,7 @@ class OffsetRequests:
     def on_fetch(self, sender: Sender, request: FetchOffsets, now: int) -> list[LoopEffect]:
         # From the decided state, answered once that is durable: a fetch after a commit must not return an earlier
         # offset.
-        self._check_room()
+        self._check_room(sender)
         partitions = request.partitions
         tps = None
         if partitions is not None:
@@ -117,8 +117,8 @@ class OffsetRequests:
         self._decisions.offsets.end_transaction(key, request.committed, now)
         return self._reply(sender, Done())
 
-    def _check_room(self) -> None:
-        self._recorder.check_room(len(self._decisions.gathered))
+    def _check_room(self, sender: Sender) -> None:
+        self._recorder.check_room(sender, len(self._decisions.gathered))
 
     def _reply(self, sender: Sender, body: ReplyBody) -> list[LoopEffect]:
         return self._recorder.reply(sender, body, is_gathered=bool(self._decisions.gathered))

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from ...transport.machine import CancelTimer, LoopEffect, Sender, SetTimer
-from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import ResetOffsets
+from ..journal.room import check_share
 
 TIMEOUT_MS = 1_000
-MAX_WAITING = 100
+MAX_WAITING = 200
+"""Waiting resets; shared by the connections (journal/room.py)."""
 
 
 class ResetTimer(Struct, frozen=True):
@@ -35,8 +36,8 @@ class WaitingResets:
 
     def wait(self, sender: Sender, request: ResetOffsets, now: int) -> list[LoopEffect]:
         """Add a waiting reset. Raises ProtocolError if too many wait."""
-        if len(self._waiting) >= MAX_WAITING:
-            raise ProtocolError(ErrorCode.OVERLOADED, f"{MAX_WAITING} resets wait for unknown topics")
+        own = sum(each.sender.route[0] == sender.route[0] for each in self._waiting)
+        check_share(own, len(self._waiting), MAX_WAITING, "resets wait for unknown topics")
         self._waiting.append(WaitingReset(sender, request, now + TIMEOUT_MS))
         return [SetTimer(ResetTimer(), self._waiting[0].deadline)]
 

@@ -6,28 +6,35 @@ never release a reply before all changes of its flush are durable. An answer tha
 returned with the changes. Called by machine.py, which flushes, and by the service, which decides.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from ...transport.batch import SEQUENCE_LIMIT, Record, build, parse_header
 from ...transport.machine import LoopEffect, LoopEvent, Reply, Sender
-from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Reply as ReplyBody
 from .appender import Appender
 from .identity import JournalIdentity
+from .room import check_share
 from .snapshot import LogMark
 
 MAX_BATCH_BYTES = 512 * 1024
 """Longest batch, keys and values: half of a topic's default maximum."""
-MAX_GATHERED = 200_000
-"""Most changes waiting for the append before them; beyond, requests are refused OVERLOADED."""
-MAX_WAITING = 4_000
-"""Most answers waiting for changes to become durable; beyond, requests are refused OVERLOADED."""
+MAX_GATHERED = 400_000
+"""Most changes waiting for the append before them; shared by the connections (room.py)."""
+MAX_WAITING = 8_000
+"""Most answers waiting for changes to become durable; shared by the connections (room.py)."""
+
+
+class HasSender(Protocol):
+    """A request that is answered later."""
+
+    @property
+    def sender(self) -> Sender: ...
 
 
 ChangeT = TypeVar("ChangeT")
-AnswerT = TypeVar("AnswerT")
+AnswerT = TypeVar("AnswerT", bound=HasSender)
 
 
 class Durable(NamedTuple, Generic[ChangeT, AnswerT]):
@@ -57,18 +64,27 @@ class Recorder(Generic[ChangeT, AnswerT]):
         self._encode = encode
         self._batches: deque[_Batch[ChangeT, AnswerT]] = deque()
         self._waiting: list[Reply | AnswerT] = []
+        self._answers: Counter[bytes] = Counter()
+        """Answers that wait, by connection."""
+        self._changes: Counter[bytes] = Counter()
+        """Changes gathered for the next flush, by the connection of the request before them."""
+        self._last_connection = b""
 
     @property
     def is_idle(self) -> bool:
         """True if the next flush may start."""
         return not self._batches
 
-    def check_room(self, gathered: int) -> None:
-        """Raise ProtocolError if another request would have to wait behind too many."""
-        waiting = len(self._waiting) + sum(len(batch.waiting) for batch in self._batches)
-        if gathered >= MAX_GATHERED or waiting >= MAX_WAITING:
-            message = f"{waiting} requests wait for records to become durable"
-            raise ProtocolError(ErrorCode.OVERLOADED, message)
+    def check_room(self, sender: Sender, gathered: int) -> None:
+        """Raise ProtocolError if another request of this connection would have to wait behind too many.
+
+        `gathered` changes wait for the next flush.
+        """
+        self._changes[self._last_connection] += max(0, gathered - self._changes.total())
+        self._last_connection = connection = sender.route[0]
+        waiting = self._answers.total()
+        check_share(self._answers[connection], waiting, MAX_WAITING, "requests wait for durable records")
+        check_share(self._changes[connection], gathered, MAX_GATHERED, "changes wait to be recorded")
 
     def reply(self, to: Sender, body: ReplyBody, *, is_gathered: bool) -> list[LoopEffect]:
         """Reply once all decisions are durable, which may be now."""
@@ -79,6 +95,7 @@ class Recorder(Generic[ChangeT, AnswerT]):
 
     def wait(self, answer: Reply | AnswerT, *, is_gathered: bool) -> None:
         """Hold an answer until the next flush is durable, or, with no changes gathered, until the last one is."""
+        self._answers[_connection_of(answer)] += 1
         if is_gathered:
             self._waiting.append(answer)
         else:
@@ -87,6 +104,7 @@ class Recorder(Generic[ChangeT, AnswerT]):
     def flush(self, changes: list[ChangeT], now: int) -> list[LoopEffect]:
         assert changes, "a flush has changes"
         assert not self._batches, "one flush is outstanding at a time"
+        self._changes.clear()
         start = 0
         encoded = [self._encode(change) for change in changes]
         while start < len(encoded):
@@ -109,11 +127,17 @@ class Recorder(Generic[ChangeT, AnswerT]):
         mark = LogMark(base_offset, header.crc32c, base_offset + header.record_count)
         answers: list[AnswerT] = []
         for answer in batch.waiting:
+            self._release(_connection_of(answer))
             if isinstance(answer, Reply):
                 effects.append(answer)
             else:
                 answers.append(answer)
         return effects, Durable(batch.changes, answers, mark)
+
+    def _release(self, connection: bytes) -> None:
+        self._answers[connection] -= 1
+        if not self._answers[connection]:
+            del self._answers[connection]
 
     def _build(self, records: list[Record], now: int) -> bytes:
         frame = build(
@@ -126,6 +150,10 @@ class Recorder(Generic[ChangeT, AnswerT]):
         )
         self._next_sequence = (self._next_sequence + len(records)) % SEQUENCE_LIMIT
         return frame
+
+
+def _connection_of(answer: Reply | HasSender) -> bytes:
+    return (answer.to if isinstance(answer, Reply) else answer.sender).route[0]
 
 
 def _cut(encoded: list[Sequence[Record]], start: int) -> int:

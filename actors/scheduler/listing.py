@@ -18,6 +18,7 @@ from ...transport.protocol.data import Fetch, FetchReply
 from ...transport.protocol.delayed import ListScheduled, ListScheduledReply, ScheduledMessage, page_after
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ..journal.identity import start_of
+from ..journal.room import check_share
 from .pending_messages import Clocks, PendingMessages, digest_of, offset_of, wait_ms
 from .records import Message, MessageKey, decode_key, decode_message
 
@@ -25,8 +26,8 @@ FETCH_BYTES = 1024 * 1024
 FETCHES_A_PAGE = 4
 PAGE_BYTES = 512 * 1024
 """Maximum bytes of keys and ids in one page."""
-MAX_PAGES = 16
-"""Maximum number of pages being read; more are refused OVERLOADED."""
+MAX_PAGES = 32
+"""Maximum number of pages being read; shared by the connections (journal/room.py)."""
 
 
 class PageCall(Struct, frozen=True):
@@ -67,8 +68,8 @@ class Listing:
 
     def begin(self, sender: Sender, request: ListScheduled, offset: int) -> list[LoopEffect]:
         """Begin a page. Raises ProtocolError."""
-        if len(self._pages) >= MAX_PAGES:
-            raise ProtocolError(ErrorCode.OVERLOADED, f"{MAX_PAGES} lists are being made already")
+        own = sum(page.sender.route[0] == sender.route[0] for page in self._pages.values())
+        check_share(own, len(self._pages), MAX_PAGES, "lists are being made")
         self._last_number += 1
         return [self._fetch(self._last_number, Page(sender, request, offset, []))]
 

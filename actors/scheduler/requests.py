@@ -77,7 +77,7 @@ class SchedulerRequests:
     def on_request(self, event: Received, now: int) -> list[LoopEffect]:
         sender, request = event.sender, event.request
         try:
-            self._recorder.check_room(len(self._decided))
+            self._recorder.check_room(sender, len(self._decided))
             match request:
                 case Schedule():
                     results = [self._schedule(record, now) for record in request.records]

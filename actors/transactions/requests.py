@@ -70,7 +70,7 @@ class TransactionRequests:
 
     def on_request(self, received: Received, now: int) -> list[LoopEffect]:
         try:
-            self._recorder.check_room(self.decided.change_count)
+            self._recorder.check_room(received.sender, self.decided.change_count)
             return self._on_request(received, now)
         except ProtocolError as error:
             return [Reply(received.sender, error.body)]

@@ -5,7 +5,6 @@ topic of its own. On a busy machine the bound is relative to the latency of the 
 the long form (`-m chaos`) holds it to QUIET_P99_MS. `pytest tests/abuse -s` prints the table.
 """
 
-import os
 import subprocess
 import sys
 import time
@@ -14,15 +13,13 @@ from collections.abc import Iterator
 import pytest
 
 import abusers
+from abuse_victim import FLOOR_MS, Seen, Victim, crowd, restarts
 from abuse_victim import TOPIC as VICTIM_TOPIC
-from abuse_victim import Seen, Victim
 from abusers import ABUSERS, TOPIC
 from planaria import Broker
 
 pytestmark = pytest.mark.processes
 
-FLOOR_MS = 150
-"""Maximum median latency of a victim under abuse, per process that waits for one of our processors."""
 TIMES = 20
 """Maximum growth factor of its median, where a busy machine makes this the larger bound."""
 QUIET_P99_MS = 50
@@ -58,15 +55,6 @@ def suffer(broker: Broker, victim: Victim, name: str, seconds: float) -> tuple[S
     print(f"\n{name:20} before {before}\n{'':20} during {during}\n{'':20} after  {after}")
     assert code == 0, "the abuser has failed, not the broker"
     return before, during, after
-
-
-def crowd() -> float:
-    """Return the number of processes that compete for each processor."""
-    return os.getloadavg()[0] / (os.cpu_count() or 1)
-
-
-def restarts(broker: Broker) -> dict[str, int]:
-    return {actor.address: actor.restarts for actor in broker.status().actors}
 
 
 @pytest.mark.parametrize("name", ABUSERS)

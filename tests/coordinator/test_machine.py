@@ -435,7 +435,7 @@ def test_a_full_group_takes_nobody_else(group: SimulatedGroup, monkeypatch: pyte
 def test_too_many_waiting_requests_are_refused(
     group: SimulatedGroup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorder_module, "MAX_WAITING", 3)
+    monkeypatch.setattr(recorder_module, "MAX_WAITING", 6)
     commit = CommitOffsets(group=GROUP, offsets=[PartitionOffset("ORDERS", 0, 3)])
     ids = [group.ask("x", commit) for _ in range(5)]
     assert [group.answer_of(number) is None for number in ids] == [True] * 3 + [False] * 2

@@ -18,7 +18,7 @@ from planaria.actors.journal.machine import (
 )
 from planaria.actors.journal.pause import RetryTimer
 from planaria.actors.journal.producer_ids import ProducerIdCall, ProducerIds
-from planaria.actors.journal.recorder import MAX_WAITING, Durable, Recorder
+from planaria.actors.journal.recorder import MAX_GATHERED, MAX_WAITING, Durable, Recorder
 from planaria.actors.journal.replay import Replay
 from planaria.actors.journal.service import Service
 from planaria.actors.journal.snapshot import LogMark
@@ -46,6 +46,7 @@ from planaria.transport.protocol.message import Done
 
 NOW = 1_700_000_000_000
 SENDER = Sender((b"x",), 1)
+OTHER = Sender((b"y",), 1)
 REQUEST = Received(SENDER, InitProducer())
 LOST = ErrorBody(ErrorCode.TIMED_OUT, "no answer in time", True)
 
@@ -218,13 +219,27 @@ def test_an_append_without_an_answer_is_repeated_as_it_is() -> None:
     assert (cancelled, again) == (CancelTimer(pause.key), append)
 
 
-def test_more_waiting_replies_than_the_limit_are_refused() -> None:
+def test_a_connection_with_half_of_the_waiting_replies_gets_no_more_and_another_one_does() -> None:
+    driven = serving()
+    for _ in range(MAX_WAITING // 2):
+        driven.handle(REQUEST)
+    recorder = driven.numbers.recorder
+    with pytest.raises(ProtocolError):
+        recorder.check_room(SENDER, 0)
+    recorder.check_room(OTHER, 0)
+
+
+def test_a_connection_with_half_of_the_gathered_changes_gets_no_more_and_another_one_does() -> None:
     driven = serving()
     driven.handle(REQUEST)
-    for _ in range(MAX_WAITING - 1):
-        driven.handle(REQUEST)
+    recorder = driven.numbers.recorder
+    recorder.check_room(SENDER, 0)
     with pytest.raises(ProtocolError):
-        driven.numbers.recorder.check_room(0)
+        recorder.check_room(SENDER, MAX_GATHERED // 2)
+    recorder.check_room(OTHER, MAX_GATHERED // 2)
+    recorder.check_room(OTHER, MAX_GATHERED * 3 // 4 - 1)
+    with pytest.raises(ProtocolError):
+        recorder.check_room(OTHER, MAX_GATHERED * 3 // 4)
 
 
 def test_a_snapshot_is_saved_when_enough_records_are_not_in_the_last_one() -> None:

@@ -1,14 +1,29 @@
 """The client that abuse must not harm: few requests at an even pace, each timed from before it is sent."""
 
+import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 import zmq
 
+from planaria import Broker
+
 TOPIC = "QUIET"
 PACE_S = 0.004
 GIVEN_UP_MS = 5_000
+FLOOR_MS = 150
+"""Maximum median latency of a victim under abuse, per process that waits for one of our processors."""
+
+
+def crowd() -> float:
+    """Return the number of processes that compete for each processor."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
+
+
+def restarts(broker: Broker) -> dict[str, int]:
+    return {actor.address: actor.restarts for actor in broker.status().actors}
 
 
 @dataclass
@@ -28,8 +43,17 @@ class Seen:
         return f"p50 {p50:6.1f} p99 {p99:7.1f} max {max(self.waits_ms, default=0):7.1f} ms{refused}"
 
 
+REQUESTS: tuple[dict[str, object], ...] = (
+    {"op": "publish", "topic": TOPIC, "records": [{"value_text": "hello"}]},
+    {"op": "metadata", "topics": [TOPIC]},
+    {"op": "fetch", "topic": TOPIC, "partition": 0, "offset": 0, "max_records": 1},
+)
+
+
 class Victim:
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, requests: Sequence[dict[str, object]] = REQUESTS) -> None:
+        """Make a client that sends these requests in turn."""
+        self._requests = requests
         self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._zmq.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
@@ -41,15 +65,10 @@ class Victim:
         self._zmq.term()
 
     def live(self, seconds: float) -> Seen:
-        """Publish, fetch the available records, request metadata, in turn."""
         seen = Seen()
         until = time.monotonic() + seconds
         while time.monotonic() < until:
-            for request in (
-                {"op": "publish", "topic": TOPIC, "records": [{"value_text": "hello"}]},
-                {"op": "metadata", "topics": [TOPIC]},
-                {"op": "fetch", "topic": TOPIC, "partition": 0, "offset": 0, "max_records": 1},
-            ):
+            for request in self._requests:
                 self._one(request, seen)
                 time.sleep(PACE_S)
         return seen

@@ -286,6 +286,71 @@ def direct_parked_fetches(endpoint: str, until: float) -> None:
     flood(own_endpoint(endpoint, "EMPTY"), until, numbered(parked))
 
 
+LOCAL_ABUSERS: dict[str, tuple[str, Callable[[str, float], None]]] = {}
+"""Abusers of an actor's own socket, with the address of the actor."""
+
+
+def local_abuser(
+    address: str,
+) -> Callable[[Callable[[str, float], None]], Callable[[str, float], None]]:
+    def enter(function: Callable[[str, float], None]) -> Callable[[str, float], None]:
+        LOCAL_ABUSERS[function.__name__] = address, function
+        return function
+
+    return enter
+
+
+@local_abuser("coordinator/g")
+def local_commits(endpoint: str, until: float) -> None:
+    offsets = [{"topic": TOPIC, "partition": 0, "offset": 1}]
+    flood(endpoint, until, numbered({"op": "commit_offsets", "group": "g", "offsets": offsets}))
+
+
+@local_abuser("coordinator/g")
+def local_resets(endpoint: str, until: float) -> None:
+    """Send resets that wait for a topic."""
+    offsets = [{"topic": "NONE", "partition": 0, "offset": 1}]
+    flood(endpoint, until, numbered({"op": "reset_offsets", "group": "g", "offsets": offsets}))
+
+
+@local_abuser("coordinator/g")
+def local_descriptions(endpoint: str, until: float) -> None:
+    flood(endpoint, until, numbered({"op": "describe_group", "group": "g"}, as_json=True))
+
+
+@local_abuser("coordinator/s")
+def local_acquires(endpoint: str, until: float) -> None:
+    """Acquire as ever new members, which wait for records."""
+
+    def acquires() -> Iterator[list[bytes]]:
+        number = 0
+        while True:
+            number += 1
+            request = {
+                "op": "acquire", "id": number, "group": "s", "topics": ["EMPTY"], "member_id": f"m{number}",
+                "max_wait_ms": 30_000,
+            }  # fmt: skip
+            yield [msgspec.msgpack.encode(request)]
+
+    flood(endpoint, until, acquires())
+
+
+@local_abuser("transactions/0")
+def local_transactional_ids(endpoint: str, until: float) -> None:
+    flood(endpoint, until, numbered({"op": "init_producer", "transactional_id": "abuser"}))
+
+
+@local_abuser("scheduler/0")
+def local_lists(endpoint: str, until: float) -> None:
+    flood(endpoint, until, numbered({"op": "list_scheduled"}))
+
+
+@local_abuser("supervisor")
+def local_status_requests(endpoint: str, until: float) -> None:
+    flood(endpoint, until, numbered({"op": "status"}))
+
+
 if __name__ == "__main__":
     name, endpoint, seconds = sys.argv[1:]
-    ABUSERS[name](endpoint, time.monotonic() + float(seconds))
+    function = ABUSERS[name] if name in ABUSERS else LOCAL_ABUSERS[name][1]
+    function(endpoint, time.monotonic() + float(seconds))

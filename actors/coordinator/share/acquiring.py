@@ -15,9 +15,10 @@ from msgspec import UNSET, Struct
 
 from ....transport.addresses import TopicPartition
 from ....transport.machine import LoopEffect, Reply, Sender
-from ....transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ....transport.protocol.errors import ErrorBody, ErrorCode
 from ....transport.protocol.shares import Acquire, AcquiredRange, AcquireReply
 from ...journal.recorder import Recorder
+from ...journal.room import check_share
 from .acquire_replies import Acquired, AcquireReplies
 from .log_bounds import LogBounds
 from .partitions import SharePartitions
@@ -25,7 +26,8 @@ from .reading import RecordReading
 from .records import ShareSettings
 from .spans import Span
 
-MAX_WAITING = 1_000
+MAX_WAITING = 2_000
+"""Members that wait for records; shared by the connections (journal/room.py)."""
 TOPIC_GRACE_MS = 1_000
 """Time for which a topic may be unknown here after its creation."""
 
@@ -76,8 +78,8 @@ class Acquisitions:
     ) -> list[LoopEffect]:
         """Let a request wait. Raises ProtocolError if too many do."""
         effects = self.end(request.member_id, settings)
-        if len(self._waiting) >= MAX_WAITING:
-            raise ProtocolError(ErrorCode.OVERLOADED, f"{MAX_WAITING} members wait for records")
+        own = sum(each.sender.route[0] == sender.route[0] for each in self._waiting.values())
+        check_share(own, len(self._waiting), MAX_WAITING, "members wait for records")
         deadline, topic_deadline = now + request.max_wait_ms, now + TOPIC_GRACE_MS
         self._waiting[request.member_id] = WaitingAcquire(sender, request, deadline, topic_deadline, set())
         self.stir()

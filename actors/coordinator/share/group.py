@@ -116,7 +116,7 @@ class ShareGroup:
                 return [Reply(sender, self._describe())]
             case _ if isinstance(request, CONSUMERS_REQUESTS):
                 return [Reply(sender, self._settings.refusal())]
-        self._recorder.check_room(0)
+        self._recorder.check_room(sender, 0)
         match request:
             case Acquire():
                 return self._on_acquire(sender, request, now)
