@@ -5,8 +5,9 @@ rewritten aside, as `<base offset>.cleaned`, and synced; then this file is repla
 the step**. A crash before the commit leaves the old segments and a file to delete; after it recovery carries out the
 swap. The next replacement of the file, which precedes the next `.cleaned`, drops the swap.
 
-If the file is lost, the loss is reported and no record is lost with it: the missing offsets at the ends of a
-compacted segment look like damage (CORRUPT_LOG says where to continue), and compaction starts over.
+If the file is lost, that is reported, compaction starts over, and recovery writes it again. No record is lost with it:
+the index of a compacted segment ends with the next segment's base, which shows that the offsets missing before it are
+no damage. Where the index is lost too, they look like damage (CORRUPT_LOG says where to continue).
 """
 
 import logging
@@ -17,9 +18,10 @@ import msgspec
 
 from .checked import decode_checked, encode_checked
 from .companions import COMPACTION_NAME
-from .errors import StorageFailed, StorageFull
+from .errors import StorageFailed, StorageFull, Unreadable
 from .files import Files
-from .segment import INDEX_SUFFIXES, segment_path
+from .scan import Damaged
+from .segment import INDEX_SUFFIXES, Segment, segment_path
 
 CLEANED_SUFFIX = ".cleaned"
 MARKS_LIMIT = 100
@@ -87,6 +89,34 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
         """Record a finished swap, and forget segments that no longer exist."""
         known = {base: self.segments[base] for base in bases if base in self.segments}
         return msgspec.structs.replace(self, swap=None, segments=known)
+
+
+def shown_by_indexes(segments: Iterable[Segment]) -> dict[int, CleanedSegment]:
+    """Return the sealed segments that compaction wrote, as far as their indexes show it: the file has been lost."""
+    found = ((segment.base_offset, _shown_by_index(segment)) for segment in segments)
+    return {base_offset: entry for base_offset, entry in found if entry is not None}
+
+
+def _shown_by_index(segment: Segment) -> CleanedSegment | None:
+    if segment.known_end() != segment.next_offset:
+        return None
+    if segment.size_bytes == 0:
+        return CleanedSegment(0, segment.base_offset, segment.next_offset)
+    points = segment.index().points_before(segment.next_offset - 1)
+    last_known = next((point.position for point in points if point.position < segment.size_bytes), 0)
+    reader = segment.reader()
+    end_offset = segment.base_offset
+    try:
+        is_gap_before = reader.head(0).base_offset > segment.base_offset
+        for header, _ in reader.walk(last_known):
+            end_offset = header.next_offset
+    except (Damaged, Unreadable):
+        return None
+    finally:
+        segment.close()
+    if not is_gap_before and end_offset == segment.next_offset:
+        return None
+    return CleanedSegment(segment.size_bytes, end_offset, segment.next_offset)
 
 
 def load_cleaned(directory: Path, files: Files) -> Cleaned:

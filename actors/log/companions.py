@@ -9,7 +9,7 @@ COMPANIONS = frozenset({GROUPS_NAME, COMPACTION_NAME})
 
 _CONSEQUENCES = {
     GROUPS_NAME: "no group holds back retention or producers until its coordinator has reported again",
-    COMPACTION_NAME: "offsets that compaction dropped at the ends of segments read as lost, and it begins anew",
+    COMPACTION_NAME: "compaction begins anew; where an index is lost too, offsets that it dropped read as lost",
 }
 
 

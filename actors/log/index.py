@@ -150,8 +150,12 @@ class SegmentIndex:
         return IndexPoint(self._offsets.keys[-1], self._offsets.values[-1], self._times.keys[-1])
 
     def add(self, point: IndexPoint) -> None:
-        """Add a pair; a second one for the same place changes nothing."""
-        if point.position <= self.last.position:
+        """Add a pair; a second one for the same place changes nothing.
+
+        An empty segment has one if compaction wrote it: the offset before which nothing is missing.
+        """
+        is_end_of_empty = not self._offsets.keys and point.offset > self._base_offset
+        if point.position <= self.last.position and not is_end_of_empty:
             return
         self._offsets.add(point.offset, point.position)
         self._times.add(point.max_timestamp_ms, point.offset)

@@ -35,7 +35,7 @@ from .checkpoint import (
     decode_checkpoint,
     note_sync_failure,
 )
-from .cleaned import Cleaned, is_damaged, recover_cleaned
+from .cleaned import Cleaned, is_damaged, recover_cleaned, save_cleaned, shown_by_indexes
 from .companions import COMPACTION_NAME, COMPANIONS, loss_of_companion
 from .errors import CorruptLog, StorageFailed, StorageFull
 from .files import TEMPORARY_SUFFIX, Files
@@ -124,6 +124,10 @@ class _Recovery:
         start = max(noted_start(names) or 0, checkpoint.log_start_offset if checkpoint else 0)
         is_start_known = checkpoint is not None or noted_start(names) is not None
         segments = self._segments(names, checkpoint, start if is_start_known else None)
+        lost_files = self._lost_files(names, checkpoint)
+        if COMPACTION_NAME in lost_files:
+            self._rebuild_cleaned(segments[:-1])
+            names = self._files.names(self._directory)
         active = self._recover_last(segments, checkpoint, sync_failed=SYNC_FAILED_NAME in names)
         active = self._go_on_behind_proofs(segments, active, start)
         self._note_gaps(segments)
@@ -141,7 +145,7 @@ class _Recovery:
             last_leader_epoch=self._last_leader_epoch,
             active_since_ms=checkpoint.active_since_ms if checkpoint and is_same_active else 0,
             companions=frozenset(COMPANIONS & set(names)),
-            lost_files=self._lost_files(names, checkpoint),
+            lost_files=lost_files,
             producers=self._producers,
             snapshot_offset=snapshot_offset,
             checkpoint=checkpoint,
@@ -209,6 +213,12 @@ class _Recovery:
                 segment.next_offset,
             ):
                 segment.end_offset = entry.end_offset
+
+    def _rebuild_cleaned(self, sealed: list[Segment]) -> None:
+        self._cleaned = Cleaned(segments=shown_by_indexes(sealed))
+        self._recognise_cleaned(sealed)
+        with suppress(StorageFull):  # reported again at the next start
+            save_cleaned(self._directory, self._files, self._cleaned)
 
     def _begin_segment(self, segments: list[Segment], base_offset: int) -> Segment:
         segment = Segment(self._directory, base_offset, 0, self._files)

@@ -92,10 +92,10 @@ class Segment:
 
     def known_end(self) -> int | None:
         """Return the offset after the last batch, as far as it is known without reading the segment."""
-        if self.size_bytes == 0:
-            return self.base_offset
         last = last_entry(self.path, self.base_offset, self._files)
-        return last[0] if last is not None and last[1] == self.size_bytes else None
+        if last is not None and last[1] == self.size_bytes:
+            return last[0]
+        return self.base_offset if self.size_bytes == 0 else None
 
     # -- writing
 
@@ -206,6 +206,7 @@ class Segment:
         if self._is_sealed:
             with suppress(StorageFull):  # the next incarnation rebuilds an index that cannot be stored
                 if end_offset >= 0:
+                    end_offset = self.next_offset if self.is_compacted else end_offset
                     index.add(IndexPoint(end_offset, self.size_bytes, self._max_timestamp_ms))
                 index.write()
 

@@ -401,13 +401,64 @@ def test_a_flipped_bit_in_a_compacted_segment_is_reported(tmp_path: Path) -> Non
         abandon(log)
 
 
-def test_without_its_file_compaction_begins_anew_and_nothing_is_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["missing", "damaged"])
+def test_without_its_file_compaction_begins_anew_and_no_gap_reads_as_a_loss(
+    tmp_path: Path, kind: str
+) -> None:
+    log = opened(tmp_path)
+    written = filled(log)
+    compact(log)
+    left = expected(log, written)
+    assert any(entry.end_offset < entry.next_offset for entry in log._compactor.cleaned.segments.values())
+    log.close()
+    (tmp_path / COMPACTION_NAME).unlink()
+    if kind == "damaged":
+        (tmp_path / COMPACTION_NAME).write_bytes(b"rot")
+    for number in range(3):
+        log = opened(tmp_path)
+        assert log.lost_files == ([COMPACTION_NAME] if number == 0 else [])
+        assert log.losses == []
+        assert not log.verify()
+        assert held(log).items() >= left.items()
+        for offset in range(log.log_end_offset):
+            log.read(offset, 1, BIG)
+        if number == 1:
+            compact(log, NOW_MS + 1)
+        log.close()
+
+
+def test_an_index_that_was_made_anew_shows_the_gap_of_its_segment_too(tmp_path: Path) -> None:
+    """One of an empty segment is not made: such a segment is never searched."""
+    log = opened(tmp_path)
+    filled(log, keys=40)
+    compact(log)
+    log.close()
+    for path in (*tmp_path.glob("*.index"), *tmp_path.glob("*.timeindex")):
+        path.unlink()
+    log = opened(tmp_path)
+    held(log)
+    with_gap = [
+        base
+        for base, entry in log._compactor.cleaned.segments.items()
+        if entry.size_bytes and entry.end_offset < entry.next_offset
+    ]
+    assert with_gap
+    log.close()
+    (tmp_path / COMPACTION_NAME).unlink()
+    log = opened(tmp_path)
+    assert set(with_gap) <= log._compactor.cleaned.segments.keys()
+    assert not any(loss.offset in with_gap or loss.position for loss in log.losses)
+    log.close()
+
+
+def test_without_its_file_and_the_indexes_gaps_read_as_losses_and_no_record_does(tmp_path: Path) -> None:
     log = opened(tmp_path)
     written = filled(log)
     compact(log)
     left = expected(log, written)
     log.close()
-    (tmp_path / COMPACTION_NAME).unlink()
+    for path in (tmp_path / COMPACTION_NAME, *tmp_path.glob("*.index"), *tmp_path.glob("*.timeindex")):
+        path.unlink()
     log = opened(tmp_path)
     found: list[int] = []
     offset = 0

@@ -111,3 +111,22 @@ def test_ten_thousand_cancels_cost_no_more_than_themselves() -> None:
         parked.cancel(cancel(None, b"gateway", b"%d" % number, b""))
     assert len(parked) == 0
     assert looked_at <= 20_000
+
+
+def test_fetches_that_were_drained_are_not_taken_again() -> None:
+    parked = ParkedFetches()
+    for number in range(3):
+        parked.park(asked(number), deadline=10, wake_at_bytes=10)
+    assert ids(parked.drain()) == [0, 1, 2]
+    assert (len(parked), parked.next_deadline()) == (0, None)
+    assert (parked.wake(1_000), parked.expire(1_000), parked.drain()) == ([], [], [])
+
+
+def test_fetches_that_time_out_leave_no_entry_behind() -> None:
+    """At an idle partition, where nothing ever wakes one by bytes; one fetch waits for longer than all others."""
+    parked = ParkedFetches()
+    parked.park(asked(-1), deadline=1_000_000, wake_at_bytes=1_000)
+    for now in range(500):
+        parked.park(asked(now), deadline=now, wake_at_bytes=10)
+        assert ids(parked.expire(now)) == [now]
+    assert (len(parked._by_bytes), len(parked._by_deadline)) == (1, 1)
