@@ -7,17 +7,15 @@ replaces the older one; the older one's answer is ignored.
 from collections.abc import Iterable, Mapping
 
 from ...transport.addresses import SUPERVISOR
-from ...transport.machine import Call, Effect, SetTimer
+from ...transport.machine import Call, SetTimer
 from ...transport.protocol.control import ChildSpec, StartChild, StopChild
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.message import Done
-from .effects import RETRY_MS
+from .effects import RETRY_MS, Effect
+from .keys import CommandCall, CommandRetry
 
 ORDER_TIMEOUT_MS = 30_000
 NOBODY: Mapping[str, int | None] = {}
-
-OrderKey = tuple[str, str, int]
-"""`order` or `retry`, address, number."""
 
 
 class ChildCommands:
@@ -43,27 +41,27 @@ class ChildCommands:
     def is_open(self, address: str) -> bool:
         return address in self._open
 
-    def done(self, key: OrderKey) -> str | None:
+    def done(self, key: CommandCall) -> str | None:
         """Return the address whose command this completes; None for a command that a newer one replaced."""
-        _, address, number = key
+        address, number = key.address, key.number
         if self._open.get(address, (0, None))[0] != number:
             return None
         del self._open[address]
         return address
 
-    def failed(self, key: OrderKey, error: ErrorBody, now: int) -> tuple[str | None, list[Effect]]:
+    def failed(self, key: CommandCall, error: ErrorBody, now: int) -> tuple[str | None, list[Effect]]:
         """Return the address if the child to stop does not exist anyway; otherwise schedule a retry."""
-        _, address, number = key
+        address, number = key.address, key.number
         open_number, request = self._open.get(address, (0, None))
         if open_number != number:
             return None, []
         if isinstance(request, StopChild) and error.code == ErrorCode.UNKNOWN_ACTOR:
             del self._open[address]
             return address, []
-        return None, [SetTimer(("retry", address, number), now + RETRY_MS)]
+        return None, [SetTimer(CommandRetry(address, number), now + RETRY_MS)]
 
-    def retry(self, key: OrderKey) -> list[Effect]:
-        _, address, number = key
+    def retry(self, key: CommandRetry) -> list[Effect]:
+        address, number = key.address, key.number
         open_number, request = self._open.get(address, (0, None))
         if open_number != number or request is None:
             return []
@@ -72,5 +70,5 @@ class ChildCommands:
     def _give(self, address: str, request: StartChild | StopChild) -> Effect:
         self._last_number += 1
         self._open[address] = (self._last_number, request)
-        key: OrderKey = ("order", address, self._last_number)
+        key = CommandCall(address, self._last_number)
         return Call(key, SUPERVISOR, request, Done, timeout_ms=ORDER_TIMEOUT_MS)

@@ -11,9 +11,9 @@ from typing import Literal
 
 from msgspec import Struct
 
-from ...transport.machine import Effect, Sender
+from ...transport.machine import Sender
 from .catalog import Catalog
-from .effects import SaveCatalog
+from .effects import Effect, SaveCatalog
 
 FollowUpKind = Literal[
     "topic_created", "topic_altered", "topic_awaited", "topic_deleted", "remains_removed",

@@ -5,7 +5,7 @@ gathering  each partition that is up or sleeps has been asked; the others are de
 """
 
 from ...transport.addresses import partition_address
-from ...transport.machine import Answered, Call, CancelTimer, Effect, Failed, Reply, Sender, SetTimer
+from ...transport.machine import Call, CancelTimer, Reply, Sender, SetTimer
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.topics import (
     DescribePartition,
@@ -15,6 +15,8 @@ from ...transport.protocol.topics import (
 )
 from .catalog import TopicEntry
 from .children import partition_addresses
+from .effects import Effect
+from .keys import DescriptionCall, DescriptionTimer
 from .peers import Peers
 
 UP_TIMEOUT_MS = 15_000
@@ -53,7 +55,7 @@ class Descriptions:
         self, missing: set[str], sender: Sender, entry: TopicEntry, deadline: int
     ) -> list[Effect]:
         number = self._begin(sender, entry, missing)
-        return [SetTimer(("up", number), deadline)] if missing else self._gather(number)
+        return [SetTimer(DescriptionTimer(number), deadline)] if missing else self._gather(number)
 
     def check_room(self) -> None:
         """Raises ProtocolError when too many topics are being described."""
@@ -66,7 +68,7 @@ class Descriptions:
             if address in description.missing:
                 description.missing.discard(address)
                 if not description.missing:
-                    effects += [CancelTimer(("up", number)), *self._gather(number)]
+                    effects += [CancelTimer(DescriptionTimer(number)), *self._gather(number)]
         return effects
 
     def on_timer(self, number: int) -> list[Effect]:
@@ -77,13 +79,11 @@ class Descriptions:
         description.missing.clear()
         return self._gather(number)
 
-    def on_answered(self, event: Answered) -> list[Effect]:
-        reply: DescribePartitionReply = event.reply
-        return self._put(event.key[1], event.key[2], reply.description)
+    def on_answered(self, key: DescriptionCall, reply: DescribePartitionReply) -> list[Effect]:
+        return self._put(key.number, key.partition, reply.description)
 
-    def on_failed(self, event: Failed) -> list[Effect]:
-        _, number, partition = event.key
-        return self._put(number, partition, _offline(partition, event.error.message))
+    def on_failed(self, key: DescriptionCall, error: ErrorBody) -> list[Effect]:
+        return self._put(key.number, key.partition, _offline(key.partition, error.message))
 
     def on_deleted(self, topic: str) -> list[Effect]:
         """End the descriptions of a deleted topic."""
@@ -102,7 +102,7 @@ class Descriptions:
         for partition in range(description.entry.partitions):
             address = partition_address(description.entry.topic, partition)
             if self._peers.takes_calls(address):
-                key = ("describe", number, partition)
+                key = DescriptionCall(number, partition)
                 effects.append(
                     Call(
                         key,

@@ -6,8 +6,11 @@
 Loaded is the first event: the catalog is loaded, and its processes have to be started.
 """
 
+from typing import TypeAlias
+
 from msgspec import Struct
 
+from ...transport.machine import LoopEffect, LoopEvent
 from ...transport.protocol.errors import ErrorBody
 from .catalog import Catalog
 
@@ -49,3 +52,9 @@ class TopicRemoved(Struct, frozen=True):
 class TopicNotRemoved(Struct, frozen=True):
     topic: str
     error: ErrorBody
+
+
+OwnEvent: TypeAlias = Loaded | CatalogSaved | CatalogNotSaved | TopicRemoved | TopicNotRemoved
+OwnEffect: TypeAlias = SaveCatalog | RemoveTopic
+Event: TypeAlias = LoopEvent | OwnEvent
+Effect: TypeAlias = LoopEffect | OwnEffect

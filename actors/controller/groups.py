@@ -7,7 +7,7 @@ A group's state (members, offsets) belongs to the coordinator; the controller on
 """
 
 from ...transport.addresses import OFFSETS_TOPIC, coordinator_address, is_internal
-from ...transport.machine import Call, Effect, Reply, Sender
+from ...transport.machine import Call, Reply, Sender
 from ...transport.protocol.control import ChildSpec, EnsureGroup
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.groups import DeleteGroup, ListGroupsReply
@@ -17,6 +17,8 @@ from .catalog import Catalog
 from .child_commands import ChildCommands
 from .children import GroupLife, coordinator_spec, offsets_partition_for, partition_specs
 from .decisions import Decisions, FollowUp
+from .effects import Effect
+from .keys import GroupDeletion
 from .names import check_group_name
 from .peers import Peers
 from .room import Room
@@ -109,7 +111,9 @@ class Groups:
             raise _unknown(group)
         self._deleting[group] = sender
         call = DeleteGroup(group=group)
-        return [Call(("forget", group), coordinator_address(group), call, Done, timeout_ms=DELETE_TIMEOUT_MS)]
+        return [
+            Call(GroupDeletion(group), coordinator_address(group), call, Done, timeout_ms=DELETE_TIMEOUT_MS)
+        ]
 
     def on_forgotten(self, group: str) -> list[Effect]:
         """Delete a group whose coordinator has deleted its records."""

@@ -9,7 +9,7 @@ ensure   decided -> durable -> partitions of the topic and one actor for each st
 from collections.abc import Callable
 
 from ...transport.addresses import DELAYED_TOPIC, TRANSACTIONS_TOPIC
-from ...transport.machine import Effect, Reply, Sender
+from ...transport.machine import Reply, Sender
 from ...transport.protocol.control import ChildSpec
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
@@ -18,6 +18,7 @@ from .catalog import TopicEntry
 from .child_commands import ChildCommands
 from .children import partition_specs, scheduler_specs, transactions_specs
 from .decisions import Decisions, FollowUp
+from .effects import Effect
 from .room import Room
 
 CONFIG = TopicConfig(

@@ -13,15 +13,14 @@ quotas, child commands, orphans, descriptions, watches. Called by `process.py` a
     StopRequested    any                        Stop; the requesters of undecided changes see their own calls fail
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import assert_never
 
 from ...transport.addresses import DELAYED_TOPIC, TRANSACTIONS_TOPIC, is_internal
 from ...transport.machine import (
     Answered,
+    Connected,
     Disconnected,
-    Effect,
-    Event,
     Failed,
     PeerDown,
     PeersAsleep,
@@ -32,6 +31,7 @@ from ...transport.machine import (
     Stop,
     StopRequested,
     TimerFired,
+    WallClockStepped,
 )
 from ...transport.protocol.control import EnsureGroup, EnsureInternalActors
 from ...transport.protocol.data import InitProducer
@@ -55,9 +55,22 @@ from .child_commands import ChildCommands
 from .children import GroupLife, all_specs
 from .decisions import Decisions, FollowUp
 from .descriptions import Descriptions
-from .effects import CatalogNotSaved, CatalogSaved, Loaded, TopicNotRemoved, TopicRemoved
+from .effects import CatalogNotSaved, CatalogSaved, Effect, Event, Loaded, TopicNotRemoved, TopicRemoved
 from .groups import Groups
 from .internal_actors import InternalActors
+from .keys import (
+    CallKey,
+    CommandCall,
+    CommandRetry,
+    DescriptionCall,
+    DescriptionTimer,
+    EraCall,
+    GroupDeletion,
+    OrphanSearch,
+    RemainsTimer,
+    TimerKey,
+    WatchTimer,
+)
 from .orphans import Orphans
 from .peers import Peers
 from .producers import ProducerIds
@@ -178,7 +191,10 @@ class ControllerMachine:
                 return self._on_loaded(now)
             case StopRequested():
                 return [Stop("asked to stop")]
-        raise AssertionError(f"unknown event {event!r}")
+            case Connected() | WallClockStepped():
+                raise AssertionError(f"the controller does not follow these: {event!r}")
+            case _:
+                assert_never(event)
 
     def _on_loaded(self, now: int) -> list[Effect]:
         specs = all_specs(self.catalog, self._disk_reserve_bytes, self._life, self._partition_idle_ms)
@@ -290,47 +306,54 @@ class ControllerMachine:
         return effects
 
     def _on_answered(self, event: Answered) -> list[Effect]:
-        match event.key[0]:
-            case "order":
-                return self._on_order_done(self._commands.done(event.key))
-            case "describe":
-                return self._descriptions.on_answered(event)
-            case "forget":
-                return self._groups.on_forgotten(event.key[1])
-            case "strays":
+        key: CallKey = event.key
+        match key:
+            case CommandCall():
+                return self._on_command_done(self._commands.done(key))
+            case DescriptionCall():
+                return self._descriptions.on_answered(key, event.reply)
+            case GroupDeletion():
+                return self._groups.on_forgotten(key.group)
+            case OrphanSearch():
                 return self._orphans.on_answered(event.reply)
-            case "highest_era":
-                return self._producers.on_answered(event)
-        raise AssertionError(f"no call has the key {event.key!r}")
+            case EraCall():
+                return self._producers.on_answered(event.reply)
+            case _:
+                assert_never(key)
 
     def _on_failed(self, event: Failed, now: int) -> list[Effect]:
-        match event.key[0]:
-            case "order":
-                address, effects = self._commands.failed(event.key, event.error, now)
-                return effects + self._on_order_done(address)
-            case "describe":
-                return self._descriptions.on_failed(event)
-            case "forget":
-                return self._groups.on_not_forgotten(event.key[1], event.error)
-            case "strays":
+        key: CallKey = event.key
+        match key:
+            case CommandCall():
+                address, effects = self._commands.failed(key, event.error, now)
+                return effects + self._on_command_done(address)
+            case DescriptionCall():
+                return self._descriptions.on_failed(key, event.error)
+            case GroupDeletion():
+                return self._groups.on_not_forgotten(key.group, event.error)
+            case OrphanSearch():
                 return self._orphans.on_failed(now)
-            case "highest_era":
+            case EraCall():
                 return []  # it is asked again when it is up again
-        raise AssertionError(f"no call has the key {event.key!r}")
+            case _:
+                assert_never(key)
 
-    def _on_order_done(self, address: str | None) -> list[Effect]:
+    def _on_command_done(self, address: str | None) -> list[Effect]:
         if address is None:
             return []
         return self._topics.on_stopped(address) + self._groups.on_stopped(address)
 
-    def _on_timer(self, key: Any) -> list[Effect]:
-        roles: dict[str, Callable[..., list[Effect]]] = {
-            "up": self._descriptions.on_timer,
-            "watch": self._watches.on_timer,
-            "remains": self._topics.on_files_removed,
-        }
-        if key[0] == "retry":
-            return self._commands.retry(key)
-        if key[0] == "strays":
-            return self._orphans.ask()
-        return roles[key[0]](key[1])
+    def _on_timer(self, key: TimerKey) -> list[Effect]:
+        match key:
+            case DescriptionTimer():
+                return self._descriptions.on_timer(key.number)
+            case WatchTimer():
+                return self._watches.on_timer(key.number)
+            case RemainsTimer():
+                return self._topics.on_files_removed(key.topic)
+            case CommandRetry():
+                return self._commands.retry(key)
+            case OrphanSearch():
+                return self._orphans.ask()
+            case _:
+                assert_never(key)

@@ -8,14 +8,14 @@ the catalog. So its successor compares the running children with the required on
 """
 
 from ...transport.addresses import SUPERVISOR
-from ...transport.machine import Call, Effect, SetTimer
+from ...transport.machine import Call, SetTimer
 from ...transport.protocol.operations import Status, StatusReply
 from .child_commands import ChildCommands
 from .children import all_specs
 from .decisions import Decisions
-from .effects import RETRY_MS
+from .effects import RETRY_MS, Effect
+from .keys import OrphanSearch
 
-KEY = ("strays",)
 TIMEOUT_MS = 10_000
 KINDS = frozenset({"partition", "coordinator", "scheduler", "transactions"})
 """The kinds that the catalog determines; other children are started and stopped by other actors."""
@@ -27,10 +27,10 @@ class Orphans:
         self._commands = commands
 
     def ask(self) -> list[Effect]:
-        return [Call(KEY, SUPERVISOR, Status(), StatusReply, timeout_ms=TIMEOUT_MS)]
+        return [Call(OrphanSearch(), SUPERVISOR, Status(), StatusReply, timeout_ms=TIMEOUT_MS)]
 
     def on_failed(self, now: int) -> list[Effect]:
-        return [SetTimer(KEY, now + RETRY_MS)]
+        return [SetTimer(OrphanSearch(), now + RETRY_MS)]
 
     def on_answered(self, reply: StatusReply) -> list[Effect]:
         """Stop the orphans in the reply.

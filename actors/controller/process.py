@@ -5,14 +5,13 @@ Only the last catalog of a turn is written, because it contains the earlier ones
 
 import logging
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, assert_never
 
 import msgspec
 
 from ...transport.actor import Actor, ActorContext
 from ...transport.addresses import coordinator_address, partition_address
 from ...transport.loop import run_actor
-from ...transport.machine import Effect
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.message import Request
 from ...transport.protocol.topics import TopicConfig
@@ -25,6 +24,8 @@ from .effects import (
     CatalogNotSaved,
     CatalogSaved,
     Loaded,
+    OwnEffect,
+    OwnEvent,
     RemoveTopic,
     SaveCatalog,
     TopicNotRemoved,
@@ -59,7 +60,7 @@ class ControllerArguments(msgspec.Struct):
     """Number of coordinators, and of partitions of the internal topic with transactions; used when it is created."""
 
 
-class ControllerActor(Actor[Any, Any]):
+class ControllerActor(Actor[OwnEvent, OwnEffect]):
     follows_connections: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
 
@@ -106,14 +107,14 @@ class ControllerActor(Actor[Any, Any]):
             found |= sleeping_partitions(data_directory, folders, self._files)
         return found
 
-    def perform(self, effect: Effect) -> None:
+    def perform(self, effect: OwnEffect) -> None:
         match effect:
             case SaveCatalog(catalog=catalog):
                 self._unsaved = catalog
             case RemoveTopic():
                 self._remove(effect)
             case _:
-                super().perform(effect)
+                assert_never(effect)
 
     def end_turn(self) -> None:
         # A change that becomes durable may lead to the next decision.

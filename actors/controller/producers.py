@@ -9,16 +9,17 @@ the clock went back as well; then the current era is doubted, and the next one b
 """
 
 from ...transport.addresses import topic_partition_of
-from ...transport.machine import Answered, Call, Effect, Reply, Sender
+from ...transport.machine import Call, Reply, Sender
 from ...transport.producer_ids import IDS_PER_ERA, era_after, producer_id_of
 from ...transport.protocol.data import InitProducerReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.topics import HighestEra, HighestEraReply
 from .decisions import Decisions, FollowUp
+from .effects import Effect
+from .keys import EraCall
 
 MAX_WAITING = 1_000
 """Maximum number of producers that wait for an era; more are refused with OVERLOADED."""
-KEY = "highest_era"
 TIMEOUT_MS = 10_000
 
 
@@ -55,10 +56,9 @@ class ProducerIds:
     def on_up(self, address: str) -> list[Effect]:
         if topic_partition_of(address) is None:
             return []
-        return [Call((KEY, address), address, HighestEra(), HighestEraReply, timeout_ms=TIMEOUT_MS)]
+        return [Call(EraCall(address), address, HighestEra(), HighestEraReply, timeout_ms=TIMEOUT_MS)]
 
-    def on_answered(self, event: Answered) -> list[Effect]:
-        reply: HighestEraReply = event.reply
+    def on_answered(self, reply: HighestEraReply) -> list[Effect]:
         # Producers of the current era that a partition remembers got their ids from this controller.
         self._highest_known = max(self._highest_known, reply.era)
         return []

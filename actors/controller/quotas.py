@@ -3,7 +3,7 @@
 import msgspec
 
 from ...transport.addresses import topic_partition_of
-from ...transport.machine import Cast, Effect, Reply, Sender
+from ...transport.machine import Cast, Reply, Sender
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
 from ...transport.protocol.quotas import (
@@ -15,6 +15,7 @@ from ...transport.protocol.quotas import (
     SetQuota,
 )
 from .decisions import Decisions, FollowUp
+from .effects import Effect
 from .peers import Peers
 
 MAX_QUOTAS = 10_000

@@ -10,7 +10,7 @@ A deletion interrupted by a crash continues at the next start: the catalog names
 import msgspec
 
 from ...transport.addresses import is_internal
-from ...transport.machine import Cast, Effect, Reply, Sender, SetTimer
+from ...transport.machine import Cast, Reply, Sender, SetTimer
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
 from ...transport.protocol.topics import (
@@ -26,7 +26,8 @@ from .child_commands import ChildCommands
 from .children import partition_addresses, partition_specs
 from .decisions import Decisions, FollowUp
 from .descriptions import Descriptions
-from .effects import RETRY_MS, RemoveTopic
+from .effects import RETRY_MS, Effect, RemoveTopic
+from .keys import RemainsTimer
 from .names import check_topic_name
 from .peers import Peers
 from .room import Room
@@ -160,7 +161,7 @@ class Topics:
 
     def retry_remains(self, topic: str, now: int) -> list[Effect]:
         """Retry: there was no room to record that the files are gone. No request waits for that any longer."""
-        return [SetTimer(("remains", topic), now + RETRY_MS), *self.apply_remains_removed(topic)]
+        return [SetTimer(RemainsTimer(topic), now + RETRY_MS), *self.apply_remains_removed(topic)]
 
     def on_files_left(self, topic: str, error: ErrorBody) -> list[Effect]:
         """End a deletion whose files remain: the topic is gone for all clients, and the next start retries."""

@@ -3,10 +3,12 @@
 Gateways route by it, coordinators assign by it. Only durable topics are reported.
 """
 
-from ...transport.machine import CancelTimer, Effect, Reply, Sender, SetTimer
+from ...transport.machine import CancelTimer, Reply, Sender, SetTimer
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
 from .decisions import Decisions
+from .effects import Effect
+from .keys import WatchTimer
 
 MAX_WATCHES = 10_000
 """Maximum number of parked watches; more are refused with OVERLOADED."""
@@ -25,7 +27,7 @@ class Watches:
             raise ProtocolError(ErrorCode.OVERLOADED, "too many watches are parked")
         self._last_number += 1
         self._parked[self._last_number] = (sender, request)
-        return [SetTimer(("watch", self._last_number), now + request.max_wait_ms)]
+        return [SetTimer(WatchTimer(self._last_number), now + request.max_wait_ms)]
 
     def on_timer(self, number: int) -> list[Effect]:
         parked = self._parked.pop(number, None)
@@ -36,7 +38,7 @@ class Watches:
         gone = [number for number, (sender, _) in self._parked.items() if sender.route[0] == connection]
         for number in gone:
             del self._parked[number]
-        return [CancelTimer(("watch", number)) for number in gone]
+        return [CancelTimer(WatchTimer(number)) for number in gone]
 
     def on_saved(self) -> list[Effect]:
         """Answer the watches that have not seen the newly durable topics."""
@@ -44,7 +46,7 @@ class Watches:
         for number, (sender, request) in list(self._parked.items()):
             if request.after_version != self._version:
                 del self._parked[number]
-                effects += [CancelTimer(("watch", number)), Reply(sender, self._answer())]
+                effects += [CancelTimer(WatchTimer(number)), Reply(sender, self._answer())]
         return effects
 
     @property

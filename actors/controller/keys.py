@@ -1,0 +1,64 @@
+"""The keys of the controller's calls and timers. Pure."""
+
+from typing import TypeAlias
+
+from msgspec import Struct
+
+
+class CommandCall(Struct, frozen=True):
+    """A start or stop of a child, by the supervisor."""
+
+    address: str
+    number: int
+
+
+class CommandRetry(Struct, frozen=True):
+    """A failed command is repeated."""
+
+    address: str
+    number: int
+
+
+class DescriptionCall(Struct, frozen=True):
+    """The description of one partition."""
+
+    number: int
+    partition: int
+
+
+class DescriptionTimer(Struct, frozen=True):
+    """End of the wait for partitions of a topic that is described."""
+
+    number: int
+
+
+class GroupDeletion(Struct, frozen=True):
+    """A coordinator is to delete its group's state."""
+
+    group: str
+
+
+class OrphanSearch(Struct, frozen=True):
+    """The running children, from the supervisor; and the timer of the next attempt."""
+
+
+class EraCall(Struct, frozen=True):
+    """The highest era of producer ids that a partition has seen."""
+
+    address: str
+
+
+class WatchTimer(Struct, frozen=True):
+    """End of a parked watch of the catalog."""
+
+    number: int
+
+
+class RemainsTimer(Struct, frozen=True):
+    """The end of a deletion, which could not be saved, is repeated."""
+
+    topic: str
+
+
+CallKey: TypeAlias = CommandCall | DescriptionCall | GroupDeletion | OrphanSearch | EraCall
+TimerKey: TypeAlias = CommandRetry | DescriptionTimer | OrphanSearch | WatchTimer | RemainsTimer
