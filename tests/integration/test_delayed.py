@@ -24,7 +24,7 @@ def test_a_message_comes_when_it_is_due_and_not_before(broker: Broker) -> None:
         for delay in (0.3, 0.05, 0.5):
             asked_at = time.time()
             told = broker.publish("T", "k", {"delay": delay}, delay=delay)
-            assert (told.partition, told.offset) == (-1, -1)
+            assert (told.partition, told.offset) == (None, None)
             assert told.scheduled_id
             (message,) = until(lambda: consumer.poll(0.1), "the message")
             # The log has the time of the write.

@@ -61,8 +61,13 @@ class ClientHost(Host):
         self._is_local = is_local
         self._socket: Any = SimulatedSocket(network, self, zmq.ROUTER)
         retry, jitter = RetryPolicy(), world.random.random
+        self.metadata_timeout_ms = 60_000
         directory = BrokerDirectory(
-            GATEWAY_ENDPOINT, client_id=name, metadata_timeout_ms=60_000, retry=retry, jitter=jitter
+            GATEWAY_ENDPOINT,
+            client_id=name,
+            metadata_timeout_ms=self.metadata_timeout_ms,
+            retry=retry,
+            jitter=jitter,
         )
         self.topics = directory.topics
         self._exchange = Exchange(directory, retry=retry, jitter=jitter)
