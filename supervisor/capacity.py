@@ -25,7 +25,7 @@ BATCH_DESCRIPTORS = 128
 TASKS_PER_ACTOR = 3
 """The actor and the two threads of its ZeroMQ context."""
 RESERVED_TASKS = 64
-MEMORY_PER_ACTOR_BYTES = 6_000_000
+MEMORY_PER_ACTOR_BYTES = 6_500_000
 """Private memory of an idle actor, as `planaria bench` measures it."""
 RESERVED_MEMORY_BYTES = 64 * 1024 * 1024
 NEW_PERCENT = 90

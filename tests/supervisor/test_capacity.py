@@ -25,7 +25,7 @@ from planaria.transport.door import BACKLOG_PART, MAX_BACKLOG
         (SystemLimits(descriptors=256), 38, "256 a process"),
         (SystemLimits(descriptors=48), 0, "RLIMIT_NOFILE"),
         (SystemLimits(tasks=664), 200, "664 left"),
-        (SystemLimits(memory_bytes=64 * 2**20 + 6_000_000 * 7), 7, "memory"),
+        (SystemLimits(memory_bytes=64 * 2**20 + 6_500_000 * 7), 7, "memory"),
         (SystemLimits(descriptors=1_000_000, tasks=100, memory_bytes=2**40), 12, "pids"),
     ],
 )
