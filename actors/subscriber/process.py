@@ -111,13 +111,13 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
         producer = self._client.producer(delivery_timeout_ms=OUTPUT_TIMEOUT_MS)
         is_exact = options.delivery == "exactly-once"
 
-        batching = batching_of(producer)
+        destinations = batching_of(producer).destinations
 
         def check(message: Publication) -> None:
-            batching.check(message.topic, message.partition, message.size_bytes)
+            destinations.check(message.topic, message.partition, message.size_bytes)
 
-        self._outputs = OutputTopics(check, batching.partitions_known, time.monotonic)
-        letters = OutputTopics(check, batching.partitions_known, time.monotonic)
+        self._outputs = OutputTopics(check, destinations.partitions_known, time.monotonic)
+        letters = OutputTopics(check, destinations.partitions_known, time.monotonic)
         self._workers = Workers(
             handler,
             self._recorder,

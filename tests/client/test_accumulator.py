@@ -17,17 +17,35 @@ from planaria.transport.client.accumulator import Accumulator
 from planaria.transport.client.delivery import Delivery, PartitionQueue, RecordMetadata
 from planaria.transport.client.errors import Backpressure, BufferFull, Closed, TimedOut
 from planaria.transport.client.gate import Gate
+from planaria.transport.client.held import HeldPartitions
 from planaria.transport.client.options import InvalidOption
-from planaria.transport.protocol.errors import ErrorBody
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 
 LARGEST_BYTES = 16_000
 HELD = ErrorBody("BACKPRESSURE", "a group is behind", True, 50)
 
 
+class FourPartitions:
+    """The destinations of every topic: four partitions."""
+
+    def partitions_of(self, topic: str, least: int = 1) -> int:
+        return 4
+
+    def check_partition(self, topic: str, partition: int | None) -> None:
+        if partition is not None and not 0 <= partition < 4:
+            raise ProtocolError(ErrorCode.UNKNOWN_PARTITION, f"{topic!r} has no partition {partition}")
+
+    def largest_batch_of(self, topic: str) -> int:
+        return LARGEST_BYTES
+
+    def choose_partition(self, topic: str) -> int:
+        return 0
+
+
 class Sealer:
     """Replaces the network thread: takes announced batches, on demand or automatically."""
 
-    def __init__(self, is_automatic: bool = True, **options: Any) -> None:
+    def __init__(self, is_automatic: bool = True, *, is_patient: bool = True, **options: Any) -> None:
         settings: dict[str, Any] = {
             "batch_bytes": 4_000, "batch_records": 1_000, "buffer_bytes": 1 << 30, "max_block_ms": 50,
         }  # fmt: skip
@@ -38,9 +56,8 @@ class Sealer:
         self.wake = threading.Event()
         self.accumulator = Accumulator(
             **(settings | options),
-            partitions_of=lambda *_: 4,
-            largest_batch_of=lambda _: LARGEST_BYTES,
-            choose_partition=lambda _: 0,
+            destinations=FourPartitions(),
+            held=HeldPartitions(is_patient=is_patient),
             notify=self.notify,
             notify_identified=self.taken_alone.append,
             now_ms=lambda: 0,
@@ -424,4 +441,4 @@ def test_a_patient_publisher_is_not_refused_by_a_held_partition() -> None:
     sealer = Sealer()
     sealer.accumulator.hold(("T", 0), HELD)
     sealer.accumulator.publish("T", b"a")
-    assert sealer.accumulator.is_held(("T", 0))
+    assert ("T", 0) in sealer.accumulator._held

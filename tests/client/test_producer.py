@@ -262,9 +262,9 @@ def test_the_largest_message_that_passes_the_check_is_taken_and_no_larger_one(
     value = bytes(most_bytes - BATCH_OVERHEAD_BYTES - RECORD_OVERHEAD_BYTES + more_bytes)
     if more_bytes:
         with pytest.raises(ProtocolError, match="MESSAGE_TOO_LARGE"):
-            batching_of(producer).check("T", 0, len(value))
+            batching_of(producer).destinations.check("T", 0, len(value))
     else:
-        batching_of(producer).check("T", 0, len(value))
+        batching_of(producer).destinations.check("T", 0, len(value))
         frame = build(
             [(None, value, 0, None)],
             first_timestamp_ms=0,

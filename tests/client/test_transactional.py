@@ -94,7 +94,7 @@ def test_a_message_goes_out_under_the_transaction_it_was_published_in(
     assert (header(ask).producer_epoch, header(ask).base_sequence) == (0, 0)
     acknowledge(producer, ask)
     assert first.done()
-    producer.suspend(PlanariaError("it has ended"))
+    producer.accumulator.suspend(PlanariaError("it has ended"))
     producer.begin(ProducerIdentity(7, 1))
     second = producer.publish("T", b"2", partition=0)
     # A timer of the previous transaction comes first.
@@ -114,7 +114,7 @@ def test_what_was_dropped_with_one_transaction_does_not_fail_the_next(
 ) -> None:
     producer.begin(ProducerIdentity(7, 0))
     go_on(network)
-    producer.suspend(PlanariaError("it has ended"))
+    producer.accumulator.suspend(PlanariaError("it has ended"))
     producer.drop()
     go_on(network)
     # Nothing was written, so the numbers are the same.
@@ -144,7 +144,7 @@ def test_the_end_is_asked_for_once_all_is_acknowledged(
     (batch,) = go_on(network)
     producer.publish("T", b"2", partition=0)
     assert go_on(network) == [], "it waits for company while one is under way"
-    producer.suspend(PlanariaError("it has ended"))
+    producer.accumulator.suspend(PlanariaError("it has ended"))
     (late,) = producer._bridge.handle(Concluded(sender, lambda: END), 0)
     assert acknowledge(producer, batch) == []
     (end,) = acknowledge(producer, late)
@@ -192,7 +192,7 @@ def test_ctrl_c_while_a_transaction_ends_leaves_nothing_of_it_under_way() -> Non
     producer.begin(ProducerIdentity(7, 0))
     delivery = producer.publish("T", b"1", partition=0)
     (batch,) = go_on(network)
-    producer.suspend(PlanariaError("it has ended"))
+    producer.accumulator.suspend(PlanariaError("it has ended"))
     with pytest.raises(KeyboardInterrupt):
         producer.conclude(lambda: END)
     assert isinstance(delivery.exception(0), DeliveryUncertain)
@@ -206,11 +206,13 @@ def test_messages_of_a_short_transaction_go_out_with_its_end(network: StillNetwo
     producer.publish("T", b"1", partition=0)
     assert not network.posted, "one message is no reason to wake the network thread"
     network.now = 50
-    producer.suspend(PlanariaError("it has ended"))
+    producer.accumulator.suspend(PlanariaError("it has ended"))
     sender: Any = object()
     sent = producer._bridge.handle(Concluded(sender, lambda: END), network.now)
     assert [header(effect).record_count for effect in sent if isinstance(effect, Call)] == [1]
-    assert producer.unfinished()[0].created_ms == network.now, "the time to deliver it begins here"
+    assert producer.accumulator.unfinished()[0].created_ms == network.now, (
+        "the time to deliver it begins here"
+    )
     producer.begin(ProducerIdentity(7, 1))
     assert not network.posted, "somebody sweeps already"
 
@@ -224,7 +226,7 @@ def test_messages_of_a_long_transaction_do_not_wait_for_its_end(network: StillNe
     effects = owner.handle(TimerFired(timer.key), timer.at)
     assert [header(effect).record_count for effect in effects if isinstance(effect, Call)] == [1]
     assert timer.key in [effect.key for effect in effects if isinstance(effect, SetTimer)]
-    producer.suspend(PlanariaError("it has ended"))
+    producer.accumulator.suspend(PlanariaError("it has ended"))
     assert owner.handle(TimerFired(timer.key), timer.at) == []
     producer.begin(ProducerIdentity(7, 1))
     assert len(network.posted) == 1, "the sweep begins anew"

@@ -86,6 +86,7 @@ IMPURE: dict[str, str] = {
     "transport/aio/": "the client's shell for event loops",
     "transport/calls/performer.py": "holds the socket that calls go out by",
     "transport/client/accumulator.py": "hands records from the caller's thread to the client's",
+    "transport/client/destinations.py": "asks by the network and waits, chooses at random",
     "transport/client/delivery.py": "what a program's thread waits for",
     "transport/client/gate.py": "what a program's thread waits at",
     "transport/client/access.py": "makes producers and consumers of the network",

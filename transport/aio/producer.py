@@ -14,6 +14,7 @@ from typing import Any, Self, TypedDict
 from ..batch import Headers
 from ..calls.events import Submitted
 from ..client.delivery import Delivery, RecordMetadata
+from ..client.destinations import Destinations
 from ..client.errors import BufferFull, Closed, UnknownTopic, error_from
 from ..client.network import Network
 from ..client.options import Duration, ProducerOptions, wait_limit_s
@@ -90,7 +91,9 @@ class AsyncProducer:
 
     def __init__(self, caller: Caller, options: ProducerOptions) -> None:
         self._caller = caller
-        self._batching = _LoopBatching(caller.network, options, may_wait=lambda: False)
+        self._batching = BatchingProducer(
+            caller.network, options, may_wait=lambda: False, destinations=_KnownDestinations
+        )
         self._metadata_timeout_ms = min(options.request_timeout_ms, options.max_block_ms)
         self._early: dict[str, _EarlyMessages] = {}
         self._is_closed = False
@@ -191,7 +194,7 @@ class AsyncProducer:
         for early in list(self._early.values()):
             await early.settle()
         with self._batching.flushing():
-            for batch in self._batching.unfinished():
+            for batch in self._batching.accumulator.unfinished():
                 await self._caller.finish(batch)
 
     async def close(self) -> None:
@@ -218,7 +221,7 @@ class AsyncProducer:
     # Messages to topics that are not known yet.
 
     def _is_unknown(self, topic: str, partition: int | None) -> bool:
-        count = self._batching.partitions_known(topic)
+        count = self._batching.destinations.partitions_known(topic)
         return count is None or (partition is not None and partition >= count)
 
     def _publish_early(self, topic: str, value: Any, options: MessageOptions) -> PublishHandle:
@@ -249,7 +252,9 @@ class AsyncProducer:
                 try:
                     delivery = self._batching.publish(topic, value, **options)
                 except BufferFull as full:
-                    if self._batching.attend_room(_Again(self._caller, lambda: self._pass(topic))):
+                    if self._batching.accumulator.attend_room(
+                        _Again(self._caller, lambda: self._pass(topic))
+                    ):
                         return
                     error = full
                 except Exception as refused:  # noqa: BLE001 - raised where the handle is awaited
@@ -266,12 +271,12 @@ class AsyncProducer:
                 with suppress(Exception):
                     await early.messages[0][0]
                 return
-        if self._batching.attend_room(gate):
+        if self._batching.accumulator.attend_room(gate):
             await gate.signal.wait()
 
 
-class _LoopBatching(BatchingProducer):
-    """The accumulator on an event loop: it never asks the broker, because that would block."""
+class _KnownDestinations(Destinations):
+    """The destinations on an event loop: they never ask the broker, because that would block."""
 
     def find(self, topic: str, timeout_ms: int, least: int = 1) -> int:
         known = self.partitions_known(topic)

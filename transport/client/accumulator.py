@@ -30,13 +30,13 @@ import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from time import monotonic, time
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from ..addresses import TopicPartition
 from ..batch import Headers
 from ..deduplication import partition_for_dedup_id
 from ..partitioner import partition_for_key
-from ..protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ..protocol.errors import ErrorBody
 from .content import check_details, content_size_bytes, encode_key, encode_value, identify
 from .delayed import ANY_PARTITION, Schedule
 from .delivery import Delivery, EncodedRecord, PartitionQueue, ProducerBatch, call_back
@@ -44,6 +44,7 @@ from .errors import BufferFull
 from .gate import Opened, may_wait
 from .held import HeldPartitions
 from .lanes import ProducerIdentity
+from .options import InvalidOption
 from .schedule import milliseconds_at, schedule
 
 RECORD_OVERHEAD_BYTES = 16
@@ -58,6 +59,22 @@ Lingers: TypeAlias = Literal["not at all", "for a time", "to the end"]
 """The last one: until `suspend`, or until the network thread takes it; it is not notified for that batch alone."""
 
 
+class Destinations(Protocol):
+    """The topics that are published to. `partitions_of` may wait until `least` partitions are known."""
+
+    def partitions_of(self, topic: str, least: int = 1) -> int: ...
+
+    def check_partition(self, topic: str, partition: int | None) -> None: ...
+
+    def largest_batch_of(self, topic: str) -> int: ...
+
+    def choose_partition(self, topic: str) -> int: ...
+
+
+def _open(gate: Opened) -> None:
+    gate.open()
+
+
 class Accumulator:
     """Gathers records by partition until the network thread takes them."""
 
@@ -68,20 +85,18 @@ class Accumulator:
         batch_records: int,
         buffer_bytes: int,
         max_block_ms: int,
-        partitions_of: Callable[[str, int], int],
-        largest_batch_of: Callable[[str], int],
-        choose_partition: Callable[[str], int],
+        destinations: Destinations,
+        held: HeldPartitions,
         notify: Callable[[PartitionQueue], None],
         notify_identified: Callable[[ProducerBatch], None],
         now_ms: Callable[[], int],
-        is_patient: bool = True,
+        unnamed: str = "",
         lingers: Lingers = "for a time",
-        let_pass: Callable[[Opened], None] = Opened.open,
+        let_pass: Callable[[Opened], None] = _open,
         may_wait: Callable[[], bool] = may_wait,
     ) -> None:
-        """`partitions_of(topic, least)` may block until so many are known. `largest_batch_of(topic)`: the limit of its
-        partitions, in bytes. `choose_partition(topic)` returns the next partition for records without a key.
-        With `is_patient` publishers wait for partitions that refuse for backpressure; otherwise they are refused.
+        """`held` has the partitions that refuse for backpressure: publishers wait for them, or are refused.
+        `unnamed`: why no message may have a dedup id or a delivery time; empty if it may.
         `notify(lane)` wakes the network thread to take a batch, `notify_identified(batch)` hands it a batch of one record
         that waits for no other. `lingers`: how long a batch that is not full waits for more records, unless a caller
         waits for it. `let_pass(gate)` wakes the callers that wait for a finished batch, at the end of the network turn.
@@ -91,9 +106,7 @@ class Accumulator:
         self._batch_records = batch_records
         self._buffer_bytes = buffer_bytes
         self._max_block_s = max_block_ms / 1000
-        self._partitions_of = partitions_of
-        self._largest_batch_of = largest_batch_of
-        self._choose_partition = choose_partition
+        self._destinations = destinations
         self._notify = notify
         self._notify_identified = notify_identified
         self._now_ms = now_ms
@@ -106,7 +119,8 @@ class Accumulator:
         self._closed_by: Exception | None = None
         self.identity: ProducerIdentity | None = None
         """Producer id and epoch of the transaction to which all unfinished batches belong."""
-        self._held = HeldPartitions(is_patient=is_patient)
+        self._held = held
+        self._unnamed = unnamed
         self._lingers = lingers
         self._let_pass = let_pass
         self._may_wait = may_wait
@@ -177,17 +191,19 @@ class Accumulator:
         if dedup_id is not None:
             headers = self._identify(headers, dedup_id)
             if partition is None and key is None:
-                partition = partition_for_dedup_id(dedup_id, self._partitions_of(topic, 1))
+                partition = partition_for_dedup_id(dedup_id, self._destinations.partitions_of(topic))
         if partition is None and key is not None:
-            partition = partition_for_key(key, self._partitions_of(topic, 1))
+            partition = partition_for_key(key, self._destinations.partitions_of(topic))
         elif partition is not None:
-            self._check_partition(topic, partition)
+            self._destinations.check_partition(topic, partition)
         if dedup_id is not None:
             assert partition is not None
             return self._send_alone(topic, partition, key, data, headers, at_ms)
         return self._append(topic, partition, key, data, headers, at_ms)
 
     def _identify(self, headers: Headers | None, dedup_id: str) -> Headers:
+        if self._unnamed:
+            raise InvalidOption(f"dedup_id: {self._unnamed}")
         return identify(headers, dedup_id)
 
     def _schedule(
@@ -197,6 +213,8 @@ class Accumulator:
         scheduled_id: str | None,
         dedup_id: str | None,
     ) -> Schedule:
+        if self._unnamed:
+            raise InvalidOption(f"delay: {self._unnamed}")
         return schedule(deliver_at, delay, scheduled_id, dedup_id)
 
     def _send_later(
@@ -209,15 +227,9 @@ class Accumulator:
         timestamp_ms: int | None,
         when: Schedule,
     ) -> Delivery:
-        self._check_partition(topic, partition)
+        self._destinations.check_partition(topic, partition)
         tp = ANY_PARTITION if partition is None else partition
         return self._send_alone(topic, tp, key, value, headers, timestamp_ms, when)
-
-    def _check_partition(self, topic: str, partition: int | None) -> None:
-        """That there is such a topic, and such a partition of it."""
-        partitions = self._partitions_of(topic, 1 if partition is None else partition + 1)
-        if partition is not None and not 0 <= partition < partitions:
-            raise ProtocolError(ErrorCode.UNKNOWN_PARTITION, f"{topic!r} has no partition {partition}")
 
     def _append(
         self,
@@ -271,7 +283,7 @@ class Accumulator:
 
     def _new_batch(self, topic: str, partition: int) -> ProducerBatch:
         """With the room that the topic's partitions accept, less the records that threads may add while it fills up."""
-        largest_bytes = self._largest_batch_of(topic) - BATCH_OVERHEAD_BYTES
+        largest_bytes = self._destinations.largest_batch_of(topic) - BATCH_OVERHEAD_BYTES
         large_bytes = min(LARGE_BYTES, largest_bytes // 16)
         room = min(self._batch_bytes, largest_bytes - 8 * large_bytes)
         batch = ProducerBatch(topic, partition, room, large_bytes, self._now_ms(), self._lock, self._hasten)
@@ -311,7 +323,7 @@ class Accumulator:
 
     def _open(self, topic: str, partition: int | None) -> ProducerBatch:
         """The open batch to append to: a new one, unless another thread was faster. Waits for room in the buffer."""
-        chosen = self._choose_partition(topic) if partition is None else partition
+        chosen = self._destinations.choose_partition(topic) if partition is None else partition
         key = TopicPartition(topic, chosen)
         with self._lock:
             self._held.check(key)
@@ -439,9 +451,6 @@ class Accumulator:
         for callback, delivery in callbacks:
             call_back(callback, delivery)
 
-    def is_held(self, key: TopicPartition) -> bool:
-        return key in self._held
-
     def hold(self, key: TopicPartition, error: ErrorBody) -> None:
         """A partition refuses for backpressure."""
         with self._lock:
@@ -467,6 +476,13 @@ class Accumulator:
         """Every batch with a record in it that is not done."""
         with self._lock:
             return list(self._unfinished)
+
+    def on_fork(self, error: Exception) -> None:
+        """Take nothing in a forked child, where no thread of the parent holds the lock or waits."""
+        self._changed._at_fork_reinit()  # type: ignore[attr-defined]  # of the lock as well, as the standard library does
+        for batch in self.unfinished():
+            batch.callbacks, batch.gates = [], []
+        self.suspend(error)
 
     def stop(self, error: Exception) -> None:
         """Take nothing more: every later append raises `error`."""

@@ -106,7 +106,7 @@ class Client(BrokerAccess):
                 self._publisher = self.producer(
                     delivery_timeout_ms=timeout_ms, max_block_ms=timeout_ms, linger_ms=0
                 )
-        batching_of(self._publisher).find(topic, int(timeout_s * 1000))
+        batching_of(self._publisher).destinations.find(topic, int(timeout_s * 1000))
         delivery = self._publisher.publish(
             topic,
             value,

@@ -12,7 +12,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
-from ..addresses import TopicPartition, is_internal
+from ..addresses import TopicPartition
 from ..batch import Headers
 from ..calls.events import Withdrawn
 from ..calls.retry import RetryPolicy
@@ -21,13 +21,15 @@ from ..deduplication import identified_batch
 from ..forks import tell_of_fork
 from ..machine import Answered, Call
 from ..protocol.data import PublishRecord
-from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
-from .accumulator import BATCH_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Accumulator, Lingers
-from .delayed import Schedule, delayed_dialog
+from ..protocol.errors import ErrorCode, PlanariaError
+from .accumulator import Accumulator, Lingers
+from .delayed import delayed_dialog
 from .delivery import Delivery, PartitionQueue, ProducerBatch
-from .errors import Closed, DeliveryFailed, DeliveryUncertain, Forked, TimedOut
+from .destinations import Destinations
+from .errors import Closed, DeliveryUncertain, Forked, TimedOut
 from .exit_flush import flush_with_warning, not_at_exit
 from .gate import may_wait
+from .held import HeldPartitions
 from .identified import Identified, identified_dialog
 from .lanes import ProducerIdentity
 from .network import Network
@@ -60,6 +62,12 @@ def _require_codec(options: ProducerOptions) -> None:
         require(CODECS[options.compression])
     except CodecUnavailable as error:
         raise InvalidOption(f"compression: {error}") from error
+
+
+def _why_unnamed(options: ProducerOptions) -> str:
+    if options.transactional_id is not None:
+        return "not within a transaction; publish it afterwards"
+    return "" if options.acks != 0 else "needs acks 1 or 'all'; with 0 no answer would ever tell the outcome"
 
 
 def _identified_frame(batch: ProducerBatch) -> bytes:
@@ -149,12 +157,12 @@ class Producer:
 
 
 def batching_of(producer: Producer) -> "BatchingProducer":
-    """The accumulator of a producer, for the parts of the broker that ask about topics before they publish."""
+    """Return the inner part of a producer, for the parts of the broker that ask about topics before they publish."""
     return producer._batching
 
 
-class BatchingProducer(Accumulator):
-    """The accumulator with what it needs of the network: a topic's partitions, a flush, an end."""
+class BatchingProducer:
+    """An accumulator, and what it needs of the network: its destinations, a flush, an end."""
 
     def __init__(
         self,
@@ -162,32 +170,33 @@ class BatchingProducer(Accumulator):
         options: ProducerOptions | None = None,
         on_done: Callable[[TopicPartition, Exception | None], None] | None = None,
         may_wait: Callable[[], bool] = may_wait,
+        destinations: type[Destinations] = Destinations,
     ) -> None:
         """Take `on_done`, called on the network thread with the outcome of each batch, before its deliveries."""
         options = options or ProducerOptions()
         _require_codec(options)
-        super().__init__(
+        is_patient = options.on_backpressure == "block"
+        held = HeldPartitions(is_patient=is_patient)
+        self.destinations = destinations(network, self, held, options)
+        self.accumulator = Accumulator(
             batch_bytes=options.batch_bytes,
             batch_records=options.batch_records,
             buffer_bytes=options.buffer_bytes,
             max_block_ms=options.max_block_ms,
-            partitions_of=self._count_partitions,
-            largest_batch_of=self._largest_batch,
-            choose_partition=self._next_partition,
+            destinations=self.destinations,
+            held=held,
             notify=self._announce,
             notify_identified=self._announce_identified,
             now_ms=network.now_ms,
-            is_patient=options.on_backpressure == "block",
+            unnamed=_why_unnamed(options),
             lingers=_lingers(options),
             let_pass=network.let_pass,
             may_wait=may_wait,
         )
+        self.publish = self.accumulator.publish
         self._network = network
-        self._metadata_timeout_ms = min(options.request_timeout_ms, options.max_block_ms)
-        self._turns: dict[str, int] = {}
         self._is_closed = False
         self._pid = os.getpid()
-        is_patient = options.on_backpressure == "block"
         machine = Producing(
             acks=options.acks,
             delivery_timeout_ms=options.delivery_timeout_ms,
@@ -210,10 +219,8 @@ class BatchingProducer(Accumulator):
                 delayed_dialog(_delayed_record),
             )
         )
-        self._acks = options.acks
-        self._is_transactional = options.transactional_id is not None
         self._bridge = ProducerBridge(
-            self,
+            self.accumulator,
             machine,
             identified,
             delayed,
@@ -229,88 +236,35 @@ class BatchingProducer(Accumulator):
 
     def on_network_end(self, error: PlanariaError) -> None:
         """Accept no more messages, and fail those that are not acknowledged."""
-        self.stop(error)
+        self.accumulator.stop(error)
         self._fail_unfinished(error)
 
     def on_fork(self) -> None:
-        """As at the network's end, but that the parent's threads hold no lock here, and wait for nothing."""
-        self._changed._at_fork_reinit()  # type: ignore[attr-defined]  # of the lock as well, as the standard library does
-        for batch in self.unfinished():
-            batch.callbacks, batch.gates = [], []
-        self.suspend(Forked(self._pid))
-        self._fail_unfinished(Forked(self._pid))
+        """As at the network's end. The parent's threads hold no lock here, and wait for nothing."""
+        error = Forked(self._pid)
+        self.accumulator.on_fork(error)
+        self._fail_unfinished(error)
 
     def flush_at_exit(self) -> None:
-        batches = self.unfinished()
+        batches = self.accumulator.unfinished()
         if batches:
             flush_with_warning(self, sum(batch.record_count for batch in batches))
 
     def _fail_unfinished(self, error: PlanariaError) -> None:
-        for batch in self.unfinished():
-            self.finish(batch, -1, DeliveryUncertain(ErrorCode.SHUTTING_DOWN, str(error)))
-
-    def _largest_batch(self, topic: str) -> int:
-        return self._network.topics.largest_batch_bytes(topic) or self._batch_bytes
-
-    def _count_partitions(self, topic: str, least: int = 1) -> int:
-        return self.find(topic, self._metadata_timeout_ms, least)
-
-    def partitions_known(self, topic: str) -> int | None:
-        """How many partitions the topic has, as far as is known without asking."""
-        return self._network.topics.partition_count(topic)
-
-    def find(self, topic: str, timeout_ms: int, least: int = 1) -> int:
-        """How many partitions the topic has; waits a moment for as many as `least`.
-
-        Raises UnknownTopic, and DeliveryFailed when that is not known in time.
-        """
-        try:
-            return self._network.partitions_of(topic, timeout_ms, least, asker=self)
-        except TimedOut as error:
-            message = f"never sent, the partitions of {topic!r} are not known: {error.message}"
-            raise DeliveryFailed(error.code, message, retriable=True) from error
+        for batch in self.accumulator.unfinished():
+            self.accumulator.finish(batch, -1, DeliveryUncertain(ErrorCode.SHUTTING_DOWN, str(error)))
 
     def _refuse_when_closed(self) -> None:
         self._network.refuse_when_closed()
         if self._is_closed:
             raise Closed("the producer is closed")
 
-    def _next_partition(self, topic: str) -> int:
-        """Round robin among the partitions that are online and take messages, among all when none is."""
-        partitions = self._count_partitions(topic)
-        if partitions == 1:
-            return 0
-        turn = self._turns.get(topic)
-        if turn is None:
-            turn = random.randrange(partitions)
-        self._turns[topic] = turn + 1
-        now = self._network.now_ms()
-        for step in range(partitions):
-            chosen = (turn + step) % partitions
-            if self._network.topics.is_online(topic, chosen, now) and not self.is_held(
-                TopicPartition(topic, chosen)
-            ):
-                return chosen
-        return turn % partitions
-
     def _announce(self, lane: PartitionQueue) -> None:
         self._network.post(self._bridge, LaneReady(lane))
 
-    def check(self, topic: str, partition: int | None, size_bytes: int) -> None:
-        """Raise the error with which a message of that size would be refused, as far as it is known beforehand."""
-        if is_internal(topic):
-            raise ProtocolError(ErrorCode.FORBIDDEN, f"topic {topic!r} is internal")
-        self._check_partition(topic, partition)
-        most_bytes = self._largest_batch(topic) - BATCH_OVERHEAD_BYTES - RECORD_OVERHEAD_BYTES
-        if size_bytes > most_bytes:
-            raise ProtocolError(
-                ErrorCode.MESSAGE_TOO_LARGE,
-                f"{size_bytes} bytes; topic {topic!r} takes messages of {most_bytes}",
-            )
-
     def begin(self, identity: ProducerIdentity) -> None:
         """Publish under this producer id and epoch; all earlier messages are done."""
-        self.reopen(identity)
+        self.accumulator.reopen(identity)
         if not self._bridge.is_sweeping:
             self._network.post(self._bridge, Begun())
 
@@ -330,28 +284,8 @@ class BatchingProducer(Accumulator):
     def drop(self) -> None:
         """Fail all messages that are not done, and wait for that."""
         self._network.post(self._bridge, Dropped())
-        for batch in self.unfinished():
+        for batch in self.accumulator.unfinished():
             batch.wait(None)
-
-    def _identify(self, headers: Headers | None, dedup_id: str) -> Headers:
-        if self._is_transactional:
-            raise InvalidOption("dedup_id: not within a transaction, which is written once as it is")
-        if self._acks == 0:
-            raise InvalidOption("dedup_id: needs acks 1 or 'all'; with 0 no repeat would ever be answered")
-        return super()._identify(headers, dedup_id)
-
-    def _schedule(
-        self,
-        deliver_at: datetime | int | None,
-        delay: timedelta | float | None,
-        scheduled_id: str | None,
-        dedup_id: str | None,
-    ) -> Schedule:
-        if self._is_transactional:
-            raise InvalidOption("delay: not within a transaction; publish it afterwards")
-        if self._acks == 0:
-            raise InvalidOption("delay: needs acks 1 or 'all'; with 0 nobody would know what is held back")
-        return super()._schedule(deliver_at, delay, scheduled_id, dedup_id)
 
     def _announce_identified(self, batch: ProducerBatch) -> None:
         self._network.post(self._bridge, NamedReady(batch))
@@ -360,10 +294,11 @@ class BatchingProducer(Accumulator):
         limit_s = wait_limit_s(timeout)
         deadline = None if limit_s is None else monotonic() + limit_s
         with self.flushing():
-            for batch in self.unfinished():
+            for batch in self.accumulator.unfinished():
                 left = None if deadline is None else max(0.0, deadline - monotonic())
                 if not batch.wait(left):
-                    raise TimedOut(f"{len(self.unfinished())} batches not acknowledged within {limit_s} s")
+                    count = len(self.accumulator.unfinished())
+                    raise TimedOut(f"{count} batches not acknowledged within {limit_s} s")
 
     @contextmanager
     def flushing(self) -> Iterator[None]:
@@ -388,7 +323,7 @@ class BatchingProducer(Accumulator):
             return False
         self._is_closed = True
         not_at_exit(self.flush_at_exit)
-        self.stop(Closed("the producer is closed"))
+        self.accumulator.stop(Closed("the producer is closed"))
         self._network.end_calls(self)
         return True
 

@@ -49,7 +49,7 @@ class TransactionalProducer:
         self._request_timeout_ms = options.request_timeout_ms
         self._machine = Transacting(options)
         self._producer = BatchingProducer(network, options, self._machine.on_done)
-        self._producer.suspend(
+        self._producer.accumulator.suspend(
             PlanariaError("publish within a transaction: with producer.transaction() as tx")
         )
         self._current: Transaction | None = None
@@ -117,7 +117,7 @@ class TransactionalProducer:
     def _end(self, *, is_commit: bool) -> None:
         """End the transaction once every message is acknowledged. Raises the error that prevented it."""
         self._current = None
-        self._producer.suspend(PlanariaError("the transaction has ended"))
+        self._producer.accumulator.suspend(PlanariaError("the transaction has ended"))
         self._machine.end(is_commit=is_commit)
         try:
             if not is_commit:
