@@ -26,36 +26,28 @@ import zmq
 from . import sockets
 from .actor import Actor, ActorContext
 from .addresses import SUPERVISOR
-from .calls.connections import Owner
 from .calls.exchange import Exchange
 from .calls.peers import SUPERVISOR_ROUTE, PeerDirectory
 from .calls.performer import Performer
 from .calls.retry import RetryPolicy
 from .clock import Clock
-from .codec import RequestDecoder, envelope_of, id_of, is_json, split_envelope
-from .inbox import Inbox
+from .codec import RequestDecoder
 from .machine import (
     Call,
     CancelCall,
     Cast,
-    Connected,
-    Disconnected,
     Effect,
-    Event,
-    Received,
     Reply,
-    Sender,
     StopRequested,
     WallClockStepped,
 )
 from .meters import raw_report
 from .protocol.control import FallingAsleep, Heartbeat, PeerDown, PeersAsleep, PeerUp, Phase, Ready
 from .protocol.control import Stop as StopNotice
-from .protocol.errors import ProtocolError
 from .protocol.message import Request
 from .replies import Answer, Replies
-from .request_context import ContextFrames, direct_context
-from .server_connections import ServerConnections
+from .request_context import ContextFrames
+from .server_side import EXIT_FLUSH_MS, ServerSide
 from .turns import Turns
 
 MAX_MESSAGES_PER_TURN = 256
@@ -65,8 +57,6 @@ MAX_DRAIN_MS = 3
 MAX_READING_MS = 2
 """Part of MAX_DRAIN_MS for reading ahead."""
 MAX_CALLS_IN_FLIGHT = 50_000
-EXIT_FLUSH_MS = 500
-"""Time for a stopping actor's last replies to leave."""
 
 _log = logging.getLogger("planaria.loop")
 # As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls that take them.
@@ -85,7 +75,6 @@ class Loop(Turns[Any]):
         self._told = WallClockStepped(0)
         self._replies = Replies(self.meters)
         self._watched: dict[Any, Callable[[], None]] = {}
-        self._decoder = actor.decoder
         self._phase: Phase = "starting"
         self._turns = 0
         self._next_beat = 0
@@ -103,16 +92,12 @@ class Loop(Turns[Any]):
         self._calls = Performer(
             exchange,
             sockets.calls_socket(self._zmq),
-            self._on_outcome,
-            self._refuse,
+            lambda _, outcome: self.dispatch(outcome),
+            refuse,
             {SUPERVISOR_ROUTE: self._link},
             self._contexts,
         )
-        self._server: zmq.Socket[bytes] | None = None
-        self._endpoint: str | None = None
-        self._connections: ServerConnections | None = None
-        self._hosts: dict[bytes, str] = {}
-        self._inbox: Inbox | None = Inbox(self._hosts) if actor.follows_hosts else None
+        self._server: ServerSide | None = None
         self._poller = zmq.Poller()
 
     @property
@@ -133,11 +118,12 @@ class Loop(Turns[Any]):
     def run(self) -> None:
         """Start the actor, serve until it stops or the supervisor has ended, then close."""
         self.progress()
-        endpoint = self._actor.endpoint()
-        if endpoint is not None:
-            self._open(endpoint)
+        if self._actor.endpoint() is not None:
+            self._server = ServerSide(self._zmq, self._actor, self._contexts, self.dispatch, self._answer)
+            for source in (*self._server.sources, self._server.socket):
+                self._poller.register(source, zmq.POLLIN)
         self._actor.start()
-        for source in (self._link, self._calls.socket, self._server, self.context.parent_sentinel):
+        for source in (self._link, self._calls.socket, self.context.parent_sentinel):
             if source is not None:
                 self._poller.register(source, zmq.POLLIN)
         # Messages made by `start` leave before `ready` does.
@@ -162,17 +148,6 @@ class Loop(Turns[Any]):
             )
         self._close()
 
-    def _open(self, endpoint: str) -> None:
-        is_local = endpoint.startswith("ipc://")
-        self._server = sockets.server_socket(self._zmq, None if is_local else endpoint)
-        self._server.setsockopt(zmq.LINGER, EXIT_FLUSH_MS)
-        self._endpoint = endpoint if is_local else self._server.getsockopt_string(zmq.LAST_ENDPOINT)
-        on_new = self._on_connected if self._actor.follows_hosts else None
-        self._connections = ServerConnections(self._zmq, self._server, endpoint, on_new)
-        self._poller.register(self._connections.monitor, zmq.POLLIN)
-        if is_local:
-            self._poller.register(self._connections.queue, zmq.POLLIN)
-
     def progress(self) -> None:
         if self._phase == "starting" and self._turns:
             self._phase = "recovering"
@@ -185,7 +160,7 @@ class Loop(Turns[Any]):
             Ready(
                 address=self.context.address,
                 incarnation=self.context.incarnation,
-                endpoint=self._endpoint,
+                endpoint=self._server.endpoint if self._server is not None else None,
                 is_death_accounted=self._actor.is_death_accounted,
             )
         )
@@ -205,44 +180,26 @@ class Loop(Turns[Any]):
         if self._calls.has_arrived:
             self._calls.receive(self.now)
         if self._calls.socket in ready:
-            self._drain(self._calls.socket, self._on_call_reply)
-        if self._server is not None and self._server in ready:
-            if self._inbox is None:
-                self._drain(self._server, self._on_request)
-            elif not self._inbox.is_full:
-                self._drain(self._server, self._inbox.put, MAX_READING_MS)
-        if self._connections is not None:
-            self._follow_connections(self._connections, ready)
-        if self._inbox:
-            self._handle_requests(self._inbox)
+            self._drain(
+                self._calls.socket, lambda frames: self._calls.arrive(frames[0], frames[1:], self.now)
+            )
+        if self._server is not None:
+            self._serve(self._server, ready)
         for source in ready:
             if source in self._watched:
                 self._watched[source]()
         self._end_turn()
 
-    def _follow_connections(self, connections: ServerConnections, ready: dict[Any, int]) -> None:
-        if connections.monitor in ready:
-            # After the requests: a connection that sent one and then ended is entered first, and removed
-            # again.
-            for connection in connections.gone():
-                self._on_disconnected(connection)
-        if connections.queue in ready:
-            connections.admit()
-
-    def _on_connected(self, connection: bytes, host: str) -> None:
-        self._hosts[connection] = host
-        self.dispatch(Connected(connection, host))
-
-    def _on_disconnected(self, connection: bytes) -> None:
-        self._hosts.pop(connection, None)
-        if self._inbox is not None:
-            self._inbox.forget(connection)
-        self.dispatch(Disconnected(connection))
-
-    def _handle_requests(self, inbox: Inbox) -> None:
+    def _serve(self, server: ServerSide, ready: dict[Any, int]) -> None:
+        if server.socket in ready:
+            if server.inbox is None:
+                self._drain(server.socket, server.on_request, note=server.note)
+            elif not server.inbox.is_full:
+                self._drain(server.socket, server.inbox.put, MAX_READING_MS, server.note)
+        server.follow_connections(ready)
         ends_at = self.now + MAX_DRAIN_MS
-        while inbox:
-            self._on_request(inbox.take())
+        while server.inbox:
+            server.on_request(server.inbox.take())
             if self._replies.large_bytes > MAX_BYTES_PER_TURN or self.now >= ends_at:
                 return
 
@@ -256,7 +213,7 @@ class Loop(Turns[Any]):
         self._calls.expire(now)
 
     def _timeout_ms(self) -> int:
-        if self._inbox:
+        if self._server is not None and self._server.inbox:
             return 0
         wake_at = self._next_beat
         for at in (self._timers.next_at(), self._calls.next_at()):
@@ -265,13 +222,14 @@ class Loop(Turns[Any]):
         return max(0, wake_at - self.now)
 
     def _drain(
-        self, socket: "zmq.Socket[bytes]", take: Callable[[list[bytes]], None], limit_ms: int = MAX_DRAIN_MS
+        self,
+        socket: "zmq.Socket[bytes]",
+        take: Callable[[list[bytes]], None],
+        limit_ms: int = MAX_DRAIN_MS,
+        note: Callable[[Any], None] | None = None,
     ) -> None:
         size = 0
         ends_at = self.now + limit_ms
-        note = None
-        if self._actor.follows_connections and self._connections is not None and socket is self._server:
-            note = self._connections.note
         for _ in range(MAX_MESSAGES_PER_TURN):
             try:
                 frames = sockets.receive_frames(socket, note)
@@ -299,35 +257,6 @@ class Loop(Turns[Any]):
         self._calls.handle(order, self.now)
         self.dispatch(order)
 
-    def _on_call_reply(self, frames: list[bytes]) -> None:
-        self._calls.arrive(frames[0], frames[1:], self.now)
-
-    def _on_outcome(self, _: Owner, outcome: Event) -> None:
-        self.dispatch(outcome)
-
-    def _refuse(self, effect: Effect) -> None:
-        raise AssertionError(f"an actor does not perform {effect!r}")
-
-    def _on_request(self, frames: list[bytes]) -> None:
-        context = self._contexts.take(frames)
-        peer, rest = frames[0], frames[1:]
-        try:
-            envelope, header, payload = split_envelope(rest)
-        except ProtocolError as error:
-            self._answer(Reply(Sender((peer, *envelope_of(rest)), None), error.body))
-            return
-        route = (peer, *envelope)
-        try:
-            assert self._decoder is not None
-            request = self._decoder.decode(header, len(payload))
-        except ProtocolError as error:
-            self._answer(Reply(Sender(route, id_of(header), is_json(header)), error.body))
-            return
-        if context is None:
-            context = direct_context(peer, request)
-        sender = Sender(route, request.id, is_json(header), type(request))
-        self.dispatch(Received(sender, request, payload, header, context))
-
     def _answer(self, reply: Reply) -> None:
         self._outbox.append(self._replies.make(reply))
 
@@ -337,7 +266,7 @@ class Loop(Turns[Any]):
 
     def _send_reply(self, answer: Answer) -> None:
         assert self._server is not None
-        self._replies.send(self._server, answer)
+        self._replies.send(self._server.socket, answer)
 
     def _send_out(self, effect: Call | CancelCall | Cast) -> None:
         if not isinstance(effect, CancelCall):
@@ -368,8 +297,9 @@ class Loop(Turns[Any]):
         self._next_beat = self.now + self.context.heartbeat_interval_ms
         self._replies.settle()
         self._calls.settle()
+        inbox = self._server.inbox if self._server is not None else None
         gauges = {
-            "requests_waiting": len(self._inbox) if self._inbox is not None else 0,
+            "requests_waiting": len(inbox) if inbox is not None else 0,
             "calls_in_flight": len(self._calls.exchange),
         }
         self._tell_supervisor(
@@ -383,14 +313,17 @@ class Loop(Turns[Any]):
         )
 
     def _close(self) -> None:
-        if self._connections is not None:
-            self._connections.close()
         if self._server is not None:
             self._server.close()
         self._calls.close()
         self._link.setsockopt(zmq.LINGER, EXIT_FLUSH_MS)
         self._link.close()
         sockets.end_context(self._zmq)
+
+
+def refuse(effect: Effect) -> None:
+    """Fail on an effect of the exchange that only clients perform."""
+    raise AssertionError(f"an actor does not perform {effect!r}")
 
 
 def is_order(frames: list[bytes]) -> bool:

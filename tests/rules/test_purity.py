@@ -117,6 +117,7 @@ IMPURE: dict[str, str] = {
     "transport/loop.py": "polls sockets and performs effects",
     "transport/replies.py": "sends replies on the loop's socket",
     "transport/door.py": "renames the file of a socket, asks for the limit of descriptors",
+    "transport/server_side.py": "receives requests on the server socket",
     "transport/server_connections.py": "reads the monitor of the server socket",
     "transport/sockets.py": "makes sockets",
 }

@@ -233,8 +233,8 @@ class LoopRun:
         except AssertionError as error:
             self.failure = error
             # A child process would end here.
-            if self.loop._connections is not None:
-                self.loop._connections.close()
+            if self.loop._server is not None:
+                self.loop._server.connections.close()
             self.loop._zmq.destroy(linger=0)
 
     def start(self) -> Ready:

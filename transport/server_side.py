@@ -1,0 +1,92 @@
+"""The serving side of an actor: its server socket, the connections to it, and the requests that arrive.
+
+A request becomes an event of the machine, or is refused at once if it cannot be read. Requests of an actor that follows
+hosts are read ahead and taken in turn (`inbox.py`). Called by the loop alone, which decides how much is read in a turn.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from . import sockets
+from .actor import Actor
+from .codec import envelope_of, id_of, is_json, split_envelope
+from .inbox import Inbox
+from .machine import Connected, Disconnected, LoopEvent, Received, Reply, Sender
+from .protocol.errors import ProtocolError
+from .request_context import ContextFrames, direct_context
+from .server_connections import ServerConnections
+
+EXIT_FLUSH_MS = 500
+"""Time for a stopping actor's last replies to leave."""
+
+
+class ServerSide:
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        actor: Actor[Any, Any],
+        contexts: ContextFrames,
+        deliver: Callable[[LoopEvent], None],
+        answer: Callable[[Reply], None],
+    ) -> None:
+        """Bind the actor's endpoint. `deliver` takes events of the machine, `answer` takes refusals."""
+        endpoint = actor.endpoint()
+        assert endpoint is not None
+        is_local = endpoint.startswith("ipc://")
+        self.socket = sockets.server_socket(context, None if is_local else endpoint)
+        self.socket.setsockopt(zmq.LINGER, EXIT_FLUSH_MS)
+        self.endpoint = endpoint if is_local else self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._hosts: dict[bytes, str] = {}
+        self.inbox: Inbox | None = Inbox(self._hosts) if actor.follows_hosts else None
+        on_new = self._on_connected if actor.follows_hosts else None
+        self.connections = ServerConnections(context, self.socket, endpoint, on_new)
+        self.note = self.connections.note if actor.follows_connections else None
+        """Takes the frames of each message on the socket."""
+        self.sources = [self.connections.monitor, *([self.connections.queue] if is_local else [])]
+        """Sources to poll beside the socket."""
+        self._decoder = actor.decoder
+        self._contexts = contexts
+        self._deliver = deliver
+        self._answer = answer
+
+    def follow_connections(self, ready: dict[Any, int]) -> None:
+        """Handle connections that came and went; called after the requests of a turn were read."""
+        if self.connections.monitor in ready:
+            # After the requests: a connection that sent one and then ended is entered first, and removed again.
+            for connection in self.connections.gone():
+                self._hosts.pop(connection, None)
+                if self.inbox is not None:
+                    self.inbox.forget(connection)
+                self._deliver(Disconnected(connection))
+        if self.connections.queue in ready:
+            self.connections.admit()
+
+    def on_request(self, frames: list[bytes]) -> None:
+        context = self._contexts.take(frames)
+        peer, rest = frames[0], frames[1:]
+        try:
+            envelope, header, payload = split_envelope(rest)
+        except ProtocolError as error:
+            self._answer(Reply(Sender((peer, *envelope_of(rest)), None), error.body))
+            return
+        route = (peer, *envelope)
+        try:
+            assert self._decoder is not None
+            request = self._decoder.decode(header, len(payload))
+        except ProtocolError as error:
+            self._answer(Reply(Sender(route, id_of(header), is_json(header)), error.body))
+            return
+        if context is None:
+            context = direct_context(peer, request)
+        sender = Sender(route, request.id, is_json(header), type(request))
+        self._deliver(Received(sender, request, payload, header, context))
+
+    def close(self) -> None:
+        self.connections.close()
+        self.socket.close()
+
+    def _on_connected(self, connection: bytes, host: str) -> None:
+        self._hosts[connection] = host
+        self._deliver(Connected(connection, host))
