@@ -99,9 +99,11 @@ def test_what_is_said_too_late_is_told(broker: Broker) -> None:
 def test_acknowledgements_are_sent_without_another_poll(broker: Broker) -> None:
     broker.create_topic("T", 1)
     publish(broker, 1)
+    threads = threading.active_count()
     with broker.share_consumer("g", "T") as consumer:
         consumer.poll(10.0)[0].accept()
         until(lambda: done(broker) == 1, "it is accepted")
+        assert threading.active_count() == threads, "it needs no thread of its own"
 
 
 def test_dead_letters_and_bad_input(broker: Broker) -> None:
