@@ -1,5 +1,23 @@
 """`import planaria.aio`: the client for asyncio and trio. See `transport/aio/`."""
 
-from .transport.aio import AsyncClient, AsyncConsumer, AsyncProducer, Health, PublishHandle, connect
+from .transport.aio import (
+    AsyncClient,
+    AsyncConsumer,
+    AsyncProducer,
+    AsyncShareConsumer,
+    AsyncShareMessage,
+    Health,
+    PublishHandle,
+    connect,
+)
 
-__all__ = ["AsyncClient", "AsyncConsumer", "AsyncProducer", "Health", "PublishHandle", "connect"]
+__all__ = [
+    "AsyncClient",
+    "AsyncConsumer",
+    "AsyncProducer",
+    "AsyncShareConsumer",
+    "AsyncShareMessage",
+    "Health",
+    "PublishHandle",
+    "connect",
+]

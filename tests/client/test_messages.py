@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from planaria import Message, TopicPartition
-from planaria.transport.client.share_messages import locked
+from planaria.transport.client.share_messages import ShareMessage, locked
 
 
 def message(value: bytes | None = b"v", headers: dict[str, str] | None = None) -> Message:
@@ -49,6 +49,6 @@ def test_a_message_can_be_copied_and_pickled(again: object) -> None:
 
 
 def test_a_locked_message_keeps_what_the_message_says() -> None:
-    found = locked(message(), 2, None)  # type: ignore[arg-type]
+    found = locked(ShareMessage, message(), 2, None)
     assert (found.headers, found.delivery_count, found.time) == ({}, 2, message().time)
     assert repr(found).startswith("<ShareMessage T/3 at 17")

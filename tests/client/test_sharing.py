@@ -10,7 +10,7 @@ from planaria.transport.calls.events import Deliver
 from planaria.transport.client import sharing
 from planaria.transport.client.acknowledgements import ACCEPTED, RELEASED, Said
 from planaria.transport.client.messages import Message
-from planaria.transport.client.share_messages import ShareOptions, locked
+from planaria.transport.client.share_messages import ShareMessage, ShareOptions, locked
 from planaria.transport.client.sharing import EndAsked, FlushAsked, RenewAsked, Sharing
 from planaria.transport.machine import Answered, Call, Effect, Failed, SetTimer, TimerFired
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode, PlanariaError
@@ -29,8 +29,8 @@ P = TopicPartition("T", 0)
 LOCK_MS = 30_000
 
 
-def message(offset: int) -> Any:
-    return locked(Message("T", 0, offset, None, b"x", 0, None), 1, None)  # type: ignore[arg-type]
+def message(offset: int) -> ShareMessage:
+    return locked(ShareMessage, Message("T", 0, offset, None, b"x", 0, None), 1, None)
 
 
 class Waiter:
@@ -49,7 +49,7 @@ class Driver:
 
     def __init__(self, **options: Any) -> None:
         self.now = 1_000
-        self.machine = Sharing("g", ["T"], "m", ShareOptions(**options), self.now)
+        self.machine: Sharing[ShareMessage] = Sharing("g", ["T"], "m", ShareOptions(**options), self.now)
         self.timers: dict[Any, int] = {}
         self.asked: list[Call] = []
         self.locked: set[int] = set()

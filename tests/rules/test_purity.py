@@ -85,6 +85,7 @@ IMPURE: dict[str, str] = {
     "supervisor/status_reports.py": "reads each process's memory from /proc",
     "transport/aio/": "the client's shell for event loops",
     "transport/calls/performer.py": "holds the socket that calls go out by",
+    "transport/client/acknowledging.py": "calls a machine from two threads, under its lock",
     "transport/client/accumulator.py": "hands records from the caller's thread to the client's",
     "transport/client/destinations.py": "asks by the network and waits, chooses at random",
     "transport/client/delivery.py": "what a program's thread waits for",

@@ -5,11 +5,21 @@ asynchronous face:
 
     loops.py      the running loop, and the queue from the network thread into it: one wake-up for each turn of the thread
     calls.py      calls and outcomes that a task waits for
-    producer.py, consumer.py, admin.py, client.py     the objects that programs use
+    producer.py, consumer.py, work.py, admin.py, client.py     the objects that programs use
 """
 
 from .client import AsyncClient, Health, connect
 from .consumer import AsyncConsumer
 from .producer import AsyncProducer, PublishHandle
+from .work import AsyncShareConsumer, AsyncShareMessage
 
-__all__ = ["AsyncClient", "AsyncConsumer", "AsyncProducer", "Health", "PublishHandle", "connect"]
+__all__ = [
+    "AsyncClient",
+    "AsyncConsumer",
+    "AsyncProducer",
+    "AsyncShareConsumer",
+    "AsyncShareMessage",
+    "Health",
+    "PublishHandle",
+    "connect",
+]

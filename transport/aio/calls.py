@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
+from ..calls.connections import Owner
 from ..calls.events import Submitted
 from ..client.delivery import ProducerBatch
 from ..client.errors import TimedOut
@@ -37,9 +38,15 @@ class Caller:
 
     async def exchange(self, call: Call, asker: Asker | None = None) -> Answered:
         """Wait for the outcome of a call. A cancellation withdraws it; the broker may have executed it nevertheless."""
+        return await self.outcome(self.network.owner, lambda waiter: Submitted(waiter, call), asker)
+
+    async def outcome(
+        self, owner: Owner, event_for: Callable[[Owner], Event], asker: Asker | None = None
+    ) -> Answered:
+        """Post to `owner` an event that results in one outcome, and wait for it. A cancellation withdraws its call."""
         waiter = TaskWaiter(self.bridge, asker)
         try:
-            self.network.begin(waiter, self.network.owner, Submitted(waiter, call))
+            self.network.begin(waiter, owner, event_for(waiter))
             await waiter.signal.wait()
         finally:
             self.network.abandon(waiter)

@@ -21,15 +21,18 @@ from ..client.options import (
     ProducerOptions,
     as_topics,
     check_name,
+    check_sources,
     checked,
 )
+from ..client.share_messages import ShareOptions
 from ..endpoints import DEFAULT_ENDPOINT
-from ..keywords import ConsumerConfig, ProducerConfig
+from ..keywords import ConsumerConfig, ProducerConfig, ShareConsumerConfig
 from .admin import AsyncAdmin
 from .calls import Caller
 from .consumer import AsyncConsumer
 from .loops import Bridge, running_loop
 from .producer import AsyncProducer, PublishHandle
+from .work import AsyncShareConsumer
 
 
 class Health(NamedTuple):
@@ -157,6 +160,26 @@ class AsyncClient(AsyncAdmin):
         if group is not None:
             check_name("group", group)
         return AsyncConsumer(self._caller, group, as_topics(topics), checked(ConsumerOptions, options))
+
+    def work(
+        self, group: str, topics: str | Sequence[str], **options: Unpack[ShareConsumerConfig]
+    ) -> AsyncShareConsumer:
+        """Return a new member of a share group, an async context manager, for any number of tasks.
+
+            async with client.work("resize", "IMAGES") as jobs:
+                async for job in jobs:
+                    async with job:
+                        await resize(job.data)
+
+        The options are those of `Client.share_consumer`; `acknowledge` can only be "explicit". Raises InvalidOption,
+        Closed.
+        """
+        self._network.refuse_when_closed()
+        options.setdefault("request_timeout_ms", self._request_timeout_ms)
+        check_name("group", group)
+        found = as_topics(topics)
+        check_sources(group, found, None)
+        return AsyncShareConsumer(self._caller, group, found, checked(ShareOptions, options))
 
     # The connection.
 

@@ -198,3 +198,42 @@ class LoopGate:
 
     def open(self) -> None:
         self._bridge.post(self.signal.set)
+
+
+class Turns:
+    """Lets one task at a time do something, in the order in which they came. Used on the loop only."""
+
+    def __init__(self, loop: EventLoop) -> None:
+        self.is_taken = False
+        self._loop = loop
+        self._waiting: deque[Signal] = deque()
+
+    def __len__(self) -> int:
+        """Return how many tasks wait for their turn."""
+        return len(self._waiting)
+
+    async def take(self, timeout_s: float | None = None) -> bool:
+        """Wait for the turn. Return False if it has not come within `timeout_s` seconds (None: no limit)."""
+        if not self.is_taken:
+            self.is_taken = True
+            return True
+        signal = self._loop.signal()
+        self._waiting.append(signal)
+        try:
+            await self._loop.wait(signal, timeout_s)
+        except BaseException:
+            if signal.is_set():
+                self.pass_on()
+            else:
+                self._waiting.remove(signal)
+            raise
+        if not signal.is_set():
+            self._waiting.remove(signal)
+        return signal.is_set()
+
+    def pass_on(self) -> None:
+        """End the turn: the task that has waited longest has the next one."""
+        if self._waiting:
+            self._waiting.popleft().set()
+        else:
+            self.is_taken = False

@@ -6,8 +6,6 @@ thread (`acquired.py`). Called by programs.
 """
 
 import random
-import threading
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -18,50 +16,30 @@ from typing import Literal, Self
 from ..calls.connections import Owner
 from ..calls.events import Withdrawn
 from ..calls.retry import RetryPolicy
-from ..codec import sendable
-from ..machine import Effect, Event
+from ..machine import Event
 from ..protocol.errors import PlanariaError, ProtocolError
-from ..protocol.shares import AcquiredRange, AcquireReply, Verdict
-from .acknowledgements import Refused, Said
+from ..protocol.shares import AcquiredRange, AcquireReply
+from .acknowledgements import Refused
+from .acknowledging import Acknowledging
 from .acquired import Acquisition, Stretches
-from .errors import Closed, TimedOut
+from .errors import TimedOut
 from .exit_flush import EXIT_FLUSH_S, not_at_exit
 from .messages import Message
 from .network import Network
-from .options import Duration, InvalidOption, check_count, wait_limit_s
-from .schedule import milliseconds_of
+from .options import Duration, check_count, wait_limit_s
 from .share_messages import ShareMessage, ShareOptions, locked
-from .sharing import EndAsked, FlushAsked, RenewAsked, Sharing
+from .sharing import EndAsked, FlushAsked, RenewAsked
 from .stopping import StoppableWaits
 
 MAX_WAIT_MS = 30_000
 
 
-class _Locked:
-    """The machine on the network thread, under the lock of its consumer."""
-
-    def __init__(self, machine: Sharing, lock: threading.Lock) -> None:
-        self._machine = machine
-        self._lock = lock
-
-    def handle(self, event: Event, now: int) -> list[Effect]:
-        with self._lock:
-            return self._machine.handle(event, now)
-
-
-class ShareConsumer:
+class ShareConsumer(Acknowledging[ShareMessage]):
     """Consumes records of a work queue. `poll` and `close` for one thread; acknowledgements and `stop` from any."""
 
     def __init__(self, network: Network, group: str, topics: list[str], options: ShareOptions) -> None:
-        self._network = network
-        self._options = options
-        member_id = options.member_id or f"{group}-{uuid.uuid4().hex[:12]}"
-        self._machine = Sharing(group, topics, member_id, options, network.now_ms())
-        self._lock = threading.Lock()
-        """Held for each call of the machine, never while waiting."""
-        self._owner = _Locked(self._machine, self._lock)
+        super().__init__(network, group, topics, options)
         self._stretches = Stretches(options.request_timeout_ms)
-        self._is_closed = False
         self._waits = StoppableWaits(network)
 
     # Acquiring.
@@ -168,18 +146,14 @@ class ShareConsumer:
             with self._lock:
                 self._machine.settle(acquisition.verdicts)
             self._post()
-        return [locked(message, delivery_count, self) for message, delivery_count in acquisition.found]
+        return [
+            locked(ShareMessage, message, delivery_count, self)
+            for message, delivery_count in acquisition.found
+        ]
 
     def _ask(self, event_for: Callable[[Owner], Event]) -> None:
         """Have the machine do something on the network thread, and wait for its outcome."""
         self._network.outcome(self._owner, event_for)
-
-    def _post(self) -> None:
-        """Post the machine's events."""
-        posts = self._machine.posts
-        while posts:
-            with suppress(IndexError):  # another thread has posted it
-                self._network.post(self._owner, posts.popleft())
 
     # Acknowledging.
 
@@ -195,28 +169,7 @@ class ShareConsumer:
 
         Raises InvalidOption, and PlanariaError for a message that this consumer does not hold.
         """
-        self._refuse_when_closed()
-        if verdict not in _VERDICTS:
-            raise InvalidOption(f"verdict: {verdict!r} is unknown; choose one of {', '.join(_VERDICTS)}")
-        if not isinstance(reason, str):
-            raise InvalidOption(f"reason: must be text, not {reason!r}")
-        said = Said(verdict, milliseconds_of(delay), sendable(reason)[:1_000])
-        given = list(messages)
-        try:
-            with self._lock:
-                self._machine.acknowledge(given, said)
-        finally:
-            self._post()
-
-    def _settle(self, message: ShareMessage, verdict: Verdict, reason: str = "") -> None:
-        """Like `acknowledge`; do nothing if the message is acknowledged, the consumer closed, or the lock lost."""
-        if self._is_closed:
-            return
-        self._network.refuse_when_closed()
-        said = Said(verdict, 0, sendable(reason)[:1_000])
-        with self._lock:
-            self._machine.settle([(message.topic_partition, (message.offset,), said)])
-        self._post()
+        self._acknowledge(messages, verdict, delay, reason)
 
     def flush(self) -> list[Refused]:
         """Send the pending acknowledgements. Return those that came too late since the last call."""
@@ -243,11 +196,6 @@ class ShareConsumer:
             with self._lock:
                 self._machine.accept_held()
         self._end()
-
-    def _refuse_when_closed(self) -> None:
-        if self._is_closed:
-            raise Closed("the share consumer is closed")
-        self._network.refuse_when_closed()
 
     def _flush_at_exit(self) -> None:
         """Send the acknowledgements of a program that exits without `close`; release the rest, without a charge."""
@@ -284,4 +232,3 @@ class ShareConsumer:
 
 
 _RETRY = RetryPolicy()
-_VERDICTS = ("accept", "release", "fail", "reject")

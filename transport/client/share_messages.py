@@ -6,7 +6,7 @@ used by programs.
 
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from msgspec import Meta, Struct
 
@@ -75,22 +75,28 @@ class ShareMessage(Message, frozen=True, gc=False, kw_only=True):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        verdict: Verdict = "fail"
-        if error is None:
-            verdict = "accept"
-        elif isinstance(error, Release) or not isinstance(error, Exception):
-            verdict = "release"
-        elif isinstance(error, Reject):
-            verdict = "reject"
-        reason = "" if error is None else f"{type(error).__name__}: {error}"
-        if isinstance(error, Reject):
-            reason = str(error) or reason
-        self._consumer._settle(self, verdict, reason)
+        self._consumer._settle(self, *verdict_of(error))
 
 
-def locked(message: Message, delivery_count: int, consumer: "ShareConsumer") -> ShareMessage:
-    """Return a message that its consumer has locked."""
-    return ShareMessage(
+def verdict_of(error: BaseException | None) -> tuple[Verdict, str]:
+    """Return the verdict and the reason for a message whose block ended by this exception, or without one."""
+    if error is None:
+        return "accept", ""
+    reason = f"{type(error).__name__}: {error}"
+    if isinstance(error, Release) or not isinstance(error, Exception):
+        return "release", reason
+    if isinstance(error, Reject):
+        return "reject", str(error) or reason
+    return "fail", reason
+
+
+LockedT = TypeVar("LockedT", bound=Message)
+
+
+def locked(kind: type[LockedT], message: Message, delivery_count: int, consumer: Any) -> LockedT:
+    """Return a message of this kind, which its consumer has locked."""
+    made: Any = kind
+    return made(  # type: ignore[no-any-return]
         message.topic,
         message.partition,
         message.offset,

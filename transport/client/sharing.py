@@ -25,7 +25,7 @@ Invariants
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Generic, Literal
 
 from msgspec import Struct
 
@@ -45,11 +45,11 @@ from ..protocol.shares import (
     AcquireReply,
 )
 from .acknowledgements import ACCEPTED, RELEASED, Holdings, Said, Verdicts, merged, singles
-from .iteration import WorkLoop
+from .iteration import MessageT, WorkLoop
 from .messages import Message
 
 if TYPE_CHECKING:
-    from .share_messages import ShareMessage, ShareOptions
+    from .share_messages import ShareOptions
 
 LEAVE_TIMEOUT_MS = 2_000
 SEND_AFTER_MS = 100
@@ -106,7 +106,7 @@ class _Round(Struct, eq=False):
     """Acknowledgements of the request in flight."""
 
 
-class Sharing:
+class Sharing(Generic[MessageT]):
     """A share consumer without threads, sockets and clocks."""
 
     def __init__(
@@ -121,7 +121,7 @@ class Sharing:
         self._member_id = member_id
         self._options = options
         self._request_timeout_ms = options.request_timeout_ms
-        self.loop: WorkLoop[ShareMessage] = WorkLoop()
+        self.loop: WorkLoop[MessageT] = WorkLoop()
         self._polled_at = now
         self._lock_ms = options.lock_ms or 30_000
         self._renew_at = 0
@@ -135,7 +135,7 @@ class Sharing:
 
     # The program's side: acquiring.
 
-    def begin_poll(self, count: int, now: int) -> "list[ShareMessage]":
+    def begin_poll(self, count: int, now: int) -> list[MessageT]:
         """Accept the previous poll's messages if that is implicit. Return at most `count` messages left by a loop."""
         self._polled_at = now
         if self._options.acknowledge == "implicit":
@@ -180,7 +180,7 @@ class Sharing:
         if self._options.acknowledge == "implicit":
             self.settle([(message.topic_partition, (message.offset,), ACCEPTED)])
 
-    def end_loop(self, unread: "deque[ShareMessage]", now: int) -> None:
+    def end_loop(self, unread: deque[MessageT], now: int) -> None:
         self.loop.leave(unread, now)
         if self.loop.left_at is not None:
             self.posts.append(LoopLeft())

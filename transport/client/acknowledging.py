@@ -1,0 +1,92 @@
+"""What the two shells of a share group's member have in common: the machine under its lock, and the verdicts.
+
+A verdict is recorded and posted; it never waits. The base of the share consumers for threads (`share_consumer.py`) and
+for tasks (`transport/aio/work.py`).
+"""
+
+import threading
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Generic
+
+from ..codec import sendable
+from ..machine import Effect, Event
+from ..protocol.shares import Verdict
+from .acknowledgements import Said
+from .errors import Closed
+from .iteration import MessageT
+from .messages import Message
+from .network import Network
+from .options import InvalidOption
+from .schedule import milliseconds_of
+from .share_messages import ShareOptions
+from .sharing import Sharing
+
+
+class LockedMachine(Generic[MessageT]):
+    """The machine on the network thread, under the lock of its consumer."""
+
+    def __init__(self, machine: Sharing[MessageT], lock: threading.Lock) -> None:
+        self._machine = machine
+        self._lock = lock
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        with self._lock:
+            return self._machine.handle(event, now)
+
+
+class Acknowledging(Generic[MessageT]):
+    """A member of a share group that takes verdicts."""
+
+    def __init__(self, network: Network, group: str, topics: list[str], options: ShareOptions) -> None:
+        self._network = network
+        self._options = options
+        member_id = options.member_id or f"{group}-{uuid.uuid4().hex[:12]}"
+        self._machine: Sharing[MessageT] = Sharing(group, topics, member_id, options, network.now_ms())
+        self._lock = threading.Lock()
+        """Held for each call of the machine, never while waiting."""
+        self._owner = LockedMachine(self._machine, self._lock)
+        self._is_closed = False
+
+    def _acknowledge(
+        self, messages: Iterable[Message], verdict: Verdict, delay: timedelta | float, reason: str
+    ) -> None:
+        self._refuse_when_closed()
+        if verdict not in _VERDICTS:
+            raise InvalidOption(f"verdict: {verdict!r} is unknown; choose one of {', '.join(_VERDICTS)}")
+        if not isinstance(reason, str):
+            raise InvalidOption(f"reason: must be text, not {reason!r}")
+        said = Said(verdict, milliseconds_of(delay), sendable(reason)[:1_000])
+        given = list(messages)
+        try:
+            with self._lock:
+                self._machine.acknowledge(given, said)
+        finally:
+            self._post()
+
+    def _settle(self, message: Message, verdict: Verdict, reason: str = "") -> None:
+        """Like `_acknowledge`; do nothing if the message is acknowledged, the consumer closed, or the lock lost."""
+        if self._is_closed:
+            return
+        self._network.refuse_when_closed()
+        said = Said(verdict, 0, sendable(reason)[:1_000])
+        with self._lock:
+            self._machine.settle([(message.topic_partition, (message.offset,), said)])
+        self._post()
+
+    def _post(self) -> None:
+        """Post the machine's events."""
+        posts = self._machine.posts
+        while posts:
+            with suppress(IndexError):  # another thread has posted it
+                self._network.post(self._owner, posts.popleft())
+
+    def _refuse_when_closed(self) -> None:
+        if self._is_closed:
+            raise Closed("the share consumer is closed")
+        self._network.refuse_when_closed()
+
+
+_VERDICTS = ("accept", "release", "fail", "reject")
