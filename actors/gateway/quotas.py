@@ -34,6 +34,10 @@ MAX_CLIENTS = 20_000
 """Clients with buckets; beyond this the oldest starts with full ones again."""
 MAX_NAME_CHARACTERS = 256
 WEIGHT_OF_NEWEST = 0.3
+# Tuples: a union of types would be built again with each check.
+_LIMITED = (Produce, Publish, Fetch)
+_LIMITED_REPLIES = (ProduceReply, PublishReply, FetchReply)
+_COUNTED = (*_LIMITED, Metadata)
 """The newest fetch's weight in the average size."""
 
 
@@ -93,7 +97,7 @@ class Quotas:
         request = event.request
         if not self._quotas or request.greeted is not True:
             return
-        is_counted = isinstance(request, Produce | Publish | Fetch | Metadata)
+        is_counted = isinstance(request, _COUNTED)
         if is_counted and event.sender.route[0] not in self._names:
             raise ProtocolError(
                 ErrorCode.HELLO_REQUIRED,
@@ -109,7 +113,7 @@ class Quotas:
     def admit(self, event: Received, size_bytes: int, now: int) -> QuotaCharge | None:
         """Return the request's delay; None for a request under no quota. Raises ProtocolError when it is too long."""
         request = event.request
-        if not self._quotas or not isinstance(request, Produce | Publish | Fetch):
+        if not self._quotas or not isinstance(request, _LIMITED):
             return None
         account = self._account_of(self._client_of(event), now)
         if account is None:
@@ -170,7 +174,7 @@ def with_throttle(body: Reply | ErrorBody | bytes, throttle_ms: int) -> Reply | 
         if is_json(body):
             return msgspec.json.encode({**msgspec.json.decode(body), "throttle_ms": throttle_ms})
         return msgspec.msgpack.encode({**msgspec.msgpack.decode(body), "throttle_ms": throttle_ms})
-    if isinstance(body, ProduceReply | PublishReply | FetchReply):
+    if isinstance(body, _LIMITED_REPLIES):
         return msgspec.structs.replace(body, throttle_ms=throttle_ms)
     return body
 

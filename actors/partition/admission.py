@@ -21,6 +21,7 @@ from .backlog import Backlog, LogEnd
 from .disk import DiskReserve
 from .effects import Effect
 
+_ADMITTED = (Produce, Fetch)
 _NAMING_A_PARTITION = (Produce, Fetch, ListOffsets, DeleteRecords, ReportProgress, WriteMarkers)
 
 
@@ -47,7 +48,7 @@ class PartitionAdmission:
             here = f"{self._topic}/{self._partition}"
             there = f"{request.topic}/{request.partition}"
             return ProtocolError(ErrorCode.UNKNOWN_PARTITION, f"this is {here}, not {there}")
-        if not isinstance(request, Produce | Fetch):
+        if not isinstance(request, _ADMITTED):
             return None
         if request.topic_id is not None and request.topic_id != self._topic_id:
             message = f"{self._topic} was created again: its id is {self._topic_id}"

@@ -15,7 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from .ceilings import Ceilings, measure_ceilings
-from .rows import QUICK, ROWS, Row, Scale
+from .rows import QUICK, Row, Scale
+from .rows import ROWS as BULK_ROWS
+from .shapes import SHAPE_ROWS
+from .singles import SINGLE_ROWS
+
+ROWS = BULK_ROWS | SHAPE_ROWS | SINGLE_ROWS
 
 
 class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +93,8 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def amount(figure: float, unit: str) -> str:
+    if unit == "per second":
+        return f"{figure:,.0f} /s"
     if unit == "messages/s":
         return f"{figure / 1e6:.2f} M/s"
     return f"{figure:,.1f} {unit}" if figure < 100 else f"{figure:,.0f} {unit}"

@@ -109,8 +109,7 @@ def bench(
 
     --json: {"machine", "ceilings": {...}, "rows": [...], "reached"}
     """
-    from ..bench import BenchOptions, run_bench  # noqa: PLC0415
-    from ..bench.rows import ROWS  # noqa: PLC0415
+    from ..bench import ROWS, BenchOptions, run_bench  # noqa: PLC0415
 
     chosen = [name for given in rows or ROWS for name in given.split(",")]
     if unknown := [name for name in chosen if name not in ROWS]:

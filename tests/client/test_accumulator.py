@@ -25,14 +25,16 @@ LARGEST_BYTES = 16_000
 HELD = ErrorBody("BACKPRESSURE", "a group is behind", True, 50)
 
 
-class FourPartitions:
-    """The destinations of every topic: four partitions."""
+class Partitions:
+    """The destinations of every topic: `count` partitions."""
+
+    count = 4
 
     def partitions_of(self, topic: str, least: int = 1) -> int:
-        return 4
+        return self.count
 
     def check_partition(self, topic: str, partition: int | None) -> None:
-        if partition is not None and not 0 <= partition < 4:
+        if partition is not None and not 0 <= partition < self.count:
             raise ProtocolError(ErrorCode.UNKNOWN_PARTITION, f"{topic!r} has no partition {partition}")
 
     def largest_batch_of(self, topic: str) -> int:
@@ -50,13 +52,14 @@ class Sealer:
             "batch_bytes": 4_000, "batch_records": 1_000, "buffer_bytes": 1 << 30, "max_block_ms": 50,
         }  # fmt: skip
         self.is_automatic = is_automatic
+        self.destinations = Partitions()
         self.announced: list[PartitionQueue] = []
         self.taken: list[Any] = []
         self.taken_alone: list[Any] = []
         self.wake = threading.Event()
         self.accumulator = Accumulator(
             **(settings | options),
-            destinations=FourPartitions(),
+            destinations=self.destinations,
             held=HeldPartitions(is_patient=is_patient),
             notify=self.notify,
             notify_identified=self.taken_alone.append,
@@ -190,6 +193,41 @@ def test_keys_choose_the_partition_and_values_travel_as_json() -> None:
     assert batch.records[1].headers == {"a": "b", "content-type": "application/json"}
     assert batch.first_ms + batch.records[1].delta_ms == 5
     assert batch.max_timestamp_ms() == batch.first_ms
+
+
+def test_a_topic_that_has_grown_places_keys_among_all_partitions_from_the_next_batch_on() -> None:
+    sealer = Sealer()
+    keys = [f"k{number}" for number in range(64)]
+    for key in keys:
+        sealer.accumulator.publish("T", b"v", key=key)
+    sealer.take()
+    sealer.destinations.count = 8
+    for key in keys * 2:
+        sealer.accumulator.publish("T", b"v", key=key)
+    grown = sealer.take()
+    assert {batch.partition for batch in grown} == set(range(8))
+    for batch in grown:
+        assert {crc32(record.key or b"") % 8 for record in batch.records} == {batch.partition}
+
+
+@pytest.mark.parametrize("key", [b"k", "k", bytearray(b"k"), memoryview(b"k")])
+def test_a_key_of_any_kind_is_bytes_in_its_batch_and_chooses_one_partition(key: Any) -> None:
+    sealer = Sealer()
+    for _ in range(3):  # the first opens the batch, the others find it open
+        sealer.accumulator.publish("T", b"v", key=key)
+    (batch,) = sealer.take()
+    assert [record.key for record in batch.records] == [b"k"] * 3
+    assert batch.partition == crc32(b"k") % 4
+
+
+@pytest.mark.parametrize("key", ["\ud800", 7, ["k"]])
+def test_a_key_that_cannot_be_sent_is_refused_also_while_its_batch_is_open(key: Any) -> None:
+    sealer = Sealer()
+    for number in range(16):
+        sealer.accumulator.publish("T", b"v", key=f"k{number}")
+    for _ in range(2):
+        with pytest.raises(InvalidOption):
+            sealer.accumulator.publish("T", b"v", key=key)
 
 
 def test_a_full_buffer_refuses_after_a_while() -> None:
@@ -355,17 +393,19 @@ def test_a_straggler_goes_into_the_next_batch() -> None:
     assert [record.value for record in sealer.taken[0].records] == [b"a"]
 
 
-def test_threads_lose_and_repeat_nothing() -> None:
+@pytest.mark.parametrize("key", [None, "k"])
+def test_threads_lose_and_repeat_nothing(key: str | None) -> None:
     sealer = Sealer(batch_bytes=700)
     threads, each = 4, 3_000
+    partition = 0 if key is None else crc32(key.encode()) % 4
 
     def publish(thread: int) -> None:
         for number in range(each):
             value = b"%d %d" % (thread, number)
             if number % 3:
-                sealer.accumulator.publish("T", value)
+                sealer.accumulator.publish("T", value, key=key)
             else:
-                sealer.accumulator.publish("T", value, partition=0)
+                sealer.accumulator.publish("T", value, partition=partition)
 
     publishers = [threading.Thread(target=publish, args=(number,)) for number in range(threads)]
     with sealer.running():

@@ -31,6 +31,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from time import monotonic, time
 from typing import Any, Literal, Protocol, TypeAlias
+from zlib import crc32
 
 from ..addresses import TopicPartition
 from ..batch import Headers
@@ -113,6 +114,10 @@ class Accumulator:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._sticky: dict[str, ProducerBatch] = {}
+        """The open batch for records without a key, by topic."""
+        self._keyed: dict[str, list[ProducerBatch | None]] = {}
+        """The open batches for records with a key, by topic and partition. The length of a list is the number of
+        partitions by which keys are placed; it is read again with each new batch."""
         self._lanes: dict[tuple[str, int], PartitionQueue] = {}
         self._unfinished: dict[ProducerBatch, None] = {}
         self._buffered_bytes = 0
@@ -154,7 +159,6 @@ class Accumulator:
         if (
             type(value) is bytes
             and _positional is None
-            and key is None
             and headers is None
             and partition is None
             and timestamp_ms is None
@@ -163,16 +167,21 @@ class Accumulator:
             and delay is None
             and scheduled_id is None
         ):
+            batch: ProducerBatch | None
             try:
-                batch = self._sticky[topic]
-            except (
-                KeyError,
-                TypeError,
-            ):  # a topic that cannot be hashed is refused where topics are looked up
-                batch = self._open(topic, None)
-            size_bytes = len(value) + RECORD_OVERHEAD_BYTES
-            if size_bytes < batch.large_bytes:
-                record = EncodedRecord(None, value, batch.delta_ms, None)
+                if key is None:
+                    name = None
+                    size_bytes = len(value) + RECORD_OVERHEAD_BYTES
+                    batch = self._sticky[topic]
+                else:
+                    name = key if type(key) is bytes else key.encode()  # type: ignore[union-attr]
+                    size_bytes = len(name) + len(value) + RECORD_OVERHEAD_BYTES
+                    batches = self._keyed[topic]
+                    batch = batches[crc32(name) % len(batches)]
+            except (AttributeError, KeyError, TypeError, ValueError):
+                batch = None  # none is open, or the message is refused below
+            if batch is not None and size_bytes < batch.large_bytes:
+                record = EncodedRecord(name, value, batch.delta_ms, None)
                 batch.append(record)
                 room = batch.room = batch.room - size_bytes
                 if room >= batch.mark or self._settle(batch, record):
@@ -193,7 +202,7 @@ class Accumulator:
             if partition is None and key is None:
                 partition = partition_for_dedup_id(dedup_id, self._destinations.partitions_of(topic))
         if partition is None and key is not None:
-            partition = partition_for_key(key, self._destinations.partitions_of(topic))
+            partition = self._partition_of_key(topic, key)
         elif partition is not None:
             self._destinations.check_partition(topic, partition)
         if dedup_id is not None:
@@ -230,6 +239,15 @@ class Accumulator:
         self._destinations.check_partition(topic, partition)
         tp = ANY_PARTITION if partition is None else partition
         return self._send_alone(topic, tp, key, value, headers, timestamp_ms, when)
+
+    def _partition_of_key(self, topic: str, key: bytes) -> int:
+        """Return the partition of an open batch for this key; otherwise by the present number of partitions."""
+        batches = self._keyed.get(topic)
+        if batches:
+            partition = partition_for_key(key, len(batches))
+            if batches[partition] is not None:
+                return partition
+        return partition_for_key(key, self._destinations.partitions_of(topic))
 
     def _append(
         self,
@@ -317,13 +335,14 @@ class Accumulator:
         if partition is None:
             batch = self._sticky.get(topic)
         else:
-            lane = self._lanes.get((topic, partition))
-            batch = lane.open if lane is not None else None
+            batches = self._keyed.get(topic, ())
+            batch = batches[partition] if partition < len(batches) else None
         return batch if batch is not None else self._open(topic, partition)
 
     def _open(self, topic: str, partition: int | None) -> ProducerBatch:
         """The open batch to append to: a new one, unless another thread was faster. Waits for room in the buffer."""
         chosen = self._destinations.choose_partition(topic) if partition is None else partition
+        count = self._destinations.partitions_of(topic)
         key = TopicPartition(topic, chosen)
         with self._lock:
             self._held.check(key)
@@ -338,6 +357,11 @@ class Accumulator:
                 batch = lane.open = self._new_batch(topic, chosen)
             if partition is None:
                 self._sticky[topic] = batch
+            keyed = self._keyed.get(topic)
+            if keyed is None or len(keyed) != count:
+                keyed = self._keyed[topic] = [None] * count
+            if chosen < count:
+                keyed[chosen] = batch
         return batch
 
     def attend_room(self, gate: Opened) -> bool:
@@ -415,6 +439,9 @@ class Accumulator:
             lane.open = None
         if self._sticky.get(batch.topic) is batch:
             del self._sticky[batch.topic]
+        keyed = self._keyed.get(batch.topic)
+        if keyed is not None and batch.partition < len(keyed) and keyed[batch.partition] is batch:
+            keyed[batch.partition] = None
         lane.sealed.append(batch)
         self._changed.notify_all()
 
@@ -489,6 +516,7 @@ class Accumulator:
         with self._lock:
             self._closed_by = self._closed_by or error
             self._sticky.clear()
+            self._keyed.clear()
             self._changed.notify_all()
             gates, self._room_gates = self._room_gates, []
         for gate in gates:
@@ -499,6 +527,7 @@ class Accumulator:
         with self._lock:
             self._closed_by = error
             self._sticky.clear()
+            self._keyed.clear()
             for lane in self._lanes.values():
                 self._close_empty(lane)
             self._changed.notify_all()

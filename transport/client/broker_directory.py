@@ -43,6 +43,8 @@ REFRESH_MS = 1_000
 """Maximum age of the metadata of the topics in use. A topic that grew is noticed within this time."""
 
 _OFFLINE = frozenset({ErrorCode.PARTITION_OFFLINE, ErrorCode.ACTOR_UNAVAILABLE, ErrorCode.SHUTTING_DOWN})
+_DIRECT = (Produce, Fetch)
+"""Requests to partitions that name the client. (A union of types would be built again with each check.)"""
 _METADATA = "metadata"
 _REFRESH = "refresh"
 _BELIEVE = "believe"
@@ -215,7 +217,7 @@ class BrokerDirectory:
             if isinstance(request, Hello):
                 return structs.replace(request, id=attempt)
             return structs.replace(request, id=attempt, greeted=True)
-        if isinstance(request, Produce | Fetch):
+        if isinstance(request, _DIRECT):
             # Partitions need no greeting.
             return structs.replace(request, id=attempt, client_id=self._client_id)
         return structs.replace(request, id=attempt)

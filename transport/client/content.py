@@ -14,8 +14,14 @@ from .options import InvalidOption, check_text
 CONTENT_TYPE = "content-type"
 JSON = "application/json"
 
-_PLAIN = frozenset({str, int, float, bool, type(None), bytes})
-"""Types of values that contain no other values."""
+# Tuples: a union of types is built again wherever it is written, which takes longer than the check.
+_BUFFERS = (bytes, bytearray, memoryview)
+_SEQUENCES = (list, tuple, set, frozenset)
+_PLAIN = frozenset({str, int, bool, type(None), bytes})
+"""Types of values that JSON always holds unchanged."""
+_JSON_ONLY: Headers = {CONTENT_TYPE: JSON}
+"""Shared by all records that have no other header."""
+_JSON_ONLY_BYTES = len(CONTENT_TYPE) + len(JSON) + 6
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
 
@@ -28,53 +34,43 @@ def encode_value(value: Any, headers: Headers | None) -> tuple[bytes | None, Hea
     """
     if value is None or type(value) is bytes:
         return value, headers and dict(headers)
-    if isinstance(value, bytes | bytearray | memoryview):
+    if isinstance(value, _BUFFERS):
         return bytes(value), headers and dict(headers)
     try:
         data = _encode_json(value)
         if type(value) not in _PLAIN:
-            _check_keys(value)
-        if b"null" in data:
-            _check_floats(value)
+            _check(value)
     except InvalidOption:
         raise
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidOption(f"value: has no JSON: {error}") from error
-    return data, {**(headers or {}), CONTENT_TYPE: JSON}
+    return data, {**headers, CONTENT_TYPE: JSON} if headers else _JSON_ONLY
 
 
-def _check_keys(value: Any) -> None:
-    """Raise InvalidOption for keys that are not text: in JSON, 1 and "1" would be the same."""
-    if isinstance(value, dict):
+def _check(value: Any) -> None:
+    """Raise InvalidOption for values that JSON would change silently.
+
+    A key that is not text: 1 and "1" would be the same. A float that is not finite: it would become null.
+    """
+    if type(value) is dict or isinstance(value, dict):
         try:
             "".join(value)
         except TypeError:
             wrong = next(key for key in value if not isinstance(key, str))
             raise InvalidOption(f"value: a key is text in JSON, not {wrong!r}") from None
         parts: Collection[Any] = value.values()
-    elif isinstance(value, list | tuple | set | frozenset):
+    elif isinstance(value, _SEQUENCES):
         parts = value
-    else:
-        parts = (msgspec.to_builtins(value),)
-    if not _PLAIN.issuperset(map(type, parts)):
-        for part in parts:
-            if type(part) not in _PLAIN:
-                _check_keys(part)
-
-
-def _check_floats(value: Any) -> None:
-    """Raise InvalidOption for numbers that JSON lacks and that would silently become null."""
-    if isinstance(value, float):
+    elif isinstance(value, float):
         if not isfinite(value):
             raise InvalidOption(f"value: {value} has no JSON")
-    elif isinstance(value, dict):
-        for part in value.values():
-            _check_floats(part)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for part in value:
-            _check_floats(part)
-    elif type(value) not in _PLAIN:
-        _check_floats(msgspec.to_builtins(value))
+        return
+    else:
+        parts = (msgspec.to_builtins(value),)
+    for part in parts:
+        kind = type(part)
+        if not (kind in _PLAIN or (kind is float and isfinite(part))):
+            _check(part)
 
 
 def encode_key(key: bytes | str | None) -> bytes | None:
@@ -86,7 +82,7 @@ def encode_key(key: bytes | str | None) -> bytes | None:
             return key.encode()
         except UnicodeEncodeError as error:
             raise InvalidOption(f"key: has no UTF-8: {error}") from error
-    if isinstance(key, bytes | bytearray | memoryview):
+    if isinstance(key, _BUFFERS):
         return bytes(key)
     raise InvalidOption(f"key: must be bytes or text, not {key!r}")
 
@@ -98,6 +94,8 @@ def check_details(headers: Headers | None, partition: int | None, timestamp_ms: 
         if not isinstance(headers, dict):
             raise InvalidOption(f"headers: a dict of text to text, not {type(headers).__name__}")
         for name, text in headers.items():
+            if type(name) is str and type(text) is str and name.isascii() and text.isascii():
+                continue
             check_text("headers: a name", name)
             check_text(f"headers: {name!r}", text)
     if partition is not None and not _is_number(partition):
@@ -124,8 +122,11 @@ def identify(headers: Headers | None, dedup_id: str) -> Headers:
 def content_size_bytes(key: bytes | None, value: bytes | None, headers: Headers | None) -> int:
     """Return their size in a batch, as long as the headers are ASCII."""
     size_bytes = len(key or b"") + len(value or b"")
+    if headers is _JSON_ONLY:
+        return size_bytes + _JSON_ONLY_BYTES
     if headers:
-        size_bytes += sum(len(name) + len(text) + 6 for name, text in headers.items())
+        for name, text in headers.items():
+            size_bytes += len(name) + len(text) + 6
     return size_bytes
 
 
