@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import zmq
 
+from patience import TIMEOUT_MS
 from planaria.transport.actor import ActorContext
 from planaria.transport.codec import encode_header, split_envelope
 from planaria.transport.endpoints import control_endpoint, peer_id
@@ -26,7 +27,6 @@ from planaria.transport.actor import ActorContext
 module = importlib.import_module(sys.argv[1])
 module.main(msgspec.json.decode(sys.argv[2], type=ActorContext))
 """
-TIMEOUT_MS = 10_000
 GARBAGE = [
     [b""],
     [b"", b"", b""],

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from live_trees import until
+from patience import TIMEOUT_S
 from planaria import (
     Broker,
     Client,
@@ -30,8 +31,6 @@ from planaria import (
 from planaria.transport.client.errors import Forked
 
 pytestmark = pytest.mark.processes
-
-TIMEOUT_S = 20.0
 
 
 def ends(action: Callable[[], object]) -> Callable[[], BaseException | None]:

@@ -8,11 +8,10 @@ import pytest
 import zmq
 
 from live_trees import actor, read_topic, until, until_reborn
+from patience import TIMEOUT_MS
 from planaria import Broker
 
 pytestmark = pytest.mark.processes
-
-TIMEOUT_MS = 20_000
 
 
 class RawWorker:

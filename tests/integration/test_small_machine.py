@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from patience import TIMEOUT_S
+
 pytestmark = pytest.mark.processes
 
-TIMEOUT_S = 60.0
 
 BROKER = """
 import json, resource, sys

@@ -1,6 +1,7 @@
 """Compaction of real logs: its result, reads of it, and the effects of crashes, damage and deletion meanwhile."""
 
 import random
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -631,10 +632,12 @@ def test_dying_while_recovery_finishes_a_swap(tmp_path: Path) -> None:
     first = counting.calls.index("compaction")
     tried = 0
     for die_before in (at for at in swaps if at > first):
+        left_behind = tmp_path / f"{die_before}"
+        with pytest.raises(Died):
+            _live(left_behind, FaultyFiles(die_before))
         for die_again in range(40):
             directory = tmp_path / f"{die_before}-{die_again}"
-            with pytest.raises(Died):
-                _live(directory, FaultyFiles(die_before))
+            shutil.copytree(left_behind, directory)
             files = FaultyFiles(die_again)
             try:
                 abandon(opened(directory, files, segment_bytes=400))

@@ -19,6 +19,7 @@ import pytest
 import zmq
 
 from hostile_input import GREETING, GROUP, HUGE, PLAUSIBLE, TOPIC, hostile_message, long_frame, ready_command
+from patience import TIMEOUT_MS
 from planaria.actors.controller.process import ControllerActor
 from planaria.actors.coordinator.process import CoordinatorActor
 from planaria.actors.gateway.process import GatewayActor
@@ -28,7 +29,6 @@ from planaria.transport.protocol.message import MAX_FRAME_BYTES, MAX_FRAMES, MAX
 
 pytestmark = pytest.mark.processes
 
-TIMEOUT_MS = 15_000
 FUZZ_SECONDS = 1.5
 BURST = 100
 CONNECTIONS = 10_000

@@ -16,10 +16,10 @@ import msgspec
 import pytest
 import zmq
 
+from patience import TIMEOUT_S
 from planaria.transport.protocol.operations import ActorStatus, StatusReply
 
 PROGRAMS = Path(__file__).parent / "programs"
-TIMEOUT_S = 20.0
 
 
 class RunningSupervisor:

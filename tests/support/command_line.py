@@ -15,9 +15,9 @@ from unittest import mock
 
 import typer
 
+from patience import TIMEOUT_S
 from planaria.supervisor.cli.app import app, run
 
-TIMEOUT_S = 30.0
 PROGRAM = [sys.executable, "-P", "-m", "planaria"]
 
 

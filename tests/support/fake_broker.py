@@ -16,6 +16,7 @@ from typing import Any
 import zmq
 
 from model_partition import ModelPartition
+from patience import TIMEOUT_S
 from planaria.transport.clock import Clock
 from planaria.transport.codec import RequestDecoder, encode_header, split_envelope
 from planaria.transport.protocol import data, groups, operations, session, topics
@@ -98,7 +99,7 @@ class FakeBroker:
         result: SimpleQueue[Any] = SimpleQueue()
         self._jobs.put((job, result))
         os.write(self._writer, b"\0")
-        outcome = result.get(timeout=20)
+        outcome = result.get(timeout=TIMEOUT_S)
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from patience import TIMEOUT_S
 from planaria import Client, Message
 from planaria.transport.protocol.operations import ActorStatus
 
-TIMEOUT_S = 20.0
 POLL_S = 0.01
 
 Found = TypeVar("Found")

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import zmq
 from msgspec import Struct
 
+from patience import TIMEOUT_MS
 from planaria.transport import sockets
 from planaria.transport.actor import Actor, ActorContext
 from planaria.transport.codec import RequestDecoder, encode_header
@@ -34,7 +35,6 @@ from planaria.transport.protocol.control import Heartbeat, PeerDown, PeerUp, Rea
 from planaria.transport.protocol.message import Reply as ReplyBody
 from planaria.transport.protocol.message import Request
 
-TIMEOUT_MS = 10_000
 ADDRESS = "partition/LOOP/0"
 
 

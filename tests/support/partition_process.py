@@ -14,6 +14,7 @@ import msgspec
 import zmq
 
 from labelled_folders import label_partition
+from patience import TIMEOUT_MS
 from planaria.transport.actor import ActorContext
 from planaria.transport.codec import decode_reply, encode_header
 from planaria.transport.endpoints import control_endpoint
@@ -27,7 +28,6 @@ from planaria.transport.actor import ActorContext
 from planaria.actors.partition import process
 process.main(msgspec.json.decode(sys.argv[1], type=ActorContext))
 """
-TIMEOUT_MS = 10_000
 
 
 class PartitionProcess:

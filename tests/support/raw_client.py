@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import zmq
 
-TIMEOUT_MS = 15_000
+from patience import TIMEOUT_MS
 
 
 class RawClient:

@@ -12,6 +12,7 @@ import pytest
 import zmq
 from msgspec import structs
 
+from patience import TIMEOUT_MS
 from planaria.transport import sockets
 from planaria.transport.calls.exchange import Exchange
 from planaria.transport.calls.peers import SUPERVISOR_ROUTE, PeerDirectory
@@ -26,7 +27,6 @@ from planaria.transport.protocol.errors import ErrorCode
 from planaria.transport.request_context import ContextFrames, RequestContext
 from planaria.transport.untaken import MAX_UNTAKEN_BYTES_PER_CONNECTION
 
-TIMEOUT_MS = 10_000
 GROUP = "coordinator/g"
 MAX_IN_FLIGHT = 20
 CONTEXTS = ContextFrames(b"secret")

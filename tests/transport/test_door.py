@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import zmq
 
+from patience import TIMEOUT_S
 from planaria.transport.door import Door
 from planaria.transport.server_connections import ServerConnections
 from planaria.transport.sockets import calls_socket, connect_peer, new_context, server_socket
 
 LIMIT = 16
 BACKLOG = 2
-TIMEOUT_S = 10.0
 
 
 class Entrance:

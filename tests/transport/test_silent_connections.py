@@ -6,12 +6,11 @@ import socket
 import pytest
 import zmq
 
+from patience import TIMEOUT_MS
 from planaria.transport import sockets
 from planaria.transport.server_connections import ServerConnections
 from planaria.transport.sockets import calls_socket, connect_peer, new_context, server_socket
 from relay import Relay
-
-TIMEOUT_MS = 10_000
 
 
 def port_of(server: "zmq.Socket[bytes]") -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import zmq
 
+from patience import TIMEOUT_MS
 from planaria.transport import sockets
 from planaria.transport.sockets import (
     calls_socket,
@@ -22,8 +23,6 @@ from planaria.transport.sockets import (
     server_socket,
     unnamed_link,
 )
-
-TIMEOUT_MS = 5_000
 
 
 def test_a_peer_is_disconnected_with_a_message_half_read(run_dir: Path) -> None:
