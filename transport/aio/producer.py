@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypedDict
 
+from msgspec import Struct
+
 from ..batch import Headers
 from ..calls.events import Submitted
 from ..client.delivery import Delivery, RecordMetadata
@@ -41,20 +43,17 @@ class MessageOptions(TypedDict, total=False):
     scheduled_id: str | None
 
 
-class PublishHandle:
+class PublishHandle(Struct, gc=False, eq=False):
     """A published message. `await handle` waits for its acknowledgement and returns its RecordMetadata.
 
     It may be awaited by several tasks, more than once. Raises what `Delivery.result` raises. A cancelled wait does not
     take the message back.
     """
 
-    __slots__ = ("_caller", "_delivery", "_error", "_gates")
-
-    def __init__(self, caller: Caller, delivery: Delivery | None = None) -> None:
-        self._caller = caller
-        self._delivery = delivery
-        self._error: Exception | None = None
-        self._gates: list[LoopGate] = []
+    _caller: Caller
+    _delivery: Delivery | None = None
+    _error: Exception | None = None
+    _gates: list[LoopGate] | None = None
 
     def __await__(self) -> Generator[Any, Any, RecordMetadata]:
         return self._result().__await__()
@@ -75,14 +74,16 @@ class PublishHandle:
         """Wait until the message is in a batch, or has failed."""
         if self._delivery is None and self._error is None:
             gate = LoopGate(self._caller.bridge)
+            if self._gates is None:
+                self._gates = []
             self._gates.append(gate)
             await gate.signal.wait()
 
     def accept(self, delivery: Delivery | None, error: Exception | None = None) -> None:
         """Take the Delivery of a message that had to wait, or its failure."""
         self._delivery, self._error = delivery, error
-        gates, self._gates = self._gates, []
-        for gate in gates:
+        gates, self._gates = self._gates, None
+        for gate in gates or ():
             gate.signal.set()
 
 
@@ -95,6 +96,9 @@ class AsyncProducer:
             caller.network, options, may_wait=lambda: False, destinations=_KnownDestinations
         )
         self._metadata_timeout_ms = min(options.request_timeout_ms, options.max_block_ms)
+        self._publish = self._batching.publish
+        self._known: set[str] = set()
+        """Topics whose partitions were known at the last look."""
         self._early: dict[str, _EarlyMessages] = {}
         self._is_closed = False
 
@@ -117,33 +121,38 @@ class AsyncProducer:
         Raises BufferFull if more than `buffer_bytes` wait for the broker, InvalidOption, Closed. A topic that does not
         exist fails the handle.
         """
-        if self._early or self._is_unknown(topic, partition):
-            options: MessageOptions = {
-                "key": key,
-                "headers": headers,
-                "partition": partition,
-                "timestamp_ms": timestamp_ms,
-                "dedup_id": dedup_id,
-                "deliver_at": deliver_at,
-                "delay": delay,
-                "scheduled_id": scheduled_id,
-            }
-            if topic in self._early or self._is_unknown(topic, partition):
-                return self._publish_early(topic, value, options)
-        delivery = self._batching.publish(
-            topic,
-            value,
-            None,
-            key,
-            headers,
-            partition,
-            timestamp_ms,
-            dedup_id,
-            deliver_at,
-            delay,
-            scheduled_id,
-        )
-        return PublishHandle(self._caller, delivery)
+        if not self._early and partition is None and topic in self._known:
+            try:
+                delivery = self._publish(
+                    topic,
+                    value,
+                    None,
+                    key,
+                    headers,
+                    None,
+                    timestamp_ms,
+                    dedup_id,
+                    deliver_at,
+                    delay,
+                    scheduled_id,
+                )
+                return PublishHandle(self._caller, delivery)
+            except UnknownTopic:  # forgotten, with the broker that knew it
+                self._known.discard(topic)
+        options: MessageOptions = {
+            "key": key,
+            "headers": headers,
+            "partition": partition,
+            "timestamp_ms": timestamp_ms,
+            "dedup_id": dedup_id,
+            "deliver_at": deliver_at,
+            "delay": delay,
+            "scheduled_id": scheduled_id,
+        }
+        if topic in self._early or self._is_unknown(topic, partition):
+            return self._publish_early(topic, value, options)
+        self._known.add(topic)
+        return PublishHandle(self._caller, self._publish(topic, value, **options))
 
     async def publish(
         self,
