@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from live_trees import until
-from patience import TIMEOUT_S
+from patience import TIMEOUT_MS, TIMEOUT_S
 from planaria import (
     Broker,
     Client,
@@ -268,7 +268,7 @@ def test_thread_close_ends_a_wait_for_a_transactional_id() -> None:
 
 
 def test_close_of_a_share_consumer_does_not_wait_for_a_broker_that_is_away() -> None:
-    with Client("tcp://127.0.0.1:1") as client:  # requests wait for 30 s
+    with Client("tcp://127.0.0.1:1", request_timeout_ms=TIMEOUT_MS) as client:
         consumer = client.share_consumer("g", "T")
         assert consumer.poll(0.1) == []
         begun = time.monotonic()

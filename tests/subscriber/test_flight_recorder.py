@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from patience import TIMEOUT_S
 from planaria.actors.subscriber.effects import PriorAttempt
 from planaria.actors.subscriber.flight_recorder import (
     CHARGE_SLOTS,
@@ -369,7 +370,7 @@ def test_survives_sigkill(child: subprocess.Popen[str], path: Path) -> None:
     assert child.stdout is not None
     assert child.stdout.readline() == "started\n"
     os.kill(child.pid, signal.SIGKILL)
-    child.wait(timeout=10)
+    child.wait(TIMEOUT_S)
     prior_attempts = reopened(path)
     if child.args[-1] == "hold":  # type: ignore[index]
         assert prior_attempts == [PriorAttempt("ORDERS", 2, 99, 4, "killed")]
