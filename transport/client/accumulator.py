@@ -242,7 +242,7 @@ class Accumulator:
 
     def _partition_of_key(self, topic: str, key: bytes) -> int:
         """Return the partition of an open batch for this key; otherwise by the present number of partitions."""
-        batches = self._keyed.get(topic)
+        batches = self._keyed.get(topic) if type(topic) is str else None
         if batches:
             partition = partition_for_key(key, len(batches))
             if batches[partition] is not None:
@@ -333,7 +333,8 @@ class Accumulator:
 
     def _find(self, topic: str, partition: int | None) -> ProducerBatch:
         if partition is None:
-            batch = self._sticky.get(topic)
+            # Anything else, which may have no hash, is refused where its partitions are looked up.
+            batch = self._sticky.get(topic) if type(topic) is str else None
         else:
             batches = self._keyed.get(topic, ())
             batch = batches[partition] if partition < len(batches) else None
