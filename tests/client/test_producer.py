@@ -247,7 +247,7 @@ def test_a_producer_that_was_closed_leaves_no_request_and_no_timer(
     until(lambda: exchange._pending, "the request to be under way")
     with pytest.raises(TimedOut):
         producer.close(0.05)
-    bridge = batching_of(producer)._bridge
+    bridge = batching_of(producer).bridge
     until(lambda: not any(each.owner is bridge for each in exchange._pending.values()), "nothing to be left")
 
 

@@ -46,12 +46,14 @@ def ending(*, is_commit: bool = True) -> Transacting:
 
 def end_request(found: Transacting) -> EndTransaction:
     call = found.end_call()
+    assert call is not None
     assert isinstance(call.request, EndTransaction)
     return call.request
 
 
-def sent(call: Call) -> None:
+def sent(call: Call | None) -> None:
     """Record an attempt, as the exchange does."""
+    assert call is not None
     assert call.receipt is not None
     call.receipt.is_kept = True
     call.receipt.sends = 1
@@ -133,11 +135,20 @@ def test_the_errors_of_an_end(error: BaseException, kind: type[BaseException]) -
 def test_an_end_that_never_left_is_an_abort_and_not_uncertain() -> None:
     found = ending()
     call = found.end_call()
+    assert call is not None
     assert call.receipt is not None
     call.receipt.is_kept = True
     explained = found.on_end_failed(TimedOut("no connection"))
     assert isinstance(explained, TransactionAborted)
     assert isinstance(explained.__cause__, TimedOut)
+
+
+def test_an_end_that_was_interrupted_before_it_was_asked_for_is_not_sent() -> None:
+    found = ending()
+    found.on_end_failed(KeyboardInterrupt())
+    assert found.end_call() is None
+    assert found.claim() is not None
+    assert found.end_call() is None
 
 
 def test_a_fenced_producer_stays_fenced() -> None:

@@ -82,7 +82,7 @@ def header(ask: Call) -> BatchHeader:
 
 def acknowledge(producer: BatchingProducer, ask: Call) -> list[Any]:
     reply = ProduceReply(batches=[ProducedBatch(0)], high_watermark=1)
-    return producer._bridge.handle(Answered(ask.key, reply), 0)
+    return producer.bridge.handle(Answered(ask.key, reply), 0)
 
 
 def test_a_message_goes_out_under_the_transaction_it_was_published_in(
@@ -100,7 +100,7 @@ def test_a_message_goes_out_under_the_transaction_it_was_published_in(
     # A timer of the previous transaction comes first.
     asks = [
         effect
-        for effect in producer._bridge.handle(TimerFired(("linger", ("T", 0))), 0)
+        for effect in producer.bridge.handle(TimerFired(("linger", ("T", 0))), 0)
         if isinstance(effect, Call)
     ]
     assert (header(asks[0]).producer_epoch, header(asks[0]).base_sequence) == (1, 0)
@@ -145,18 +145,18 @@ def test_the_end_is_asked_for_once_all_is_acknowledged(
     producer.publish("T", b"2", partition=0)
     assert go_on(network) == [], "it waits for company while one is under way"
     producer.accumulator.suspend(PlanariaError("it has ended"))
-    (late,) = producer._bridge.handle(Concluded(sender, lambda: END), 0)
+    (late,) = producer.bridge.handle(Concluded(sender, lambda: END), 0)
     assert acknowledge(producer, batch) == []
     (end,) = acknowledge(producer, late)
     assert (end.address, end.request) == (GATEWAY, END.request)
     reply = Answered(end.key, EndTransactionReply(producer_id=7, producer_epoch=1))
-    assert producer._bridge.handle(reply, 0) == [Deliver(sender, reply)]
+    assert producer.bridge.handle(reply, 0) == [Deliver(sender, reply)]
 
 
 def test_a_transaction_in_which_nothing_was_published_ends_at_once(producer: BatchingProducer) -> None:
     producer.begin(ProducerIdentity(7, 0))
     sender: Any = object()
-    (end,) = producer._bridge.handle(Concluded(sender, lambda: END), 0)
+    (end,) = producer.bridge.handle(Concluded(sender, lambda: END), 0)
     assert end.request is END.request
 
 
@@ -167,8 +167,8 @@ def test_an_end_that_was_interrupted_is_not_asked_for(
     producer.begin(ProducerIdentity(7, 0))
     delivery = producer.publish("T", b"1", partition=0)
     (batch,) = go_on(network)
-    producer._bridge.handle(Concluded(sender, lambda: END), 0)
-    assert producer._bridge.handle(Dropped(), 0) == []
+    producer.bridge.handle(Concluded(sender, lambda: END), 0)
+    assert producer.bridge.handle(Dropped(), 0) == []
     assert isinstance(delivery.exception(0), DeliveryUncertain)
     assert acknowledge(producer, batch) == []
 
@@ -208,7 +208,7 @@ def test_messages_of_a_short_transaction_go_out_with_its_end(network: StillNetwo
     network.now = 50
     producer.accumulator.suspend(PlanariaError("it has ended"))
     sender: Any = object()
-    sent = producer._bridge.handle(Concluded(sender, lambda: END), network.now)
+    sent = producer.bridge.handle(Concluded(sender, lambda: END), network.now)
     assert [header(effect).record_count for effect in sent if isinstance(effect, Call)] == [1]
     assert producer.accumulator.unfinished()[0].created_ms == network.now, (
         "the time to deliver it begins here"

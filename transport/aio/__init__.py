@@ -5,12 +5,13 @@ asynchronous face:
 
     loops.py      the running loop, and the queue from the network thread into it: one wake-up for each turn of the thread
     calls.py      calls and outcomes that a task waits for
-    producer.py, consumer.py, work.py, admin.py, client.py     the objects that programs use
+    producer.py, transactional.py, consumer.py, work.py, admin.py, client.py     the objects that programs use
 """
 
 from .client import AsyncClient, Health, connect
 from .consumer import AsyncConsumer
 from .producer import AsyncProducer, PublishHandle
+from .transactional import AsyncTransaction, AsyncTransactionalProducer
 from .work import AsyncShareConsumer, AsyncShareMessage
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "AsyncProducer",
     "AsyncShareConsumer",
     "AsyncShareMessage",
+    "AsyncTransaction",
+    "AsyncTransactionalProducer",
     "Health",
     "PublishHandle",
     "connect",

@@ -8,8 +8,9 @@ from collections.abc import Generator, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, Unpack
+from typing import Any, Literal, NamedTuple, Self, Unpack, overload
 
+from ..addresses import GATEWAY
 from ..batch import Headers
 from ..client.delivery import RecordMetadata
 from ..client.network import Network
@@ -17,21 +18,26 @@ from ..client.options import (
     REQUEST_TIMEOUT_MS,
     ClientOptions,
     ConsumerOptions,
+    Duration,
     InvalidOption,
-    ProducerOptions,
     as_topics,
     check_name,
     check_sources,
     checked,
+    checked_producer,
+    wait_limit_s,
 )
 from ..client.share_messages import ShareOptions
 from ..endpoints import DEFAULT_ENDPOINT
 from ..keywords import ConsumerConfig, ProducerConfig, ShareConsumerConfig
+from ..machine import Call
+from ..protocol.session import Hello, HelloReply
 from .admin import AsyncAdmin
 from .calls import Caller
 from .consumer import AsyncConsumer
 from .loops import Bridge, running_loop
 from .producer import AsyncProducer, PublishHandle
+from .transactional import AsyncTransactionalProducer
 from .work import AsyncShareConsumer
 
 
@@ -58,16 +64,32 @@ class AsyncClient(AsyncAdmin):
 
     # Publishing.
 
-    def producer(self, **options: Unpack[ProducerConfig]) -> AsyncProducer:
-        """Return a new producer, an async context manager. The options are those of `Client.producer`.
+    @overload
+    def producer(
+        self, *, transactional_id: str, **options: Unpack[ProducerConfig]
+    ) -> AsyncTransactionalProducer: ...
 
-        Without a block it is closed with the client. Raises InvalidOption, Closed.
+    @overload
+    def producer(
+        self, *, transactional_id: None = None, **options: Unpack[ProducerConfig]
+    ) -> AsyncProducer: ...
+
+    def producer(
+        self, *, transactional_id: str | None = None, **options: Unpack[ProducerConfig]
+    ) -> AsyncProducer | AsyncTransactionalProducer:
+        """Return a new producer, an async context manager; with a `transactional_id`, one that writes in transactions.
+
+        The options are those of `Client.producer`. Without a block it is closed with the client. Raises InvalidOption,
+        Closed.
         """
         self._network.refuse_when_closed()
         options.setdefault("request_timeout_ms", self._request_timeout_ms)
-        if "transactional_id" in options:
-            raise InvalidOption("transactional_id: use `Client.producer`, in a thread")
-        producer = AsyncProducer(self._caller, checked(ProducerOptions, dict(options)))
+        found = checked_producer({**options, "transactional_id": transactional_id})
+        producer: AsyncProducer | AsyncTransactionalProducer
+        if found.transactional_id is None:
+            producer = AsyncProducer(self._caller, found)
+        else:
+            producer = AsyncTransactionalProducer(self._caller, found)
         self._ends.push_async_callback(producer.close)
         return producer
 
@@ -194,6 +216,13 @@ class AsyncClient(AsyncAdmin):
             state = "connected" if network.has_session else "connecting"
         last_ms = network.last_contact_ms
         return Health(state, None if last_ms is None else (network.now_ms() - last_ms) / 1000)
+
+    async def wait_for_broker(self, timeout: Duration) -> None:
+        """Wait until the broker has answered a greeting. Raises TimedOut after `timeout` (seconds or a timedelta)."""
+        timeout_ms = int(wait_limit_s(timeout) * 1000)
+        greeting = Hello(client_id=self._client_id)
+        call = Call(None, GATEWAY, greeting, HelloReply, timeout_ms=timeout_ms, is_retried=True)
+        await self._caller.exchange(call)
 
     async def close(self) -> None:
         """Flush and close the producers, then the connection."""

@@ -14,10 +14,10 @@ from typing import Any, Self
 
 from ..addresses import GATEWAY, TopicPartition
 from ..calls.events import Withdrawn
-from ..client.commits import AutoCommit, CommitFirst, GivenOffsets, Metadata, Offsets, Partition
+from ..client.commits import AutoCommit, CommitFirst, GivenOffsets, Metadata, Offsets
 from ..client.consumer_bridge import ConsumerBridge, Stopped
 from ..client.consuming import Action, Consuming
-from ..client.errors import Closed
+from ..client.errors import Closed, TimedOut
 from ..client.fetching import fetching_for
 from ..client.membership import membership_for
 from ..client.messages import Message, MessageBatch
@@ -34,11 +34,11 @@ from ..client.options import (
 )
 from ..client.reader import Reader
 from ..machine import Call
-from ..protocol.errors import ProtocolError
-from ..protocol.groups import CommitOffsetsReply
-from .admin import AsyncOffsetQueries
+from ..protocol.errors import PlanariaError, ProtocolError
+from ..protocol.groups import CommitOffsets, CommitOffsetsReply
 from .calls import Caller
 from .loops import Flag
+from .positions import AsyncPositions
 
 
 class _Queries(OffsetQueries):
@@ -52,7 +52,7 @@ class _Queries(OffsetQueries):
         self._refuse()
 
 
-class AsyncConsumer(AsyncOffsetQueries):
+class AsyncConsumer(AsyncPositions):
     """Read partitions, as a group member or without a group; for one task at a time. An async context manager.
 
     Entering the block joins the group, leaving it commits (with `auto_commit`) and leaves the group, and ends iterators
@@ -208,6 +208,11 @@ class AsyncConsumer(AsyncOffsetQueries):
         self._machine.is_stopped = True
         self._network.post(self._bridge, Stopped())
 
+    @property
+    def is_stopped(self) -> bool:
+        """True once `stop` was called."""
+        return self._machine.is_stopped
+
     # Offsets.
 
     async def commit(
@@ -224,17 +229,48 @@ class AsyncConsumer(AsyncOffsetQueries):
             await self._commit(action)
             self._machine.performed(action, None)
 
-    def seek(self, topic: str, partition: int, offset: int) -> None:
-        """Continue reading at `offset`. Raises PlanariaError when the partition is not assigned to this consumer."""
+    async def _commit_for_transaction(
+        self, offsets: GivenOffsets | None = None, metadata: Metadata | None = None
+    ) -> CommitOffsets | None:
+        """Return the request that `commit` would send, for a transaction, as `Consumer._commit_for_transaction`."""
         self._refuse_when_closed()
-        self._machine.seek(as_partition("partition", (topic, partition)), offset)
+        self._machine.commits.check(is_in_transaction=True)
+        if offsets is None:
+            await self._catch_up()
+        else:
+            self._machine.accept(self._bridge.mailbox)
+        return self._machine.commit_for_transaction(offsets, metadata)
+
+    async def seek_to_committed(self) -> None:
+        """Read again the messages that were returned and not committed, as `Consumer.seek_to_committed`."""
+        self._refuse_when_closed()
+        await self._catch_up()
+        begun = self._machine.reader.beginnings()
+        committed = await self.committed(sorted(begun))
+        self._refuse_when_closed()
+        self._machine.rewind(begun, committed)
         self._post()
 
-    # Assignment.
+    async def position(self, topic: str, partition: int, timeout: Duration | None = None) -> int:
+        """Return the offset of the next message, as `Consumer.position`. Raises TimedOut."""
+        self._refuse_when_closed()
+        tp = as_partition("partition", (topic, partition))
+        self._machine.check_owned(tp)
+        limit_s = wait_limit_s(timeout)
+        deadline = None if limit_s is None else monotonic() + limit_s
+        while (found := self._machine.positions().get(tp)) is None:
+            left_s = None if deadline is None else deadline - monotonic()
+            if left_s is not None and left_s <= 0:
+                raise TimedOut(f"the start of {topic}/{partition} is not known after {limit_s} s")
+            await self._has_mail.wait(left_s)
+            self._refuse_when_closed()
+            await self._catch_up()
+            if tp not in self._machine.reader.owned:
+                raise PlanariaError(f"{topic}/{partition} has been revoked")
+            self._machine.reader.raise_trouble(tp)
+        return found
 
-    def assignment(self) -> list[TopicPartition]:
-        """Return the partitions that this consumer owned at the last poll."""
-        return [TopicPartition(*tp) for tp in sorted(self._machine.reader.owned)]
+    # Assignment.
 
     async def assignment_changed(self) -> list[TopicPartition]:
         """Wait until a poll finds that the assignment has changed, and return the new one."""
@@ -242,22 +278,13 @@ class AsyncConsumer(AsyncOffsetQueries):
         await self._changed.wait()
         return self.assignment()
 
-    def pause(self, *partitions: Partition) -> None:
-        """Return no messages of these partitions until `resume`. They stay assigned."""
-        self._set_paused(partitions, True)
-
-    def resume(self, *partitions: Partition) -> None:
-        """Return messages of these partitions again, from where reading was paused."""
-        self._set_paused(partitions, False)
-
-    def _set_paused(self, partitions: Sequence[Partition], is_paused: bool) -> None:
-        self._refuse_when_closed()
-        self._machine.set_paused(as_partitions("partitions", partitions), is_paused)
-        self._post()
-
     # Closing.
 
-    async def _end(self, positions: Offsets) -> None:
+    async def close(self, *, leave_group: bool | None = None) -> None:
+        """Commit the returned messages (with `auto_commit`) and leave the group, as `Consumer.close`."""
+        await self._end(self._machine.positions(), leave_group)
+
+    async def _end(self, positions: Offsets, leave_group: bool | None = None) -> None:
         machine = self._machine
         if machine.is_closed:
             return
@@ -268,7 +295,7 @@ class AsyncConsumer(AsyncOffsetQueries):
                 with suppress(ProtocolError):  # fenced or out of reach: these messages are delivered again
                     await self._commit(action)
         finally:
-            machine.leave(is_told=self._options.instance_id is None)
+            machine.leave(is_told=self._options.instance_id is None if leave_group is None else leave_group)
             self._post()
             while machine.state != "left" and self._network.is_running:
                 await self._has_mail.wait(1.0)

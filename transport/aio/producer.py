@@ -13,11 +13,13 @@ from typing import Any, Self, TypedDict
 
 from msgspec import Struct
 
+from ..addresses import TopicPartition
 from ..batch import Headers
 from ..calls.events import Submitted
 from ..client.delivery import Delivery, RecordMetadata
 from ..client.destinations import Destinations
 from ..client.errors import BufferFull, Closed, UnknownTopic, error_from
+from ..client.held import HeldPartitions
 from ..client.network import Network
 from ..client.options import Duration, ProducerOptions, wait_limit_s
 from ..client.producer import BatchingProducer
@@ -90,13 +92,22 @@ class PublishHandle(Struct, gc=False, eq=False):
 class AsyncProducer:
     """Publishes messages, each once and in order within its partition; for all tasks of one event loop."""
 
-    def __init__(self, caller: Caller, options: ProducerOptions) -> None:
+    def __init__(
+        self,
+        caller: Caller,
+        options: ProducerOptions,
+        on_done: Callable[[TopicPartition, Exception | None], None] | None = None,
+        on_refused: Callable[[Exception], None] | None = None,
+    ) -> None:
+        """Take `on_done`, as in BatchingProducer, and `on_refused`, called with the error of each message that comes into
+        no batch after `publish_nowait` has returned."""
         self._caller = caller
-        self._batching = BatchingProducer(
-            caller.network, options, may_wait=lambda: False, destinations=_KnownDestinations
+        self._on_refused = on_refused
+        self.batching = BatchingProducer(
+            caller.network, options, on_done, may_wait=lambda: False, destinations=_KnownDestinations
         )
         self._metadata_timeout_ms = min(options.request_timeout_ms, options.max_block_ms)
-        self._publish = self._batching.publish
+        self._publish = self.batching.publish
         self._known: set[str] = set()
         """Topics whose partitions were known at the last look."""
         self._early: dict[str, _EarlyMessages] = {}
@@ -173,20 +184,26 @@ class AsyncProducer:
         The arguments and errors are those of `Producer.publish` and `Delivery.result`. A cancelled call may have
         published its message.
         """
+        return await self.publish_with_room(
+            lambda: self.publish_nowait(
+                topic,
+                value,
+                key=key,
+                headers=headers,
+                partition=partition,
+                timestamp_ms=timestamp_ms,
+                dedup_id=dedup_id,
+                deliver_at=deliver_at,
+                delay=delay,
+                scheduled_id=scheduled_id,
+            )
+        )
+
+    async def publish_with_room(self, publish_nowait: Callable[[], PublishHandle]) -> RecordMetadata:
+        """Hand a message over once there is room, and wait for its acknowledgement."""
         while True:
             try:
-                handle = self.publish_nowait(
-                    topic,
-                    value,
-                    key=key,
-                    headers=headers,
-                    partition=partition,
-                    timestamp_ms=timestamp_ms,
-                    dedup_id=dedup_id,
-                    deliver_at=deliver_at,
-                    delay=delay,
-                    scheduled_id=scheduled_id,
-                )
+                handle = publish_nowait()
                 break
             except BufferFull:
                 await self._room()
@@ -200,23 +217,21 @@ class AsyncProducer:
         await self._caller.within(wait_limit_s(timeout), self._flush, "messages are not acknowledged")
 
     async def _flush(self) -> None:
-        for early in list(self._early.values()):
-            await early.settle()
-        with self._batching.flushing():
-            for batch in self._batching.accumulator.unfinished():
+        await self.settle_early()
+        with self.batching.flushing():
+            for batch in self.batching.accumulator.unfinished():
                 await self._caller.finish(batch)
 
     async def close(self) -> None:
         """Flush, then refuse further messages. Bounded by `delivery_timeout_ms`."""
         self._is_closed = True
-        for early in list(self._early.values()):
-            await early.settle()
-        if not self._batching.begin_close():
+        await self.settle_early()
+        if not self.batching.begin_close():
             return
         try:
             await self._flush()
         finally:
-            self._batching.end_close()
+            self.batching.end_close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -230,7 +245,7 @@ class AsyncProducer:
     # Messages to topics that are not known yet.
 
     def _is_unknown(self, topic: str, partition: int | None) -> bool:
-        count = self._batching.destinations.partitions_known(topic)
+        count = self.batching.destinations.partitions_known(topic)
         return count is None or (partition is not None and partition >= count)
 
     def _publish_early(self, topic: str, value: Any, options: MessageOptions) -> PublishHandle:
@@ -254,23 +269,39 @@ class AsyncProducer:
     def _pass(self, topic: str) -> None:
         """Publish the messages that waited for the partitions of their topic, as far as there is room."""
         early = self._early[topic]
+        if early.count is not None:
+            destinations = self.batching.destinations
+            assert isinstance(destinations, _KnownDestinations)
+            destinations.learn(topic, early.count)
         while early.messages:
             handle, value, options = early.messages[0]
             delivery, error = None, early.error
             if error is None:
                 try:
-                    delivery = self._batching.publish(topic, value, **options)
+                    delivery = self.batching.publish(topic, value, **options)
                 except BufferFull as full:
-                    if self._batching.accumulator.attend_room(
-                        _Again(self._caller, lambda: self._pass(topic))
-                    ):
+                    if self.batching.accumulator.attend_room(_Again(self._caller, lambda: self._pass(topic))):
                         return
                     error = full
                 except Exception as refused:  # noqa: BLE001 - raised where the handle is awaited
                     error = refused
             early.messages.popleft()
             handle.accept(delivery, error)
+            if error is not None and self._on_refused is not None:
+                self._on_refused(error)
         del self._early[topic]
+
+    async def settle_early(self) -> None:
+        """Wait until the messages to topics that were not known are in batches, or have failed."""
+        for early in list(self._early.values()):
+            await early.settle()
+
+    def refuse_early(self, error: Exception) -> None:
+        """Fail the messages to topics that are not known yet."""
+        for early in self._early.values():
+            while early.messages:
+                handle, *_ = early.messages.popleft()
+                handle.accept(None, error)
 
     async def _room(self) -> None:
         gate = LoopGate(self._caller.bridge)
@@ -280,12 +311,30 @@ class AsyncProducer:
                 with suppress(Exception):
                     await early.messages[0][0]
                 return
-        if self._batching.accumulator.attend_room(gate):
+        if self.batching.accumulator.attend_room(gate):
             await gate.signal.wait()
 
 
 class _KnownDestinations(Destinations):
     """The destinations on an event loop: they never ask the broker, because that would block."""
+
+    def __init__(
+        self, network: Network, asker: Asker, held: HeldPartitions, options: ProducerOptions
+    ) -> None:
+        super().__init__(network, asker, held, options)
+        self._found: dict[str, int] = {}
+        """Numbers of partitions that a search has found before the client's metadata has the topic."""
+
+    def learn(self, topic: str, count: int) -> None:
+        self._found[topic] = count
+
+    def partitions_known(self, topic: str) -> int | None:
+        known = super().partitions_known(topic)
+        if known is None:
+            return self._found.get(topic)
+        if self._found:
+            self._found.pop(topic, None)
+        return known
 
     def find(self, topic: str, timeout_ms: int, least: int = 1) -> int:
         known = self.partitions_known(topic)
@@ -316,6 +365,8 @@ class _EarlyMessages:
         self.messages: deque[tuple[PublishHandle, Any, MessageOptions]] = deque()
         self.event: Event = None
         self.error: Exception | None = None
+        self.count: int | None = None
+        """The number of partitions that the search has found."""
         self._caller = caller
         self._finding = finding
         self._on_found = on_found
@@ -339,8 +390,8 @@ class _EarlyMessages:
             if isinstance(event, Answered):
                 return [self._finding.send(event.reply)]
             self.error = error_from(event.error)
-        except StopIteration:
-            pass
+        except StopIteration as found:
+            self.count = int(found.value)
         except Exception as error:  # noqa: BLE001 - the messages fail with it
             self.error = error
         self.event = event

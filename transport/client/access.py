@@ -13,12 +13,11 @@ from .exit_flush import at_exit
 from .network import Network
 from .options import (
     ConsumerOptions,
-    InvalidOption,
-    ProducerOptions,
     as_topics,
     check_name,
     check_sources,
     checked,
+    checked_producer,
 )
 from .producer import Producer, batching_of
 from .share_consumer import ShareConsumer
@@ -55,9 +54,7 @@ class BrokerAccess(Admin):
         """
         self._network.refuse_when_closed()
         options.setdefault("request_timeout_ms", self._request_timeout_ms)
-        found = checked(ProducerOptions, {**options, "transactional_id": transactional_id})
-        if found.transactional_id is not None and found.acks != "all":
-            raise InvalidOption("acks: must be 'all' with a transactional_id")
+        found = checked_producer({**options, "transactional_id": transactional_id})
         if found.transactional_id is not None:
             return self._network.keep(TransactionalProducer(self._network, found))
         producer = Producer(self._network, found)

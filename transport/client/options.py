@@ -125,6 +125,14 @@ def checked(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
         raise InvalidOption(f"{name}: {what[0].lower()}{what[1:]}") from error
 
 
+def checked_producer(given: Mapping[str, Any]) -> ProducerOptions:
+    """The options of a producer. Raises InvalidOption, also for those that do not fit together."""
+    found = checked(ProducerOptions, given)
+    if found.transactional_id is not None and found.acks != "all":
+        raise InvalidOption("acks: must be 'all' with a transactional_id")
+    return found
+
+
 def known(kind: type[Struct], given: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return `given`. Raises InvalidOption for a name that `kind` does not have."""
     for name in given:

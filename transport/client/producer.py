@@ -219,7 +219,7 @@ class BatchingProducer:
                 delayed_dialog(_delayed_record),
             )
         )
-        self._bridge = ProducerBridge(
+        self.bridge = ProducerBridge(
             self.accumulator,
             machine,
             identified,
@@ -260,21 +260,21 @@ class BatchingProducer:
             raise Closed("the producer is closed")
 
     def _announce(self, lane: PartitionQueue) -> None:
-        self._network.post(self._bridge, LaneReady(lane))
+        self._network.post(self.bridge, LaneReady(lane))
 
     def begin(self, identity: ProducerIdentity) -> None:
         """Publish under this producer id and epoch; all earlier messages are done."""
         self.accumulator.reopen(identity)
-        if not self._bridge.is_sweeping:
-            self._network.post(self._bridge, Begun())
+        if not self.bridge.is_sweeping:
+            self._network.post(self.bridge, Begun())
 
-    def conclude(self, ask: Callable[[], Call]) -> Answered:
+    def conclude(self, ask: Callable[[], Call | None]) -> Answered:
         """Wait until all messages are done, and for the reply to the call that `ask` then makes in the network thread.
 
         Raises as the asking does. Interrupted, it leaves nothing that is not done.
         """
         try:
-            return self._network.outcome(self._bridge, lambda waiter: Concluded(waiter, ask))
+            return self._network.outcome(self.bridge, lambda waiter: Concluded(waiter, ask))
         except PlanariaError:
             raise
         except BaseException:
@@ -283,12 +283,12 @@ class BatchingProducer:
 
     def drop(self) -> None:
         """Fail all messages that are not done, and wait for that."""
-        self._network.post(self._bridge, Dropped())
+        self._network.post(self.bridge, Dropped())
         for batch in self.accumulator.unfinished():
             batch.wait(None)
 
     def _announce_identified(self, batch: ProducerBatch) -> None:
-        self._network.post(self._bridge, NamedReady(batch))
+        self._network.post(self.bridge, NamedReady(batch))
 
     def flush(self, timeout: Duration | None = None) -> None:
         limit_s = wait_limit_s(timeout)
@@ -303,11 +303,11 @@ class BatchingProducer:
     @contextmanager
     def flushing(self) -> Iterator[None]:
         """Let no batch linger while the block waits for those that are unfinished."""
-        self._network.post(self._bridge, FlushRequested())
+        self._network.post(self.bridge, FlushRequested())
         try:
             yield
         finally:
-            self._network.post(self._bridge, FlushEnded())
+            self._network.post(self.bridge, FlushEnded())
 
     def close(self, timeout: Duration | None = None) -> None:
         if not self.begin_close():
@@ -329,8 +329,8 @@ class BatchingProducer:
 
     def end_close(self) -> None:
         """Fail the messages that are not acknowledged, and leave the network thread."""
-        self._network.post(self._bridge, Abandoned())
-        self._network.post(self._network.owner, Withdrawn(self._bridge))
+        self._network.post(self.bridge, Abandoned())
+        self._network.post(self._network.owner, Withdrawn(self.bridge))
         self._network.forget(self)
 
     def __exit__(

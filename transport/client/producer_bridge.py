@@ -64,9 +64,10 @@ class Dropped:
 
 
 class Concluded:
-    """End and suspend the transaction: once all of it is done, `ask()` is sent, and `owner` receives the reply."""
+    """End and suspend the transaction: once all of it is done, the call that `ask()` returns is sent, if it returns one,
+    and `owner` receives the reply."""
 
-    def __init__(self, owner: Owner, ask: Callable[[], Call]) -> None:
+    def __init__(self, owner: Owner, ask: Callable[[], Call | None]) -> None:
         self.owner = owner
         self.ask = ask
 
@@ -112,7 +113,9 @@ class ProducerBridge:
         concluded = self._concluded
         if concluded is not None and not self._accumulator.unfinished():
             self._concluded = None
-            effects.append(structs.replace(concluded.ask(), key=(_END, concluded.owner)))
+            call = concluded.ask()
+            if call is not None:
+                effects.append(structs.replace(call, key=(_END, concluded.owner)))
         return effects
 
     def _on_event(self, event: Event, now: int) -> list[Effect]:

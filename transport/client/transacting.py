@@ -149,12 +149,14 @@ class Transacting:
         self._is_commit = is_commit
         self._receipt = Receipt()
 
-    def end_call(self) -> Call:
+    def end_call(self) -> Call | None:
         """Return the request that ends the transaction. Runs on the network thread, once every message is done.
 
-        A commit with a failed message becomes an abort.
+        A commit with a failed message becomes an abort. None if the program was interrupted meanwhile: the next claim
+        ends the transaction.
         """
-        assert self.state == "ending", self.state
+        if self.state != "ending":
+            return None
         assert self.identity is not None
         request = EndTransaction(
             producer_id=self.identity.producer_id,
@@ -178,7 +180,7 @@ class Transacting:
         """Take the reply. Raises TransactionAborted for a commit that became an abort."""
         self._take(reply)
         if self._is_commit and self._failure is not None:
-            raise _aborted_by(self._failure)
+            raise aborted_by(self._failure)
 
     def on_end_failed(self, error: BaseException) -> BaseException:
         """Return the error for the program, where there is a more specific one than that of the request."""
@@ -195,7 +197,7 @@ class Transacting:
             explained = TransactionAborted(error.code, error.message)
             explained.__suppress_context__ = True  # it says no more than this one
         elif self._is_commit and self._failure is not None:
-            explained = _aborted_by(self._failure)
+            explained = aborted_by(self._failure)
         elif self._is_commit and self._receipt.is_unsent:
             explained = TransactionAborted(error.code, f"its end was never sent: {error.message}")
             explained.__cause__ = error
@@ -206,7 +208,8 @@ class Transacting:
         return explained
 
 
-def _aborted_by(failure: Exception) -> TransactionAborted:
+def aborted_by(failure: Exception) -> TransactionAborted:
+    """Return the error of a commit that became an abort because a message failed."""
     code = failure.code if isinstance(failure, ProtocolError) else ErrorCode.TRANSACTION_ABORTED
     aborted = TransactionAborted(code, f"a message of it failed: {failure}")
     aborted.__cause__ = failure
