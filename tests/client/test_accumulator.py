@@ -12,6 +12,7 @@ import pytest
 from live_trees import until
 from planaria.transport.batch import build
 from planaria.transport.client import accumulator as accumulator_module
+from planaria.transport.client import batches as batches_module
 from planaria.transport.client import gate as gate_module
 from planaria.transport.client.accumulator import Accumulator
 from planaria.transport.client.delivery import Delivery, PartitionQueue, RecordMetadata
@@ -465,6 +466,7 @@ def test_a_patient_publisher_waits_for_room_as_long_as_a_partition_is_held(
         return time_s
 
     monkeypatch.setattr(accumulator_module, "monotonic", monotonic)
+    monkeypatch.setattr(batches_module, "monotonic", monotonic)
     publisher = threading.Thread(target=lambda: sealer.accumulator.publish("T", b"waits"))
     publisher.start()
     time_s = 0.015

@@ -26,25 +26,23 @@ CPython does not switch threads inside it, and if it did a batch would only be c
 A Delivery holds its record, not its index: an index would need the lock. It is looked up on request.
 """
 
-import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from time import monotonic, time
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol
 from zlib import crc32
 
 from ..addresses import TopicPartition
 from ..batch import Headers
 from ..deduplication import partition_for_dedup_id
 from ..partitioner import partition_for_key
-from ..protocol.errors import ErrorBody
+from .batches import Batches, Lingers, open_gate
 from .content import check_details, content_size_bytes, encode_key, encode_value, identify
 from .delayed import ANY_PARTITION, Schedule
-from .delivery import Delivery, EncodedRecord, PartitionQueue, ProducerBatch, call_back
+from .delivery import Delivery, EncodedRecord, PartitionQueue, ProducerBatch
 from .errors import BufferFull
 from .gate import Opened, may_wait
 from .held import HeldPartitions
-from .lanes import ProducerIdentity
 from .options import InvalidOption
 from .schedule import milliseconds_at, schedule
 
@@ -55,9 +53,6 @@ LARGE_BYTES = 64 * 1024
 """A record from this size on travels in a batch of its own, so that its neighbours cannot make the batch too large."""
 BATCH_OVERHEAD_BYTES = 128
 """Bytes of a batch beside its records, rounded up."""
-_SEALED = 1 << 62
-Lingers: TypeAlias = Literal["not at all", "for a time", "to the end"]
-"""The last one: until `suspend`, or until the network thread takes it; it is not notified for that batch alone."""
 
 
 class Destinations(Protocol):
@@ -72,11 +67,7 @@ class Destinations(Protocol):
     def choose_partition(self, topic: str) -> int: ...
 
 
-def _open(gate: Opened) -> None:
-    gate.open()
-
-
-class Accumulator:
+class Accumulator(Batches):
     """Gathers records by partition until the network thread takes them."""
 
     def __init__(
@@ -93,7 +84,7 @@ class Accumulator:
         now_ms: Callable[[], int],
         unnamed: str = "",
         lingers: Lingers = "for a time",
-        let_pass: Callable[[Opened], None] = _open,
+        let_pass: Callable[[Opened], None] = open_gate,
         may_wait: Callable[[], bool] = may_wait,
     ) -> None:
         """`held` has the partitions that refuse for backpressure: publishers wait for them, or are refused.
@@ -103,37 +94,21 @@ class Accumulator:
         waits for it. `let_pass(gate)` wakes the callers that wait for a finished batch, at the end of the network turn.
         Where `may_wait()` is False, publishing raises BufferFull instead of waiting for room.
         """
+        super().__init__(
+            batch_records=batch_records,
+            buffer_bytes=buffer_bytes,
+            held=held,
+            now_ms=now_ms,
+            lingers=lingers,
+            let_pass=let_pass,
+        )
         self._batch_bytes = batch_bytes
-        self._batch_records = batch_records
-        self._buffer_bytes = buffer_bytes
         self._max_block_s = max_block_ms / 1000
         self._destinations = destinations
         self._notify = notify
         self._notify_identified = notify_identified
-        self._now_ms = now_ms
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        self._sticky: dict[str, ProducerBatch] = {}
-        """The open batch for records without a key, by topic."""
-        self._keyed: dict[str, list[ProducerBatch | None]] = {}
-        """The open batches for records with a key, by topic and partition. The length of a list is the number of
-        partitions by which keys are placed; it is read again with each new batch."""
-        self._lanes: dict[tuple[str, int], PartitionQueue] = {}
-        self._unfinished: dict[ProducerBatch, None] = {}
-        self._buffered_bytes = 0
-        self._closed_by: Exception | None = None
-        self.identity: ProducerIdentity | None = None
-        """Producer id and epoch of the transaction to which all unfinished batches belong."""
-        self._held = held
         self._unnamed = unnamed
-        self._lingers = lingers
-        self._let_pass = let_pass
         self._may_wait = may_wait
-        self._room_gates: list[Opened] = []
-
-    @property
-    def buffered_bytes(self) -> int:
-        return self._buffered_bytes
 
     # The way in, by user threads.
 
@@ -365,14 +340,6 @@ class Accumulator:
                 keyed[chosen] = batch
         return batch
 
-    def attend_room(self, gate: Opened) -> bool:
-        """Have the gate opened when there is room in the buffer, or none will come. Return False if there is room."""
-        with self._lock:
-            if self._closed_by is not None or self._buffered_bytes < self._buffer_bytes:
-                return False
-            self._room_gates.append(gate)
-            return True
-
     def _wait_for_room(self) -> None:
         deadline = None
         while self._closed_by is None and self._buffered_bytes >= self._buffer_bytes:
@@ -410,145 +377,3 @@ class Accumulator:
     def _hasten(self, batch: ProducerBatch) -> None:
         batch.is_urgent = True
         self._notify(self._lanes[batch.topic, batch.partition])
-
-    def _is_full(self, batch: ProducerBatch) -> bool:
-        return batch.room < 0 or len(batch.records) >= self._batch_records
-
-    # The way out, by the network thread.
-
-    def take(
-        self, lane: PartitionQueue, now_ms: int, linger_ms: int, is_idle: bool
-    ) -> tuple[list[ProducerBatch], int | None]:
-        """The sealed batches of a lane, and when to come back for the open one (None: when notified).
-
-        The open one is sealed when it is full, and, if the lane `is_idle`, once it is `linger_ms` old.
-        """
-        with self._lock:
-            batch = lane.open
-            due_ms = None
-            if batch is not None and batch.records:
-                due_ms = now_ms if batch.is_urgent else batch.created_ms + linger_ms
-                if self._is_full(batch) or (is_idle and due_ms <= now_ms):
-                    self._seal(lane, batch)
-                    due_ms = None
-            taken, lane.sealed = lane.sealed, []
-        return taken, due_ms
-
-    def _seal(self, lane: PartitionQueue, batch: ProducerBatch) -> None:
-        self._close(batch)
-        if lane.open is batch:
-            lane.open = None
-        if self._sticky.get(batch.topic) is batch:
-            del self._sticky[batch.topic]
-        keyed = self._keyed.get(batch.topic)
-        if keyed is not None and batch.partition < len(keyed) and keyed[batch.partition] is batch:
-            keyed[batch.partition] = None
-        lane.sealed.append(batch)
-        self._changed.notify_all()
-
-    def _close(self, batch: ProducerBatch) -> None:
-        batch.is_open = False
-        if self._lingers == "to the end":
-            batch.created_ms = self._now_ms()  # it may have been open for as long as the program took
-        batch.mark = _SEALED
-        batch.records = batch.records[:]
-        batch.size_bytes -= batch.room
-        self._buffered_bytes += batch.size_bytes
-        self._unfinished[batch] = None
-
-    def finish(
-        self, batch: ProducerBatch, base_offset: int, error: Exception | None, is_duplicate: bool = False
-    ) -> None:
-        """A batch is done: wake those who wait for it, call those who asked to be called."""
-        with self._lock:
-            batch.base_offset = base_offset
-            batch.error = error
-            batch.is_duplicate = is_duplicate
-            batch.frame = None
-            batch.is_done = True
-            callbacks, batch.callbacks = batch.callbacks, []
-            self._unfinished.pop(batch, None)
-            self._buffered_bytes -= batch.size_bytes
-            self._changed.notify_all()
-            gates, batch.gates = batch.gates, []
-            if self._room_gates and self._buffered_bytes < self._buffer_bytes:
-                gates += self._room_gates
-                self._room_gates = []
-        for gate in gates:
-            self._let_pass(gate)
-        for callback, delivery in callbacks:
-            call_back(callback, delivery)
-
-    def hold(self, key: TopicPartition, error: ErrorBody) -> None:
-        """A partition refuses for backpressure."""
-        with self._lock:
-            self._held.hold(key, error, monotonic())
-            if self._held.is_patient:
-                return
-            # The next publish looks here, and is refused.
-            lane = self._lanes.get(key)
-            if lane is not None:
-                self._close_empty(lane)
-
-    def release(self, key: TopicPartition) -> None:
-        """It takes messages again, or there is nothing left to ask it with."""
-        if key in self._held:
-            with self._lock:
-                self._held.release(key)
-
-    def lanes(self) -> list[PartitionQueue]:
-        with self._lock:
-            return list(self._lanes.values())
-
-    def unfinished(self) -> list[ProducerBatch]:
-        """Every batch with a record in it that is not done."""
-        with self._lock:
-            return list(self._unfinished)
-
-    def on_fork(self, error: Exception) -> None:
-        """Take nothing in a forked child, where no thread of the parent holds the lock or waits."""
-        self._changed._at_fork_reinit()  # type: ignore[attr-defined]  # of the lock as well, as the standard library does
-        for batch in self.unfinished():
-            batch.callbacks, batch.gates = [], []
-        self.suspend(error)
-
-    def stop(self, error: Exception) -> None:
-        """Take nothing more: every later append raises `error`."""
-        with self._lock:
-            self._closed_by = self._closed_by or error
-            self._sticky.clear()
-            self._keyed.clear()
-            self._changed.notify_all()
-            gates, self._room_gates = self._room_gates, []
-        for gate in gates:
-            gate.open()
-
-    def suspend(self, error: Exception) -> None:
-        """Take nothing until `reopen`. A publisher that is on its way into an open batch is turned back."""
-        with self._lock:
-            self._closed_by = error
-            self._sticky.clear()
-            self._keyed.clear()
-            for lane in self._lanes.values():
-                self._close_empty(lane)
-            self._changed.notify_all()
-
-    def reopen(self, identity: ProducerIdentity) -> None:
-        """Gather again, for another transaction; all of the one before is done."""
-        with self._lock:
-            self.identity = identity
-            self._closed_by = None
-
-    @property
-    def is_open(self) -> bool:
-        return self._closed_by is None
-
-    def _close_empty(self, lane: PartitionQueue) -> None:
-        """Seal the open batch; one with nothing in it goes nowhere."""
-        batch = lane.open
-        if batch is None:
-            return
-        self._seal(lane, batch)
-        if not batch.records:
-            lane.sealed.remove(batch)
-            del self._unfinished[batch]

@@ -16,15 +16,15 @@ from ..addresses import GATEWAY, TopicPartition
 from ..calls.events import Wanted, Withdrawn
 from ..protocol.errors import PlanariaError, ProtocolError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
-from .commits import AutoCommit, CommitFirst, GivenOffsets, Metadata, Offsets, Partition
+from .commits import AutoCommit, CommitFirst, GivenOffsets, Metadata, Offsets
 from .consumer_bridge import ConsumerBridge, Stopped
 from .consuming import Action, Consuming
 from .errors import Closed, TimedOut
 from .fetching import fetching_for
+from .flow_control import FlowControl
 from .membership import membership_for
 from .messages import Message, MessageBatch
 from .network import Network
-from .offset_queries import OffsetQueries
 from .options import (
     ConsumerOptions,
     Duration,
@@ -37,7 +37,7 @@ from .options import (
 )
 
 
-class Consumer(OffsetQueries):
+class Consumer(FlowControl):
     """Read partitions, as a group member or without a group. For one thread at a time.
 
     An automatic commit covers the messages returned by earlier polls, never those of the latest poll. `close` counts
@@ -271,31 +271,6 @@ class Consumer(OffsetQueries):
     def _origin(self, tp: TopicPartition) -> tuple[str | None, int | None]:
         """Return the topic id and the group's reset epoch of a position, as far as they are known."""
         return self._machine.reader.origin(tp)
-
-    # Flow.
-
-    def pause(self, *partitions: Partition) -> None:
-        """Return no messages of these partitions until `resume`. They stay assigned."""
-        self._set_paused(partitions, True)
-
-    def resume(self, *partitions: Partition) -> None:
-        """Return messages of these partitions again, from where reading was paused."""
-        self._set_paused(partitions, False)
-
-    def _set_paused(self, partitions: Sequence[Partition], is_paused: bool) -> None:
-        self._refuse_when_closed()
-        self._machine.set_paused(as_partitions("partitions", partitions), is_paused)
-        self._post()
-
-    def paused(self) -> list[TopicPartition]:
-        """Return the paused partitions of this consumer."""
-        self._network.refuse_when_inherited()
-        return [TopicPartition(*tp) for tp in sorted(self._machine.reader.paused())]
-
-    def assignment(self) -> list[TopicPartition]:
-        """Return the partitions that this consumer owned at the last poll."""
-        self._network.refuse_when_inherited()
-        return [TopicPartition(*tp) for tp in sorted(self._machine.reader.owned)]
 
     # Closing.
 

@@ -22,7 +22,8 @@ from ..forks import tell_of_fork
 from ..machine import Answered, Call
 from ..protocol.data import PublishRecord
 from ..protocol.errors import ErrorCode, PlanariaError
-from .accumulator import Accumulator, Lingers
+from .accumulator import Accumulator
+from .batches import Lingers
 from .delayed import delayed_dialog
 from .delivery import Delivery, PartitionQueue, ProducerBatch
 from .destinations import Destinations

@@ -1,0 +1,212 @@
+"""The open and sealed batches of a producer, and the bound on their memory: the side of the network thread.
+
+The accumulator (`accumulator.py`) appends to the open batches without a lock; its opening explains the protocol between
+the two. Owns the lock.
+"""
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Literal, TypeAlias
+
+from ..addresses import TopicPartition
+from ..protocol.errors import ErrorBody
+from .delivery import PartitionQueue, ProducerBatch, call_back
+from .gate import Opened
+from .held import HeldPartitions
+from .lanes import ProducerIdentity
+
+_SEALED = 1 << 62
+Lingers: TypeAlias = Literal["not at all", "for a time", "to the end"]
+"""The last one: until `suspend`, or until the network thread takes it; it is not notified for that batch alone."""
+
+
+def open_gate(gate: Opened) -> None:
+    gate.open()
+
+
+class Batches:
+    """Batches by partition, from their opening until they are done."""
+
+    def __init__(
+        self,
+        *,
+        batch_records: int,
+        buffer_bytes: int,
+        held: HeldPartitions,
+        now_ms: Callable[[], int],
+        lingers: Lingers,
+        let_pass: Callable[[Opened], None],
+    ) -> None:
+        self._batch_records = batch_records
+        self._buffer_bytes = buffer_bytes
+        self._now_ms = now_ms
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._sticky: dict[str, ProducerBatch] = {}
+        """The open batch for records without a key, by topic."""
+        self._keyed: dict[str, list[ProducerBatch | None]] = {}
+        """The open batches for records with a key, by topic and partition. The length of a list is the number of
+        partitions by which keys are placed; it is read again with each new batch."""
+        self._lanes: dict[tuple[str, int], PartitionQueue] = {}
+        self._unfinished: dict[ProducerBatch, None] = {}
+        self._buffered_bytes = 0
+        self._closed_by: Exception | None = None
+        self.identity: ProducerIdentity | None = None
+        """Producer id and epoch of the transaction to which all unfinished batches belong."""
+        self._held = held
+        self._lingers = lingers
+        self._let_pass = let_pass
+        self._room_gates: list[Opened] = []
+
+    @property
+    def buffered_bytes(self) -> int:
+        return self._buffered_bytes
+
+    def take(
+        self, lane: PartitionQueue, now_ms: int, linger_ms: int, is_idle: bool
+    ) -> tuple[list[ProducerBatch], int | None]:
+        """The sealed batches of a lane, and when to come back for the open one (None: when notified).
+
+        The open one is sealed when it is full, and, if the lane `is_idle`, once it is `linger_ms` old.
+        """
+        with self._lock:
+            batch = lane.open
+            due_ms = None
+            if batch is not None and batch.records:
+                due_ms = now_ms if batch.is_urgent else batch.created_ms + linger_ms
+                if self._is_full(batch) or (is_idle and due_ms <= now_ms):
+                    self._seal(lane, batch)
+                    due_ms = None
+            taken, lane.sealed = lane.sealed, []
+        return taken, due_ms
+
+    def _seal(self, lane: PartitionQueue, batch: ProducerBatch) -> None:
+        self._close(batch)
+        if lane.open is batch:
+            lane.open = None
+        if self._sticky.get(batch.topic) is batch:
+            del self._sticky[batch.topic]
+        keyed = self._keyed.get(batch.topic)
+        if keyed is not None and batch.partition < len(keyed) and keyed[batch.partition] is batch:
+            keyed[batch.partition] = None
+        lane.sealed.append(batch)
+        self._changed.notify_all()
+
+    def _close(self, batch: ProducerBatch) -> None:
+        batch.is_open = False
+        if self._lingers == "to the end":
+            batch.created_ms = self._now_ms()  # it may have been open for as long as the program took
+        batch.mark = _SEALED
+        batch.records = batch.records[:]
+        batch.size_bytes -= batch.room
+        self._buffered_bytes += batch.size_bytes
+        self._unfinished[batch] = None
+
+    def finish(
+        self, batch: ProducerBatch, base_offset: int, error: Exception | None, is_duplicate: bool = False
+    ) -> None:
+        """A batch is done: wake those who wait for it, call those who asked to be called."""
+        with self._lock:
+            batch.base_offset = base_offset
+            batch.error = error
+            batch.is_duplicate = is_duplicate
+            batch.frame = None
+            batch.is_done = True
+            callbacks, batch.callbacks = batch.callbacks, []
+            self._unfinished.pop(batch, None)
+            self._buffered_bytes -= batch.size_bytes
+            self._changed.notify_all()
+            gates, batch.gates = batch.gates, []
+            if self._room_gates and self._buffered_bytes < self._buffer_bytes:
+                gates += self._room_gates
+                self._room_gates = []
+        for gate in gates:
+            self._let_pass(gate)
+        for callback, delivery in callbacks:
+            call_back(callback, delivery)
+
+    def hold(self, key: TopicPartition, error: ErrorBody) -> None:
+        """A partition refuses for backpressure."""
+        with self._lock:
+            self._held.hold(key, error, monotonic())
+            if self._held.is_patient:
+                return
+            # The next publish looks here, and is refused.
+            lane = self._lanes.get(key)
+            if lane is not None:
+                self._close_empty(lane)
+
+    def release(self, key: TopicPartition) -> None:
+        """It takes messages again, or there is nothing left to ask it with."""
+        if key in self._held:
+            with self._lock:
+                self._held.release(key)
+
+    def lanes(self) -> list[PartitionQueue]:
+        with self._lock:
+            return list(self._lanes.values())
+
+    def unfinished(self) -> list[ProducerBatch]:
+        """Every batch with a record in it that is not done."""
+        with self._lock:
+            return list(self._unfinished)
+
+    def on_fork(self, error: Exception) -> None:
+        """Take nothing in a forked child, where no thread of the parent holds the lock or waits."""
+        self._changed._at_fork_reinit()  # type: ignore[attr-defined]  # of the lock as well, as the standard library does
+        for batch in self.unfinished():
+            batch.callbacks, batch.gates = [], []
+        self.suspend(error)
+
+    def stop(self, error: Exception) -> None:
+        """Take nothing more: every later append raises `error`."""
+        with self._lock:
+            self._closed_by = self._closed_by or error
+            self._sticky.clear()
+            self._keyed.clear()
+            self._changed.notify_all()
+            gates, self._room_gates = self._room_gates, []
+        for gate in gates:
+            gate.open()
+
+    def suspend(self, error: Exception) -> None:
+        """Take nothing until `reopen`. A publisher that is on its way into an open batch is turned back."""
+        with self._lock:
+            self._closed_by = error
+            self._sticky.clear()
+            self._keyed.clear()
+            for lane in self._lanes.values():
+                self._close_empty(lane)
+            self._changed.notify_all()
+
+    def reopen(self, identity: ProducerIdentity) -> None:
+        """Gather again, for another transaction; all of the one before is done."""
+        with self._lock:
+            self.identity = identity
+            self._closed_by = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._closed_by is None
+
+    def _close_empty(self, lane: PartitionQueue) -> None:
+        """Seal the open batch; one with nothing in it goes nowhere."""
+        batch = lane.open
+        if batch is None:
+            return
+        self._seal(lane, batch)
+        if not batch.records:
+            lane.sealed.remove(batch)
+            del self._unfinished[batch]
+
+    def _is_full(self, batch: ProducerBatch) -> bool:
+        return batch.room < 0 or len(batch.records) >= self._batch_records
+
+    def attend_room(self, gate: Opened) -> bool:
+        """Have the gate opened when there is room in the buffer, or none will come. Return False if there is room."""
+        with self._lock:
+            if self._closed_by is not None or self._buffered_bytes < self._buffer_bytes:
+                return False
+            self._room_gates.append(gate)
+            return True
