@@ -425,7 +425,7 @@ def test_an_unknown_isolation_is_refused_by_name(client: Client) -> None:
 def test_offsets_for_times_and_whole_batches(client: Client, broker: FakeBroker) -> None:
     fill(client, 20)
     consumer = client.consumer(partitions=[("T", 0)], auto_offset_reset="earliest")
-    assert consumer.offsets_for_times({("T", 0): 0, ("T", 1): 0}) == {("T", 0): 0, ("T", 1): None}
+    assert consumer.offsets_for_times({("T", 0): 0, ("T", 1): 0}) == {("T", 0): 0, ("T", 1): -1}
     assert consumer.end_offsets([("T", 0), ("T", 1)]) == {("T", 0): 20, ("T", 1): 0}
     asked = [request for request in broker.seen if isinstance(request, ListOffsets)]
     assert {request.isolation for request in asked} == {"read_committed"}

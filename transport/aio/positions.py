@@ -54,7 +54,7 @@ class AsyncPositions(AsyncOffsetQueries):
         # The ends first: a message that is appended between the two requests is then found by its time.
         ends = await self.end_offsets(wanted)
         for tp, found in (await self.offsets_for_times(dict.fromkeys(ends, time))).items():
-            self.seek(*tp, ends[tp] if found is None else found)
+            self.seek(*tp, ends[tp] if found < 0 else found)
 
     def _post(self) -> None:
         raise NotImplementedError

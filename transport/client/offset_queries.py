@@ -54,16 +54,15 @@ class OffsetQueries:
 
     def offsets_for_times(
         self, times: Mapping[TopicPartition, datetime | int] | Mapping[tuple[str, int], datetime | int]
-    ) -> dict[TopicPartition, int | None]:
-        """Return the first offset at or after a time, by partition; None if no readable message is that recent.
+    ) -> dict[TopicPartition, int]:
+        """Return the first offset at or after a time, by partition; -1 if no readable message is that recent.
 
         A time is a datetime, local without a zone, or milliseconds since the epoch. Raises UnknownTopic, TimedOut.
         """
         if not isinstance(times, Mapping):
             raise InvalidOption(f"times: must be a dict by (topic, partition), not {times!r}")
         wanted = {as_partition("times", tp): milliseconds_at(at) for tp, at in times.items()}
-        found = {tp: self._offset_at(tp, at) for tp, at in wanted.items()}
-        return {tp: None if offset < 0 else offset for tp, offset in found.items()}
+        return {tp: self._offset_at(tp, at) for tp, at in wanted.items()}
 
     def beginning_offsets(self, partitions: Iterable[Partition]) -> dict[TopicPartition, int]:
         """Return the start of each log: earlier records were deleted. Raises UnknownTopic, TimedOut."""
@@ -88,7 +87,7 @@ class OffsetQueries:
         # The ends first: a message that is appended between the two requests is then found by its time.
         ends = self.end_offsets(wanted)
         for tp, found in self.offsets_for_times(dict.fromkeys(ends, time)).items():
-            self.seek(*tp, ends[tp] if found is None else found)
+            self.seek(*tp, found if found >= 0 else ends[tp])
 
     def assignment(self) -> list[TopicPartition]:
         raise NotImplementedError
