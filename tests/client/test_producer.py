@@ -350,7 +350,7 @@ def publish_one(publisher: Any, options: dict[str, Any]) -> None:
 @pytest.mark.parametrize("kind", ["plain", "dedup", "delayed", "client"])
 def test_what_is_published_while_the_broker_is_down_has_surely_failed(broker: FakeBroker, kind: str) -> None:
     options: dict[str, Any] = {"dedup": {"dedup_id": "x"}, "delayed": {"delay": 60}}.get(kind, {})
-    with Client(broker.endpoint, request_timeout_ms=400) as client:
+    with Client(broker.endpoint, request_timeout_ms=2_000) as client:
         producer = client.producer(delivery_timeout_ms=400)
         producer.publish("T", b"1", partition=0).result(10)
         broker.kill_partition("T", 0)

@@ -233,7 +233,7 @@ def test_messages_of_a_long_transaction_do_not_wait_for_its_end(network: StillNe
 
 
 def test_a_transaction_whose_messages_never_left_is_aborted_and_not_uncertain(broker: FakeBroker) -> None:
-    with Client(broker.endpoint, request_timeout_ms=400) as client:
+    with Client(broker.endpoint, request_timeout_ms=2_000) as client:
         producer = client.producer(transactional_id="t", delivery_timeout_ms=400)
         producer.claim()
         client.publish("T", b"1", partition=0)  # the topic is known
