@@ -63,6 +63,34 @@ def test_batches_are_gathered_up_to_a_number_or_a_time(shared_broker: Broker, to
     run(main)
 
 
+def test_positions_are_set_by_offset_time_and_commit(shared_broker: Broker, topic: str, run: Run) -> None:
+    async def main() -> None:
+        async with planaria.aio.connect(shared_broker.endpoint) as client:
+            await client.wait_for_broker(10.0)
+            for n in range(5):
+                await client.publish(topic, n, partition=0, timestamp_ms=1_000 * (n + 1))
+            async with client.consumer(
+                f"g-{topic}", partitions=[(topic, 0)], auto_commit=False, auto_offset_reset="earliest"
+            ) as consumer:
+                assert await consumer.position(topic, 0) == 0
+                assert [message.data for message in await consumer.poll(max_messages=2)] == [0, 1]
+                await consumer.commit()
+                await consumer.seek_to_time(4_000)
+                assert [message.data for message in await consumer.poll(max_messages=1)] == [3]
+                await consumer.seek_to_committed()
+                assert await consumer.position(topic, 0) == 2
+                consumer.pause((topic, 0))
+                assert consumer.paused() == consumer.assignment() == [(topic, 0)]
+                assert await consumer.poll(0.05) == []
+                consumer.resume((topic, 0))
+                assert (await consumer.poll())[0].data == 2
+                consumer.stop()
+                assert consumer.is_stopped
+                await consumer.close()
+
+    run(main)
+
+
 def test_an_empty_wait_returns_an_empty_list(shared_broker: Broker, topic: str, run: Run) -> None:
     async def main() -> None:
         async with (

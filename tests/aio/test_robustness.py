@@ -163,6 +163,26 @@ def test_a_full_buffer_suspends_the_task_and_not_the_loop(broker: Broker) -> Non
     on_asyncio(main)
 
 
+def test_a_close_with_a_timeout_fails_the_messages_that_are_left(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+
+    async def main() -> None:
+        async with planaria.aio.connect(broker.endpoint) as client:
+            await client.publish("T", b"")
+            broker.kill("partition/T/0", "SIGSTOP")
+            producer = client.producer()
+            handle = producer.publish_nowait("T", b"")
+            with pytest.raises(planaria.TimedOut):
+                await producer.close(0.1)
+            broker.kill("partition/T/0", "SIGCONT")
+            with pytest.raises(planaria.DeliveryError):
+                await handle
+            with pytest.raises(planaria.Closed):
+                producer.publish_nowait("T", b"")
+
+    on_asyncio(main)
+
+
 def test_the_loop_is_not_blocked_under_load(shared_broker: Broker, topic: str) -> None:
     """The longest step of the loop, in its thread's processor time: other processes on the machine do not count."""
     longest_ms = 0.0

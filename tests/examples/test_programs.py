@@ -104,3 +104,27 @@ def test_exactly_once(tmp_path: Path) -> None:
     lines = run("exactly_once", tmp_path).splitlines()
     assert lines[-1] == "200 orders, 200 payments, 200 receipts"
     assert [line for line in lines if "was killed" in line]
+
+
+def test_quickstart_async(tmp_path: Path) -> None:
+    stored, *consumed = run("quickstart_async", tmp_path).splitlines()
+    assert re.fullmatch(r"stored in partition [0-2] at offset 0", stored)
+    assert {re.sub(r", from .*", "", line) for line in consumed} == {
+        "consumed {'amount': 100}",
+        "consumed {'amount': 200}",
+    }
+
+
+def test_work_queue_async(tmp_path: Path) -> None:
+    *lines, last = run("work_queue_async", tmp_path).splitlines()
+    assert last == "dead: job 5, this job is impossible"
+    done = [re.fullmatch(r"did job (\d+) \(delivery (\d)\)", line) for line in lines]
+    deliveries = {int(found[1]): int(found[2]) for found in done if found is not None}
+    assert len(lines) == len(deliveries) == 11
+    assert deliveries[7] == 2
+
+
+def test_exactly_once_async(tmp_path: Path) -> None:
+    *cancelled, last = run("exactly_once_async", tmp_path).splitlines()
+    assert last == "200 orders, 200 payments"
+    assert len(cancelled) == 3

@@ -115,7 +115,7 @@ def members_of(name: str) -> set[str]:
     found: set[str] = set()
     for node in classes().get(name, ()):
         for inner in ast.walk(node):
-            if isinstance(inner, ast.FunctionDef):
+            if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
                 found.add(inner.name)
             elif isinstance(inner, ast.AnnAssign | ast.Assign):
                 targets = inner.targets if isinstance(inner, ast.Assign) else [inner.target]

@@ -1,4 +1,5 @@
-"""Rule: examples and documentation take every name of the package from its root, and every name they take exists."""
+"""Rule: examples and documentation take every name of the package from its root or from `planaria.aio`, and every name
+they take exists."""
 
 import ast
 import re
@@ -6,6 +7,7 @@ import re
 import pytest
 
 import planaria
+import planaria.aio
 from source_tree import ROOT
 
 FENCED = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -16,11 +18,18 @@ def faults(where: str, statement: ast.stmt) -> list[str]:
     match statement:
         case ast.ImportFrom(module="planaria", names=names):
             return [f"{where}: {each.name}" for each in names if each.name not in planaria.__all__]
+        case ast.ImportFrom(module="planaria.aio", names=names):
+            return [f"{where}: {each.name}" for each in names if each.name not in planaria.aio.__all__]
         case ast.ImportFrom(module=str(module)) if module.startswith("planaria."):
             return [f"{where}: from {module}"]
         case ast.Import(names=names):
-            return [f"{where}: {each.name}" for each in names if each.name.startswith("planaria.")]
+            names_of_modules = [each.name for each in names]
+            return [f"{where}: {name}" for name in names_of_modules if _is_inner(name)]
     return []
+
+
+def _is_inner(module: str) -> bool:
+    return module.startswith("planaria.") and module != "planaria.aio"
 
 
 def test_examples_import_from_the_root() -> None:
@@ -46,7 +55,13 @@ def test_documentation_imports_from_the_root() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["from planaria.transport.client import Client", "from planaria import Nothing"]
+    "line",
+    [
+        "from planaria.transport.client import Client",
+        "from planaria import Nothing",
+        "from planaria.aio import Nothing",
+        "import planaria.transport.aio",
+    ],
 )
 def test_an_import_from_elsewhere_is_a_fault(line: str) -> None:
     assert faults("x", ast.parse(line).body[0])

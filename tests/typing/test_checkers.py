@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 RIGHT = """\
 from datetime import datetime, timedelta
 
+import planaria.aio
 from planaria import Broker, BrokerStatus, Client, ConsumerConfig, Message, Subscription, TopicDescription
 
 options: ConsumerConfig = {"auto_offset_reset": "earliest", "auto_commit": False}
@@ -38,8 +39,33 @@ with Broker("data", hang_timeout_ms=timedelta(seconds=1), topic_defaults={"reten
     topic: TopicDescription = broker.describe_topic("T")
     end: int = broker.list_offsets("T", 0).offset
     when: datetime = broker.consumer(topics="T").poll(timedelta(seconds=1))[0].time
+
+
+async def main() -> None:
+    async with planaria.aio.connect("tcp://127.0.0.1:1", client_id="shop") as client:
+        offset: int = (await client.publish("T", {"a": 1}, key="k")).offset
+        await client.create_topic("T", 3, retention_ms=1_000)
+        handle: planaria.aio.PublishHandle = client.publish_nowait("T", b"value")
+        offset = (await handle).offset
+        async with client.consumer("g", "T", **options) as consumer:
+            async for message in consumer:
+                offset = message.offset
+            async for batch in consumer.batches(max=10):
+                offset = batch[0].offset
+        async with client.work("g", "T", lock_ms=timedelta(seconds=1)) as jobs:
+            async for job in jobs:
+                async with job:
+                    offset = job.delivery_count
+                await job.fail(delay=timedelta(seconds=1), reason=str(offset))
+        async with client.producer(linger_ms=5) as producer:
+            await producer.publish("T", b"value")
+        async with client.producer(transactional_id="t") as writer, writer.transaction() as transaction:
+            transaction.publish_nowait("T", b"value", key="k")
+            await transaction.commit_offsets(consumer)
+        state: str = client.health().state
 """
 WRONG_NAMES = """\
+import planaria.aio
 from planaria import Broker, Client
 
 with Client() as client:
@@ -56,8 +82,14 @@ with Broker(hang_timeout=5) as broker:
     broker.create_topic("T", retention=5)
     broker.subscribe("g", "T", handler=print, retry=5)
     broker.subscribe("g", "T", "c1", autocommit=True)
+async def main(client: planaria.aio.AsyncClient) -> None:
+    client.producer(linger=5)
+    client.consumer("g", "T", autocommit=True)
+    client.work("g", "T", lock=5)
+    await client.create_topic("T", retention=5)
 """
 WRONG_TYPES = """\
+import planaria.aio
 from planaria import Broker, Client
 
 with Client() as client:
@@ -74,6 +106,11 @@ with Broker(hang_timeout_ms="5") as broker:
     broker.create_topic("T", retention_ms="5")
     broker.subscribe("g", "T", handler=print, retries="5")
     broker.subscribe("g", "T", "c1", isolation="none")
+async def main(client: planaria.aio.AsyncClient) -> None:
+    client.producer(linger_ms="5")
+    client.consumer("g", "T", auto_offset_reset="earlist")
+    client.work("g", "T", lock_ms="5")
+    await client.create_topic("T", cleanup="compacted")
 """
 CACHE = ("--cache-dir", str(ROOT / ".mypy_cache" / "programs"))
 Check = Callable[[str], set[int]]
@@ -111,7 +148,7 @@ def check(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     checker = request.param
     folder = tmp_path_factory.mktemp("programs")
     (folder / "planaria").mkdir()
-    for part in ("__init__.py", "py.typed", "actors", "supervisor", "transport"):
+    for part in ("__init__.py", "py.typed", "actors", "supervisor", "transport", "aio.py"):
         (folder / "planaria" / part).symlink_to(ROOT / part)
 
     def run(text: str) -> set[int]:

@@ -90,7 +90,7 @@ class AsyncClient(AsyncAdmin):
             producer = AsyncProducer(self._caller, found)
         else:
             producer = AsyncTransactionalProducer(self._caller, found)
-        self._ends.push_async_callback(producer.close)
+        self._ends.push_async_exit(producer.__aexit__)
         return producer
 
     async def publish(
@@ -226,11 +226,16 @@ class AsyncClient(AsyncAdmin):
 
     async def close(self) -> None:
         """Flush and close the producers, then the connection."""
+        await self._end(None, None, None)
+
+    async def _end(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._is_closed:
             return
         self._is_closed = True
         try:
-            await self._ends.aclose()
+            await self._ends.__aexit__(kind, error, trace)
         finally:
             await self._caller.bridge.loop.in_thread(self._network.close)
 
@@ -241,7 +246,7 @@ class AsyncClient(AsyncAdmin):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._caller.bridge.loop.shield():
-            await self.close()
+            await self._end(kind, error, trace)
 
 
 class Connecting:

@@ -18,11 +18,11 @@ from ..batch import Headers
 from ..calls.events import Submitted
 from ..client.delivery import Delivery, RecordMetadata
 from ..client.destinations import Destinations
-from ..client.errors import BufferFull, Closed, UnknownTopic, error_from
+from ..client.errors import BufferFull, Closed, TimedOut, UnknownTopic, error_from
 from ..client.held import HeldPartitions
 from ..client.network import Network
 from ..client.options import Duration, ProducerOptions, wait_limit_s
-from ..client.producer import BatchingProducer
+from ..client.producer import INTERRUPTED_FLUSH_S, BatchingProducer
 from ..client.waiting import Asker
 from ..machine import Answered, Call, Effect, Event
 from .calls import Caller
@@ -65,14 +65,14 @@ class PublishHandle(Struct, gc=False, eq=False):
         return self._error is not None or (self._delivery is not None and self._delivery.done())
 
     async def _result(self) -> RecordMetadata:
-        await self.accepted()
+        await self._accepted()
         if self._error is not None:
             raise self._error
         assert self._delivery is not None
         await self._caller.finish(self._delivery._batch)
         return self._delivery.result(0)
 
-    async def accepted(self) -> None:
+    async def _accepted(self) -> None:
         """Wait until the message is in a batch, or has failed."""
         if self._delivery is None and self._error is None:
             gate = LoopGate(self._caller.bridge)
@@ -81,7 +81,7 @@ class PublishHandle(Struct, gc=False, eq=False):
             self._gates.append(gate)
             await gate.signal.wait()
 
-    def accept(self, delivery: Delivery | None, error: Exception | None = None) -> None:
+    def _accept(self, delivery: Delivery | None, error: Exception | None = None) -> None:
         """Take the Delivery of a message that had to wait, or its failure."""
         self._delivery, self._error = delivery, error
         gates, self._gates = self._gates, None
@@ -103,11 +103,11 @@ class AsyncProducer:
         no batch after `publish_nowait` has returned."""
         self._caller = caller
         self._on_refused = on_refused
-        self.batching = BatchingProducer(
+        self._batching = BatchingProducer(
             caller.network, options, on_done, may_wait=lambda: False, destinations=_KnownDestinations
         )
         self._metadata_timeout_ms = min(options.request_timeout_ms, options.max_block_ms)
-        self._publish = self.batching.publish
+        self._publish = self._batching.publish
         self._known: set[str] = set()
         """Topics whose partitions were known at the last look."""
         self._early: dict[str, _EarlyMessages] = {}
@@ -184,7 +184,7 @@ class AsyncProducer:
         The arguments and errors are those of `Producer.publish` and `Delivery.result`. A cancelled call may have
         published its message.
         """
-        return await self.publish_with_room(
+        return await self._publish_with_room(
             lambda: self.publish_nowait(
                 topic,
                 value,
@@ -199,7 +199,7 @@ class AsyncProducer:
             )
         )
 
-    async def publish_with_room(self, publish_nowait: Callable[[], PublishHandle]) -> RecordMetadata:
+    async def _publish_with_room(self, publish_nowait: Callable[[], PublishHandle]) -> RecordMetadata:
         """Hand a message over once there is room, and wait for its acknowledgement."""
         while True:
             try:
@@ -217,21 +217,32 @@ class AsyncProducer:
         await self._caller.within(wait_limit_s(timeout), self._flush, "messages are not acknowledged")
 
     async def _flush(self) -> None:
-        await self.settle_early()
-        with self.batching.flushing():
-            for batch in self.batching.accumulator.unfinished():
+        await self._settle_early()
+        with self._batching.flushing():
+            for batch in self._batching.accumulator.unfinished():
                 await self._caller.finish(batch)
 
-    async def close(self) -> None:
-        """Flush, then refuse further messages. Bounded by `delivery_timeout_ms`."""
-        self._is_closed = True
-        await self.settle_early()
-        if not self.batching.begin_close():
+    async def close(self, timeout: Duration | None = None) -> None:
+        """Flush, then refuse further messages.
+
+        Messages not acknowledged after `timeout` fail, and TimedOut is raised. It is in seconds or a timedelta; None:
+        bounded by `delivery_timeout_ms` only.
+        """
+        if self._is_closed:
             return
+        self._is_closed = True
+        limit_s = wait_limit_s(timeout)
         try:
-            await self._flush()
+            await self._caller.within(limit_s, self._settle, "messages are not acknowledged")
         finally:
-            self.batching.end_close()
+            self._refuse_early(Closed("the producer is closed"))
+            self._batching.begin_close()
+            self._batching.end_close()
+
+    async def _settle(self) -> None:
+        await self._settle_early()
+        self._batching.begin_close()
+        await self._flush()
 
     async def __aenter__(self) -> Self:
         return self
@@ -240,12 +251,16 @@ class AsyncProducer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._caller.bridge.loop.shield():
-            await self.close()
+            if kind is None:
+                await self.close()
+                return
+            with suppress(TimedOut):  # the exception that ends the block is the one to report
+                await self.close(INTERRUPTED_FLUSH_S)
 
     # Messages to topics that are not known yet.
 
     def _is_unknown(self, topic: str, partition: int | None) -> bool:
-        count = self.batching.destinations.partitions_known(topic)
+        count = self._batching.destinations.partitions_known(topic)
         return count is None or (partition is not None and partition >= count)
 
     def _publish_early(self, topic: str, value: Any, options: MessageOptions) -> PublishHandle:
@@ -270,7 +285,7 @@ class AsyncProducer:
         """Publish the messages that waited for the partitions of their topic, as far as there is room."""
         early = self._early[topic]
         if early.count is not None:
-            destinations = self.batching.destinations
+            destinations = self._batching.destinations
             assert isinstance(destinations, _KnownDestinations)
             destinations.learn(topic, early.count)
         while early.messages:
@@ -278,30 +293,32 @@ class AsyncProducer:
             delivery, error = None, early.error
             if error is None:
                 try:
-                    delivery = self.batching.publish(topic, value, **options)
+                    delivery = self._batching.publish(topic, value, **options)
                 except BufferFull as full:
-                    if self.batching.accumulator.attend_room(_Again(self._caller, lambda: self._pass(topic))):
+                    if self._batching.accumulator.attend_room(
+                        _Again(self._caller, lambda: self._pass(topic))
+                    ):
                         return
                     error = full
                 except Exception as refused:  # noqa: BLE001 - raised where the handle is awaited
                     error = refused
             early.messages.popleft()
-            handle.accept(delivery, error)
+            handle._accept(delivery, error)
             if error is not None and self._on_refused is not None:
                 self._on_refused(error)
         del self._early[topic]
 
-    async def settle_early(self) -> None:
+    async def _settle_early(self) -> None:
         """Wait until the messages to topics that were not known are in batches, or have failed."""
         for early in list(self._early.values()):
             await early.settle()
 
-    def refuse_early(self, error: Exception) -> None:
+    def _refuse_early(self, error: Exception) -> None:
         """Fail the messages to topics that are not known yet."""
         for early in self._early.values():
             while early.messages:
                 handle, *_ = early.messages.popleft()
-                handle.accept(None, error)
+                handle._accept(None, error)
 
     async def _room(self) -> None:
         gate = LoopGate(self._caller.bridge)
@@ -311,7 +328,7 @@ class AsyncProducer:
                 with suppress(Exception):
                     await early.messages[0][0]
                 return
-        if self.batching.accumulator.attend_room(gate):
+        if self._batching.accumulator.attend_room(gate):
             await gate.signal.wait()
 
 
@@ -383,7 +400,7 @@ class _EarlyMessages:
     async def settle(self) -> None:
         """Wait until the messages have been handed over, or have failed."""
         for handle, *_ in list(self.messages):
-            await handle.accepted()
+            await handle._accepted()
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         try:

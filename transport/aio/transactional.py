@@ -19,7 +19,7 @@ from ..batch import Headers
 from ..client.commits import GivenOffsets, Metadata
 from ..client.delivery import RecordMetadata
 from ..client.errors import Closed
-from ..client.options import ProducerOptions
+from ..client.options import Duration, ProducerOptions
 from ..client.producer_bridge import Concluded, Dropped
 from ..client.transacting import Transacting, aborted_by
 from ..machine import Answered, Call
@@ -49,7 +49,7 @@ class AsyncTransactionalProducer:
         self._request_timeout_ms = options.request_timeout_ms
         self._machine = Transacting(options)
         self._producer = AsyncProducer(caller, options, self._machine.on_done, self._refuse_commit)
-        self._batching = self._producer.batching
+        self._batching = self._producer._batching
         self._batching.accumulator.suspend(
             PlanariaError("publish within a transaction: async with producer.transaction() as tx")
         )
@@ -135,7 +135,7 @@ class AsyncTransactionalProducer:
 
     async def _commit(self) -> None:
         try:
-            await self._producer.settle_early()
+            await self._producer._settle_early()
         except BaseException:
             with self._caller.bridge.loop.shield(), suppress(PlanariaError):
                 await self._abort()
@@ -151,7 +151,7 @@ class AsyncTransactionalProducer:
         raise aborted_by(refusal)
 
     async def _abort(self) -> None:
-        self._producer.refuse_early(PlanariaError("the transaction was aborted"))
+        self._producer._refuse_early(PlanariaError("the transaction was aborted"))
         await self._end(is_commit=False)
 
     async def _end(self, *, is_commit: bool) -> None:
@@ -189,8 +189,11 @@ class AsyncTransactionalProducer:
         for batch in self._batching.accumulator.unfinished():
             await self._caller.finish(batch)
 
-    async def close(self) -> None:
-        """Abort the open transaction, and refuse further ones."""
+    async def close(self, timeout: Duration | None = None) -> None:
+        """Abort the open transaction, and refuse further ones.
+
+        `timeout` (seconds or a timedelta; None: without limit) bounds the wait for the broker. Raises TimedOut.
+        """
         if self._is_closed:
             return
         self._is_closed = True
@@ -198,7 +201,7 @@ class AsyncTransactionalProducer:
         current = self._current
         if current is not None:
             await current.abort()
-        await self._producer.close()
+        await self._producer.close(timeout)
 
     async def __aenter__(self) -> Self:
         return self
@@ -255,7 +258,7 @@ class AsyncTransaction:
 
         A full buffer suspends the caller until there is room. A cancelled call may have published its message.
         """
-        return await self._owner._producer.publish_with_room(
+        return await self._owner._producer._publish_with_room(
             lambda: self.publish_nowait(
                 topic, value, key=key, headers=headers, partition=partition, timestamp_ms=timestamp_ms
             )
