@@ -43,7 +43,7 @@ with Broker("data", hang_timeout_ms=timedelta(seconds=1), topic_defaults={"reten
 
 async def main() -> None:
     async with planaria.aio.connect("tcp://127.0.0.1:1", client_id="shop") as client:
-        offset: int = (await client.publish("T", {"a": 1}, key="k")).offset
+        offset: int | None = (await client.publish("T", {"a": 1}, key="k")).offset
         await client.create_topic("T", 3, retention_ms=1_000)
         handle: planaria.aio.PublishHandle = client.publish_nowait("T", b"value")
         offset = (await handle).offset
