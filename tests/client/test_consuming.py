@@ -10,7 +10,7 @@ from planaria.transport.addresses import TopicPartition
 from planaria.transport.batch import build, stamp
 from planaria.transport.client.commits import AutoCommit, CommitFirst
 from planaria.transport.client.consuming import Action, Consuming, RunCallback
-from planaria.transport.client.errors import CommitFailed, MemberFenced
+from planaria.transport.client.errors import CommitFailed, CorruptData, MemberFenced
 from planaria.transport.client.fetching import (
     Chunk,
     Consumed,
@@ -18,6 +18,7 @@ from planaria.transport.client.fetching import (
     SetPaused,
     StartFetching,
     StopFetching,
+    Trouble,
 )
 from planaria.transport.client.membership import (
     Confirmed,
@@ -320,6 +321,22 @@ def test_added_partitions_are_read_from_their_beginning() -> None:
     assert {tp: offset for tp, (_, offset) in first.items()} == {P: 0}
     assert {tp: offset for tp, (_, offset) in second.items()} == {Q: 0, R: 0}
     assert driver.machine.growth.patience_s(None) is not None
+
+
+def test_a_position_is_known_although_the_error_behind_it_has_arrived_with_it() -> None:
+    machine = Consuming(
+        group=None, is_member=False, auto_commit=AutoCommit(False, 5.0, 0.0), request_timeout_ms=1_000
+    )
+    tp = TopicPartition("T", 0)
+    machine.assign([tp])
+    (start,) = machine.posts
+    epoch = start.starts[tp][0]
+    error = ErrorBody(ErrorCode.CORRUPT_LOG, "rot")
+    assert machine.known_position(tp) is None
+    machine.accept(deque([Located(tp, epoch, 7), Trouble(tp, epoch, 7, error)]))
+    assert machine.known_position(tp) == 7
+    with pytest.raises(CorruptData):
+        machine.found(lambda: machine.reader.take(1))
 
 
 def test_stop_ends_an_iteration_after_the_current_message() -> None:

@@ -34,7 +34,7 @@ from ..client.options import (
 )
 from ..client.reader import Reader
 from ..machine import Call
-from ..protocol.errors import PlanariaError, ProtocolError
+from ..protocol.errors import ProtocolError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
 from .calls import Caller
 from .loops import Flag
@@ -258,16 +258,13 @@ class AsyncConsumer(AsyncPositions):
         self._machine.check_owned(tp)
         limit_s = wait_limit_s(timeout)
         deadline = None if limit_s is None else monotonic() + limit_s
-        while (found := self._machine.positions().get(tp)) is None:
+        while (found := self._machine.known_position(tp)) is None:
             left_s = None if deadline is None else deadline - monotonic()
             if left_s is not None and left_s <= 0:
                 raise TimedOut(f"the start of {topic}/{partition} is not known after {limit_s} s")
             await self._has_mail.wait(left_s)
             self._refuse_when_closed()
             await self._catch_up()
-            if tp not in self._machine.reader.owned:
-                raise PlanariaError(f"{topic}/{partition} has been revoked")
-            self._machine.reader.raise_trouble(tp)
         return found
 
     # Assignment.

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from ..addresses import GATEWAY, TopicPartition
 from ..calls.events import Wanted, Withdrawn
-from ..protocol.errors import PlanariaError, ProtocolError
+from ..protocol.errors import ProtocolError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
 from .commits import AutoCommit, CommitFirst, GivenOffsets, Metadata, Offsets
 from .consumer_bridge import ConsumerBridge, Stopped
@@ -255,7 +255,7 @@ class Consumer(FlowControl):
         limit_s = wait_limit_s(timeout)
         deadline = None if limit_s is None else monotonic() + limit_s
         while True:
-            found = self._machine.positions().get(tp)
+            found = self._machine.known_position(tp)
             if found is not None:
                 return found
             left = None if deadline is None else deadline - monotonic()
@@ -264,9 +264,6 @@ class Consumer(FlowControl):
             self._has_mail.wait(left)
             self._refuse_when_closed()
             self._catch_up()
-            if tp not in self._machine.reader.owned:
-                raise PlanariaError(f"{topic}/{partition} has been revoked")
-            self._machine.reader.raise_trouble(tp)
 
     def _origin(self, tp: TopicPartition) -> tuple[str | None, int | None]:
         """Return the topic id and the group's reset epoch of a position, as far as they are known."""

@@ -263,6 +263,18 @@ class Consuming:
         """Return the positions after the returned messages; `without_last` also before the message yielded last."""
         return self._iteration.positions(self.reader.positions(), without_last=without_last)
 
+    def known_position(self, tp: TopicPartition) -> int | None:
+        """Return the position of a partition, None while it is not known.
+
+        Raises the error that keeps it from being known. An error behind a known position is raised by polls alone.
+        """
+        found = self.positions().get(tp)
+        if found is None:
+            if tp not in self.reader.owned:
+                raise PlanariaError(f"{tp[0]}/{tp[1]} has been revoked")
+            self.reader.raise_trouble(tp)
+        return found
+
     def settled_positions(self) -> Offsets:
         """Return the positions to commit when the program failed on the messages it has now."""
         return self.positions(without_last=True) if self._iteration.messages else self._auto_commit.settled
