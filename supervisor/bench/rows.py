@@ -239,7 +239,8 @@ def start_row(scale: Scale, _: Ceilings) -> Row:
         with Broker(data, endpoint=EMBEDDED_ENDPOINT, log_level="error") as broker:
             broker.create_topic(TOPIC, scale.partitions)
         started = time.perf_counter()
-        with Broker(data, endpoint=EMBEDDED_ENDPOINT, log_level="error"):
+        with Broker(data, endpoint=EMBEDDED_ENDPOINT, log_level="error") as broker:
+            _wait_until_ready(broker)
             took_s = time.perf_counter() - started
     return Row(
         name=f"start with {scale.partitions} partitions",
@@ -253,6 +254,8 @@ def start_row(scale: Scale, _: Ceilings) -> Row:
 def memory_row(scale: Scale, _: Ceilings) -> Row:
     """Measure the private memory of an idle actor among many."""
     with fresh_broker(scale.partitions) as broker:
+        _wait_until_ready(broker)
+        time.sleep(1.0)  # the supervisor measures one process after the other
         actors = broker.status().actors
     largest = max(actors, key=lambda actor: actor.memory_bytes)
     return Row(
@@ -325,6 +328,12 @@ def _load(producer: Producer) -> None:
     until = time.perf_counter() + LOAD_S
     while time.perf_counter() < until:
         producer.publish(TOPIC, VALUE).result(10)
+
+
+def _wait_until_ready(broker: Broker) -> None:
+    """Wait for all actors: a broker serves before the last of them is up."""
+    while any(actor.state != "ready" for actor in broker.status().actors):
+        time.sleep(0.01)
 
 
 def _pid_of(broker: Broker, address: str) -> int:
