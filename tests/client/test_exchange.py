@@ -327,3 +327,25 @@ def test_patience_ends_what_is_held_and_lets_what_is_under_way_finish() -> None:
     wire.fire(wire.timer("retry_timeout"))
     (failed,) = wire.owner.heard
     assert failed.error.code == ErrorCode.TIMED_OUT
+
+
+def test_an_attempt_that_the_socket_did_not_take_has_not_left() -> None:
+    wire = Wire().settled()
+    receipt = Receipt()
+    wire.ask_gateway(receipt=receipt, is_retried=False)
+    (send,) = wire.take(ListTopics)
+    assert not receipt.is_unsent
+    wire.feed(Undeliverable(send.route, send.attempt, is_full=True))
+    (failed,) = wire.owner.heard
+    assert failed.error.code == ErrorCode.OVERLOADED
+    assert receipt.is_unsent
+
+
+def test_metadata_that_was_lost_with_its_connection_is_requested_by_the_next_session_alone() -> None:
+    wire = Wire().settled()
+    wire.fire("refresh")
+    assert len(wire.take(Metadata)) == 1
+    wire.feed(Disconnected(DOOR))
+    assert "ask_again" not in wire.timers
+    wire.greet()
+    assert len(wire.take(Metadata)) == 1
