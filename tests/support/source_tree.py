@@ -101,7 +101,12 @@ def project_files(*suffixes: str) -> tuple[Path, ...]:
 def _walk(directory: Path) -> Iterable[Path]:
     for path in directory.iterdir():
         if path.is_dir():
-            is_generated = path.name in ("build", "dist", "__pycache__") or path.name.endswith(".egg-info")
+            is_generated = path.name in (
+                "build",
+                "dist",
+                "planaria-data",
+                "__pycache__",
+            ) or path.name.endswith(".egg-info")
             if not is_generated and (path.name == ".ci" or not path.name.startswith(".")):
                 yield from _walk(path)
         else:
