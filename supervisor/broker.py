@@ -42,9 +42,10 @@ class Broker(BrokerAccess):
             broker.publish("ORDERS", "order-1", {"amount": 100})
             broker.subscribe("billing", "ORDERS", handler=handle, retries=3)
 
-    `data_dir` holds everything that lasts (default `planaria-data`); `settings` are the keys of planaria.toml, such as
-    `hang_timeout_ms=1000`. Serves when the constructor returns; ends with `close`, with the `with` block, or with the
-    program. Raises ConfigError for a wrong setting and StartFailed when it cannot start, both in one line.
+    `data_dir`, or the setting `data`, holds everything that lasts (default `planaria-data`); `settings` are the keys of
+    planaria.toml, such as `hang_timeout_ms=1000`. Serves when the constructor returns; ends with `close`, with the `with`
+    block, or with the program. Raises ConfigError for a wrong setting and StartFailed when it cannot start, both in one
+    line.
     """
 
     def __init__(
@@ -58,7 +59,11 @@ class Broker(BrokerAccess):
         if isinstance(defaults := overrides.get("topic_defaults"), dict):
             overrides["topic_defaults"] = in_milliseconds(defaults)
         if data_dir is not None:
-            overrides["data"] = os.fspath(data_dir)
+            if "data" in overrides:
+                raise configuration.ConfigError(
+                    "data: the data directory is given twice, as `data_dir` and as `data`"
+                )
+            overrides["data"] = data_dir
         overrides["endpoint"] = endpoint or os.environ.get("PLANARIA_ENDPOINT", EMBEDDED_ENDPOINT)
         self._keeper = SupervisorKeeper(configuration.load(overrides, environment=os.environ))
         self.endpoint = self._keeper.started.endpoint

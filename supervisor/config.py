@@ -5,6 +5,7 @@ and its source. Read by the command line and the embedded Broker; __main__.py re
 """
 
 import difflib
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,12 +76,17 @@ def load(
     environment: Mapping[str, str] | None = None,
     file: Path | None = None,
 ) -> BrokerConfig:
-    """Merge all sources. `overrides` are flags, of which None means not given. Raises ConfigError."""
+    """Merge all sources. `overrides` are flags: None means not given, and a path may be an os.PathLike. Raises
+    ConfigError."""
     values = msgspec.to_builtins(BrokerConfig())
     if file is not None:
         values = _apply(values, _read(file), str(file))
     values = _apply(values, _from_environment(environment or {}), "the environment", is_text=True)
-    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    given = {
+        key: os.fsdecode(value) if isinstance(value, os.PathLike) else value
+        for key, value in (overrides or {}).items()
+        if value is not None
+    }
     return _convert(_merged(values, given, "flags"), "flags")
 
 

@@ -16,6 +16,7 @@ tests/rules/test_keywords.py compares the fields and types with those of the Str
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from os import PathLike
 from typing import Literal, TypeAlias, TypedDict
 
 from .addresses import TopicPartition
@@ -222,8 +223,10 @@ class QuotaSettings(TypedDict, total=False):
 
 
 class BrokerSettings(TypedDict, total=False):
-    """Settings of an embedded broker: the keys of planaria.toml but `data` and `endpoint`."""
+    """Settings of an embedded broker: the keys of planaria.toml but `endpoint`."""
 
+    data: str | PathLike[str]
+    """Directory of everything that lasts, in place of the argument `data_dir`. Default "planaria-data"."""
     heartbeat_interval_ms: Milliseconds
     """Milliseconds between heartbeats of an actor, from 1. Default 500."""
     hang_timeout_ms: Milliseconds
@@ -261,5 +264,5 @@ class BrokerSettings(TypedDict, total=False):
     """Least severe level that is logged. Default "info"."""
     log_format: Literal["text", "json"]
     """Format of a log line. Default "text"."""
-    log_file: str
+    log_file: str | PathLike[str]
     """File of the logs, relative to the data directory; empty: standard error. Default "logs/broker.log"."""

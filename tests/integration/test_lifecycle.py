@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from live_trees import TIMEOUT_S, marked_processes, read_topic, until, wait_gone
-from planaria import Broker, Client, Message
+from planaria import Broker, Client, ConfigError, Message
 from planaria.supervisor import data_directory
 from planaria.supervisor.config import load
 from planaria.supervisor.launch import StartFailed, launch_supervisor
@@ -111,6 +111,14 @@ def test_a_program_that_forgets_to_close_ends_in_order(data_dir: Path, tree_mark
     until(lambda: not marked_processes(tree_mark), "everything has ended", 5.0)
     with Broker(data_dir) as broker:
         assert broker.client.group_offsets("g") == {("T", 0): 1}
+
+
+def test_the_data_directory_is_any_path_under_either_name(data_dir: Path) -> None:
+    with Broker(data=data_dir, log_file=Path("logs") / "own.log") as broker:
+        broker.create_topic("T")
+    assert (data_dir / "logs" / "own.log").is_file()
+    with pytest.raises(ConfigError, match="given twice"):
+        Broker(data_dir, data=data_dir)
 
 
 def test_several_brokers_at_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ documents every key with its default. No public call takes `**options: Any`."""
 
 import ast
 import inspect
+import os
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import reduce
@@ -33,12 +34,13 @@ PAIRS: list[tuple[type, type, set[str]]] = [
     (keywords.SubscriberConfig, SubscriberOptions, {"group", "topics", "handler", "endpoint", "sys_path"}),
     (keywords.TopicSettings, TopicConfigChange, set()),
     (keywords.QuotaSettings, QuotaChange, set()),
-    (keywords.BrokerSettings, BrokerConfig, {"data", "endpoint"}),
+    (keywords.BrokerSettings, BrokerConfig, {"endpoint"}),
 ]
 # Type that a program may pass -> type of the Struct's field.
 CONVERTED: dict[Any, Any] = {
     TopicPartition | tuple[str, int]: TopicPartition,
     keywords.TopicSettings: TopicConfig,
+    str | os.PathLike[str]: str,
 }
 
 # Options whose default is the caller's.

@@ -1,5 +1,6 @@
 """Configuration: precedence of the sources, and errors for wrong ones."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,20 @@ def test_topic_defaults_are_merged_key_by_key(file: Path) -> None:
 def test_topic_defaults_from_the_environment() -> None:
     config = load(environment={"PLANARIA_TOPIC_DEFAULTS": '{"retention_ms": 5}'})
     assert config.topic_defaults.retention_ms == 5
+
+
+class _Place(os.PathLike[bytes]):
+    def __fspath__(self) -> bytes:
+        return b"some/pl\xff"
+
+
+@pytest.mark.parametrize("key", ["data", "log_file"])
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [("some/place", "some/place"), (Path("some/place"), "some/place"), (_Place(), "some/pl\udcff")],
+)
+def test_a_setting_that_names_a_file_may_be_any_path(key: str, path: Any, text: str) -> None:
+    assert getattr(load({key: path}), key) == text
 
 
 @pytest.mark.parametrize(
