@@ -1,0 +1,1 @@
+"""The cluster's decisions: placement, elections, suspicion, drains. Pure."""

@@ -1,0 +1,153 @@
+"""The leading controller's decisions about leaders: which partition records should change now. Pure.
+
+`decide` compares the present state with the state that should be, and returns the changes, the most urgent first. It
+holds nothing but times, so a controller that takes over, or one that missed a notification, decides the same.
+
+    order   partition                                                    change
+    1       its leader has no session, is suspected, or lost its disk    a member takes over (`elections.successor`)
+    2       its leader is on a node that drains or leaves                an in-sync member elsewhere takes over
+    3       it is reassigned, and the next step is possible              `reassignment.advanced`
+    4       its preferred leader may lead again                          it does, `PREFERRED_AT_ONCE` at a time
+
+A preferred leader returns only to a node that has been up for `STEADY_MS` and is in sync for `IN_SYNC_PERCENT` of its
+replicas. Kafka returns leaders as soon as a node is in sync again, while it still catches up elsewhere, and its latency
+suffers (KIP-1358).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from msgspec import Struct
+
+from ....transport.addresses import TopicPartition
+from .elections import DataIds, handed_over, is_live, preferred, successor
+from .reassignment import advanced
+from .records import DEFAULT_SETTINGS, Member, NodeSession, NodeSettings, PartitionRecord
+
+CHANGES_AT_ONCE = 100
+"""Maximum number of partitions in one transaction: etcd takes 128 operations."""
+PREFERRED_AT_ONCE = 10
+STEADY_MS = 60_000
+IN_SYNC_PERCENT = 95
+
+
+class Versioned(Struct, frozen=True):
+    """A partition's record, and the revision of the store at which it was written."""
+
+    record: PartitionRecord
+    revision: int
+
+
+class Change(Struct, frozen=True):
+    """A record to write if the present one still has this revision."""
+
+    partition: TopicPartition
+    record: PartitionRecord
+    revision: int
+
+
+class ClusterView(Struct, frozen=True):
+    """The part of the store's state by which leaders are decided."""
+
+    partitions: Mapping[TopicPartition, Versioned]
+    sessions: Mapping[str, NodeSession]
+    settings: Mapping[str, NodeSettings]
+    minimum: Callable[[str], int]
+    """Return a topic's `min_in_sync_replicas`."""
+
+
+class LeaderDecisions:
+    """Decides; keeps the time since which each node is up."""
+
+    def __init__(self) -> None:
+        self._up_since: dict[str, tuple[str, int]] = {}
+
+    def decide(self, view: ClusterView, suspected: Iterable[str], now: int) -> list[Change]:
+        """Return at most `CHANGES_AT_ONCE` changes. To be called again when they are applied or rejected."""
+        self._note_starts(view.sessions, now)
+        live = live_nodes(view.sessions, suspected)
+        changes: list[Change] = []
+        for change in self._changes(view, live, now):
+            changes.append(change)
+            if len(changes) == CHANGES_AT_ONCE:
+                break
+        return changes
+
+    def _note_starts(self, sessions: Mapping[str, NodeSession], now: int) -> None:
+        known = self._up_since
+        self._up_since = {
+            node: known[node]
+            if node in known and known[node][0] == session.start_id
+            else (session.start_id, now)
+            for node, session in sessions.items()
+        }
+
+    def _changes(self, view: ClusterView, live: DataIds, now: int) -> Iterator[Change]:
+        urgent = set()
+        for partition, versioned in view.partitions.items():
+            record = versioned.record
+            if not is_led(record, live):
+                urgent.add(partition)
+                following = successor(record, live, view.minimum(partition.topic))
+                if following is not None:
+                    yield Change(partition, following, versioned.revision)
+        avoid = {
+            node for node, settings in view.settings.items() if settings.is_draining or settings.is_leaving
+        }
+        moved = 0
+        for partition, versioned in view.partitions.items():
+            if partition in urgent:
+                continue
+            record, minimum = versioned.record, view.minimum(partition.topic)
+            following = handed_over(record, live, minimum, avoid=avoid) if record.leader in avoid else None
+            following = following or advanced(record, live, minimum)
+            if (
+                following is None
+                and moved < PREFERRED_AT_ONCE
+                and self._may_lead(record.replicas[0], view, now)
+            ):
+                following = preferred(record, live, minimum)
+                moved += following is not None
+            if following is not None:
+                yield Change(partition, following, versioned.revision)
+
+    def _may_lead(self, node: str, view: ClusterView, now: int) -> bool:
+        settings = view.settings.get(node, DEFAULT_SETTINGS)
+        if settings.is_draining or settings.is_leaving or node not in self._up_since:
+            return False
+        if now - self._up_since[node][1] < STEADY_MS:
+            return False
+        return in_sync_percent(node, view) >= IN_SYNC_PERCENT
+
+
+def live_nodes(sessions: Mapping[str, NodeSession], suspected: Iterable[str]) -> dict[str, str]:
+    """Return the data id of each node that has a session and is not suspected."""
+    doubted = frozenset(suspected)
+    return {node: session.data_id for node, session in sessions.items() if node not in doubted}
+
+
+def is_led(record: PartitionRecord, live: DataIds) -> bool:
+    """Return True if the record's leader is alive, with the disk that made it a member."""
+    leader = next((member for member in record.in_sync if member.node == record.leader), None)
+    return leader is not None and is_live(leader, live)
+
+
+def in_sync_percent(node: str, view: ClusterView) -> float:
+    """Return the share of a node's replicas that are in sync; 100 if it holds none."""
+    session = view.sessions.get(node)
+    member = Member(node, session.data_id) if session is not None else None
+    held = [versioned.record for versioned in view.partitions.values() if node in versioned.record.replicas]
+    in_sync = sum(member in record.in_sync for record in held)
+    return 100.0 * in_sync / len(held) if held else 100.0
+
+
+def would_fall_below(node: str, view: ClusterView, suspected: Iterable[str]) -> list[TopicPartition]:
+    """Return the partitions that could not acknowledge `acks=all` any more if this node stopped."""
+    live = live_nodes(view.sessions, suspected)
+    live.pop(node, None)
+    below = []
+    for partition, versioned in sorted(view.partitions.items()):
+        record = versioned.record
+        left = sum(is_live(member, live) for member in record.in_sync)
+        if node in record.in_sync_nodes and left < min(view.minimum(partition.topic), len(record.replicas)):
+            below.append(partition)
+    return below

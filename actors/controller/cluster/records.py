@@ -1,0 +1,76 @@
+"""The values that the metadata store keeps for a cluster, one under each key. Pure.
+
+    key                          value            written by
+    nodes/<node>                 NodeSession      the node, bound to its lease: it disappears with the session
+    settings/<node>              NodeSettings     the leading controller
+    partitions/<topic>/<n>       PartitionRecord  the leading controller, and the controller on the leader's node
+
+A PartitionRecord changes only by a write that is guarded by the revision at which its writer read it. So all changes of
+one partition form one sequence, and each of them is decided on the result of the change before.
+"""
+
+from msgspec import Struct
+
+
+class Member(Struct, frozen=True):
+    """One copy of a partition: the node and the disk that holds it."""
+
+    node: str
+    data_id: str
+    """Made once with a data directory. A node that comes back with an empty disk has another one, and is no member."""
+
+
+class NodeSession(Struct, frozen=True, kw_only=True):
+    """A node that is running."""
+
+    node: str
+    data_id: str
+    start_id: str
+    """Different for each start of the node."""
+    endpoint: str
+    """The endpoint for clients, as they reach it."""
+    peer_endpoint: str
+    """The endpoint for other nodes."""
+    rack: str = ""
+    protocol: int = 1
+    """The newest version of the protocol between nodes that it speaks."""
+
+
+class NodeSettings(Struct, frozen=True, kw_only=True):
+    """The instructions of operators for a node; they outlive its session."""
+
+    is_cordoned: bool = False
+    """True if it gets no new replicas."""
+    is_draining: bool = False
+    """True if it should lead nothing."""
+    is_leaving: bool = False
+    """True if it should hold no replica."""
+
+
+DEFAULT_SETTINGS = NodeSettings()
+
+
+class PartitionRecord(Struct, frozen=True, kw_only=True):
+    """The replicas of a partition and their roles."""
+
+    replicas: tuple[str, ...]
+    """Nodes that hold a copy; the first is the preferred leader."""
+    target: tuple[str, ...] = ()
+    """Replicas that it should have when a reassignment is done; empty if there is none."""
+    leader: str
+    """Node that leads, or led last."""
+    leader_epoch: int = 0
+    """Rises with each leader, and with each start of a leader's process; never repeated."""
+    in_sync: tuple[Member, ...]
+    """Members that have every committed record."""
+    eligible: tuple[Member, ...] = ()
+    """Members that left the in-sync set while it was below its minimum: nothing has been committed since."""
+
+    @property
+    def is_reassigned(self) -> bool:
+        """Return True while a reassignment is in progress."""
+        return bool(self.target)
+
+    @property
+    def in_sync_nodes(self) -> frozenset[str]:
+        return frozenset(member.node for member in self.in_sync)

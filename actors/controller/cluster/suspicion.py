@@ -1,0 +1,133 @@
+"""Suspicion: which nodes the leading controller takes for dead before their sessions expire. Pure.
+
+Each node's link reports for each other node whether it is connected, lost (its connection was reset), or silent, and
+since when. Deciding early is safe, because no acknowledgement depends on a session (`docs/cluster.md`): a false
+suspicion costs a change of leaders, never data. So it needs to be seldom, not impossible.
+
+    state       means                               left by
+    trusted     it may lead                         enough reports -> suspected
+    suspected   it leads nothing; it may be alive   its session ends -> gone; a new start -> trusted; every reporter
+                                                    is connected to it for `TRUST_AGAIN_MS` -> trusted
+    gone        it has no session                   a new session -> trusted
+
+- A node is suspected when more than half of the other nodes that have a session, and at least two, report it. With two
+  nodes a dead node and a cut link look the same, so there the session decides.
+- A lost connection counts after `LOST_MS`, silence after the node's own limit: `SILENT_MS`, doubled by each suspicion
+  that was wrong, up to `MAX_SILENT_MS`, halved again after each `FORGIVE_MS` without one.
+- The report of a node that has lost more than half of the others is ignored: that node is cut off itself.
+"""
+
+from collections.abc import Collection
+
+from msgspec import Struct
+
+LOST_MS = 50
+"""Time after which a lost connection counts: a link that reconnects at once has not lost its node."""
+SILENT_MS = 500
+MAX_SILENT_MS = 4_000
+TRUST_AGAIN_MS = 2_000
+FORGIVE_MS = 600_000
+MIN_REPORTERS = 2
+
+
+class PeerState(Struct, frozen=True):
+    """The state of one node, as another node's link sees it."""
+
+    node: str
+    is_connected: bool
+    quiet_ms: int
+    """Time since its last message, or since the loss of its connection."""
+
+
+class LinkReport(Struct, frozen=True):
+    """The state of all other nodes, as one node sees them."""
+
+    reporter: str
+    peers: tuple[PeerState, ...]
+    at: int
+    """Time of its arrival."""
+
+
+class _Node:
+    def __init__(self) -> None:
+        self.silent_ms = SILENT_MS
+        self.is_suspected = False
+        self.connected_since: int | None = None
+        """Time since which all reporters are connected to it, while it is suspected."""
+        self.forgiven_at = 0
+
+
+class Suspicion:
+    """The nodes with a session, and which of them are suspected."""
+
+    def __init__(self, report_interval_ms: int = 100) -> None:
+        self._reports: dict[str, LinkReport] = {}
+        self._nodes: dict[str, _Node] = {}
+        self._fresh_ms = 5 * report_interval_ms
+        """Age beyond which a report counts no more."""
+
+    @property
+    def suspected(self) -> frozenset[str]:
+        return frozenset(name for name, node in self._nodes.items() if node.is_suspected)
+
+    def on_sessions(self, nodes: Collection[str]) -> None:
+        """Replace the nodes that have a session. One with a new session is trusted again."""
+        self._nodes = {name: self._nodes.get(name) or _Node() for name in nodes}
+        self._reports = {name: report for name, report in self._reports.items() if name in self._nodes}
+
+    def on_new_start(self, node: str) -> None:
+        """Trust a node that has started again."""
+        if node in self._nodes:
+            self._nodes[node].is_suspected = False
+            self._nodes[node].connected_since = None
+
+    def on_report(self, report: LinkReport) -> None:
+        if report.reporter in self._nodes:
+            self._reports[report.reporter] = report
+
+    def silent_limit_ms(self, node: str) -> int:
+        return self._nodes[node].silent_ms
+
+    def decide(self, now: int) -> frozenset[str]:
+        """Return the nodes that are suspected now."""
+        reports = [report for report in self._reports.values() if now - report.at <= self._fresh_ms]
+        reports = [report for report in reports if not self._is_cut_off(report)]
+        for name, node in self._nodes.items():
+            about = [
+                state
+                for report in reports
+                if report.reporter != name
+                for state in report.peers
+                if state.node == name
+            ]
+            against = sum(self._is_missed(state, node.silent_ms) for state in about)
+            others = len(self._nodes) - 1
+            if node.is_suspected:
+                self._reconsider(node, bool(about) and against == 0, now)
+            elif against >= MIN_REPORTERS and against * 2 > others:
+                node.is_suspected = True
+                node.connected_since = None
+            elif now - node.forgiven_at >= FORGIVE_MS and node.silent_ms > SILENT_MS:
+                node.silent_ms //= 2
+                node.forgiven_at = now
+        return self.suspected
+
+    def _reconsider(self, node: _Node, is_connected_now: bool, now: int) -> None:
+        if not is_connected_now:
+            node.connected_since = None
+        elif node.connected_since is None:
+            node.connected_since = now
+        elif now - node.connected_since >= TRUST_AGAIN_MS:
+            node.is_suspected = False
+            node.connected_since = None
+            node.silent_ms = min(2 * node.silent_ms, MAX_SILENT_MS)
+            node.forgiven_at = now
+
+    def _is_cut_off(self, report: LinkReport) -> bool:
+        """Return True if the reporter misses more than half of the other nodes."""
+        peers = [state for state in report.peers if state.node in self._nodes]
+        missed = sum(self._is_missed(state, SILENT_MS) for state in peers)
+        return len(peers) > 1 and missed * 2 > len(peers)
+
+    def _is_missed(self, state: PeerState, silent_ms: int) -> bool:
+        return state.quiet_ms >= (silent_ms if state.is_connected else LOST_MS)

@@ -1,0 +1,152 @@
+"""Transcripts: which reports make a node suspected, and which do not."""
+
+import pytest
+
+from planaria.actors.controller.cluster.suspicion import (
+    FORGIVE_MS,
+    LOST_MS,
+    MAX_SILENT_MS,
+    SILENT_MS,
+    TRUST_AGAIN_MS,
+    LinkReport,
+    PeerState,
+    Suspicion,
+)
+
+NODES = ("a", "b", "c", "d", "e")
+
+
+class Cluster:
+    """Links of some nodes that report every 100 ms."""
+
+    def __init__(self, nodes: int = 3) -> None:
+        self.nodes = NODES[:nodes]
+        self.suspicion = Suspicion(report_interval_ms=100)
+        self.suspicion.on_sessions(self.nodes)
+        self.now = 1_000_000
+        self.silent_since: dict[tuple[str, str], int] = {}
+        self.lost_since: dict[tuple[str, str], int] = {}
+        self.dead: set[str] = set()
+
+    def silence(self, node: str, to: tuple[str, ...] = NODES) -> None:
+        self.silent_since |= {(reporter, node): self.now for reporter in to}
+
+    def lose(self, node: str, to: tuple[str, ...] = NODES) -> None:
+        self.lost_since |= {(reporter, node): self.now for reporter in to}
+
+    def heal(self) -> None:
+        self.silent_since.clear()
+        self.lost_since.clear()
+
+    def run(self, duration_ms: int) -> int | None:
+        """Return the time until the first node is suspected; None if none is."""
+        begin = self.now
+        while self.now < begin + duration_ms:
+            self.now += 100
+            for reporter in self.nodes:
+                if reporter not in self.dead:
+                    self.suspicion.on_report(self._report(reporter))
+            before = self.suspicion.suspected
+            if self.suspicion.decide(self.now) > before:
+                return self.now - begin
+        return None
+
+    def _report(self, reporter: str) -> LinkReport:
+        peers = []
+        for node in self.nodes:
+            if node != reporter:
+                lost = self.lost_since.get((reporter, node))
+                since = self.silent_since.get((reporter, node), self.now) if lost is None else lost
+                peers.append(PeerState(node, lost is None, self.now - since))
+        return LinkReport(reporter, tuple(peers), self.now)
+
+
+def test_a_lost_node_is_suspected_at_the_next_report() -> None:
+    cluster = Cluster()
+    cluster.dead.add("c")
+    cluster.lose("c")
+    assert cluster.run(5_000) == max(100, LOST_MS)
+    assert cluster.suspicion.suspected == {"c"}
+
+
+def test_a_silent_node_is_suspected_after_half_a_second() -> None:
+    cluster = Cluster()
+    cluster.dead.add("a")
+    cluster.silence("a")
+    assert cluster.run(5_000) == SILENT_MS
+
+
+@pytest.mark.parametrize("nodes", [3, 4, 5])
+def test_one_broken_link_convicts_nobody(nodes: int) -> None:
+    cluster = Cluster(nodes)
+    cluster.silence("b", to=("a",))
+    cluster.lose("a", to=("b",))
+    assert cluster.run(10_000) is None
+
+
+def test_a_node_that_misses_all_others_is_cut_off_itself() -> None:
+    cluster = Cluster(5)
+    for node in "bcde":
+        cluster.silence(node, to=("a",))
+    cluster.silence("a")
+    cluster.run(10_000)
+    assert cluster.suspicion.suspected == {"a"}
+
+
+def test_with_two_nodes_the_session_decides() -> None:
+    cluster = Cluster(2)
+    cluster.dead.add("b")
+    cluster.lose("b")
+    assert cluster.run(10_000) is None
+
+
+def test_reports_of_a_dead_node_do_not_count() -> None:
+    cluster = Cluster(4)
+    cluster.silence("a", to=("b", "c"))
+    cluster.run(300)
+    cluster.dead |= {"b", "c"}
+    assert cluster.run(10_000) is None
+
+
+def test_a_wrong_suspicion_ends_and_makes_the_next_one_slower() -> None:
+    cluster = Cluster()
+    cluster.silence("c")
+    assert cluster.run(5_000) == SILENT_MS
+    cluster.heal()
+    assert cluster.run(TRUST_AGAIN_MS - 200) is None
+    assert cluster.suspicion.suspected == {"c"}
+    cluster.run(500)
+    assert cluster.suspicion.suspected == frozenset()
+    cluster.silence("c")
+    assert cluster.run(5_000) == 2 * SILENT_MS
+
+
+def test_the_limit_of_a_flapping_node_is_bounded_and_forgiven() -> None:
+    cluster = Cluster()
+    for _ in range(6):
+        cluster.silence("c")
+        cluster.run(10_000)
+        cluster.heal()
+        cluster.run(TRUST_AGAIN_MS + 300)
+    assert cluster.suspicion.silent_limit_ms("c") == MAX_SILENT_MS
+    cluster.now += FORGIVE_MS
+    cluster.run(200)
+    assert cluster.suspicion.silent_limit_ms("c") == MAX_SILENT_MS // 2
+
+
+def test_a_node_that_has_started_again_is_trusted_at_once() -> None:
+    cluster = Cluster()
+    cluster.lose("c")
+    cluster.run(1_000)
+    cluster.heal()
+    cluster.suspicion.on_new_start("c")
+    assert cluster.run(1_000) is None
+    assert cluster.suspicion.suspected == frozenset()
+
+
+def test_a_node_without_a_session_is_forgotten() -> None:
+    cluster = Cluster()
+    cluster.lose("c")
+    cluster.run(1_000)
+    cluster.suspicion.on_sessions(("a", "b"))
+    assert cluster.suspicion.suspected == frozenset()
