@@ -1,40 +1,68 @@
-"""The controller's state: topics, groups, quotas, the era of producer ids; and its encoding. Pure.
+"""The controller's state: topics, groups, quotas, the era of producer ids; and its keys in the metadata store. Pure.
 
-A catalog is a value: every change makes a new one, so the durable one remains when a save fails. The file is one JSON
-object; `crc32c` covers the bytes of `catalog` exactly as written:
+    key                value
+    id                 {"catalog_id":...}                            written with the first change
+    producer_ids       {"era":...}
+    topics/<topic>     {"topic":...,"topic_id":...,"partitions":...,"config":{...}}
+    removing/<topic>   the same, of a deleted topic whose processes or files may still exist
+    groups/<group>     {"offsets_partition":...}
+    quotas/<client>    {...}
 
-    {"format":2,"crc32c":<number>,"catalog":{"catalog_id":...,"revision":...,"topics":{...},"groups":{...},...}}
-
-Only the controller writes it; it is small (some hundred bytes a topic), so it is always written whole.
+A catalog is a value: every decision makes a new one, with its `changes` for the store, and the durable one remains
+when they are refused. Other keys of the store are not the catalog's.
 """
 
+from collections.abc import Iterable
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from ...transport.batch import checksum
 from ...transport.protocol.errors import OperatorNeeded
 from ...transport.protocol.quotas import Quota
 from ...transport.protocol.topics import TopicConfig
+from ..metadata.file_format import CatalogCorrupt, decode_file, encode_file
+from ..metadata.store import ABSENT, Change, Delete, Guard, Put, State
 
-CATALOG_FORMAT = 2
+ID_KEY = "id"
+PRODUCER_IDS_KEY = "producer_ids"
 
 
-class TopicEntry(Struct, frozen=True, kw_only=True):
+class TopicEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     topic: str
     topic_id: str
     partitions: int
     config: TopicConfig
 
 
-class Catalog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CatalogMissing(OperatorNeeded):
+    """There is no catalog, but there are records."""
+
+
+class CatalogId(Struct, frozen=True, forbid_unknown_fields=True):
+    catalog_id: str
+
+
+class ProducerIdsEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    era: int
+
+
+class GroupEntry(Struct, frozen=True, forbid_unknown_fields=True):
+    offsets_partition: int
+
+
+_TYPES: dict[str, Any] = {"topics": TopicEntry, "removing": TopicEntry, "groups": GroupEntry, "quotas": Quota}
+"""The types of values, by the first part of their keys."""
+
+
+class Catalog(Struct, frozen=True, kw_only=True):
     catalog_id: str
     """Makes the topic ids of this catalog different from those of any other."""
     revision: int = 0
-    """Number of changes."""
+    """The store's revision that it shows, without `changes`."""
     topics_revision: int = 0
-    """The revision of the last change that watchers are notified of: of a topic or a quota."""
+    """Rises with each change that watchers are notified of: of a topic or a quota."""
     era: int = 0
     """The last era of which producer ids may have been given out.
 
@@ -47,80 +75,161 @@ class Catalog(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The partition of `__offsets` for each group."""
     quotas: dict[str, Quota] = msgspec.field(default_factory=dict)
     """Quotas by client id."""
+    modified: dict[str, int] = msgspec.field(default_factory=dict)
+    """The revision of the last change of each key in the store."""
+    changes: tuple[Change, ...] = ()
+    """The decisions since `revision`, which the store does not have yet."""
 
     def with_topic(self, topic: str, partitions: int, config: TopicConfig, now_ms: int) -> "Catalog":
         """Add a topic, with an id that no other topic has or had."""
         assert topic not in self.topics
         # The time distinguishes it from a topic that an earlier life of this catalog created at the same revision.
-        origin = f"{self.catalog_id}/{self.revision}/{now_ms}"
+        origin = f"{self.catalog_id}/{self.revision}/{len(self.changes)}/{now_ms}"
         topic_id = blake2b(origin.encode(), digest_size=16).hexdigest()
         entry = TopicEntry(topic=topic, topic_id=topic_id, partitions=partitions, config=config)
-        return self._next(topics={**self.topics, topic: entry})
+        return self._decided(put(f"topics/{topic}", entry))
 
     def with_topic_changed(self, topic: str, partitions: int, config: TopicConfig) -> "Catalog":
         entry = msgspec.structs.replace(self.topics[topic], partitions=partitions, config=config)
-        return self._next(topics={**self.topics, topic: entry})
+        return self._decided(put(f"topics/{topic}", entry))
 
     def without_topic(self, topic: str) -> "Catalog":
         """Delete a topic; its files are still to be removed."""
-        topics = dict(self.topics)
-        entry = topics.pop(topic)
-        return self._next(topics=topics, removing={**self.removing, topic: entry})
+        entry = self.topics[topic]
+        return self._decided(Delete(f"topics/{topic}"), put(f"removing/{topic}", entry))
 
     def without_remains(self, topic: str) -> "Catalog":
-        return self._next(removing={name: entry for name, entry in self.removing.items() if name != topic})
+        return self._decided(Delete(f"removing/{topic}"))
 
     def with_group(self, group: str, offsets_partition: int) -> "Catalog":
-        return self._next(groups={**self.groups, group: offsets_partition})
+        return self._decided(put(f"groups/{group}", GroupEntry(offsets_partition)))
 
     def without_group(self, group: str) -> "Catalog":
-        return self._next(groups={name: number for name, number in self.groups.items() if name != group})
+        return self._decided(Delete(f"groups/{group}"))
 
     def with_quota(self, client_id: str, quota: Quota) -> "Catalog":
-        return self._next(quotas={**self.quotas, client_id: quota})
+        return self._decided(put(f"quotas/{client_id}", quota))
 
     def without_quota(self, client_id: str) -> "Catalog":
-        return self._next(quotas={name: quota for name, quota in self.quotas.items() if name != client_id})
+        return self._decided(Delete(f"quotas/{client_id}"))
 
     def with_era(self, era: int) -> "Catalog":
         assert era > self.era
-        return self._next(era=era)
+        return self._decided(put(PRODUCER_IDS_KEY, ProducerIdsEntry(era)))
 
-    def _next(self, **changes: object) -> "Catalog":
-        revision = self.revision + 1
-        if "topics" in changes or "quotas" in changes:
-            changes["topics_revision"] = revision
-        return msgspec.structs.replace(self, revision=revision, **changes)
+    def _decided(self, *changes: Change) -> "Catalog":
+        return self.decided(changes)
+
+    def decided(self, changes: tuple[Change, ...]) -> "Catalog":
+        """Return the catalog with decisions on top of it."""
+        return msgspec.structs.replace(self._with(changes), changes=self.changes + changes)
+
+    def applied(self, revision: int, changes: Iterable[Change]) -> "Catalog":
+        """Return the durable catalog with what the store has applied at `revision`."""
+        changes = tuple(changes)
+        modified = dict(self.modified)
+        for change in changes:
+            if isinstance(change, Put):
+                modified[change.key] = revision
+            else:
+                modified.pop(change.key, None)
+        # Until the store has an id, the first decision brings it.
+        pending = () if ID_KEY in modified else self.changes
+        kinds = {change.key.partition("/")[0] for change in changes}
+        topics_revision = self.topics_revision
+        if "topics" in kinds or "quotas" in kinds:
+            topics_revision = max(topics_revision + 1, revision)
+        return msgspec.structs.replace(
+            self._with(changes),
+            revision=revision,
+            topics_revision=topics_revision,
+            modified=modified,
+            changes=pending,
+        )
+
+    def undecided(self) -> "Catalog":
+        return msgspec.structs.replace(self, changes=())
+
+    def not_older_than(self, earlier: "Catalog") -> "Catalog":
+        """Return this catalog with a version of its topics that `earlier` did not have: the store may be restored."""
+        version = max(earlier.topics_revision + 1, self.topics_revision)
+        return msgspec.structs.replace(self, topics_revision=version)
+
+    def guards(self, keys: Iterable[str]) -> tuple[Guard, ...]:
+        """Return guards that hold while the keys are as in this catalog."""
+        return tuple(Guard(key, self.modified.get(key, ABSENT)) for key in keys)
+
+    def _with(self, changes: Iterable[Change]) -> "Catalog":
+        fields: dict[str, Any] = {}
+        for change in changes:
+            kind, _, name = change.key.partition("/")
+            if kind in _TYPES:
+                field = fields.setdefault(kind, dict(getattr(self, kind)))
+                if isinstance(change, Delete):
+                    field.pop(name, None)
+                else:
+                    value = decode_value(change.key, change.value, _TYPES[kind])
+                    field[name] = value.offsets_partition if kind == "groups" else value
+            elif isinstance(change, Put) and kind == PRODUCER_IDS_KEY:
+                fields["era"] = decode_value(change.key, change.value, ProducerIdsEntry).era
+            elif isinstance(change, Put) and kind == ID_KEY:
+                fields["catalog_id"] = decode_value(change.key, change.value, CatalogId).catalog_id
+        return msgspec.structs.replace(self, **fields)
+
+    def values(self) -> dict[str, bytes]:
+        """Return the values of all keys."""
+        values = {ID_KEY: encode(CatalogId(self.catalog_id))}
+        if self.era:
+            values[PRODUCER_IDS_KEY] = encode(ProducerIdsEntry(self.era))
+        for kind, entries in (("topics", self.topics), ("removing", self.removing), ("quotas", self.quotas)):
+            values |= {f"{kind}/{name}": encode(entry) for name, entry in entries.items()}
+        return values | {f"groups/{name}": encode(GroupEntry(number)) for name, number in self.groups.items()}
 
 
-class CatalogCorrupt(OperatorNeeded):
-    """The catalog's bytes are damaged. No guesses are made."""
+encode = msgspec.json.encode
 
 
-class CatalogMissing(OperatorNeeded):
-    """There is no catalog, but there are records."""
+def put(key: str, value: Struct) -> Put:
+    return Put(key, encode(value))
 
 
-class _CatalogFile(Struct, kw_only=True):
-    format: int
-    crc32c: int
-    catalog: msgspec.Raw
+def decode_value(key: str, value: bytes, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise CatalogCorrupt(f"key {key!r}: {error}") from error
+
+
+def entry_of(change: Put) -> TopicEntry:
+    """Return the topic that a change puts."""
+    entry: TopicEntry = decode_value(change.key, change.value, TopicEntry)
+    return entry
+
+
+def catalog_of(state: State, new_catalog_id: str) -> Catalog:
+    """Return the catalog in a store. Raises CatalogCorrupt, which names the damaged key.
+
+    An empty store's catalog has the new id, which the first decision saves.
+    """
+    empty = Catalog(catalog_id=new_catalog_id, changes=(put(ID_KEY, CatalogId(new_catalog_id)),))
+    puts = [Put(key, entry.value) for key, entry in state.entries.items()]
+    catalog = empty.applied(state.revision, puts)
+    modified = {key: entry.modified for key, entry in state.entries.items()}
+    return msgspec.structs.replace(catalog, topics_revision=state.revision, modified=modified)
 
 
 def encode_catalog(catalog: Catalog) -> bytes:
-    body = msgspec.json.encode(catalog)
-    file = _CatalogFile(format=CATALOG_FORMAT, crc32c=checksum(body), catalog=msgspec.Raw(body))
-    return msgspec.json.encode(file) + b"\n"
+    """Return the file of a store with this catalog, its decisions included."""
+    return encode_file(catalog.revision + bool(catalog.changes), catalog.values())
 
 
 def decode_catalog(data: bytes, name: str) -> Catalog:
-    """Return the catalog in `data`. Raises CatalogCorrupt, which describes the damage of the file called `name`."""
+    """Return the catalog in the file `data`. Raises CatalogCorrupt, which describes the damage of the file called
+    `name`."""
+    revision, values = decode_file(data, name)
+    empty = Catalog(catalog_id="")
     try:
-        file = msgspec.json.decode(data, type=_CatalogFile)
-        if file.format != CATALOG_FORMAT:
-            raise CatalogCorrupt(f"{name}: format {file.format}, this version reads {CATALOG_FORMAT}")
-        if checksum(bytes(file.catalog)) != file.crc32c:
-            raise CatalogCorrupt(f"{name}: the checksum does not match the contents")
-        return msgspec.json.decode(file.catalog, type=Catalog)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        catalog = empty.applied(revision, [Put(key, value) for key, value in values.items()])
+    except CatalogCorrupt as error:
         raise CatalogCorrupt(f"{name}: {error}") from error
+    return msgspec.structs.replace(catalog, topics_revision=revision)

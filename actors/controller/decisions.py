@@ -1,19 +1,22 @@
-"""Decide, record, apply: changes of the catalog that wait to be durable. Pure.
+"""Decide, record, apply: decisions that wait until the metadata store has them. Pure.
 
-    decided --SaveCatalog--> CatalogSaved     the change is the catalog; its FollowUp is due
-                             CatalogNotSaved  the change is dropped; the requester gets the error
+    gathered --TurnEnds: Propose--> in flight --Changed--> in the durable catalog --Applied--> the FollowUps are due
+                                    in flight --Rejected, NotApplied, Unknown--> dropped, with all gathered ones
 
-Decisions build on one another before they are durable, so they are saved and dropped together, in order. A decision
-that is not durable yet must not become visible outside.
+Decisions build on one another before they are durable, so they are recorded and dropped together, in order: one
+proposal at a time, for all decisions made meanwhile, guarded by the last change of every key that it touches. A
+decision that is not durable yet must not become visible outside.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 from msgspec import Struct
 
 from ...transport.machine import Sender
-from .catalog import Catalog
-from .effects import Effect, SaveCatalog
+from ..metadata.store import MAX_CHANGES, Change, Changed, Propose, State
+from .catalog import Catalog, catalog_of
+from .effects import Effect
 
 FollowUpKind = Literal[
     "topic_created", "topic_altered", "topic_awaited", "topic_deleted", "remains_removed",
@@ -30,36 +33,97 @@ class FollowUp(Struct, frozen=True):
     sender: Sender | None = None
 
 
+class _Decision(Struct, frozen=True):
+    changes: tuple[Change, ...]
+    """None for a follow-up that waits for the decisions before it."""
+    follow_up: FollowUp
+
+
 class Decisions:
     def __init__(self, catalog: Catalog) -> None:
         self.durable = catalog
         self.latest = catalog
         """The catalog with every decision so far; the next decision builds on it."""
-        self._waiting: list[FollowUp] = []
+        self._gathered: list[_Decision] = []
+        self._in_flight: list[_Decision] = []
+        self._has_landed = False
+        """True if the durable catalog has the decisions in flight, whose Applied is still to come."""
+        self._last_number = 0
 
     def decide(self, catalog: Catalog, follow_up: FollowUp) -> list[Effect]:
-        assert catalog.revision > self.latest.revision
+        """Gather a decision. Its proposal follows at the end of the turn."""
+        earlier = sum(len(decision.changes) for decision in self._not_durable())
+        changes = catalog.changes[earlier:]
+        assert changes
         self.latest = catalog
-        self._waiting.append(follow_up)
-        return [SaveCatalog(catalog)]
+        self._gathered.append(_Decision(changes, follow_up))
+        return []
+
+    def _not_durable(self) -> list[_Decision]:
+        """Return the decisions that the latest catalog has beyond the durable one."""
+        return self._gathered if self._has_landed else [*self._in_flight, *self._gathered]
 
     def wait_for_latest(self, follow_up: FollowUp) -> bool:
         """Let a follow-up wait for all decisions so far. False: everything is durable, and it is due now."""
-        if not self._waiting:
+        decisions = self._gathered or self._in_flight
+        if not decisions:
             return False
-        self._waiting.append(follow_up)
+        decisions.append(_Decision((), follow_up))
         return True
 
-    def saved(self, revision: int) -> list[FollowUp]:
-        # The process saves the newest catalog of a turn, and turns do not overlap.
-        assert revision == self.latest.revision, (revision, self.latest.revision)
-        self.durable = self.latest
-        return self._take_all()
+    def propose(self) -> list[Effect]:
+        """Return the proposal of the gathered decisions, unless an earlier one is in flight."""
+        if self._in_flight or not self._gathered:
+            return []
+        count = _fitting(self._gathered)
+        self._in_flight, self._gathered = self._gathered[:count], self._gathered[count:]
+        changes = _merged(self._in_flight)
+        self._last_number += 1
+        return [Propose(self._last_number, tuple(changes.values()), self.durable.guards(changes))]
 
-    def not_saved(self) -> list[FollowUp]:
-        self.latest = self.durable
-        return self._take_all()
+    def on_changed(self, event: Changed) -> None:
+        self._has_landed = self._has_landed or self._is_own(event.changes)
+        self.durable = self.durable.applied(event.revision, event.changes)
+        self._rebuild()
 
-    def _take_all(self) -> list[FollowUp]:
-        taken, self._waiting = self._waiting, []
-        return taken
+    def on_state(self, event: State) -> None:
+        """Start again from the whole state of the store, after a gap."""
+        catalog = catalog_of(event, self.durable.catalog_id)
+        self.durable = catalog.not_older_than(self.durable)
+        self._rebuild()
+
+    def applied(self) -> list[FollowUp]:
+        taken, self._in_flight = self._in_flight, []
+        self._has_landed = False
+        self._rebuild()
+        return [decision.follow_up for decision in taken]
+
+    def dropped(self) -> list[FollowUp]:
+        taken = [*self._in_flight, *self._gathered]
+        self._in_flight, self._gathered = [], []
+        self._has_landed = False
+        self._rebuild()
+        return [decision.follow_up for decision in taken]
+
+    def _is_own(self, changes: Sequence[Change]) -> bool:
+        return bool(self._in_flight) and tuple(_merged(self._in_flight).values()) == tuple(changes)
+
+    def _rebuild(self) -> None:
+        """Put the decisions that are not durable on top of the durable catalog."""
+        changes = tuple(change for decision in self._not_durable() for change in decision.changes)
+        self.latest = self.durable.undecided().decided(changes) if changes else self.durable
+
+
+def _merged(decisions: Sequence[_Decision]) -> dict[str, Change]:
+    """Return the last change of each key."""
+    return {change.key: change for decision in decisions for change in decision.changes}
+
+
+def _fitting(decisions: Sequence[_Decision]) -> int:
+    """Return the number of decisions that fit into one proposal."""
+    changes = 0
+    for count, decision in enumerate(decisions):
+        changes += len(decision.changes)
+        if changes > MAX_CHANGES:
+            return count
+    return len(decisions)

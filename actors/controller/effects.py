@@ -1,9 +1,10 @@
 """The effects of the controller's machine and the events that answer them. Pure.
 
-    SaveCatalog      the catalog of the highest revision of a turn is made durable -> CatalogSaved | CatalogNotSaved
-    RemoveTopic      the files of a topic that no process has open are deleted     -> TopicRemoved | TopicNotRemoved
+    Propose          decisions are recorded in the metadata store (`metadata/store.py`) -> Changed, then Outcome
+    RemoveTopic      the files of a topic that no process has open are deleted          -> TopicRemoved | TopicNotRemoved
 
-Loaded is the first event: the catalog is loaded, and its processes have to be started.
+Loaded is the first event: the catalog is loaded, and its processes have to be started. TurnEnds follows the events of
+each turn, and the events of the store that it leads to.
 """
 
 from typing import TypeAlias
@@ -12,7 +13,7 @@ from msgspec import Struct
 
 from ...transport.machine import LoopEffect, LoopEvent
 from ...transport.protocol.errors import ErrorBody
-from .catalog import Catalog
+from ..metadata.store import Propose, StoreEvent
 
 RETRY_MS = 500
 """The delay before the controller repeats a failed request."""
@@ -22,22 +23,8 @@ class Loaded(Struct, frozen=True):
     pass
 
 
-class SaveCatalog(Struct, frozen=True):
-    """Make the catalog durable by the end of the turn; none of its changes is visible outside before."""
-
-    catalog: Catalog
-
-
-class CatalogSaved(Struct, frozen=True):
-    """All decisions up to `revision` are durable."""
-
-    revision: int
-
-
-class CatalogNotSaved(Struct, frozen=True):
-    """The disk was full; the file is unchanged. All decisions since the last save are void."""
-
-    error: ErrorBody
+class TurnEnds(Struct, frozen=True):
+    """All events of the turn are handled: what they decided may be proposed together."""
 
 
 class RemoveTopic(Struct, frozen=True):
@@ -54,7 +41,7 @@ class TopicNotRemoved(Struct, frozen=True):
     error: ErrorBody
 
 
-OwnEvent: TypeAlias = Loaded | CatalogSaved | CatalogNotSaved | TopicRemoved | TopicNotRemoved
-OwnEffect: TypeAlias = SaveCatalog | RemoveTopic
+OwnEvent: TypeAlias = Loaded | TurnEnds | StoreEvent | TopicRemoved | TopicNotRemoved
+OwnEffect: TypeAlias = Propose | RemoveTopic
 Event: TypeAlias = LoopEvent | OwnEvent
 Effect: TypeAlias = LoopEffect | OwnEffect

@@ -9,7 +9,7 @@ A partition in the durable catalog has a folder that was made durably, so a miss
 recreated. Called by `storage.py`, `process.py` and `recovery.py`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from ...transport.protocol.topics import TopicConfig
@@ -39,9 +39,9 @@ class TopicFolders:
         self._labelled: dict[str, TopicLabel] = {}
         """Topics whose folders are known to match their labels."""
 
-    def make(self, catalog: Catalog) -> None:
-        """Make and label the missing folders of this catalog. Durable when it returns. Raises StorageFull."""
-        for entry in catalog.topics.values():
+    def make(self, entries: Iterable[TopicEntry]) -> None:
+        """Make and label the missing folders of these topics. Durable when it returns. Raises StorageFull."""
+        for entry in entries:
             label = label_of(entry)
             if self._labelled.get(entry.topic) != label:
                 self._make_topic(label)

@@ -5,9 +5,11 @@ quotas, child commands, orphans, descriptions, watches. Called by `process.py` a
 
     event            state before               effects, state after
     Loaded           nothing                    required children are started, running ones are looked up (`orphans`)
-    request          any                        decide + SaveCatalog, or an answer at once, or parked
-    CatalogSaved     decisions wait             each one's follow-up: commands, answers; watches are notified of topics
-    CatalogNotSaved  decisions wait             they are void; their requesters get the retriable error
+    request          any                        decided, or an answer at once, or parked
+    TurnEnds         decisions are gathered     Propose, if none is in flight
+    Changed, State   any                        the durable catalog follows; watches are notified of topics
+    Applied          decisions are in flight    each one's follow-up: commands, answers
+    other outcomes   decisions are in flight    they are void; their requesters get the retriable error
     Answered/Failed  a call is in flight        the role that made the call continues
     PeerUp           a description waits        the description waits for one partition fewer
     StopRequested    any                        Stop; the requesters of undecided changes see their own calls fail
@@ -35,7 +37,7 @@ from ...transport.machine import (
 )
 from ...transport.protocol.control import EnsureGroup, EnsureInternalActors
 from ...transport.protocol.data import InitProducer
-from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.groups import DeleteGroup, ListGroups
 from ...transport.protocol.message import Request
 from ...transport.protocol.quotas import ListQuotas, RemoveQuota, SetQuota
@@ -50,12 +52,22 @@ from ...transport.protocol.topics import (
     TopicSummary,
     WatchCatalog,
 )
+from ..metadata.store import (
+    Applied,
+    Changed,
+    NotApplied,
+    Rejected,
+    Session,
+    SessionLost,
+    State,
+    Unknown,
+)
 from .catalog import Catalog
 from .child_commands import ChildCommands
 from .children import GroupLife, all_specs
 from .decisions import Decisions, FollowUp
 from .descriptions import Descriptions
-from .effects import CatalogNotSaved, CatalogSaved, Effect, Event, Loaded, TopicNotRemoved, TopicRemoved
+from .effects import Effect, Event, Loaded, TopicNotRemoved, TopicRemoved, TurnEnds
 from .groups import Groups
 from .internal_actors import InternalActors
 from .keys import (
@@ -94,6 +106,14 @@ REQUESTS: tuple[type[Request], ...] = (
     SetQuota,
     RemoveQuota,
     ListQuotas,
+)
+
+
+OVERTAKEN = ErrorBody(
+    ErrorCode.ACTOR_UNAVAILABLE, "another change came first, and this one was not made; try again", True
+)
+UNKNOWN_OUTCOME = ErrorBody(
+    ErrorCode.TIMED_OUT, "the metadata store did not answer: the change may take effect or not", True
 )
 
 
@@ -157,10 +177,28 @@ class ControllerMachine:
         match event:
             case Received(sender=sender, request=request):
                 return self._on_request(sender, request, now)
-            case CatalogSaved(revision=revision):
-                return self._on_saved(revision, now)
-            case CatalogNotSaved():
-                return self._on_not_saved(event, now)
+            case TurnEnds():
+                return self._decisions.propose()
+            case Changed():
+                self._decisions.on_changed(event)
+                return self._watches.on_changed()
+            case State():
+                self._decisions.on_state(event)
+                return self._watches.on_changed()
+            case Applied():
+                return [
+                    effect
+                    for follow_up in self._decisions.applied()
+                    for effect in self._apply(follow_up, now)
+                ]
+            case NotApplied(error=error):
+                return self._on_not_applied(error, now)
+            case Rejected():
+                return self._on_not_applied(OVERTAKEN, now)
+            case Unknown():
+                return self._on_not_applied(UNKNOWN_OUTCOME, now)
+            case Session() | SessionLost():
+                return []
             case Answered():
                 return self._on_answered(event)
             case Failed():
@@ -256,14 +294,6 @@ class ControllerMachine:
             ]
         )
 
-    def _on_saved(self, revision: int, now: int) -> list[Effect]:
-        effects: list[Effect] = []
-        follow_ups = self._decisions.saved(revision)
-        effects += self._watches.on_saved()
-        for follow_up in follow_ups:
-            effects += self._apply(follow_up, now)
-        return effects
-
     def _apply(self, follow_up: FollowUp, now: int) -> list[Effect]:
         match follow_up.kind:
             case "topic_created":
@@ -292,17 +322,17 @@ class ControllerMachine:
         entry = self.catalog.topics.get(altered)
         return self._groups.wake() if entry is not None and entry.config.tracks_groups else []
 
-    def _on_not_saved(self, event: CatalogNotSaved, now: int) -> list[Effect]:
+    def _on_not_applied(self, error: ErrorBody, now: int) -> list[Effect]:
         effects: list[Effect] = []
-        for follow_up in self._decisions.not_saved():
+        for follow_up in self._decisions.dropped():
             if follow_up.kind == "remains_removed":
                 effects += self._topics.retry_remains(follow_up.name, now)
             elif follow_up.kind == "group_deleted":
-                effects += self._groups.on_not_forgotten(follow_up.name, event.error)
+                effects += self._groups.on_not_forgotten(follow_up.name, error)
             elif follow_up.kind == "producer_ids_reserved":
-                effects += self._producers.on_not_reserved(event.error)
+                effects += self._producers.on_not_reserved(error)
             elif follow_up.sender is not None:
-                effects.append(Reply(follow_up.sender, event.error))
+                effects.append(Reply(follow_up.sender, error))
         return effects
 
     def _on_answered(self, event: Answered) -> list[Effect]:

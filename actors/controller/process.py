@@ -1,6 +1,7 @@
 """The controller's process: loads the catalog, performs the machine's effects. Impure and thin.
 
-Only the last catalog of a turn is written, because it contains the earlier ones.
+At the end of a turn the store settles what was proposed. That may lead to the next decisions, which settle in the same
+turn.
 """
 
 import logging
@@ -16,23 +17,14 @@ from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.message import Request
 from ...transport.protocol.topics import TopicConfig
 from ..journal.sleep_mark import sleeping_groups, sleeping_partitions
-from ..log.errors import LogError, StorageFull
+from ..log.errors import LogError
 from ..log.files import Files
+from ..metadata.store import Applied, MetadataStore, Propose
 from .catalog import Catalog
 from .children import partition_folder
-from .effects import (
-    CatalogNotSaved,
-    CatalogSaved,
-    Loaded,
-    OwnEffect,
-    OwnEvent,
-    RemoveTopic,
-    SaveCatalog,
-    TopicNotRemoved,
-    TopicRemoved,
-)
+from .effects import Loaded, OwnEffect, OwnEvent, RemoveTopic, TopicNotRemoved, TopicRemoved, TurnEnds
 from .machine import REQUESTS, ControllerMachine
-from .storage import CatalogFile
+from .storage import CatalogStorage, store_for
 
 _log = logging.getLogger(__name__)
 
@@ -63,18 +55,21 @@ class ControllerArguments(msgspec.Struct):
 class ControllerActor(Actor[OwnEvent, OwnEffect]):
     follows_connections: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
+    machine: ControllerMachine
 
-    def __init__(self, context: ActorContext, files: Files | None = None) -> None:
+    def __init__(
+        self, context: ActorContext, files: Files | None = None, store: MetadataStore | None = None
+    ) -> None:
         super().__init__(context)
         self._files = files or Files()
         self._arguments = msgspec.convert(context.arguments, ControllerArguments)
         data_directory = Path(context.data_directory)
-        self._catalog_file = CatalogFile(data_directory, self._files)
-        self._folders = self._catalog_file.folders
-        self._unsaved: Catalog | None = None
+        store = store or store_for(data_directory, self._files)
+        self._storage = CatalogStorage(data_directory, self._files, store)
+        self._folders = self._storage.folders
 
     def start(self) -> None:
-        catalog = self._catalog_file.load(self.context.instance_id)
+        catalog = self._storage.load(self.context.instance_id, self.loop.progress)
         self._folders.remove_leftovers(self.loop.progress)
         self._compare(catalog)
         self.machine = ControllerMachine(
@@ -109,27 +104,27 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
 
     def perform(self, effect: OwnEffect) -> None:
         match effect:
-            case SaveCatalog(catalog=catalog):
-                self._unsaved = catalog
+            case Propose():
+                self._storage.propose(effect)
             case RemoveTopic():
                 self._remove(effect)
             case _:
                 assert_never(effect)
 
     def end_turn(self) -> None:
-        # A change that becomes durable may lead to the next decision.
-        while self._unsaved is not None:
-            catalog, self._unsaved = self._unsaved, None
-            try:
-                began_us = self.loop.meters.clock_us()
-                self._catalog_file.save(catalog)
-                self.loop.meters.on_synced(began_us)
-            except StorageFull as error:
-                self.loop.dispatch(CatalogNotSaved(ErrorBody(ErrorCode.STORAGE_FULL, str(error), True)))
-            else:
-                if self.alarms:
-                    self._compare(catalog)
-                self.loop.dispatch(CatalogSaved(catalog.revision))
+        self.loop.dispatch(TurnEnds())
+        began_us = self.loop.meters.clock_us()
+        while events := self._storage.settle():
+            self.loop.meters.on_synced(began_us)
+            for event in events:
+                self.loop.dispatch(event)
+                if self.alarms and isinstance(event, Applied):
+                    self._compare(self.machine.catalog)
+            self.loop.dispatch(TurnEnds())
+            began_us = self.loop.meters.clock_us()
+
+    def close(self) -> None:
+        self._storage.close()
 
     def _compare(self, catalog: Catalog) -> None:
         before, self.alarms = self.alarms, tuple(self._folders.differences(catalog))

@@ -1,6 +1,6 @@
 """Producer ids, each given out once: an era of ids is reserved durably before its first id is used. Pure.
 
-    era used up, or doubted  --SaveCatalog of the next era--> ids of that era, from counter 0
+    era used up, or doubted  --the next era is recorded--> ids of that era, from counter 0
 
 The rest of an era is dropped with its controller; an id that is never used does no harm, one used twice would let the
 records of one producer be taken for repeats of another's. A partition that comes up is asked for the highest era

@@ -28,7 +28,8 @@ from ..log.labels import (
     topic_label_of,
 )
 from ..log.segment import LOG_SUFFIX, Segment
-from .catalog import Catalog, CatalogCorrupt, TopicEntry, decode_catalog, encode_catalog
+from ..metadata.file_format import CatalogCorrupt
+from .catalog import Catalog, TopicEntry, decode_catalog, encode_catalog
 from .folders import TOPICS_NAME, UNCLAIMED_PREFIX, TopicFolders, has_records, label_found_in
 from .groups import OFFSETS_CONFIG
 from .internal_actors import CONFIG
@@ -64,7 +65,6 @@ class _CatalogRecovery:
         recovered = msgspec.structs.replace(
             catalog,
             revision=catalog.revision + 1,
-            topics_revision=catalog.revision + 1,
             topics=topics,
             groups=groups,
         )

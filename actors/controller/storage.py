@@ -1,53 +1,70 @@
-"""The catalog's file. Impure; called by `process.py` and `recovery.py` alone.
+"""The catalog's store and the topics' folders, held together. Impure; called by `process.py` and `recovery.py` alone.
 
-    data directory/catalog.json     replaced whole: written aside, synced, renamed, directory synced
+    data directory/catalog.json     the store of one machine: `metadata/store_file.py`
 
-Folders are made before the catalog names them (`folders.py`). The file read at the start is rewritten before it is
-trusted: a predecessor may have died between its rename and the sync of the directory, so the cache may show a file
-that the medium lacks. A failed sync crashes the controller (it is never retried on the same file); a full disk is
-reported and changes nothing.
+Folders are made before the store names their topics (`folders.py`). `store_for` chooses the store.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
+from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ..log.errors import StorageFull
 from ..log.files import Files
-from .catalog import Catalog, CatalogCorrupt, CatalogMissing, decode_catalog, encode_catalog
+from ..metadata.file_format import CatalogCorrupt
+from ..metadata.store import MetadataStore, NotApplied, Propose, Put, StoreEvent
+from ..metadata.store_file import FileStore
+from .catalog import Catalog, CatalogMissing, catalog_of, entry_of
 from .folders import TOPICS_NAME, TopicFolders
 
 CATALOG_NAME = "catalog.json"
 _WAY_OUT = 'restore it from a backup, or run "planaria recover --catalog"'
 
 
-class CatalogFile:
-    def __init__(self, data_directory: Path, files: Files) -> None:
-        self.path = data_directory / CATALOG_NAME
-        self._files = files
-        self._folders = TopicFolders(data_directory, files)
+def store_for(data_directory: Path, files: Files) -> MetadataStore:
+    """Return the store of a controller: on one machine, the file in its data directory."""
+    return FileStore(data_directory / CATALOG_NAME, files)
 
-    def load(self, new_catalog_id: str) -> Catalog:
-        """Return the catalog on disk, or an empty one. Raises CatalogCorrupt and CatalogMissing, which name the file."""
-        data = self._files.read_whole(self.path)
-        if data is None:
-            if self._folders.hold_records():
-                raise CatalogMissing(f"{self.path} is missing, but {TOPICS_NAME}/ holds records; {_WAY_OUT}")
-            return Catalog(catalog_id=new_catalog_id)
+
+class CatalogStorage:
+    def __init__(self, data_directory: Path, files: Files, store: MetadataStore) -> None:
+        self.path = data_directory / CATALOG_NAME
+        self.folders = TopicFolders(data_directory, files)
+        self._store = store
+        self._refused: list[StoreEvent] = []
+
+    def load(self, new_catalog_id: str, progress: Callable[[], None]) -> Catalog:
+        """Return the catalog in the store, or an empty one. Raises CatalogCorrupt and CatalogMissing, which name the
+        file."""
         try:
-            catalog = decode_catalog(data, str(self.path))
+            state = self._store.load(progress)
+            if state.revision == 0 and self.folders.hold_records():
+                raise CatalogMissing(f"{self.path} is missing, but {TOPICS_NAME}/ holds records; {_WAY_OUT}")
+            catalog = catalog_of(state, new_catalog_id)
         except CatalogCorrupt as error:
             raise CatalogCorrupt(f"{error}; {_WAY_OUT}") from error
-        try:
-            self._files.replace(self.path, data)
-        except StorageFull:
-            self._files.sync_directory(self.path.parent)
-        self._folders.adopt(catalog)
+        self.folders.adopt(catalog)
         return catalog
 
-    def save(self, catalog: Catalog) -> None:
-        """Save the catalog, durably on return. Raises StorageFull when there is no room, and StorageFailed otherwise."""
-        self._folders.make(catalog)
-        self._files.replace(self.path, encode_catalog(catalog))
+    def propose(self, proposal: Propose) -> None:
+        """Make the folders of the topics in the proposal, then propose it; without room for them it is not made."""
+        entries = [
+            entry_of(change)
+            for change in proposal.changes
+            if isinstance(change, Put) and change.key.startswith("topics/")
+        ]
+        try:
+            self.folders.make(entries)
+        except StorageFull as full:
+            error = ErrorBody(ErrorCode.STORAGE_FULL, str(full), True)
+            self._refused.append(NotApplied(proposal.number, error))
+        else:
+            self._store.propose(proposal)
 
-    @property
-    def folders(self) -> TopicFolders:
-        return self._folders
+    def settle(self) -> list[StoreEvent]:
+        """Return the events of the store, and the proposals that are refused. Raises StorageFailed."""
+        refused, self._refused = self._refused, []
+        return [*refused, *self._store.settle()]
+
+    def close(self) -> None:
+        self._store.close()

@@ -40,7 +40,7 @@ class Watches:
             del self._parked[number]
         return [CancelTimer(WatchTimer(number)) for number in gone]
 
-    def on_saved(self) -> list[Effect]:
+    def on_changed(self) -> list[Effect]:
         """Answer the watches that have not seen the newly durable topics."""
         effects: list[Effect] = []
         for number, (sender, request) in list(self._parked.items()):

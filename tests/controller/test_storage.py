@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
+from catalog_file import CatalogFile
 from faulty_files import Died, FaultyFiles
 from planaria.actors.controller.catalog import (
     Catalog,
-    CatalogCorrupt,
     CatalogMissing,
     decode_catalog,
     encode_catalog,
 )
 from planaria.actors.controller.folders import TopicFolders, has_records, label_of
 from planaria.actors.controller.recovery import RecoveryFailed, recover_catalog, recover_partition
-from planaria.actors.controller.storage import CatalogFile
 from planaria.actors.log.errors import StorageFailed, StorageFull
 from planaria.actors.log.files import Files
 from planaria.actors.log.labels import partition_label_of, topic_label_of
 from planaria.actors.log.log import PartitionLog
+from planaria.actors.metadata.file_format import CatalogCorrupt
 from planaria.actors.partition.folder import check_folder
 from planaria.actors.partition.process import log_config
 from planaria.transport.protocol.topics import TopicConfig
@@ -32,12 +32,13 @@ NEW = OLD.with_topic("SHIPMENTS", 1, TopicConfig(retention_ms=-1), 0).with_era(9
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     CatalogFile(tmp_path, Files()).save(NEW)
-    assert CatalogFile(tmp_path, Files()).load("another id") == NEW
+    assert CatalogFile(tmp_path, Files()).load("another id").values() == NEW.values()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["catalog.json", "topics"]
 
 
 def test_without_a_file_the_catalog_is_new(tmp_path: Path) -> None:
-    assert CatalogFile(tmp_path, Files()).load("id") == Catalog(catalog_id="id")
+    catalog = CatalogFile(tmp_path, Files()).load("id")
+    assert (catalog.values(), catalog.revision) == (Catalog(catalog_id="id").values(), 0)
 
 
 def test_a_crash_at_any_step_leaves_the_old_or_the_new(tmp_path: Path, seed: int) -> None:
@@ -55,16 +56,16 @@ def test_a_crash_at_any_step_leaves_the_old_or_the_new(tmp_path: Path, seed: int
             except Died:
                 pass
             else:
-                assert OLD in seen
-                assert NEW in seen
+                assert OLD.values() in seen
+                assert NEW.values() in seen
                 return
             if power == "cut":
                 files.lose_unsynced(draw)
-            found = CatalogFile(directory, Files()).load("id")
-            assert found in (OLD, NEW)
+            found = CatalogFile(directory, Files()).load("id").values()
+            assert found in (OLD.values(), NEW.values())
             seen.append(found)
             CatalogFile(directory, Files()).save(NEW)
-            assert CatalogFile(directory, Files()).load("id") == NEW
+            assert CatalogFile(directory, Files()).load("id").values() == NEW.values()
     raise AssertionError("saving does not end")
 
 
@@ -75,7 +76,7 @@ def test_what_a_dead_predecessor_left_is_durable_before_it_is_believed(
     """It may have died between the rename and the sync of the directory."""
     CatalogFile(tmp_path, Files()).save(NEW)
     files = FaultyFiles(space_bytes=space_bytes)
-    assert CatalogFile(tmp_path, files).load("id") == NEW
+    assert CatalogFile(tmp_path, files).load("id").values() == NEW.values()
     assert files.calls[-1] == "sync_directory"
 
 
@@ -154,7 +155,7 @@ def test_no_room_leaves_the_old(tmp_path: Path) -> None:
     CatalogFile(tmp_path, Files()).save(OLD)
     with pytest.raises(StorageFull):
         CatalogFile(tmp_path, FaultyFiles(space_bytes=10)).save(NEW)
-    assert CatalogFile(tmp_path, Files()).load("id") == OLD
+    assert CatalogFile(tmp_path, Files()).load("id").values() == OLD.values()
 
 
 def test_a_failed_sync_is_fatal(tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_any_damage_is_named(tmp_path: Path, seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"{}", b"null", b"\xff\xfe", b'{"format":3,"crc32c":0,"catalog":{}}', b"[" * 100_000]
+    "data", [b"", b"{}", b"null", b"\xff\xfe", b'{"format":4,"crc32c":0,"state":{}}', b"[" * 100_000]
 )
 def test_nonsense_is_refused(data: bytes) -> None:
     with pytest.raises(CatalogCorrupt, match=r"^here/catalog\.json: "):

@@ -1,6 +1,6 @@
-"""Rule: transport imports neither actors nor supervisor; actors and supervisor never import each other; the package of an
-actor imports its own modules, `log`, `journal` and transport; inside the package all imports are relative. So the process
-that must not die never loads broker code, and each actor can be read alone."""
+"""Rule: transport imports neither actors nor supervisor; actors and supervisor never import each other; the package of
+an actor imports its own modules, `log`, `journal`, `metadata` and transport; inside the package all imports are
+relative. So the process that must not die never loads broker code, and each actor can be read alone."""
 
 import subprocess
 import sys
@@ -15,8 +15,8 @@ FORBIDDEN = {
     "actors": {"supervisor"},
     "supervisor": {"actors"},
 }
-# The packages of `actors` that an actor's package may import beside its own. `log` imports none, `journal` imports `log`.
-SHARED_BY_ACTORS = {"log": set[str](), "journal": {"log"}}
+# The packages of `actors` that an actor's package may import beside its own. `log` imports none, the others import `log`.
+SHARED_BY_ACTORS = {"log": set[str](), "journal": {"log"}, "metadata": {"log"}}
 
 # Packages for people's output must not be loaded by the supervisor's own process.
 FOR_PEOPLE = {"typer", "rich", "click"}

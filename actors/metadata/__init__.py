@@ -1,0 +1,1 @@
+"""The metadata store: keys and values that everything else is decided from."""
