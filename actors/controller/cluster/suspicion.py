@@ -1,8 +1,8 @@
 """Suspicion: which nodes the leading controller takes for dead before their sessions expire. Pure.
 
-Each node's link reports for each other node whether it is connected, lost (its connection was reset), or silent, and
-since when. Deciding early is safe, because no acknowledgement depends on a session (`docs/cluster.md`): a false
-suspicion costs a change of leaders, never data. So it needs to be seldom, not impossible.
+A node's link reports for each node that it monitors whether it is connected, lost (its connection was reset), or
+silent, and since when. Deciding early is safe, because no acknowledgement depends on a session: a false suspicion
+costs a change of leaders, never data.
 
     state       means                               left by
     trusted     it may lead                         enough reports -> suspected
@@ -10,14 +10,17 @@ suspicion costs a change of leaders, never data. So it needs to be seldom, not i
                                                     is connected to it for `TRUST_AGAIN_MS` -> trusted
     gone        it has no session                   a new session -> trusted
 
-- A node is suspected when more than half of the other nodes that have a session, and at least two, report it. With two
-  nodes a dead node and a cut link look the same, so there the session decides.
+- Each node is watched by its monitors, at most `MONITORS` other nodes (`monitors_of`), so that the messages between
+  links grow with the number of nodes and not with its square.
+- A node is suspected when more than half of its monitors, and at least two, report it. With two nodes a dead node and a
+  cut link look the same, so there the session decides.
 - A lost connection counts after `LOST_MS`, silence after the node's own limit: `SILENT_MS`, doubled by each suspicion
   that was wrong, up to `MAX_SILENT_MS`, halved again after each `FORGIVE_MS` without one.
-- The report of a node that has lost more than half of the others is ignored: that node is cut off itself.
+- The report of a node that has lost more than half of those it monitors is ignored: that node is cut off itself.
 """
 
 from collections.abc import Collection
+from zlib import crc32
 
 from msgspec import Struct
 
@@ -28,6 +31,25 @@ MAX_SILENT_MS = 4_000
 TRUST_AGAIN_MS = 2_000
 FORGIVE_MS = 600_000
 MIN_REPORTERS = 2
+MONITORS = 6
+
+
+def monitors_of(nodes: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return for each node the nodes that watch it: its next neighbours on both sides, on a ring in the order of a hash.
+
+    Every node computes the same ones, and each watches as many as watch it. A ring by name would let one rack watch
+    itself.
+    """
+    ring = sorted(nodes, key=lambda name: (crc32(name.encode()), name))
+    half = MONITORS // 2
+    monitors = {}
+    for at, node in enumerate(ring):
+        if len(ring) - 1 <= MONITORS:
+            monitors[node] = tuple(other for other in ring if other != node)
+        else:
+            offsets = [*range(-half, 0), *range(1, half + 1)]
+            monitors[node] = tuple(ring[(at + offset) % len(ring)] for offset in offsets)
+    return monitors
 
 
 class PeerState(Struct, frozen=True):
@@ -40,7 +62,7 @@ class PeerState(Struct, frozen=True):
 
 
 class LinkReport(Struct, frozen=True):
-    """The state of all other nodes, as one node sees them."""
+    """The state of the nodes that one node monitors."""
 
     reporter: str
     peers: tuple[PeerState, ...]
@@ -63,6 +85,7 @@ class Suspicion:
     def __init__(self, report_interval_ms: int = 100) -> None:
         self._reports: dict[str, LinkReport] = {}
         self._nodes: dict[str, _Node] = {}
+        self._monitors: dict[str, tuple[str, ...]] = {}
         self._fresh_ms = 5 * report_interval_ms
         """Age beyond which a report counts no more."""
 
@@ -73,6 +96,7 @@ class Suspicion:
     def on_sessions(self, nodes: Collection[str]) -> None:
         """Replace the nodes that have a session. One with a new session is trusted again."""
         self._nodes = {name: self._nodes.get(name) or _Node() for name in nodes}
+        self._monitors = monitors_of(self._nodes)
         self._reports = {name: report for name, report in self._reports.items() if name in self._nodes}
 
     def on_new_start(self, node: str) -> None:
@@ -92,19 +116,16 @@ class Suspicion:
         """Return the nodes that are suspected now."""
         reports = [report for report in self._reports.values() if now - report.at <= self._fresh_ms]
         reports = [report for report in reports if not self._is_cut_off(report)]
+        about: dict[str, list[PeerState]] = {name: [] for name in self._nodes}
+        for report in reports:
+            for state in report.peers:
+                if report.reporter in self._monitors.get(state.node, ()):
+                    about[state.node].append(state)
         for name, node in self._nodes.items():
-            about = [
-                state
-                for report in reports
-                if report.reporter != name
-                for state in report.peers
-                if state.node == name
-            ]
-            against = sum(self._is_missed(state, node.silent_ms) for state in about)
-            others = len(self._nodes) - 1
+            against = sum(self._is_missed(state, node.silent_ms) for state in about[name])
             if node.is_suspected:
-                self._reconsider(node, bool(about) and against == 0, now)
-            elif against >= MIN_REPORTERS and against * 2 > others:
+                self._reconsider(node, bool(about[name]) and against == 0, now)
+            elif against >= MIN_REPORTERS and against * 2 > len(self._monitors[name]):
                 node.is_suspected = True
                 node.connected_since = None
             elif now - node.forgiven_at >= FORGIVE_MS and node.silent_ms > SILENT_MS:
@@ -124,7 +145,7 @@ class Suspicion:
             node.forgiven_at = now
 
     def _is_cut_off(self, report: LinkReport) -> bool:
-        """Return True if the reporter misses more than half of the other nodes."""
+        """Return True if the reporter misses more than half of the nodes that it monitors."""
         peers = [state for state in report.peers if state.node in self._nodes]
         missed = sum(self._is_missed(state, SILENT_MS) for state in peers)
         return len(peers) > 1 and missed * 2 > len(peers)

@@ -6,11 +6,13 @@ from planaria.actors.controller.cluster.suspicion import (
     FORGIVE_MS,
     LOST_MS,
     MAX_SILENT_MS,
+    MONITORS,
     SILENT_MS,
     TRUST_AGAIN_MS,
     LinkReport,
     PeerState,
     Suspicion,
+    monitors_of,
 )
 
 NODES = ("a", "b", "c", "d", "e")
@@ -150,3 +152,15 @@ def test_a_node_without_a_session_is_forgotten() -> None:
     cluster.run(1_000)
     cluster.suspicion.on_sessions(("a", "b"))
     assert cluster.suspicion.suspected == frozenset()
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 7, 8, 40, 1_000])
+def test_the_messages_between_links_grow_with_the_number_of_nodes(count: int) -> None:
+    nodes = [f"n{number}" for number in range(count)]
+    monitors = monitors_of(nodes)
+    assert {node: len(watching) for node, watching in monitors.items()} == {
+        node: min(count - 1, MONITORS) for node in nodes
+    }
+    for node, watching in monitors.items():
+        assert node not in watching
+        assert all(node in monitors[other] for other in watching)
