@@ -9,6 +9,8 @@ it guarded by the present record's revision.
     is gone, an eligible member lives   the first live eligible member: it has all that was ever committed
     is gone, only others live           none: the partition is offline until a member returns, or an operator forces it
 
+An election names a node. A process there leads once it has claimed the record (`claimed`), by a second guarded write.
+
 Invariants (`docs/cluster.md` has the argument):
 
 1. The leader epoch of the next record is higher.
@@ -71,16 +73,22 @@ def forced(record: PartitionRecord, live: DataIds) -> PartitionRecord | None:
         return None
     member = Member(node, live[node])
     return msgspec.structs.replace(
-        record, leader=node, leader_epoch=record.leader_epoch + 1, in_sync=(member,), eligible=()
+        record,
+        leader=node,
+        leader_epoch=record.leader_epoch + 1,
+        claim="",
+        in_sync=(member,),
+        eligible=(),
     )
 
 
-def restarted(record: PartitionRecord) -> PartitionRecord:
-    """Return the record for a new process of the same leader.
+def claimed(record: PartitionRecord, process: str) -> PartitionRecord:
+    """Return the record for a process of its leader's node that begins to lead.
 
-    Followers may have read what the process before had not synced, so it appends under a higher epoch.
+    An epoch belongs to one process. Followers may have read what an earlier process had not synced, so its successor
+    must not append under the same epoch.
     """
-    return msgspec.structs.replace(record, leader_epoch=record.leader_epoch + 1)
+    return msgspec.structs.replace(record, leader_epoch=record.leader_epoch + 1, claim=process)
 
 
 def led_by(record: PartitionRecord, leader: Member, live: DataIds, minimum: int) -> PartitionRecord:
@@ -95,6 +103,7 @@ def led_by(record: PartitionRecord, leader: Member, live: DataIds, minimum: int)
         record,
         leader=leader.node,
         leader_epoch=record.leader_epoch + 1,
+        claim="",
         in_sync=in_sync,
         eligible=still_eligible(in_sync, [*record.eligible, *gone], minimum),
     )

@@ -50,6 +50,11 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
 DEFAULT_SETTINGS = NodeSettings()
 
 
+def process_name(start_id: str, incarnation: int) -> str:
+    """Return the name of one process of a node, which no other process of any start has."""
+    return f"{start_id}/{incarnation}"
+
+
 class PartitionRecord(Struct, frozen=True, kw_only=True):
     """The replicas of a partition and their roles."""
 
@@ -60,7 +65,9 @@ class PartitionRecord(Struct, frozen=True, kw_only=True):
     leader: str
     """Node that leads, or led last."""
     leader_epoch: int = 0
-    """Rises with each leader, and with each start of a leader's process; never repeated."""
+    """Rises with each election and each claim; never repeated."""
+    claim: str = ""
+    """The process that leads in this epoch (`process_name`); empty after an election, until one has claimed it."""
     in_sync: tuple[Member, ...]
     """Members that have every committed record."""
     eligible: tuple[Member, ...] = ()

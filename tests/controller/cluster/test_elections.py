@@ -69,9 +69,17 @@ def test_an_operator_may_force_any_replica() -> None:
     assert elections.forced(record(), {}) is None
 
 
-def test_a_restarted_leader_has_a_new_epoch_and_the_same_members() -> None:
-    after = elections.restarted(record((A, B), ()))
-    assert (after.leader, after.leader_epoch, after.in_sync) == ("a", 8, (A, B))
+def test_each_process_that_leads_has_an_epoch_of_its_own() -> None:
+    first = elections.claimed(record((A, B)), "start/1")
+    second = elections.claimed(first, "start/2")
+    assert [(each.leader, each.leader_epoch, each.claim) for each in (first, second)] == [
+        ("a", 8, "start/1"),
+        ("a", 9, "start/2"),
+    ]
+    assert second.in_sync == (A, B)
+    after = elections.successor(second, without("a"), 2)
+    assert after is not None
+    assert after.claim == ""
 
 
 def test_a_leader_is_handed_over_only_to_a_member_in_sync() -> None:
@@ -217,9 +225,7 @@ class Model:
         if self.record.leader == replica.member.node:
             if replica.leads is not None and replica.leads.leader_epoch == self.record.leader_epoch:
                 replica.leads, replica.revision, replica.pending = self.record, self.revision, None
-            elif self.record.leader_epoch > replica.epoch or self._write(
-                elections.restarted(self.record), self.revision
-            ):
+            elif self._write(elections.claimed(self.record, str(self.revision)), self.revision):
                 self._lead(replica)
         elif replica.epoch < self.record.leader_epoch:
             replica.leads = None

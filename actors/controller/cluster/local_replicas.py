@@ -1,0 +1,179 @@
+"""The replicas of one node: which processes it runs, and which role each of them has. Pure.
+
+Compares each partition's record with the processes of this node, whenever one of them changes, and returns the
+steps that are missing. It needs to see no particular change: a controller that starts again finds the same steps.
+
+    record names this node      process here     record's claim            step
+    no                          runs             -                         StopReplica
+    as replica                  not started      -                         StartReplica, which a process that runs ignores
+    as leader                   is up            another, or none          Write: the record, claimed by this process
+    as leader                   is up            this process              AssignRole(is_leader)
+    as leader                   quarantined      -                         Write: an in-sync member elsewhere leads
+    as follower                 is up            -                         AssignRole
+
+- A claim is a guarded write of an epoch that no process has had (`elections.claimed`). Only its applied record lets a
+  process lead, so no two processes lead under one epoch, even if this controller dies between the write and its answer.
+- One write of a partition is open at a time. After an answer that never came, the record read from the store decides.
+- A role is sent again when the record's revision or the process changes; receivers ignore one they have.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from ....transport.addresses import TopicPartition
+from .deciding import Versioned
+from .elections import DataIds, claimed, handed_over
+from .records import PartitionRecord, process_name
+
+
+class StartReplica(Struct, frozen=True):
+    partition: TopicPartition
+
+
+class StopReplica(Struct, frozen=True):
+    """End the process and remove its files: the node holds this partition no more."""
+
+    partition: TopicPartition
+
+
+class AssignRole(Struct, frozen=True):
+    """Send the record to the process of this partition, which leads or follows by it."""
+
+    partition: TopicPartition
+    incarnation: int
+    is_leader: bool
+    record: PartitionRecord
+    revision: int
+
+
+class Write(Struct, frozen=True):
+    """Write a record if the present one still has this revision; `on_written` takes the outcome."""
+
+    partition: TopicPartition
+    record: PartitionRecord
+    revision: int
+
+
+Step: TypeAlias = StartReplica | StopReplica | AssignRole | Write
+
+
+class _Replica(Struct):
+    known: Versioned | None = None
+    is_started: bool = False
+    incarnation: int | None = None
+    """The process that is up."""
+    is_quarantined: bool = False
+    assigned: tuple[int, int] | None = None
+    """Incarnation and revision of the last role sent."""
+    written: int | None = None
+    """The revision that the open write expects."""
+
+
+class LocalReplicas:
+    """The replicas of the node `node`, in the start `start_id`."""
+
+    def __init__(
+        self, node: str, start_id: str, live: Callable[[], DataIds], minimum: Callable[[str], int]
+    ) -> None:
+        self._node = node
+        self._start_id = start_id
+        self._live = live
+        self._minimum = minimum
+        self._replicas: dict[TopicPartition, _Replica] = {}
+        self._is_loaded = False
+
+    def load(self, records: Mapping[TopicPartition, Versioned]) -> list[Step]:
+        """Replace all records: at the start, and after a gap in the changes."""
+        self._is_loaded = True
+        gone = [partition for partition in self._replicas if partition not in records]
+        steps = [step for partition in gone for step in self.on_record(partition, None)]
+        for partition, versioned in records.items():
+            self._at(partition).written = None
+            steps += self.on_record(partition, versioned)
+        return steps
+
+    def on_record(self, partition: TopicPartition, versioned: Versioned | None) -> list[Step]:
+        """Take a changed record; None for a partition that exists no more."""
+        replica = self._at(partition)
+        replica.known = versioned
+        return self._reconcile(partition)
+
+    def on_up(self, partition: TopicPartition, incarnation: int) -> list[Step]:
+        replica = self._at(partition)
+        replica.is_started = True
+        replica.is_quarantined = False
+        if replica.incarnation is None or incarnation > replica.incarnation:
+            replica.incarnation = incarnation
+        return self._reconcile(partition)
+
+    def on_down(self, partition: TopicPartition, incarnation: int, *, is_quarantined: bool) -> list[Step]:
+        replica = self._at(partition)
+        if replica.incarnation is not None and incarnation < replica.incarnation:
+            return []
+        replica.incarnation = None
+        replica.is_quarantined = is_quarantined
+        return self._reconcile(partition)
+
+    def on_written(self, write: Write) -> list[Step]:
+        """Take the outcome of a write, whichever it is: the record has been updated before, if it is known."""
+        replica = self._at(write.partition)
+        if replica.written == write.revision:
+            replica.written = None
+        return self._reconcile(write.partition)
+
+    def is_leading(self, partition: TopicPartition, leader_epoch: int) -> bool:
+        """Return True if a process of this node leads in this epoch."""
+        replica = self._replicas.get(partition)
+        if replica is None or replica.known is None or replica.incarnation is None:
+            return False
+        record = replica.known.record
+        return record.leader_epoch == leader_epoch and record.claim == self._process(replica.incarnation)
+
+    def _reconcile(self, partition: TopicPartition) -> list[Step]:
+        if not self._is_loaded:
+            return []
+        replica = self._at(partition)
+        if replica.known is None or self._node not in replica.known.record.replicas:
+            return self._stop(partition, replica)
+        if not replica.is_started:
+            replica.is_started = True
+            return [StartReplica(partition)]
+        record, revision = replica.known.record, replica.known.revision
+        is_leader = record.leader == self._node
+        if is_leader and replica.is_quarantined:
+            successor = handed_over(record, self._live(), self._minimum(partition.topic), avoid={self._node})
+            return [] if successor is None else self._write(partition, replica, successor, revision)
+        if replica.incarnation is None:
+            return []
+        process = self._process(replica.incarnation)
+        if is_leader and record.claim != process:
+            return self._write(partition, replica, claimed(record, process), revision)
+        if replica.assigned == (replica.incarnation, revision):
+            return []
+        replica.assigned = (replica.incarnation, revision)
+        return [AssignRole(partition, replica.incarnation, is_leader, record, revision)]
+
+    def _stop(self, partition: TopicPartition, replica: _Replica) -> list[Step]:
+        if replica.known is None or not replica.is_started:
+            del self._replicas[partition]
+        if not replica.is_started:
+            return []
+        replica.is_started = False
+        replica.incarnation = replica.assigned = None
+        return [StopReplica(partition)]
+
+    def _write(
+        self, partition: TopicPartition, replica: _Replica, record: PartitionRecord, revision: int
+    ) -> list[Step]:
+        if replica.written == revision:
+            return []
+        replica.written = revision
+        return [Write(partition, record, revision)]
+
+    def _process(self, incarnation: int) -> str:
+        return process_name(self._start_id, incarnation)
+
+    def _at(self, partition: TopicPartition) -> _Replica:
+        return self._replicas.setdefault(partition, _Replica())
