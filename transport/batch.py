@@ -149,6 +149,14 @@ def verify(frame: Buffer) -> BatchHeader:
     return header
 
 
+def verify_stored(frame: Buffer) -> BatchHeader:
+    """Check a batch as a partition stores it, the stamped head included. Raises InvalidBatch with the fault."""
+    header = verify(frame)
+    if not is_head_intact(frame):
+        raise InvalidBatch("the batch's head does not match its checksum")
+    return header
+
+
 class Judged(NamedTuple):
     """A batch that was opened once, without decompressing it: undamaged, with contents that back its record count."""
 

@@ -23,10 +23,12 @@ from typing import Any, Literal, Protocol
 
 from msgspec import UNSET, Struct
 
-from ...transport.batch import BatchHeader, InvalidBatch, Record, build, decode_records, split, verify
+from ...transport.addresses import TopicPartition
+from ...transport.batch import BatchHeader, InvalidBatch, Record, build
 from ...transport.compression import Buffer
+from ...transport.log_access.reader import PartitionReader, StoredBatch
 from ...transport.machine import Answered, Call, Failed, LoopEffect, LoopEvent
-from ...transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
+from ...transport.protocol.data import FetchReply, ListOffsetsReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode, OperatorNeeded
 from .appender import Appender, AppendRefused, Fenced
 from .identity import NO_START, JournalIdentity, Start, closing_identity, identity_of, start_of
@@ -109,13 +111,15 @@ class Replay:
         self.snapshot_fault: str | None = None
         """The reason why the log does not continue the snapshot."""
         self._address = address
-        self._topic = topic
-        self._partition = partition
         self._starter = starter
         self._ledger = ledger
         self._taken_at_ms = snapshot.taken_at_ms if snapshot else None
         self._highest_start = ledger.start.epoch
-        self._position = self.mark.base_offset if self.mark else 0
+        self._reader = PartitionReader(
+            TopicPartition(topic, partition),
+            self.mark.base_offset if self.mark else 0,
+            isolation="read_uncommitted",
+        )
         self._claimed = Start(NO_START, starter)
         self._claims: list[JournalIdentity] = []
         """Identities under which the start record has still to become durable."""
@@ -164,25 +168,26 @@ class Replay:
         return []
 
     def _on_fetched(self, reply: FetchReply, payload: Sequence[Buffer], now: int) -> list[LoopEffect]:
-        before = self._position
-        for frame in payload:
-            for header, batch in split(frame):
-                if self._step == "checking" and not self._is_marked(header):
-                    return self._restart(header)
-                self._read(header, batch)
+        fetched = self._reader.on_fetched(reply, payload)
+        for batch in fetched.batches():
+            if self._step != "checking":
+                self._read(batch)
+            elif _mark_of(batch.header) == self.mark:
+                self._step = "reading"
+            else:
+                return self._restart(batch.header)
         if self._step == "checking":
             raise self._shorter_than_snapshot(f"ends at offset {reply.high_watermark}")
-        self._position = max(self._position, reply.next_offset)
-        if self._position < reply.high_watermark:
-            if self._position == before:
-                raise ReplayFailed(f"offset {before} of {self.appender.address} cannot be read")
+        if not fetched.is_at_end:
+            if not fetched.has_moved:
+                raise ReplayFailed(f"offset {fetched.offset} of {self.appender.address} cannot be read")
             return [self._fetch()]
         self._ledger.settle()
         if self._step == "reading":
             return self._claim(now)
         if self._step == "contested":
             raise self._refusal if self._highest_start >= self._claimed.epoch else self._start_missing()
-        if self._position <= self._claim_offset:
+        if fetched.next_offset <= self._claim_offset:
             return [self._fetch()]
         if self._ledger.start != self._claimed:
             if self._highest_start < self._claimed.epoch:
@@ -204,27 +209,16 @@ class Replay:
             f"taken when it ended at {self.mark.next_offset}; delete the snapshot to continue with the remaining records"
         )
 
-    def _is_marked(self, header: BatchHeader) -> bool:
-        """Return True if the first batch fetched is the last one of the snapshot."""
-        if self.mark != LogMark(header.base_offset, header.crc32c, header.next_offset):
-            return False
-        self._position = header.next_offset
-        self._step = "reading"
-        return True
-
-    def _read(self, header: BatchHeader, batch: memoryview) -> None:
-        if header.base_offset < self._position:
-            return
-        self._position = header.next_offset
-        self.mark = LogMark(header.base_offset, header.crc32c, header.next_offset)
+    def _read(self, batch: StoredBatch) -> None:
+        header = batch.header
+        self.mark = _mark_of(header)
         self.records_read += header.record_count
         # Each actor writes under its own ids: batches of others are skipped unopened.
         start = start_of(self._address, header)
         if start is None:
             return
         try:
-            verify(batch)
-            records = decode_records(batch, header)
+            records = batch.records()
         except InvalidBatch as error:
             raise RecordsLost(f"batch {header.base_offset} of {self.appender.address}: {error}") from error
         self._highest_start = max(self._highest_start, start)
@@ -251,7 +245,7 @@ class Replay:
 
     def _on_failed(self, error: ErrorBody, now: int) -> list[LoopEffect]:
         if error.code == ErrorCode.OFFSET_OUT_OF_RANGE:
-            return [self._find_log_start()]
+            return [self._reader.locate(ReplayStartCall(), "earliest")]
         if error.code == ErrorCode.CORRUPT_LOG:
             if not self._is_covered(error):
                 raise RecordsLost(f"{self.appender.address} answers {error.code}: {error.message}")
@@ -270,7 +264,7 @@ class Replay:
             return False
         if error.next_offset > self.mark.next_offset:
             return False
-        self._position = self.mark.next_offset
+        self._reader.seek(self.mark.next_offset)
         self._step = "reading"
         return True
 
@@ -287,11 +281,13 @@ class Replay:
         self.is_snapshot_refused = self._taken_at_ms is not None
         self._ledger.forget()
         self.mark = None
-        self._position = 0
+        self._reader.seek(0)
         self._step = "reading"
 
     def _on_log_start(self, reply: ListOffsetsReply) -> list[LoopEffect]:
-        if reply.offset <= self._position and self.mark is not None:
+        position = self._reader.offset
+        assert position is not None
+        if reply.offset <= position and self.mark is not None:
             raise self._shorter_than_snapshot(f"ends before offset {self.mark.base_offset}")
         if self.mark is not None:
             base_offset, address = self.mark.base_offset, self.appender.address
@@ -299,20 +295,13 @@ class Replay:
                 f"it was taken at offset {base_offset}, and {address} begins at {reply.offset}"
             )
         self._forget()
-        self._position = reply.offset
+        self._reader.on_located(reply)
         return [self._fetch()]
 
     def _fetch(self) -> Call:
-        request = Fetch(
-            topic=self._topic,
-            partition=self._partition,
-            offset=self._position,
-            max_bytes=FETCH_BYTES,
-            max_wait_ms=REREAD_WAIT_MS if self._step in ("rereading", "contested") else 0,
-            format="batches",
-        )
-        return Call(ReplayFetchCall(), self.appender.address, request, FetchReply)
+        max_wait_ms = REREAD_WAIT_MS if self._step in ("rereading", "contested") else 0
+        return self._reader.fetch(ReplayFetchCall(), max_bytes=FETCH_BYTES, max_wait_ms=max_wait_ms)
 
-    def _find_log_start(self) -> Call:
-        request = ListOffsets(topic=self._topic, partition=self._partition, at="earliest")
-        return Call(ReplayStartCall(), self.appender.address, request, ListOffsetsReply)
+
+def _mark_of(header: BatchHeader) -> LogMark:
+    return LogMark(header.base_offset, header.crc32c, header.next_offset)

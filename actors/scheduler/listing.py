@@ -4,17 +4,15 @@ Owns the pages that are being read. A page ends when it is full, after FETCHES_A
 the next one continues there. Called by requests.py, which ensures that listed messages are durable.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 from msgspec import Struct
 
-from ...transport.addresses import partition_address
-from ...transport.batch import BatchHeader, InvalidBatch, decode_records, split, verify
-from ...transport.compression import Buffer
+from ...transport.addresses import TopicPartition
+from ...transport.batch import InvalidBatch
 from ...transport.fetched_records import as_text
+from ...transport.log_access.reader import Fetched, PartitionReader, StoredBatch
 from ...transport.machine import Answered, Call, Failed, LoopEffect, Reply, Sender
-from ...transport.protocol.data import Fetch, FetchReply
 from ...transport.protocol.delayed import ListScheduled, ListScheduledReply, ScheduledMessage, page_after
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ..journal.identity import start_of
@@ -36,29 +34,29 @@ class PageCall(Struct, frozen=True):
     number: int
 
 
-class Page(NamedTuple):
+class Page(Struct, eq=False):
     sender: Sender
     request: ListScheduled
-    offset: int
+    reader: PartitionReader
     found: list[ScheduledMessage]
     size_bytes: int = 0
     fetches: int = 0
+    next_offset: int | None = None
+    """Offset at which the next page begins, when this one is full."""
 
 
 class Listing:
     def __init__(
         self,
         address: str,
-        topic: str,
-        partition: int,
+        tp: TopicPartition,
         schedulers: int,
         pending: PendingMessages,
         reason_of: Callable[[str, Message], str | None],
         clocks_at: Callable[[int], Clocks],
     ) -> None:
         self._address = address
-        self._topic = topic
-        self._partition = partition
+        self._tp = tp
         self._schedulers = schedulers
         self._pending = pending
         self._reason_of = reason_of
@@ -71,50 +69,49 @@ class Listing:
         own = sum(page.sender.route[0] == sender.route[0] for page in self._pages.values())
         check_share(own, len(self._pages), MAX_PAGES, "lists are being made")
         self._last_number += 1
-        return [self._fetch(self._last_number, Page(sender, request, offset, []))]
+        reader = PartitionReader(self._tp, offset, isolation="read_uncommitted")
+        return [self._fetch(self._last_number, Page(sender, request, reader, []))]
 
     def handle(self, number: int, event: Answered | Failed, now: int) -> list[LoopEffect]:
         """Handle the outcome of a page's fetch."""
         page = self._pages.pop(number)
         if isinstance(event, Failed):
             return [Reply(page.sender, event.error)]
+        partition = self._tp.partition
+        fetched = page.reader.on_fetched(event.reply, event.payload)
+        page.fetches += 1
         try:
-            page, is_full = self._read(page, event.payload, now)
+            self._read(page, fetched, now)
         except InvalidBatch as error:
             return [Reply(page.sender, ProtocolError(ErrorCode.CORRUPT_LOG, str(error)).body)]
-        if is_full:
-            return [_reply(page, page_after(self._partition, page.offset))]
-        reached = max(page.offset, event.reply.next_offset)
-        page = page._replace(offset=reached, fetches=page.fetches + 1)
-        if reached >= event.reply.high_watermark:
-            following = self._partition + 1
+        if page.next_offset is not None:
+            return [_reply(page, page_after(partition, page.next_offset))]
+        if fetched.is_at_end:
+            following = partition + 1
             return [_reply(page, page_after(following, 0) if following < self._schedulers else None)]
         if page.fetches >= FETCHES_A_PAGE:
-            return [_reply(page, page_after(self._partition, page.offset))]
+            return [_reply(page, page_after(partition, fetched.next_offset))]
         return [self._fetch(number, page)]
 
-    def _read(self, page: Page, payload: Sequence[Buffer], now: int) -> tuple[Page, bool]:
-        """Add the fetched messages to the page; return it, and True if it is full (its offset is the next to read)."""
-        for frame in payload:
-            for header, batch in split(frame):
-                if header.next_offset <= page.offset or start_of(self._address, header) is None:
-                    continue
-                for offset, message in self._messages(header, batch, page, now):
-                    is_full = len(page.found) >= page.request.limit or page.size_bytes >= PAGE_BYTES
-                    if is_full:
-                        return page._replace(offset=offset), True
-                    page.found.append(message)
-                    page = page._replace(size_bytes=page.size_bytes + len(message.key or b"") + 300)
-        return page, False
+    def _read(self, page: Page, fetched: Fetched, now: int) -> None:
+        """Add the fetched messages to the page, until it is full."""
+        for batch in fetched.batches():
+            if start_of(self._address, batch.header) is None:
+                continue
+            for offset, message in self._messages(batch, page, fetched.offset, now):
+                if len(page.found) >= page.request.limit or page.size_bytes >= PAGE_BYTES:
+                    page.next_offset = offset
+                    return
+                page.found.append(message)
+                page.size_bytes += len(message.key or b"") + 300
 
     def _messages(
-        self, header: BatchHeader, batch: Buffer, page: Page, now: int
+        self, batch: StoredBatch, page: Page, first_offset: int, now: int
     ) -> list[tuple[int, ScheduledMessage]]:
-        verify(batch)
         found: list[tuple[int, ScheduledMessage]] = []
-        for offset, (key, value, _, _) in enumerate(decode_records(batch, header), header.base_offset):
+        for offset, (key, value, _, _) in enumerate(batch.records(), batch.header.base_offset):
             decoded = decode_key(key or b"")
-            if offset < page.offset or value is None or not isinstance(decoded, MessageKey):
+            if offset < first_offset or value is None or not isinstance(decoded, MessageKey):
                 continue
             entry = self._pending.find(digest_of(decoded.scheduled_id))
             if entry is None or offset_of(entry) != offset:
@@ -141,14 +138,7 @@ class Listing:
 
     def _fetch(self, number: int, page: Page) -> Call:
         self._pages[number] = page
-        request = Fetch(
-            topic=self._topic,
-            partition=self._partition,
-            offset=page.offset,
-            max_bytes=FETCH_BYTES,
-            format="batches",
-        )
-        return Call(PageCall(number), partition_address(self._topic, self._partition), request, FetchReply)
+        return page.reader.fetch(PageCall(number), max_bytes=FETCH_BYTES)
 
 
 def _reply(page: Page, following: str | None) -> Reply:

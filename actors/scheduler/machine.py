@@ -8,7 +8,7 @@ A batch in flight at a stop is repeated by the next incarnation, as after a cras
 
 from typing import Never, TypeAlias, assert_never
 
-from ...transport.addresses import partition_address, scheduler_address
+from ...transport.addresses import TopicPartition, scheduler_address
 from ...transport.machine import (
     Answered,
     Connected,
@@ -60,11 +60,11 @@ class SchedulerService(Service[Change, Answer, Never]):
         ledger.pending.settle_endings(now)
         self._ledger = ledger
         address = scheduler_address(number)
-        reading = MessageReading(address, topic, number, partition_address(topic, number))
-        self._moves = Moves(ledger.pending, ledger.targets, reading)
+        tp = TopicPartition(topic, number)
+        self._moves = Moves(ledger.pending, ledger.targets, MessageReading(address, tp))
         self._moves.producer_id = ledger.producer_id
         self._listing = Listing(
-            address, topic, number, schedulers, ledger.pending, self._moves.reason_of, self._moves.clocks
+            address, tp, schedulers, ledger.pending, self._moves.reason_of, self._moves.clocks
         )
         self._requests = SchedulerRequests(ledger.pending, self._moves, self._listing, recorder)
         self._watch = TopicsWatch()

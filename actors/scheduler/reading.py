@@ -6,16 +6,18 @@ the first gap and the remaining entries. Messages dropped by compaction are not 
 moves.py.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec import Struct
 
-from ...transport.addresses import TopicPartition
-from ...transport.batch import BatchHeader, InvalidBatch, decode_records, split, verify
+from ...transport.addresses import TopicPartition, partition_address
+from ...transport.batch import InvalidBatch
 from ...transport.compression import Buffer
+from ...transport.log_access.reader import PartitionReader, StoredBatch
 from ...transport.machine import Answered, Call, Failed, LoopEffect, LoopEvent
-from ...transport.protocol.data import Fetch, FetchReply
+from ...transport.protocol.data import FetchReply
 from ..journal.identity import start_of
 from ..journal.pause import Pause
 from .pending_messages import offset_of
@@ -53,25 +55,27 @@ class ReadJob(NamedTuple):
     """Entries that were not read because of the byte limit."""
 
 
+class _Sweep(Struct, eq=False):
+    reader: PartitionReader
+    unread: list[int]
+    """Offsets of messages, rising."""
+
+
 class MessageReading:
-    def __init__(self, address: str, topic: str, partition: int, partition_address: str) -> None:
+    def __init__(self, address: str, tp: TopicPartition) -> None:
         self._address = address
         """The scheduler's own address; records of other writers do not count."""
-        self._topic = topic
-        self._partition = partition
-        self._partition_address = partition_address
+        self._tp = tp
         self._target: TopicPartition | None = None
         self._entries: Sequence[int] = ()
         self._found: dict[int, ReadMessage] = {}
-        self._read_up_to: dict[int, int] = {}
-        """Position in its offsets, by sweep."""
-        self._sweeps: list[list[int]] = []
+        self._sweeps: list[_Sweep] = []
         self._next_sweep = 0
         self._size_bytes = 0
         self._most_bytes: int | None = None
         self._in_flight = 0
         self._paused: list[int] = []
-        self._pause = Pause(SweepCall(0), partition_address)
+        self._pause = Pause(SweepCall(0), partition_address(*tp))
 
     @property
     def is_idle(self) -> bool:
@@ -93,11 +97,11 @@ class MessageReading:
         # The first entry begins a sweep, so that a job with much to read finds at least that one.
         first = offset_of(entries[0])
         offsets = sorted(offset_of(entry) for entry in entries)
-        self._sweeps = [
-            *_sweeps([offset for offset in offsets if offset >= first]),
-            *_sweeps([offset for offset in offsets if offset < first]),
+        runs = [
+            *_near([offset for offset in offsets if offset >= first]),
+            *_near([offset for offset in offsets if offset < first]),
         ]
-        self._read_up_to = dict.fromkeys(range(len(self._sweeps)), 0)
+        self._sweeps = [_Sweep(PartitionReader(self._tp, isolation="read_uncommitted"), run) for run in runs]
         self._next_sweep = self._in_flight = 0
         self._paused = []
         return self._start_sweeps()
@@ -113,7 +117,7 @@ class MessageReading:
             case Failed(key=SweepCall(sweep=sweep), error=error):
                 self._in_flight -= 1
                 if not error.retriable:
-                    raise Unreadable(f"{self._partition_address}: {error.code}: {error.message}")
+                    raise Unreadable(f"{partition_address(*self._tp)}: {error.code}: {error.message}")
                 self._paused.append(sweep)
                 return self._pause.begin(now), None
         if self._pause.is_over(event):
@@ -128,43 +132,34 @@ class MessageReading:
             self._next_sweep += 1
         return effects
 
-    def _fetch(self, sweep: int) -> Call:
+    def _fetch(self, number: int) -> Call:
         self._in_flight += 1
-        offset = self._sweeps[sweep][self._read_up_to[sweep]]
-        request = Fetch(
-            topic=self._topic,
-            partition=self._partition,
-            offset=offset,
-            max_bytes=FETCH_BYTES,
-            format="batches",
-        )
-        return Call(SweepCall(sweep), self._partition_address, request, FetchReply)
+        sweep = self._sweeps[number]
+        sweep.reader.seek(sweep.unread[0])
+        return sweep.reader.fetch(SweepCall(number), max_bytes=FETCH_BYTES)
 
-    def _on_read(self, sweep: int, reply: FetchReply, payload: Sequence[Buffer]) -> list[LoopEffect]:
-        offsets = self._sweeps[sweep]
-        position = self._read_up_to[sweep]
-        wanted = set(offsets[position:])
-        for frame in payload:
-            for header, batch in split(frame):
-                if not wanted.isdisjoint(range(header.base_offset, header.next_offset)):
-                    self._take(header, batch, wanted)
+    def _on_read(self, number: int, reply: FetchReply, payload: Sequence[Buffer]) -> list[LoopEffect]:
+        sweep = self._sweeps[number]
+        wanted = set(sweep.unread)
+        fetched = sweep.reader.on_fetched(reply, payload)
+        for batch in fetched.batches():
+            if not wanted.isdisjoint(range(batch.header.base_offset, batch.header.next_offset)):
+                self._take(batch, wanted)
         # Advance by at least one, or a message dropped by compaction would be requested forever.
-        reached = max(reply.next_offset, offsets[position] + 1)
-        while position < len(offsets) and offsets[position] < reached:
-            position += 1
-        self._read_up_to[sweep] = position
-        if position < len(offsets) and self._has_room:
-            return [self._fetch(sweep)]
-        return []
+        reached = max(fetched.next_offset, sweep.unread[0] + 1)
+        del sweep.unread[: bisect_left(sweep.unread, reached)]
+        return [self._fetch(number)] if sweep.unread and self._has_room else []
 
-    def _take(self, header: BatchHeader, batch: Buffer, wanted: set[int]) -> None:
+    def _take(self, batch: StoredBatch, wanted: set[int]) -> None:
+        header = batch.header
         if start_of(self._address, header) is None:
             return
         try:
-            verify(batch)
-            records = decode_records(batch, header)
+            records = batch.records()
         except InvalidBatch as error:
-            raise Unreadable(f"batch {header.base_offset} of {self._partition_address}: {error}") from error
+            raise Unreadable(
+                f"batch {header.base_offset} of {partition_address(*self._tp)}: {error}"
+            ) from error
         for offset, (key, value, _, _) in enumerate(records, header.base_offset):
             if offset not in wanted or value is None:
                 continue
@@ -177,11 +172,7 @@ class MessageReading:
     def _done(self) -> ReadJob | None:
         if self._in_flight or self._paused:
             return None
-        unread = {
-            offset
-            for sweep, offsets in enumerate(self._sweeps)
-            for offset in offsets[self._read_up_to[sweep] :]
-        }
+        unread = {offset for sweep in self._sweeps for offset in sweep.unread}
         found: list[ReadMessage] = []
         entries, self._entries = self._entries, ()
         for number, entry in enumerate(entries):
@@ -193,11 +184,11 @@ class MessageReading:
         return ReadJob(self._target, found, [])
 
 
-def _sweeps(offsets: Sequence[int]) -> list[list[int]]:
+def _near(offsets: Sequence[int]) -> list[list[int]]:
     """Divide rising offsets where they lie far apart."""
-    sweeps: list[list[int]] = []
+    runs: list[list[int]] = []
     for offset in offsets:
-        if not sweeps or offset - sweeps[-1][-1] > GAP:
-            sweeps.append([])
-        sweeps[-1].append(offset)
-    return sweeps
+        if not runs or offset - runs[-1][-1] > GAP:
+            runs.append([])
+        runs[-1].append(offset)
+    return runs

@@ -11,11 +11,12 @@ durable by then or will never be. A batch of which compaction has left only a pa
 from collections.abc import Hashable, Sequence
 from typing import Literal, NamedTuple
 
-from ...transport.addresses import TopicPartition, partition_address
-from ...transport.batch import SEQUENCE_LIMIT, BatchHeader, split
+from ...transport.addresses import TopicPartition
+from ...transport.batch import SEQUENCE_LIMIT, BatchHeader
 from ...transport.compression import Buffer
+from ...transport.log_access.reader import PartitionReader
 from ...transport.machine import Call
-from ...transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
+from ...transport.protocol.data import FetchReply, ListOffsetsReply
 
 FETCH_BYTES = 1024 * 1024
 
@@ -32,43 +33,31 @@ class Wanted(NamedTuple):
 class Scan:
     def __init__(self, key: Hashable, tp: TopicPartition, wanted: Wanted, from_offset: int) -> None:
         self._key = key
-        self._tp = tp
         self._wanted = wanted
-        self._position = from_offset
+        self._from_offset = from_offset
+        # Deliveries are not transactional: an open transaction does not hide them.
+        self._reader = PartitionReader(tp, isolation="read_uncommitted")
         self._is_confirming = False
-        self._address = partition_address(*tp)
 
     def begin(self) -> Call:
-        topic, partition = self._tp
-        request = ListOffsets(topic=topic, partition=partition, at="earliest")
-        return Call(self._key, self._address, request, ListOffsetsReply)
+        return self._reader.locate(self._key, "earliest")
 
     def on_begin(self, reply: ListOffsetsReply) -> Call:
-        self._position = max(self._position, reply.offset)
+        if self._reader.on_located(reply) < self._from_offset:
+            self._reader.seek(self._from_offset)
         return self.fetch()
 
     def fetch(self) -> Call:
-        topic, partition = self._tp
-        request = Fetch(
-            topic=topic,
-            partition=partition,
-            offset=self._position,
-            max_bytes=FETCH_BYTES,
-            format="batches",
-        )
-        return Call(self._key, self._address, request, FetchReply)
+        return self._reader.fetch(self._key, max_bytes=FETCH_BYTES)
 
     def on_fetched(self, reply: FetchReply, payload: Sequence[Buffer]) -> Verdict:
         """Handle a reply; the state `reading` asks for another fetch."""
-        for frame in payload:
-            for header, _ in split(frame):
-                if self._is_of_batch(header):
-                    return "found"
-        is_at_end = reply.next_offset >= reply.high_watermark
-        self._position = max(self._position, reply.next_offset)
-        if is_at_end and self._is_confirming:
+        fetched = self._reader.on_fetched(reply, payload)
+        if any(self._is_of_batch(batch.header) for batch in fetched.batches()):
+            return "found"
+        if fetched.is_at_end and self._is_confirming:
             return "missing"
-        self._is_confirming = is_at_end
+        self._is_confirming = fetched.is_at_end
         return "reading"
 
     def _is_of_batch(self, header: BatchHeader) -> bool:

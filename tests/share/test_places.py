@@ -6,11 +6,8 @@ import pytest
 
 from planaria.actors.coordinator.share.partition import SharePartition
 from planaria.actors.coordinator.share.records import ShareProgress, runs_of
-from planaria.actors.coordinator.share.tails import Tails
-from planaria.transport.addresses import TopicPartition
 from planaria.transport.batch import decode_records, parse_header
-from planaria.transport.machine import Call, StopRequested
-from planaria.transport.protocol.data import FetchReply, ListOffsetsReply
+from planaria.transport.machine import StopRequested
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.groups import LeaveGroup
 from planaria.transport.protocol.shares import (
@@ -209,14 +206,3 @@ def test_neighbours_that_are_alike_are_kept_as_one_run() -> None:
     part.acquire("c", 2, 0, 3_000)
     part.take_back("c", 5, 0)
     assert [run[0] for run in runs_of(part.spans)] == [6]
-
-
-def test_each_question_to_a_partition_names_the_reply_it_takes() -> None:
-    for effects, reply in (
-        (Tails().poll(TopicPartition("T", 0), 5, 0, "t1", None), FetchReply),
-        (Tails().find_log_start(TopicPartition("T", 1)), ListOffsetsReply),
-        (Tails().find_group_start(TopicPartition("T", 2), "latest"), ListOffsetsReply),
-    ):
-        [call] = effects
-        assert isinstance(call, Call)
-        assert call.reply_type is reply

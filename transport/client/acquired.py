@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 from msgspec import UNSET, structs
 
-from ..addresses import TopicPartition, partition_address
-from ..batch import split
+from ..addresses import TopicPartition
 from ..codec import sendable
 from ..compression import Buffer, CodecUnavailable
 from ..fetched_records import end_of_batch_at, is_for_readers
+from ..log_access.reader import PartitionReader
 from ..machine import Answered, Call
-from ..protocol.data import Fetch, FetchReply
+from ..protocol.data import FetchReply
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.shares import AcquiredRange
 from .acknowledgements import ACCEPTED, RELEASED, Said
@@ -104,19 +104,16 @@ class RangeReading:
         return True
 
     def _fetch(self) -> Call:
-        wanted = self._wanted
-        request = Fetch(
-            topic=wanted.topic,
-            partition=wanted.partition,
-            offset=self._position,
-            max_bytes=FETCH_BYTES,
-            format="batches",
-            topic_id=wanted.topic_id or None,
-            leader_epoch=None if wanted.leader_epoch is UNSET else wanted.leader_epoch,
-        )
-        address = partition_address(wanted.topic, wanted.partition)
         timeout_ms = self._stretches.request_timeout_ms
-        return Call(None, address, request, FetchReply, timeout_ms=timeout_ms, is_retried=True)
+        return self._reader().fetch(
+            None, max_bytes=FETCH_BYTES, request_timeout_ms=timeout_ms, is_retried=True
+        )
+
+    def _reader(self) -> PartitionReader:
+        wanted = self._wanted
+        leader_epoch = None if wanted.leader_epoch is UNSET else wanted.leader_epoch
+        tp = TopicPartition(wanted.topic, wanted.partition)
+        return PartitionReader(tp, self._position, wanted.topic_id or None, leader_epoch)
 
     def handle(self, outcome: Answered | ProtocolError) -> None:
         """Take the outcome of the fetch."""
@@ -139,19 +136,17 @@ class RangeReading:
 
     def _on_fetched(self, reply: FetchReply, payload: Sequence[Buffer]) -> None:
         offset, topic, partition = self._position, self._wanted.topic, self._wanted.partition
-        if reply.next_offset <= offset:
+        reader = self._reader()
+        fetched = reader.on_fetched(reply, payload)
+        if not fetched.has_moved:
             message = f"{topic}/{partition} cannot be read at offset {offset} now"
             raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, message)
-        aborted = () if reply.aborted is UNSET else reply.aborted
-        left_out = {(each.producer_id, each.producer_epoch) for each in aborted}
-        topic_id = "" if reply.topic_id is UNSET else reply.topic_id
-        origin = (topic_id, 0 if reply.leader_epoch is UNSET else reply.leader_epoch)
         messages: list[Message] = []
-        position, end = offset, reply.next_offset
-        for _, batch in [each for frame in payload for each in split(frame)]:
+        position, end = offset, fetched.next_offset
+        for _, batch in fetched.batches():
             try:
                 header = verify_batch(topic, partition, batch, position)
-                if is_for_readers(header, left_out) and header.next_offset > offset:
+                if is_for_readers(header, fetched.aborted):
                     messages += messages_of(topic, partition, header, batch, offset)
             except CorruptData as error:
                 if position == offset:
@@ -159,7 +154,8 @@ class RangeReading:
                     raise
                 end = position
                 break
-            position = max(offset, header.next_offset)
+            position = header.next_offset
+        origin = (reader.topic_id or "", reader.leader_epoch or 0)
         self._stretches.keep(self._wanted, _Stretch(offset, end, messages, *origin))
 
 

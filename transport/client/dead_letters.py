@@ -8,12 +8,13 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from msgspec import UNSET, Struct
+from msgspec import Struct
 from msgspec.structs import asdict
 
-from ..batch import split
+from ..addresses import TopicPartition
 from ..dead_letters import DeadLetterHeaders, decode, is_dead_letter
 from ..fetched_records import is_for_readers
+from ..log_access.reader import PartitionReader
 from .admin import Admin
 from .messages import Message, messages_of, verify_batch
 
@@ -76,20 +77,18 @@ def read_letters(client: Admin, topic: str) -> Iterator[DeadLetter]:
 def read_partition(client: Admin, topic: str, partition: int, start: int = 0) -> Iterator[Message]:
     """Yield the messages from `start`, or the log start if that is later, to the present log end."""
     end = client.list_offsets(topic, partition, isolation="read_committed").offset
-    offset = max(start, client.list_offsets(topic, partition, "earliest").offset)
-    while offset < end:
-        reply, payload = client._fetch(topic, partition, offset, max_bytes=FETCH_BYTES)
-        aborted = () if reply.aborted is UNSET else reply.aborted
-        left_out = {(each.producer_id, each.producer_epoch) for each in aborted}
-        for run in payload:
-            for _, frame in split(run):
-                header = verify_batch(topic, partition, frame, offset)
-                if is_for_readers(header, left_out):
-                    found = messages_of(topic, partition, header, frame, offset)
-                    yield from (message for message in found if message.offset < end)
-        if reply.next_offset <= offset:
+    first = max(start, client.list_offsets(topic, partition, "earliest").offset)
+    reader = PartitionReader(TopicPartition(topic, partition), first)
+    while first < end:
+        fetched = reader.on_fetched(*client._fetch(topic, partition, first, max_bytes=FETCH_BYTES))
+        for _, frame in fetched.batches():
+            header = verify_batch(topic, partition, frame, first)
+            if is_for_readers(header, fetched.aborted):
+                found = messages_of(topic, partition, header, frame, first)
+                yield from (message for message in found if message.offset < end)
+        if not fetched.has_moved:
             return
-        offset = reply.next_offset
+        first = fetched.next_offset
 
 
 def histogram(letters: Iterable[DeadLetter]) -> list[tuple[str, int]]:

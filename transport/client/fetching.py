@@ -18,10 +18,11 @@ from itertools import count
 
 from msgspec import UNSET, Struct
 
-from ..addresses import GATEWAY, TopicPartition, partition_address
+from ..addresses import GATEWAY, TopicPartition
 from ..compression import Buffer
+from ..log_access.reader import PartitionReader
 from ..machine import Answered, Call, Effect, Event, Failed, SetTimer, TimerFired
-from ..protocol.data import Fetch, FetchReply, Isolation, ListOffsets, ListOffsetsReply
+from ..protocol.data import FetchReply, Isolation, ListOffsetsReply
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.groups import FetchOffsets, FetchOffsetsReply
 from .options import ConsumerOptions, OffsetReset
@@ -102,16 +103,12 @@ class Trouble(Struct, frozen=True):
 
 class _Follower(Struct, eq=False):
     epoch: int
-    offset: int | None
+    reader: PartitionReader
     is_busy: bool = False
     """True while a request about this partition is in flight."""
     is_halted: bool = False
     buffered_bytes: int = 0
-    topic_id: str | None = None
-    """Id of the topic that the offset belongs to, once known."""
     reset_epoch: int | None = None
-    leader_epoch: int | None = None
-    """Leader epoch under which the offset was read. The next fetch sends it for comparison."""
     is_older: bool = False
     """True if it precedes its topic, which was created again: all its records are newer, so all are read."""
 
@@ -204,7 +201,8 @@ class Fetching:
             before = self._followers.get(tp)
             # A seek is the program's own decision: only a member's position remains the group's.
             reset_epoch = before.reset_epoch if before is not None and self._is_member else None
-            self._followers[tp] = _Follower(epoch, offset, reset_epoch=reset_epoch)
+            reader = PartitionReader(tp, offset, isolation=self._isolation)
+            self._followers[tp] = _Follower(epoch, reader, reset_epoch=reset_epoch)
             if offset is None:
                 unlocated[tp] = epoch
             else:
@@ -238,12 +236,13 @@ class Fetching:
             follower = self._follower(tp, epoch)
             if follower is None:
                 continue
-            follower.topic_id = reply.topic_ids.get(tp[0])
+            follower.reader.topic_id = reply.topic_ids.get(tp[0])
             follower.reset_epoch = reply.reset_epoch
             if (item := committed.get(tp)) is not None:
                 follower.reset_epoch = reply.reset_epoch if item.reset_epoch is UNSET else item.reset_epoch
-                follower.leader_epoch = None if item.leader_epoch is UNSET else item.leader_epoch
-                effects += self._on_located(tp, follower, item.offset)
+                leader_epoch = None if item.leader_epoch is UNSET else item.leader_epoch
+                follower.reader.seek(item.offset, leader_epoch)
+                effects += self._on_located(tp, follower)
             else:
                 effects += self._ask_reset(tp, epoch)
         return effects
@@ -264,32 +263,25 @@ class Fetching:
         at = at or ("earliest" if self._followers[tp].is_older else self._reset)
         if at == "error":
             return self._halt(tp, epoch, ErrorBody("NO_OFFSET", "no committed offset"))
-        topic, partition = tp
-        request = ListOffsets(topic=topic, partition=partition, at=at, isolation=self._isolation)
-        address = partition_address(topic, partition)
-        key = ("reset", tp, epoch)
-        return [
-            Call(
-                key, address, request, ListOffsetsReply, timeout_ms=self._request_timeout_ms, is_retried=True
-            )
-        ]
+        reader = self._followers[tp].reader
+        timeout_ms = self._request_timeout_ms
+        return [reader.locate(("reset", tp, epoch), at, request_timeout_ms=timeout_ms, is_retried=True)]
 
     def _on_reset(self, tp: TopicPartition, epoch: int, reply: ListOffsetsReply) -> list[Effect]:
         follower = self._follower(tp, epoch)
         if follower is None:
             return []
-        if follower.topic_id is None and reply.topic_id is not UNSET:
-            follower.topic_id = reply.topic_id
-        follower.leader_epoch = None if reply.leader_epoch is UNSET else reply.leader_epoch
-        return self._on_located(tp, follower, reply.offset)
+        follower.reader.on_located(reply)
+        return self._on_located(tp, follower)
 
     def _on_located(
-        self, tp: TopicPartition, follower: _Follower, offset: int, lost_from: int | None = None
+        self, tp: TopicPartition, follower: _Follower, lost_from: int | None = None
     ) -> list[Effect]:
-        follower.offset = offset
         follower.is_busy = False
-        origin = (follower.topic_id, follower.reset_epoch, follower.leader_epoch)
-        return [Located(tp, follower.epoch, offset, *origin, lost_from), *self._fetch(tp, follower)]
+        reader = follower.reader
+        assert reader.offset is not None
+        origin = (reader.topic_id, follower.reset_epoch, reader.leader_epoch)
+        return [Located(tp, follower.epoch, reader.offset, *origin, lost_from), *self._fetch(tp, follower)]
 
     # Reading ahead.
 
@@ -297,33 +289,18 @@ class Fetching:
         return [effect for tp, follower in self._followers.items() for effect in self._fetch(tp, follower)]
 
     def _fetch(self, tp: TopicPartition, follower: _Follower) -> list[Effect]:
-        if follower.is_busy or follower.is_halted or follower.offset is None or tp in self._paused:
+        if follower.is_busy or follower.is_halted or follower.reader.offset is None or tp in self._paused:
             return []
         if follower.buffered_bytes >= 2 * self._max_bytes or self.buffered_bytes >= self._prefetch_bytes:
             return []
         follower.is_busy = True
-        topic, partition = tp
-        request = Fetch(
-            topic=topic,
-            partition=partition,
-            offset=follower.offset,
-            max_bytes=self._max_bytes,
-            min_bytes=self._min_bytes,
-            max_wait_ms=self._max_wait_ms,
-            format="batches",
-            isolation=self._isolation,
-            topic_id=follower.topic_id,
-            leader_epoch=follower.leader_epoch,
-        )
-        key = ("fetch", tp, follower.epoch)
-        timeout_ms = self._max_wait_ms + self._request_timeout_ms
         return [
-            Call(
-                key,
-                partition_address(topic, partition),
-                request,
-                FetchReply,
-                timeout_ms=timeout_ms,
+            follower.reader.fetch(
+                ("fetch", tp, follower.epoch),
+                max_bytes=self._max_bytes,
+                min_bytes=self._min_bytes,
+                max_wait_ms=self._max_wait_ms,
+                request_timeout_ms=self._request_timeout_ms,
                 is_retried=True,
             )
         ]
@@ -335,31 +312,15 @@ class Fetching:
         if follower is None or follower.is_halted:
             return []
         follower.is_busy = False
-        has_moved = follower.offset is not None and reply.next_offset > follower.offset
-        follower.offset = reply.next_offset
-        if reply.topic_id is not UNSET:
-            follower.topic_id = reply.topic_id
-        if reply.leader_epoch is not UNSET:
-            follower.leader_epoch = reply.leader_epoch
+        reader = follower.reader
+        fetched = reader.on_fetched(reply, frames)
         size_bytes = sum(len(frame) for frame in frames)
         follower.buffered_bytes += size_bytes
         # The next fetch leaves before the program receives this chunk: it decodes while the broker reads.
         effects = self._fetch(tp, follower)
-        if frames or has_moved:  # compaction may have removed all records of a range: the position skips it
-            aborted = () if reply.aborted is UNSET else reply.aborted
-            left_out = frozenset((each.producer_id, each.producer_epoch) for each in aborted)
-            effects.append(
-                Chunk(
-                    tp,
-                    epoch,
-                    frames,
-                    size_bytes,
-                    reply.next_offset,
-                    left_out,
-                    follower.topic_id,
-                    follower.leader_epoch,
-                )
-            )
+        if frames or fetched.has_moved:  # compaction may have removed all records of a range
+            end, origin = fetched.next_offset, (reader.topic_id, reader.leader_epoch)
+            effects.append(Chunk(tp, epoch, frames, size_bytes, end, fetched.aborted, *origin))
         return effects
 
     def _on_failed(
@@ -371,8 +332,8 @@ class Fetching:
         if error.retriable:
             return self._resume(tp, follower)
         if error.code == ErrorCode.OFFSET_OUT_OF_RANGE and kind == "fetch" and self._reset != "error":
-            is_beginning = follower.offset == 0  # retention has deleted records since
-            follower.offset = None
+            is_beginning = follower.reader.offset == 0  # retention has deleted records since
+            follower.reader.seek(None)
             return self._ask_reset(tp, epoch, "earliest" if is_beginning else self._reset)
         if error.code == ErrorCode.LOG_TRUNCATED and kind == "fetch" and self._reset != "error":
             return self._on_truncated(tp, follower, error)
@@ -386,9 +347,7 @@ class Fetching:
 
     def _on_truncated(self, tp: TopicPartition, follower: _Follower, error: ErrorBody) -> list[Effect]:
         """Handle lost records: continue with the records that replaced them, as Kafka's consumers do (KIP-320)."""
-        assert error.next_offset is not UNSET
-        lost_from, follower.leader_epoch = follower.offset, None
-        return self._on_located(tp, follower, error.next_offset, lost_from)
+        return self._on_located(tp, follower, follower.reader.on_truncated(error))
 
     def _on_replaced(
         self, tp: TopicPartition, follower: _Follower, error: ErrorBody, now: int
@@ -399,8 +358,8 @@ class Fetching:
             return [again]  # the coordinator revokes the partition, and assigns that of the new topic
         if self._reset == "error":
             return self._halt(tp, follower.epoch, error)
-        follower.offset = follower.topic_id = None
-        follower.reset_epoch = follower.leader_epoch = None
+        follower.reader.seek(None)
+        follower.reader.topic_id = follower.reset_epoch = None
         follower.is_older = True
         if self._group is None:
             return self._ask_reset(tp, follower.epoch)
@@ -408,9 +367,9 @@ class Fetching:
 
     def _resume(self, tp: TopicPartition, follower: _Follower) -> list[Effect]:
         follower.is_busy = False
-        if follower.offset is not None:
+        if follower.reader.offset is not None:
             return self._fetch(tp, follower)
-        if follower.topic_id is None:
+        if follower.reader.topic_id is None:
             return self._locate({tp: follower.epoch})
         follower.is_busy = True
         return self._ask_reset(tp, follower.epoch)
@@ -419,7 +378,8 @@ class Fetching:
         follower = self._followers[tp]
         follower.is_halted = True
         follower.is_busy = False
-        return [Trouble(tp, epoch, -1 if follower.offset is None else follower.offset, error)]
+        offset = follower.reader.offset
+        return [Trouble(tp, epoch, -1 if offset is None else offset, error)]
 
 
 def fetching_for(group: str | None, options: ConsumerOptions, *, is_member: bool) -> Fetching:

@@ -11,11 +11,12 @@ from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from msgspec import structs
 
-from ..addresses import partition_address
+from ..addresses import TopicPartition
 from ..durations import in_milliseconds
 from ..keywords import TopicSettings
-from ..machine import Call, Payload
-from ..protocol.data import Fetch, FetchReply, Isolation, ListOffsets, ListOffsetsReply
+from ..log_access.reader import PartitionReader
+from ..machine import Payload
+from ..protocol.data import FetchReply, Isolation, ListOffsets, ListOffsetsReply
 from ..protocol.errors import ErrorCode, ProtocolError
 from ..protocol.message import Done
 from ..protocol.topics import (
@@ -183,11 +184,11 @@ class TopicAdmin(AdminRequests):
         self, topic: str, partition: int, offset: int, *, max_bytes: int = 1024 * 1024
     ) -> tuple[FetchReply, Payload]:
         """Return the whole batches from `offset` on that are there now, as stored; the first may begin before it."""
-        request = Fetch(
-            topic=topic, partition=partition, offset=offset, max_bytes=max_bytes, format="batches"
+        reader, timeout_ms = (
+            PartitionReader(TopicPartition(topic, partition), offset),
+            self._request_timeout_ms,
         )
-        address, timeout_ms = partition_address(topic, partition), self._request_timeout_ms
-        ask = Call(None, address, request, FetchReply, timeout_ms=timeout_ms, is_retried=True)
+        ask = reader.fetch(None, max_bytes=max_bytes, request_timeout_ms=timeout_ms, is_retried=True)
         answer = self._network.exchange(ask)
         return answer.reply, answer.payload
 

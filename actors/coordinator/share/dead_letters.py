@@ -19,18 +19,19 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from ....transport.addresses import TopicPartition, partition_address
-from ....transport.batch import Headers, InvalidBatch, split
+from ....transport.batch import Headers, InvalidBatch
 from ....transport.dead_letters import DeadLetterHeaders, dead_letter_id, encode
 from ....transport.deduplication import (
     identified_batch,
     identified_headers,
     partition_for_dedup_id,
 )
-from ....transport.fetched_records import decode_for_json
+from ....transport.fetched_records import open_batch
 from ....transport.lineage import lineage_of
-from ....transport.machine import Answered, Call, Failed, LoopEffect, Payload, SetTimer
+from ....transport.log_access.reader import Fetched
+from ....transport.machine import Answered, Call, Failed, LoopEffect, SetTimer
 from ....transport.partitioner import partition_for_key
-from ....transport.protocol.data import Fetch, FetchedRecord, FetchReply, Produce, ProduceReply
+from ....transport.protocol.data import FetchedRecord, Produce, ProduceReply
 from ....transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .partition import DeadRecord, SharePartition
 from .partitions import SharePartitions
@@ -130,7 +131,8 @@ class DeadLetters:
                 if (tp, dead.offset) not in self._copies and _is_in(dead.offset, offsets):
                     count += 1
                     self._copies[tp, dead.offset] = Copy(part, dead)
-                    effects.append(_read(tp, part, dead.offset))
+                    read = DeadLetterReadCall(tp, dead.offset)
+                    effects.append(part.reader(tp, dead.offset).fetch(read, max_bytes=1))
             self._copy_counts[tp] = count
         return effects
 
@@ -152,7 +154,8 @@ class DeadLetters:
                 return self._rest(call.tp, call.offset, event.error, now)
         elif is_read:
             try:
-                found = _record_at(event.payload, call.offset)
+                reader = copy.part.reader(call.tp, call.offset)
+                found = _record_at(reader.on_fetched(event.reply, event.payload))
             except (ProtocolError, InvalidBatch) as error:
                 return self._rest(call.tp, call.offset, ErrorBody("CORRUPT_LOG", str(error)), now)
             if found is not None:
@@ -223,24 +226,11 @@ def _headers(group: str, tp: TopicPartition, dead: DeadRecord, record: FetchedRe
     return encode(record.headers, failure)
 
 
-def _read(tp: TopicPartition, part: SharePartition, offset: int) -> Call:
-    request = Fetch(
-        topic=tp[0],
-        partition=tp[1],
-        offset=offset,
-        max_bytes=1,
-        format="batches",
-        topic_id=part.topic_id,
-        leader_epoch=part.leader_epoch,
-    )
-    return Call(DeadLetterReadCall(tp, offset), partition_address(*tp), request, FetchReply)
-
-
-def _record_at(payload: Payload, offset: int) -> tuple[FetchedRecord, int] | None:
-    """Return the record and the leader epoch of its batch; None if the log holds no record there."""
-    batches = b"".join(payload)
-    found, _ = decode_for_json(batches, offset, 1, 1)
-    if not found or found[0].offset != offset:
-        return None
-    [leader_epoch] = [header.leader_epoch for header, _ in split(batches) if offset < header.next_offset][:1]
-    return found[0], leader_epoch
+def _record_at(fetched: Fetched) -> tuple[FetchedRecord, int] | None:
+    """Return the record at the position before and the leader epoch of its batch; None if the log holds none there."""
+    for header, frame in fetched.batches():
+        if header.base_offset > fetched.offset or header.is_control:
+            return None
+        [record] = open_batch(header, frame, fetched.offset, 1)
+        return record, header.leader_epoch
+    return None

@@ -42,7 +42,7 @@ class LogBounds:
             at = "earliest" if self._is_younger(tp, topic.topic_id) else start
             return self._tails.find_group_start(tp, at)
         wait_ms = wait_ms if part.is_verified else 0
-        return self._tails.poll(tp, part.end, wait_ms, part.topic_id, part.leader_epoch)
+        return self._tails.poll(part.reader(tp, part.end), wait_ms)
 
     def is_behind(self, tp: TopicPartition) -> bool:
         """Return True if records already in the log may still be unknown."""

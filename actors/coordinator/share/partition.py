@@ -14,6 +14,8 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
+from ....transport.addresses import TopicPartition
+from ....transport.log_access.reader import PartitionReader
 from ....transport.protocol.errors import ErrorCode, ProtocolError
 from ....transport.protocol.shares import (
     MAX_LOCKED,
@@ -59,6 +61,10 @@ class SharePartition:
     @property
     def end(self) -> int:
         return self.spans.end
+
+    def reader(self, tp: TopicPartition, offset: int) -> PartitionReader:
+        """Return a reader of the log that this progress belongs to."""
+        return PartitionReader(tp, offset, self.topic_id, self.leader_epoch)
 
     @property
     def wants_tail(self) -> bool:

@@ -12,11 +12,12 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
-from ....transport.addresses import TopicPartition, partition_address
+from ....transport.addresses import TopicPartition
 from ....transport.compression import CodecUnavailable
 from ....transport.fetched_records import MAX_INLINE_BYTES, decode_for_json, end_of_batch_at
-from ....transport.machine import Answered, Call, Failed, LoopEffect, Reply
-from ....transport.protocol.data import Fetch, FetchedRecord, FetchReply
+from ....transport.log_access.reader import PartitionReader
+from ....transport.machine import Answered, Failed, LoopEffect, Reply
+from ....transport.protocol.data import FetchedRecord
 from ....transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ....transport.protocol.shares import AcquiredRecord, AcquireReply
 from .acquire_replies import Acquired
@@ -60,18 +61,10 @@ class RecordReading:
         job = self._jobs[number]
         if not job.unread:
             return self._end(number, job.error)
-        (topic, partition), span = job.unread[0]
-        part = self._partitions.get(TopicPartition(topic, partition))
-        request = Fetch(
-            topic=topic,
-            partition=partition,
-            offset=span.first,
-            max_bytes=job.bytes_left,
-            format="batches",
-            topic_id=part.topic_id if part is not None else None,
-            leader_epoch=part.leader_epoch if part is not None else None,
-        )
-        return [Call(RecordsCall(number), partition_address(topic, partition), request, FetchReply)]
+        tp, span = job.unread[0]
+        part = self._partitions.get(tp)
+        reader = part.reader(tp, span.first) if part is not None else PartitionReader(tp, span.first)
+        return [reader.fetch(RecordsCall(number), max_bytes=job.bytes_left)]
 
     def handle(self, number: int, event: Answered | Failed) -> list[LoopEffect]:
         job = self._jobs[number]

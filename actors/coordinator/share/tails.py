@@ -12,14 +12,14 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
-from ....transport.addresses import TopicPartition, partition_address
+from ....transport.addresses import TopicPartition
 from ....transport.batch import parse_header
+from ....transport.log_access.reader import PartitionReader
 from ....transport.machine import Call, LoopEffect, Payload, SetTimer
-from ....transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
+from ....transport.protocol.data import FetchReply
 
 POLL_MS = 5_000
 RETRY_MS = 100
-CALL_TIMEOUT_MS = 5_000
 
 
 class GroupStartCall(Struct, frozen=True):
@@ -60,32 +60,17 @@ class Tails:
 
     def find_group_start(self, tp: TopicPartition, at: Literal["earliest", "latest"]) -> list[LoopEffect]:
         """Request the group's start offset."""
-        request = ListOffsets(topic=tp[0], partition=tp[1], at=at, isolation="read_committed")
-        return self._request(GroupStartCall(tp), request)
+        return self._request(tp, PartitionReader(tp).locate(GroupStartCall(tp), at))
 
     def find_log_start(self, tp: TopicPartition) -> list[LoopEffect]:
         """Request the start of the log after retention."""
-        return self._request(LogStartCall(tp), ListOffsets(topic=tp[0], partition=tp[1], at="earliest"))
+        return self._request(tp, PartitionReader(tp).locate(LogStartCall(tp), "earliest"))
 
-    def poll(
-        self, tp: TopicPartition, offset: int, wait_ms: int, topic_id: str, leader_epoch: int | None
-    ) -> list[LoopEffect]:
-        """Request the end of the log, which is at `offset`, behind it, or below it if the log was cut since."""
+    def poll(self, reader: PartitionReader, wait_ms: int) -> list[LoopEffect]:
+        """Request the end of the log, which is at the position, behind it, or below it if the log was cut since."""
         wait_ms = max(0, min(wait_ms, POLL_MS))
-        request = Fetch(
-            topic=tp[0],
-            partition=tp[1],
-            offset=offset,
-            max_bytes=1,
-            max_wait_ms=wait_ms,
-            format="batches",
-            topic_id=topic_id,
-            leader_epoch=leader_epoch,
-        )
-        effects = self._request(TailCall(tp), request, wait_ms)
-        if effects:
-            self._in_flight[tp] = wait_ms > 0
-        return effects
+        call = reader.fetch(TailCall(reader.tp), max_bytes=1, max_wait_ms=wait_ms)
+        return self._request(reader.tp, call, is_parked=wait_ms > 0)
 
     def is_behind(self, tp: TopicPartition) -> bool:
         """Return True if records already in the log may still be unknown."""
@@ -102,13 +87,11 @@ class Tails:
     def on_rested(self, tp: TopicPartition) -> None:
         self._resting.discard(tp)
 
-    def _request(self, call: BoundsCall, request: Fetch | ListOffsets, wait_ms: int = 0) -> list[LoopEffect]:
-        if call.tp in self._in_flight or call.tp in self._resting:
+    def _request(self, tp: TopicPartition, call: Call, *, is_parked: bool = False) -> list[LoopEffect]:
+        if tp in self._in_flight or tp in self._resting:
             return []
-        self._in_flight[call.tp] = False
-        reply_type = FetchReply if isinstance(request, Fetch) else ListOffsetsReply
-        timeout_ms = wait_ms + CALL_TIMEOUT_MS
-        return [Call(call, partition_address(*call.tp), request, reply_type, timeout_ms=timeout_ms)]
+        self._in_flight[tp] = is_parked
+        return [call]
 
 
 def record_bytes_of(payload: Payload) -> int | None:
