@@ -10,6 +10,7 @@ CONTROLLER = "controller"
 GATEWAY = "gateway"
 """The public endpoint, as clients address it."""
 TRANSACTIONS_PREFIX = "transactions/"
+_COORDINATOR_PREFIX = "coordinator/"
 
 INTERNAL_PREFIX = "__"
 """Prefix of the broker's own topics: clients may only read them."""
@@ -33,7 +34,12 @@ def partition_address(topic: str, partition: int) -> str:
 
 
 def coordinator_address(group: str) -> str:
-    return f"coordinator/{group}"
+    return _COORDINATOR_PREFIX + group
+
+
+def coordinator_group(address: str) -> str | None:
+    """Return the group of a coordinator's address, None for any other actor."""
+    return address.removeprefix(_COORDINATOR_PREFIX) if address.startswith(_COORDINATOR_PREFIX) else None
 
 
 def scheduler_address(number: int) -> str:

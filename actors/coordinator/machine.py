@@ -114,7 +114,8 @@ class GroupService(Service[Change, Answer, OwnEffect]):
                 return self._on_request(event, now)
             case Disconnected(connection=connection):
                 # The connection is a gateway's or a client's; answers already sent may have arrived.
-                return self._forget_senders(lambda sender: sender.route[0] == connection, also_sent=False)
+                effects = self._forget_senders(lambda sender: sender.route[0] == connection, also_sent=False)
+                return [*effects, *self._share.on_disconnected(connection, now)]
             case WallClockStepped(offset_ms=offset_ms):
                 self._share.wall_offset_ms = offset_ms
                 return []

@@ -1,4 +1,4 @@
-"""The answers to `metadata`: the partitions and their endpoints; parks the long polls. Pure.
+"""The answers to `metadata`: the partitions, coordinators and their endpoints; parks the long polls. Pure.
 
 The version counts visible changes. Each incarnation of the gateway begins at a new one, far from any that the last
 can have reached; a poll after a version that this gateway has not reached is answered at once. A parked poll is woken
@@ -7,9 +7,17 @@ only by changes of the topics it asks for.
 
 from collections.abc import Iterable
 
-from ...transport.addresses import is_internal, partition_address
+from msgspec import UNSET
+
+from ...transport.addresses import coordinator_address, is_internal, partition_address
 from ...transport.machine import CancelTimer, Effect, SetTimer
-from ...transport.protocol.session import Metadata, MetadataReply, PartitionMetadata, TopicMetadata
+from ...transport.protocol.session import (
+    GroupMetadata,
+    Metadata,
+    MetadataReply,
+    PartitionMetadata,
+    TopicMetadata,
+)
 from .keys import PollTimer
 from .peers import Peers
 from .quotas import Quotas
@@ -103,7 +111,12 @@ class MetadataPolls:
             instance_id=self._instance_id,
             topics=[self._topic(name, is_limited) for name in known],
             unknown_topics=[name for name in dict.fromkeys(names) if self._table.get(name) is None],
+            groups=[self._group(name, is_limited) for name in request.groups] if request.groups else UNSET,
         )
+
+    def _group(self, name: str, is_limited: bool) -> GroupMetadata:
+        peer = None if is_limited else self._peers.up(coordinator_address(name))
+        return GroupMetadata(name, None if peer is None else peer.endpoint)
 
     def _topic(self, name: str, is_limited: bool) -> TopicMetadata:
         entry = self._table.get(name)

@@ -37,7 +37,10 @@ class ShareMembers:
     def on_disconnected(self, connection: bytes) -> list[Effect]:
         """Release the locks of the members that last used this connection."""
         return [
-            Cast(coordinator_address(group), ShareMemberGone(group=group, member_id=member))
+            Cast(
+                coordinator_address(group),
+                ShareMemberGone(group=group, member_id=member, connection=connection),
+            )
             for group, member in self.forget(connection)
         ]
 

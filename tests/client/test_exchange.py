@@ -10,11 +10,18 @@ from planaria.transport.calls.events import (
     Undeliverable,
     Withdrawn,
 )
+from planaria.transport.client.broker_directory import COORDINATORS_MS
 from planaria.transport.client.gateway_link import SILENCE_MS
 from planaria.transport.client.topic_cache import SUSPICION_MS
 from planaria.transport.machine import Answered, Call, Failed, Receipt
 from planaria.transport.protocol.data import ListOffsets, ListOffsetsReply
 from planaria.transport.protocol.errors import ErrorCode
+from planaria.transport.protocol.groups import (
+    CommitOffsets,
+    CommitOffsetsReply,
+    GroupHeartbeat,
+    GroupHeartbeatReply,
+)
 from planaria.transport.protocol.operations import Status, StatusReply
 from planaria.transport.protocol.session import (
     Hello,
@@ -64,6 +71,64 @@ def test_who_is_asked_at_an_endpoint_of_its_own_is_asked_through_the_gateway_onc
     wire.feed(Disconnected("ipc://ACTOR.2", is_refused=True))
     (send,) = wire.take(ListTopics)
     assert send.route == wire.routes[DOOR], "it had gone before it was asked"
+
+
+def test_a_coordinator_is_reached_directly_once_its_endpoint_is_known() -> None:
+    wire = Wire().settled()
+    wire.ask_group()
+    (first,) = wire.take(CommitOffsets)
+    assert first.route == wire.routes[DOOR], "the gateway starts it"
+    (metadata,) = wire.take(Metadata)
+    assert metadata.request.groups == ["g"]
+    wire.name_coordinator(metadata, "ipc://g.1")
+    wire.ask_group()
+    (second,) = wire.take(CommitOffsets)
+    assert second.route == wire.routes[DOOR], "it would overtake the first"
+    wire.answer(first, CommitOffsetsReply())
+    wire.answer(second, CommitOffsetsReply())
+    for _ in range(2):
+        wire.ask_group()
+    third, _ = wire.take(CommitOffsets)
+    assert third.route == wire.routes["ipc://g.1"]
+    wire.now += COORDINATORS_MS
+    wire.feed(Disconnected("ipc://g.1"))
+    assert [send.route for send in wire.take(CommitOffsets)] == [wire.routes[DOOR]] * 2, (
+        "until its successor is known"
+    )
+    (metadata,) = wire.take(Metadata)
+    wire.name_coordinator(metadata, "ipc://g.1")
+    wire.ask_group()
+    (send,) = wire.take(CommitOffsets)
+    assert send.route == wire.routes[DOOR], "an endpoint that was lost is not tried again"
+
+
+def test_a_poll_that_waits_at_the_gateway_keeps_no_request_from_the_coordinator() -> None:
+    wire = Wire().settled()
+    poll = GroupHeartbeat(group="g", max_wait_ms=1_000)
+    wire.ask_group(poll, GroupHeartbeatReply)
+    (metadata,) = wire.take(Metadata)
+    wire.name_coordinator(metadata, "ipc://g.1")
+    wire.ask_group()
+    (send,) = wire.take(CommitOffsets)
+    assert send.route == wire.routes["ipc://g.1"]
+
+
+def test_endpoints_of_coordinators_are_not_asked_for_with_each_request() -> None:
+    wire = Wire().settled()
+    for _ in range(3):
+        wire.ask_group()
+    assert len(wire.take(Metadata)) == 1
+    wire.now += COORDINATORS_MS
+    wire.ask_group()
+    assert len(wire.take(Metadata)) == 1
+
+
+def test_from_elsewhere_a_coordinator_is_asked_through_the_gateway() -> None:
+    wire = Wire(is_local=False).settled()
+    wire.ask_group()
+    (send,) = wire.take(CommitOffsets)
+    assert send.route == wire.routes[DOOR]
+    assert wire.take(Metadata) == []
 
 
 def test_from_elsewhere_everybody_is_asked_through_the_gateway() -> None:

@@ -195,7 +195,7 @@ def test_a_share_groups_member_ends_with_the_connection_it_spoke_by_last(gateway
     assert gateway.casts == []
     gateway.give(Disconnected(b"second"))
     assert [(cast.address, cast.request) for cast in gateway.casts] == [
-        ("coordinator/g", ShareMemberGone(group="g", member_id="m"))
+        ("coordinator/g", ShareMemberGone(group="g", member_id="m", connection=b"second"))
     ]
 
 

@@ -30,6 +30,19 @@ def test_topics_partitions_and_endpoints(gateway: GatewayDriver) -> None:
     assert (reply.unknown_topics, reply.instance_id) == (["NOPE"], "run")
 
 
+def test_a_coordinator_has_an_endpoint_while_it_is_up(gateway: GatewayDriver) -> None:
+    def endpoint() -> str | None:
+        (group,) = gateway.reply(Metadata(topics=[], groups=["g"])).groups
+        found: str | None = group.endpoint
+        return found
+
+    assert endpoint() is None
+    gateway.up("coordinator/g")
+    assert endpoint() == "ipc://coordinator/g.1"
+    gateway.down("coordinator/g", "no work", asleep=True)
+    assert endpoint() is None, "the gateway wakes it"
+
+
 def test_internal_topics_are_shown_on_demand_only(gateway: GatewayDriver) -> None:
     gateway.set_topics(ORDERS=1, __offsets=1)
     assert [each.topic for each in gateway.reply(Metadata()).topics] == ["ORDERS"]

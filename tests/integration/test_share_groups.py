@@ -1,6 +1,8 @@
 """Work queues through real processes: the two ops as any language would send them."""
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,8 +24,11 @@ class RawWorker:
         self._name, self._group = name, group
 
     def ask(self, op: str, **fields: Any) -> dict[str, Any]:
-        self._socket.send(json.dumps({"op": op, "group": self._group, **fields}).encode())
-        assert self._socket.poll(TIMEOUT_MS), f"no reply to {op}"
+        return self.ask_broker({"op": op, "group": self._group, **fields})
+
+    def ask_broker(self, header: dict[str, Any]) -> dict[str, Any]:
+        self._socket.send(json.dumps(header).encode())
+        assert self._socket.poll(TIMEOUT_MS), f"no reply to {header}"
         reply: dict[str, Any] = json.loads(self._socket.recv())
         return reply
 
@@ -105,3 +110,59 @@ def test_a_group_is_of_one_type(broker: Broker, sockets: "list[zmq.Socket[bytes]
     consumer.ask("group_heartbeat", topics=["T"], owned={})
     clash = consumer.ask("acquire", member_id="x", topics=["T"])
     assert "consumer group" in clash["error"]["message"]
+
+
+def coordinator_endpoint(worker: RawWorker) -> str:
+    """Return the coordinator's own endpoint, as the gateway names it."""
+
+    def endpoint() -> str | None:
+        reply = worker.ask_broker({"op": "metadata", "topics": [], "groups": ["resize"]})
+        found: str | None = reply["groups"][0]["endpoint"]
+        return found
+
+    return until(endpoint, "the coordinator is up")
+
+
+def test_a_member_at_the_coordinators_own_endpoint_ends_with_its_connection(
+    broker: Broker, sockets: "list[zmq.Socket[bytes]]"
+) -> None:
+    broker.create_topic("T", 1)
+    broker.publish("T", None, "job")
+    other = RawWorker(sockets[0], "other")
+    (record,) = other.acquire(max_wait_ms=5_000)
+    with zmq.Context() as context, context.socket(zmq.REQ) as socket:
+        socket.linger = 0
+        socket.connect(coordinator_endpoint(other))
+        near = RawWorker(socket, "near")
+        assert other.acknowledge(record, "release") is None
+        (record,) = near.acquire(max_wait_ms=5_000)
+        assert other.acquire() == []
+    (again,) = other.acquire(max_wait_ms=5_000)
+    assert (again["offset"], again["delivery_count"]) == (record["offset"], record["delivery_count"] + 1)
+
+
+def test_on_the_brokers_machine_groups_work_while_the_gateway_is_frozen(broker: Broker) -> None:
+    broker.create_topic("T", 1)
+    for number in range(20):
+        broker.publish("T", None, number)
+    with (
+        broker.client.consumer("readers", "T", auto_offset_reset="earliest", auto_commit=False) as reader,
+        broker.client.share_consumer("workers", "T") as worker,
+    ):
+        known = broker.client._network.topics.coordinator
+
+        def work() -> bool:
+            reader.commit(reader.poll(10.0, max_messages=1)[0])
+            worker.acknowledge(worker.poll(10.0, max_messages=1))
+            assert worker.flush() == []
+            return known("readers") is not None and known("workers") is not None
+
+        until(work, "the coordinators' endpoints are known")
+        work()
+        gateway = actor(broker.client, "gateway/0").pid
+        assert gateway is not None
+        os.kill(gateway, signal.SIGSTOP)
+        try:
+            work()
+        finally:
+            os.kill(gateway, signal.SIGCONT)

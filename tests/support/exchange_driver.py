@@ -24,8 +24,10 @@ from planaria.transport.codec import encode_header
 from planaria.transport.machine import Call
 from planaria.transport.protocol.data import ListOffsets, ListOffsetsReply
 from planaria.transport.protocol.errors import RETRIABLE, ErrorBody, ErrorCode
-from planaria.transport.protocol.message import ErrorReply, Reply
+from planaria.transport.protocol.groups import CommitOffsets, CommitOffsetsReply
+from planaria.transport.protocol.message import ErrorReply, Reply, Request
 from planaria.transport.protocol.session import (
+    GroupMetadata,
     Hello,
     HelloReply,
     Metadata,
@@ -37,6 +39,7 @@ from planaria.transport.protocol.topics import ListTopics, ListTopicsReply
 
 DOOR = "tcp://127.0.0.1:1"
 RETRIED: dict[str, Any] = {"is_retried": True, "timeout_ms": 30_000}
+COMMIT = CommitOffsets(group="g", offsets=[])
 OFFSETS = ListOffsets(topic="T", partition=0, at="latest")
 
 
@@ -157,6 +160,17 @@ class Wire:
     def ask_gateway(self, key: str = "k", **options: Any) -> None:
         options = RETRIED | options
         self.feed(Submitted(self.owner, Call(key, GATEWAY, ListTopics(), ListTopicsReply, **options)))
+
+    def ask_group(
+        self,
+        request: Request = COMMIT,
+        reply_type: type[Reply] = CommitOffsetsReply,
+    ) -> None:
+        self.feed(Submitted(self.owner, Call("k", "coordinator/g", request, reply_type, **RETRIED)))
+
+    def name_coordinator(self, metadata: Send, endpoint: str) -> None:
+        group = GroupMetadata(group="g", endpoint=endpoint)
+        self.answer(metadata, MetadataReply(version=1, instance_id="i", topics=[], groups=[group]))
 
     def fire(self, key: Any) -> None:
         self.now = max(self.now, self.timers[key])

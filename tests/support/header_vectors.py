@@ -58,7 +58,14 @@ SESSION_REQUESTS: dict[str, dict[str, Any]] = {
 
 OTHER_REQUESTS: dict[str, dict[str, Any]] = {
     "cancel": {"op": "cancel", "request_id": 4},
-    "metadata": {"op": "metadata", "id": 20, "topics": ["ORDERS"], "after_version": 4294967296, "max_wait_ms": 30_000},
+    "metadata": {
+        "op": "metadata",
+        "id": 20,
+        "topics": ["ORDERS"],
+        "groups": ["billing"],
+        "after_version": 4294967296,
+        "max_wait_ms": 30_000,
+    },
     "alter_topic": {"op": "alter_topic", "id": 21, "topic": "ORDERS", "partitions": 4, "config": {"flush": "os"}},
     "delete_topic": {"op": "delete_topic", "id": 22, "topic": "ORDERS"},
     "list_topics": {"op": "list_topics", "id": 23, "internal": True},
@@ -217,6 +224,11 @@ REPLIES: dict[str, Reply] = {
     "leave_group": message.Done(),
     "metadata": session.MetadataReply(
         version=4294967298, instance_id="c0ffee", unknown_topics=["NOPE"],
+        groups=[
+            session.GroupMetadata(
+                group="billing", endpoint="ipc:///tmp/planaria-1000-5d41402abc/7/coordinator-billing.1"
+            )
+        ],
         topics=[
             session.TopicMetadata(
                 topic="ORDERS", topic_id="9a1c", max_message_bytes=1_048_576,

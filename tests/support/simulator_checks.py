@@ -23,6 +23,8 @@ from simulator_actors import ActorHost, Disks, PartitionDisk, Taps
 from simulator_world import Violation, World
 
 TopicPartition = tuple[str, int]
+RequestKey = tuple[tuple[bytes, ...], int | str | None]
+"""Route and id: on a client's own connection, where there is no envelope, the id alone differs."""
 
 
 class GroupWatch:
@@ -39,11 +41,11 @@ class GroupWatch:
         self._heard_at: dict[str, int] = {}
         self._left: set[str] = set()
         self._instances: dict[str, str | None] = {}
-        self._asking: dict[tuple[bytes, ...], tuple[str | None, int]] = {}
+        self._asking: dict[RequestKey, tuple[str | None, int]] = {}
         """Instance and time of the unanswered heartbeats."""
 
-    def on_heartbeat(self, route: tuple[bytes, ...], request: GroupHeartbeat, now_ms: int) -> None:
-        self._asking[route] = (request.instance_id, now_ms)
+    def on_heartbeat(self, key: RequestKey, request: GroupHeartbeat, now_ms: int) -> None:
+        self._asking[key] = (request.instance_id, now_ms)
         member = request.member_id
         if member is None:
             return
@@ -68,10 +70,10 @@ class GroupWatch:
         """Release the partitions of a member silent for a session: another may hold them until its next assignment."""
         self._released |= {(member, tp) for tp, (holder, _) in self.holders.items() if holder == member}
 
-    def on_told(self, route: tuple[bytes, ...], reply: dict[str, Any], now_ms: int) -> None:
+    def on_told(self, key: RequestKey, reply: dict[str, Any], now_ms: int) -> None:
         member, generation = reply["member_id"], reply["generation"]
         assignment = {(topic, number) for topic, numbers in reply["assignment"].items() for number in numbers}
-        instance, asked_at = self._asking.pop(route)
+        instance, asked_at = self._asking.pop(key)
         if instance is not None:
             self._inherit(member, generation, instance, now_ms)
         self._instances.setdefault(member, instance)
@@ -141,7 +143,7 @@ class Checks(Taps):
         self._world = world
         self._disks = disks
         self._records = GroupRecords(disks)
-        self._commits: dict[tuple[bytes, ...], CommitOffsets] = {}
+        self._commits: dict[RequestKey, CommitOffsets] = {}
         """Unanswered commits, by requester."""
         self._late_commits: set[tuple[str, str, int, int]] = set()
         """Commits of a gateway that was dead when they were read: a later one of its successor may precede them.
@@ -188,12 +190,13 @@ class Checks(Taps):
             return
         request, now_ms = event.request, self._world.now_ms
         watch = self.groups[host.address.partition("/")[2]]
+        key = (event.sender.route, event.sender.id)
         if isinstance(request, GroupHeartbeat):
-            watch.on_heartbeat(event.sender.route, request, now_ms)
+            watch.on_heartbeat(key, request, now_ms)
         elif isinstance(request, LeaveGroup):
             watch.on_left(request.member_id)
         elif isinstance(request, CommitOffsets):
-            self._commits[event.sender.route] = request
+            self._commits[key] = request
             is_late = not self._is_asker_alive(host, event.sender.route[0])
             for item in request.offsets:
                 if is_late:
@@ -217,15 +220,15 @@ class Checks(Taps):
         if kind == "partition":
             self._on_partition_said(host, reply, payload)
         elif kind == "coordinator":
-            self._on_coordinator_said(host, (frames[0], *envelope), reply)
+            self._on_coordinator_said(host, ((frames[0], *envelope), reply["id"]), reply)
         elif "producer_id" in reply:
             if reply["producer_id"] in self._producer_ids:
                 raise Violation(f"the producer id {reply['producer_id']} is given away twice")
             self._producer_ids.add(reply["producer_id"])
 
-    def _on_coordinator_said(self, host: ActorHost, route: tuple[bytes, ...], reply: dict[str, Any]) -> None:
+    def _on_coordinator_said(self, host: ActorHost, key: RequestKey, reply: dict[str, Any]) -> None:
         group = host.address.partition("/")[2]
-        commit = self._commits.pop(route, None)
+        commit = self._commits.pop(key, None)
         self._records.refresh()
         if "assignment" in reply:
             durable = self._records.generations[group]
@@ -233,7 +236,7 @@ class Checks(Taps):
                 raise Violation(
                     f"{group}: the generation {reply['generation']} is told, durable is {durable}"
                 )
-            self.groups[group].on_told(route, reply, self._world.now_ms)
+            self.groups[group].on_told(key, reply, self._world.now_ms)
         elif commit is not None and "error" not in reply:
             for item in commit.offsets:
                 if (group, item.topic, item.partition, item.offset) not in self._records.commits:

@@ -12,7 +12,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
-from ..addresses import GATEWAY, TopicPartition
+from ..addresses import TopicPartition, coordinator_address
 from ..calls.events import Withdrawn
 from ..client.commits import AutoCommit, CommitFirst, GivenOffsets, Metadata, Offsets
 from ..client.consumer_bridge import ConsumerBridge, Stopped
@@ -178,8 +178,8 @@ class AsyncConsumer(AsyncPositions):
             self._changed.set_here()
 
     async def _commit(self, action: CommitFirst) -> None:
-        timeout_ms = self._options.request_timeout_ms
-        call = Call(None, GATEWAY, action.request, CommitOffsetsReply, timeout_ms=timeout_ms, is_retried=True)
+        address, timeout_ms = coordinator_address(action.request.group), self._options.request_timeout_ms
+        call = Call(None, address, action.request, CommitOffsetsReply, timeout_ms=timeout_ms, is_retried=True)
         await self._caller.exchange(call)
 
     def _post(self) -> None:

@@ -14,7 +14,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from ..addresses import GATEWAY
+from ..addresses import coordinator_address
 from ..batch import Headers
 from ..client.commits import GivenOffsets, Metadata
 from ..client.delivery import RecordMetadata
@@ -123,8 +123,8 @@ class AsyncTransactionalProducer:
 
     async def _commit_offsets(self, request: CommitOffsets) -> None:
         request = self._machine.offsets(request)
-        timeout_ms = self._request_timeout_ms
-        call = Call(None, GATEWAY, request, CommitOffsetsReply, timeout_ms=timeout_ms, is_retried=True)
+        address, timeout_ms = coordinator_address(request.group), self._request_timeout_ms
+        call = Call(None, address, request, CommitOffsetsReply, timeout_ms=timeout_ms, is_retried=True)
         try:
             await self._caller.exchange(call)
         except PlanariaError:

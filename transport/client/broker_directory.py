@@ -1,13 +1,15 @@
-"""The directory of a client: the broker's partitions and the way to them. Pure.
+"""The directory of a client: the broker's partitions and coordinators, and the way to them. Pure.
 
-The gateway names the endpoint of each partition in its replies to `metadata`. Partitions, and other actors whose endpoint
-a call names, are reached directly when the broker runs on this machine, and through the gateway otherwise. Without a
-session nothing but a greeting is sent to the gateway (`gateway_link.py`).
+The gateway names their endpoints in its replies to `metadata`. Partitions, the coordinators of groups, and other actors
+whose endpoint a call names are reached directly when the broker runs on this machine, and through the gateway otherwise.
+Without a session nothing but a greeting is sent to the gateway (`gateway_link.py`).
 
     call to an offline partition     held: no message waits in a socket for the wrong peer
     any call without a session       held
     unknown topic                    held for `metadata_timeout_ms`, because it may just have been created, then refused
     held calls to partitions         a `metadata` long poll is in flight, so they leave as soon as the directory changes
+    call to a coordinator            through the gateway, which starts or wakes it, until its endpoint is known; then
+                                     there, as soon as no earlier one of the client is on its way through the gateway
 """
 
 from itertools import count
@@ -15,7 +17,7 @@ from typing import Any
 
 from msgspec import structs
 
-from ..addresses import GATEWAY, TopicPartition, topic_partition_of
+from ..addresses import GATEWAY, TopicPartition, coordinator_group, topic_partition_of
 from ..calls.connections import Connection, Connections, InFlight
 from ..calls.directory import Ask, Held, Location, Lost, Refused, Release
 from ..calls.events import (
@@ -41,6 +43,8 @@ LONG_POLL_MS = 20_000
 POLL_GRACE_MS = 5_000
 REFRESH_MS = 1_000
 """Maximum age of the metadata of the topics in use. A topic that grew is noticed within this time."""
+COORDINATORS_MS = 50
+"""Least time between two requests for the endpoints of coordinators that are not known."""
 
 _OFFLINE = frozenset({ErrorCode.PARTITION_OFFLINE, ErrorCode.ACTOR_UNAVAILABLE, ErrorCode.SHUTTING_DOWN})
 _DIRECT = (Produce, Fetch)
@@ -68,8 +72,11 @@ class BrokerDirectory:
         self._held: Held
         self._link: GatewayLink
         self._interest: dict[str, None] = {}
+        self._groups: dict[str, None] = {}
+        """Groups whose coordinators are called."""
+        self._ask_groups_at = 0
         self._lost: set[str] = set()
-        """Endpoints named by calls, of incarnations that have ended."""
+        """Endpoints of coordinators that were lost, so these incarnations have ended or take no connections."""
         self._is_local: bool | None = None
         self._numbers = count(1)
         self._polls: set[int] = set()
@@ -182,6 +189,9 @@ class BrokerDirectory:
         gateway = self._link.connection if self._link.session is not None else None
         tp = topic_partition_of(pending.call.address)
         if tp is None:
+            group = coordinator_group(pending.call.address)
+            if group is not None:
+                return self._locate_coordinator(group, pending, now)
             endpoint = pending.call.endpoint
             if endpoint is not None and self._is_local and endpoint not in self._lost:
                 return self._connection_at(endpoint, None)
@@ -199,6 +209,21 @@ class BrokerDirectory:
         if not self._is_local or found.endpoint is None:
             return gateway, self._poll() if gateway is None else []
         return self._connection_at(found.endpoint, (topic, number, found.incarnation))
+
+    def _locate_coordinator(self, group: str, pending: InFlight, now: int) -> tuple[Location, list[Effect]]:
+        gateway = self._link.connection if self._link.session is not None else None
+        endpoint = self.topics.coordinator(group)
+        if not self._is_local:
+            return gateway, []
+        if endpoint is None or endpoint in self._lost:
+            self._groups[group] = None
+            if now < self._ask_groups_at:
+                return gateway, []
+            self._ask_groups_at = now + COORDINATORS_MS
+            return gateway, self._ask_metadata()
+        if self._connections.at(endpoint) is None and gateway is not None and _is_before(pending, gateway):
+            return gateway, []
+        return self._connection_at(endpoint, None)
 
     def connection_to(self, address: str) -> tuple[Connection | None, list[Effect]]:
         raise AssertionError("a client sends no casts")
@@ -268,12 +293,17 @@ class BrokerDirectory:
     def _ask_metadata(self, after_version: int | None = None) -> list[Effect]:
         """Request the endpoints of the topics of interest; with `after_version`, as a long poll for a later version."""
         gateway, session = self._link.connection, self._link.session
-        if gateway is None or session is None or not self._interest:
+        if gateway is None or session is None or not (self._interest or self._groups):
             return []
         wait_ms = min(LONG_POLL_MS, session.max_wait_ms) if after_version is not None else 0
         number = next(self._numbers)
         self._polls.add(number)
-        request = Metadata(topics=list(self._interest), after_version=after_version, max_wait_ms=wait_ms)
+        request = Metadata(
+            topics=list(self._interest),
+            groups=list(self._groups),
+            after_version=after_version,
+            max_wait_ms=wait_ms,
+        )
         call = Call((_METADATA, number), GATEWAY, request, MetadataReply, timeout_ms=wait_ms + POLL_GRACE_MS)
         return [Ask(gateway, call)]
 
@@ -288,9 +318,8 @@ class BrokerDirectory:
         self.topics.update(reply)
         effects: list[Effect] = []
         for connection in self._connections:
-            if connection.partition is not None and self._is_replaced(
-                connection.partition, connection.endpoint
-            ):
+            partition, endpoint = connection.partition, connection.endpoint
+            if partition is not None and self.topics.is_replaced(*partition, endpoint):
                 effects += self._without(connection)
         return [*effects, Release()]
 
@@ -302,9 +331,11 @@ class BrokerDirectory:
             return self._ask_metadata()
         return [SetTimer(_ASK_AGAIN, now + self._retry.delay_ms(4, self._jitter))]
 
-    def _is_replaced(self, partition: tuple[str, int, int], endpoint: str) -> bool:
-        topic, number, incarnation = partition
-        found = self.topics.partition(topic, number)
-        return (
-            found is None or (found.online and found.endpoint != endpoint) or found.incarnation > incarnation
-        )
+
+def _is_before(pending: InFlight, gateway: Connection) -> bool:
+    """Return True if an earlier request to the same actor, which does not wait there, could be overtaken."""
+    address = pending.call.address
+    return any(
+        each.call.address == address and not getattr(each.call.request, "max_wait_ms", 0)
+        for each in gateway.in_flight.values()
+    )

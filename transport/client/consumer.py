@@ -12,7 +12,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
-from ..addresses import GATEWAY, TopicPartition
+from ..addresses import TopicPartition, coordinator_address
 from ..calls.events import Wanted, Withdrawn
 from ..protocol.errors import ProtocolError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
@@ -160,7 +160,9 @@ class Consumer(FlowControl):
         """Run a callback, or commit: also while the consumer closes."""
         if isinstance(action, CommitFirst):
             request, timeout_ms = action.request, self._request_timeout_ms
-            self._network.call(GATEWAY, request, CommitOffsetsReply, timeout_ms=timeout_ms)
+            self._network.call(
+                coordinator_address(request.group), request, CommitOffsetsReply, timeout_ms=timeout_ms
+            )
         elif (callback := self._callbacks[action.kind]) is not None:
             callback(action.tps)
 
@@ -204,7 +206,7 @@ class Consumer(FlowControl):
         self._machine.accept(self._bridge.mailbox)
         action = self._machine.commit_of(offsets, metadata)
         if action is not None:
-            self._call(GATEWAY, action.request, CommitOffsetsReply)
+            self._call(coordinator_address(action.request.group), action.request, CommitOffsetsReply)
             self._machine.performed(action, None)
 
     def _commit_for_transaction(

@@ -29,7 +29,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from ..addresses import GATEWAY, TopicPartition
+from ..addresses import TopicPartition, coordinator_address
 from ..machine import Answered, Call, Event, Failed
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
@@ -141,7 +141,7 @@ class Consuming:
         # Not retried automatically: the older commit could overwrite a newer one made by the program meanwhile.
         ask = Call(
             ("commit", news),
-            GATEWAY,
+            coordinator_address(action.request.group),
             action.request,
             CommitOffsetsReply,
             timeout_ms=self._request_timeout_ms,

@@ -18,7 +18,7 @@ from itertools import count
 
 from msgspec import UNSET, Struct
 
-from ..addresses import GATEWAY, TopicPartition
+from ..addresses import TopicPartition, coordinator_address
 from ..compression import Buffer
 from ..log_access.reader import PartitionReader
 from ..machine import Answered, Call, Effect, Event, Failed, SetTimer, TimerFired
@@ -225,7 +225,12 @@ class Fetching:
         key = ("committed", serial)
         return [
             Call(
-                key, GATEWAY, request, FetchOffsetsReply, timeout_ms=self._request_timeout_ms, is_retried=True
+                key,
+                coordinator_address(self._group),
+                request,
+                FetchOffsetsReply,
+                timeout_ms=self._request_timeout_ms,
+                is_retried=True,
             )
         ]
 

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
-from ..addresses import GATEWAY, TopicPartition
+from ..addresses import TopicPartition, coordinator_address
 from ..calls.retry import Jitter, RetryPolicy
 from ..machine import Answered, Call, CancelTimer, Effect, Event, Failed, SetTimer, TimerFired
 from ..protocol.errors import ErrorBody, ErrorCode
@@ -118,6 +118,7 @@ class Membership:
         self.identity = MemberIdentity()
         assert topics, "a member of a group has topics"
         self._group = group
+        self._address = coordinator_address(group)
         self._name = name
         self._joins = 0
         self._topics = list(topics)
@@ -196,7 +197,7 @@ class Membership:
         return [
             Call(
                 ("beat", self._beat),
-                GATEWAY,
+                self._address,
                 request,
                 GroupHeartbeatReply,
                 timeout_ms=timeout_ms,
@@ -277,7 +278,7 @@ class Membership:
             return [*effects, *([otherwise] if otherwise is not None else [])]
         request = LeaveGroup(group=self._group, member_id=member_id)
         timeout_ms = min(2_000, self._session_timeout_ms)
-        return [*effects, Call(_LEAVE, GATEWAY, request, Done, timeout_ms=timeout_ms, is_retried=False)]
+        return [*effects, Call(_LEAVE, self._address, request, Done, timeout_ms=timeout_ms, is_retried=False)]
 
 
 def _by_topic(tps: Iterable[TopicPartition]) -> TopicPartitions:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal, TypeVar
 
-from ..addresses import GATEWAY, TopicPartition, partition_address
+from ..addresses import TopicPartition, coordinator_address, partition_address
 from ..protocol.data import Isolation, ListOffsets, ListOffsetsReply
 from ..protocol.errors import PlanariaError
 from ..protocol.groups import FetchOffsets, FetchOffsetsReply, PartitionOffset
@@ -50,7 +50,7 @@ class OffsetQueries:
             assert wanted is not None
             wanted.setdefault(topic, []).append(partition)
         request = FetchOffsets(group=self._group, partitions=wanted)
-        return self._call(GATEWAY, request, FetchOffsetsReply).offsets
+        return self._call(coordinator_address(self._group), request, FetchOffsetsReply).offsets
 
     def offsets_for_times(
         self, times: Mapping[TopicPartition, datetime | int] | Mapping[tuple[str, int], datetime | int]

@@ -29,13 +29,13 @@ from typing import TYPE_CHECKING, Generic, Literal
 
 from msgspec import Struct
 
-from ..addresses import GATEWAY, TopicPartition
+from ..addresses import TopicPartition, coordinator_address
 from ..calls.connections import Owner
 from ..calls.events import Deliver
 from ..machine import Answered, Call, Effect, Event, Failed, SetTimer, TimerFired
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError, ProtocolError
 from ..protocol.groups import LeaveGroup
-from ..protocol.message import Done, Reply, Request
+from ..protocol.message import Done, Reply
 from ..protocol.shares import (
     MAX_LOCKED,
     Acknowledge,
@@ -371,14 +371,14 @@ class Sharing(Generic[MessageT]):
 
 def _call(
     key: str | None,
-    request: Request,
+    request: Acquire | Acknowledge | LeaveGroup,
     reply_type: type[Reply],
     timeout_ms: int,
     retry_timeout_ms: int | None = None,
 ) -> Call:
     return Call(
         key,
-        GATEWAY,
+        coordinator_address(request.group),
         request,
         reply_type,
         timeout_ms=timeout_ms,

@@ -1,4 +1,4 @@
-"""The locations of topics and partitions: replies to `metadata`, and the client's own observations. Pure.
+"""The locations of partitions and coordinators: replies to `metadata`, and the client's own observations. Pure.
 
 The broker's directory has a version that grows with every change, and starts again with the broker (`instance_id`). A
 partition that failed to reply counts as offline until the directory names another incarnation. If the directory still
@@ -19,6 +19,8 @@ class TopicCache:
         self._topics: dict[str, TopicMetadata] = {}
         self._unknown: set[str] = set()
         self._suspects: dict[tuple[str, int, int], int] = {}
+        self._coordinators: dict[str, str] = {}
+        """Endpoints of the groups' coordinators that are up."""
 
     def update(self, reply: MetadataReply) -> None:
         if reply.instance_id != self.instance_id:
@@ -33,6 +35,11 @@ class TopicCache:
         for name in reply.unknown_topics:
             self._topics.pop(name, None)
             self._unknown.add(name)
+        for group in reply.groups or ():
+            if group.endpoint is None:
+                self._coordinators.pop(group.group, None)
+            else:
+                self._coordinators[group.group] = group.endpoint
 
     def forget(self) -> None:
         """Discard everything: the broker may have been replaced, and its versions start again."""
@@ -41,6 +48,7 @@ class TopicCache:
         self._topics.clear()
         self._unknown.clear()
         self._suspects.clear()
+        self._coordinators.clear()
 
     def expire_version(self) -> None:
         """Request everything again, and use the present entries until then."""
@@ -49,6 +57,10 @@ class TopicCache:
     def suspect(self, topic: str, partition: int, incarnation: int, now: int) -> None:
         """Suspect an incarnation that was found dead, or whose connection broke."""
         self._suspects[topic, partition, incarnation] = now + SUSPICION_MS
+
+    def coordinator(self, group: str) -> str | None:
+        """Return the endpoint of the group's coordinator, if the broker has named one."""
+        return self._coordinators.get(group)
 
     def is_unknown(self, topic: str) -> bool:
         """Return True if the broker replied that the topic does not exist."""
@@ -79,6 +91,13 @@ class TopicCache:
             found is not None
             and found.online
             and self._suspects.get((topic, partition, found.incarnation), 0) <= now
+        )
+
+    def is_replaced(self, topic: str, partition: int, incarnation: int, endpoint: str) -> bool:
+        """Return True if the partition no longer has this endpoint, which belonged to that incarnation."""
+        found = self.partition(topic, partition)
+        return (
+            found is None or (found.online and found.endpoint != endpoint) or found.incarnation > incarnation
         )
 
     def believed_at(self, topic: str, partition: int, now: int) -> int | None:

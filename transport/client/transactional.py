@@ -17,7 +17,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self
 
-from ..addresses import GATEWAY
+from ..addresses import coordinator_address
 from ..batch import Headers
 from ..protocol.errors import PlanariaError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
@@ -112,7 +112,8 @@ class TransactionalProducer:
 
     def _commit_offsets(self, request: CommitOffsets) -> None:
         request = self._machine.offsets(request)
-        self._network.call(GATEWAY, request, CommitOffsetsReply, timeout_ms=self._request_timeout_ms)
+        address, timeout_ms = coordinator_address(request.group), self._request_timeout_ms
+        self._network.call(address, request, CommitOffsetsReply, timeout_ms=timeout_ms)
 
     def _end(self, *, is_commit: bool) -> None:
         """End the transaction once every message is acknowledged. Raises the error that prevented it."""

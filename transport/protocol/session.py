@@ -2,15 +2,18 @@
 
     C: hello(version, client_id)                       S: limits, instance_id, run_directory
     C: cancel(request_id)                              not answered
-    C: metadata(topics, after_version, max_wait_ms)    S: version, topics, their partitions and endpoints
+    C: metadata(topics, groups, after_version,         S: version, topics, their partitions and endpoints,
+                max_wait_ms)                               endpoints of the groups' coordinators
 
 `metadata` is a long poll: with `after_version` it is parked until the directory has changed past that version or
 `max_wait_ms` have passed. A client on the same machine (the file `instance` in `run_directory` holds `instance_id`) may
-connect to the partitions' own endpoints; any other sends everything to the gateway.
+connect to the own endpoints of partitions and coordinators; any other sends everything to the gateway.
 """
 
+from typing import Annotated
+
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType, field
 
 from .data import MAX_WAIT_MS, WaitMilliseconds
 from .message import MAX_FRAME_BYTES, MAX_FRAMES, PROTOCOL_VERSION, Reply, Request, RequestId
@@ -45,6 +48,8 @@ class Cancel(Request, tag="cancel", frozen=True):
 class Metadata(Request, tag="metadata", frozen=True):
     topics: list[str] | None = None
     """None requests every topic except the internal ones."""
+    groups: Annotated[list[str], msgspec.Meta(max_length=10_000)] = field(default_factory=list)
+    """Consumer groups and share groups whose coordinators' endpoints are requested. Changes of them wake no poll."""
     after_version: int | None = None
     max_wait_ms: WaitMilliseconds = 0
 
@@ -68,8 +73,17 @@ class TopicMetadata(Struct):
     partitions: list[PartitionMetadata]
 
 
+class GroupMetadata(Struct):
+    group: str
+    endpoint: str | None = None
+    """The own endpoint of the group's coordinator, for a client on the broker's machine; None while it sleeps, is
+    down or does not exist, and for a client under a quota: the gateway then takes the group's requests."""
+
+
 class MetadataReply(Reply):
     version: int
     instance_id: str
     topics: list[TopicMetadata]
-    unknown_topics: list[str] = msgspec.field(default_factory=list)
+    unknown_topics: list[str] = field(default_factory=list)
+    groups: list[GroupMetadata] | UnsetType = UNSET
+    """Set if groups were requested."""

@@ -105,10 +105,12 @@ class Acknowledgement(Struct, kw_only=True, frozen=True, forbid_unknown_fields=T
 
 
 class ShareMemberGone(Request, tag="share_member_gone", frozen=True):
-    """Sent by the gateway to a coordinator: a member's connection is lost. Not answered."""
+    """Sent by the gateway to a coordinator: a member's connection to it is lost. Not answered."""
 
     group: GroupName
     member_id: ShareMemberId
+    connection: bytes
+    """The name of the connection. The member stays if it has used another one since."""
 
 
 class Acknowledge(Request, tag="acknowledge", frozen=True):

@@ -8,7 +8,7 @@ coordinator's machine.
     acknowledge       acknowledging.py; answered when durable; `renew` alone and refusals at once
     configure         settings.py; creates the group, or changes it
     leave, member     the member's records are available again; deliveries count unless the member itself left
-    gone
+    gone              the connection that it used last is over: member_connections.py
     share timer       locks and delays that are over, and requests that have waited long enough
     dead records      dead_letters.py
 """
@@ -57,6 +57,7 @@ from .acquiring import Acquisitions
 from .dead_letters import DeadLetterReadCall, DeadLetterRetryTimer, DeadLetters, DeadLetterWriteCall
 from .description import describe, retry_alarms, retry_report
 from .log_bounds import LogBounds
+from .member_connections import MemberConnections
 from .partitions import SharePartitions
 from .reading import RecordsCall
 from .records import ShareProgress, by_this_clock
@@ -90,6 +91,7 @@ class ShareGroup:
         self._log_bounds = LogBounds(self._partitions, decisions.topics.is_younger)
         self._acquisitions = Acquisitions(self._partitions, self._log_bounds, recorder)
         self._acknowledgements = Acknowledgements(self._partitions)
+        self._connections = MemberConnections()
         self._dead_letters = DeadLetters(durable.group, self._partitions)
         for tp, each in progress.items():
             self._dead_letters.on_durable(tp, each)
@@ -110,13 +112,16 @@ class ShareGroup:
         """Handle a request. Raises ProtocolError."""
         sender, request = event.sender, event.request
         match request:
-            case ShareMemberGone():
-                return self._release(request.member_id, now, is_charged=True)
+            case ShareMemberGone(member_id=member, connection=client):
+                is_gone = self._connections.is_last(member, sender.route[0], client)
+                return self._release(member, now, is_charged=True) if is_gone else []
             case DescribeGroup():
                 return [Reply(sender, self._describe())]
             case _ if isinstance(request, CONSUMERS_REQUESTS):
                 return [Reply(sender, self._settings.refusal())]
         self._recorder.check_room(sender, 0)
+        if isinstance(request, Acquire | Acknowledge):
+            self._connections.note(request.member_id, event)
         match request:
             case Acquire():
                 return self._on_acquire(sender, request, now)
@@ -154,9 +159,18 @@ class ShareGroup:
         settings = self._settings.current
         effects = self._acquisitions.end(member, settings)
         self._acquisitions.drop_replies(member)
+        self._connections.forget(member)
         self._acknowledgements.release(member, settings.max_deliveries if is_charged else None, now)
         self._acquisitions.stir()
         return effects
+
+    def on_disconnected(self, connection: bytes, now: int) -> list[LoopEffect]:
+        """Release the records of members whose client was connected here itself."""
+        return [
+            effect
+            for member in self._connections.of(connection)
+            for effect in self._release(member, now, is_charged=True)
+        ]
 
     def forget_senders(self, is_gone: Callable[[Sender], bool], *, also_sent: bool) -> None:
         """Cancel the requests of senders that are gone; `also_sent`: the latest replies to them are lost."""
