@@ -170,8 +170,9 @@ def recover_partition(data_directory: str, topic: str, partition: int, from_offs
         recovery_offset=from_offset,
         recovery_segment=from_offset,
         recovery_position=0,
-        last_leader_epoch=-1,
+        epochs=(),
         leader_epoch=-1,
+        high_watermark=from_offset,
         active_since_ms=0,
     )
     files.replace(directory / CHECKPOINT_NAME, encode_checkpoint(checkpoint))

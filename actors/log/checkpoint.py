@@ -26,17 +26,19 @@ _KIND = b"PLCP"
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Every byte of `recovery_segment` before `recovery_position`, and every byte of earlier segments, was synced.
 
-    `recovery_offset` is the first offset after those bytes, `last_leader_epoch` the epoch of the batch before it (-1:
-    none), `leader_epoch` the highest epoch that an opening of the log took, used or not. `active_since_ms` is the
-    time at which `recovery_segment` got its first batch (0: it has none).
+    `recovery_offset` is the first offset after those bytes, `epochs` the leader epochs of the batches before it, each
+    with the offset at which it begins (`epochs.py`); `leader_epoch` the highest epoch that a leader of this log took,
+    used or not. `high_watermark` is an offset below which every record was known to be committed. `active_since_ms`
+    is the time at which `recovery_segment` got its first batch (0: it has none).
     """
 
     log_start_offset: int
     recovery_offset: int
     recovery_segment: int
     recovery_position: int
-    last_leader_epoch: int
+    epochs: tuple[tuple[int, int], ...]
     leader_epoch: int
+    high_watermark: int
     active_since_ms: int
     companions: tuple[str, ...] = ()
     """The files of `companions.py` that exist."""

@@ -86,6 +86,7 @@ class DedupIndex:
     def load(self, sightings: list[Sighting]) -> None:
         """Load the sightings of a snapshot."""
         self._sightings = OrderedDict((each.dedup_id, each) for each in sightings)
+        self._undo.clear()
 
     def bound_times(self, now_ms: int) -> None:
         """Limit all times to `now_ms`."""

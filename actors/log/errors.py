@@ -35,6 +35,15 @@ class LogLocked(LogError):
     """Another process holds the directory."""
 
 
+class StaleLeaderEpoch(LogError):
+    """A leader of this log has taken this epoch, or a higher one, before."""
+
+    def __init__(self, leader_epoch: int, highest_leader_epoch: int) -> None:
+        super().__init__(
+            f"leader epoch {leader_epoch} is not above {highest_leader_epoch}, which was used in this log"
+        )
+
+
 class OffsetOutOfRange(LogError):
     """The offset lies below the log's start or above its end."""
 

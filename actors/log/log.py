@@ -1,7 +1,7 @@
 """A partition's log: append, sync, read, retain. A partition process reaches its files only through this module.
 
 Owns the active segment and every change of the log: appends, rolls, deletion. `segments.py` has the list of
-segments, `reading.py` the reads, `checkpointing.py` the time of checkpoints, `compaction.py` rewrites the sealed
+segments, `readable.py` the reads, `checkpointing.py` the time of checkpoints, `compaction.py` rewrites the sealed
 segments. Must never be used by two processes (the partition process holds the directory's lock) or two threads. Plain
 and synchronous: the process calls it in its turn, and no method waits except for the disk.
 
@@ -20,54 +20,62 @@ from .checkpointing import Checkpointer
 from .cleaned import Cleaned
 from .compaction import Compactor
 from .companions import COMPACTION_NAME
-from .errors import CorruptLog, OffsetOutOfRange, StorageFailed, StorageFull
+from .epochs import NO_EPOCH
+from .errors import OffsetOutOfRange, StaleLeaderEpoch, StorageFailed, StorageFull
 from .files import Buffer, Files
 from .producers import ProducerStates
+from .readable import ReadableLog
 from .reading import LogReader
 from .recovery import Recovered, recover
 from .retention import LogConfig, expired_count, is_roll_due
 from .segment import Segment
 from .segments import SegmentList
 from .start import note_start
-from .usable import Usable
+from .truncation import Truncation, save_truncation
 
 
 def _ignore(_: int) -> None:
     """Discard progress reports."""
 
 
-class PartitionLog:
+class PartitionLog(ReadableLog):
     """The log of one partition (see the module). Create it with `open`."""
 
     def __init__(
         self, directory: Path, config: LogConfig, files: Files, recovered: Recovered, now_ms: int
     ) -> None:
+        super().__init__()
         self.directory = directory
         self.config = config
-        self.producers: ProducerStates = recovered.producers
         self.was_clean = recovered.was_clean
-        self.log_start_offset = recovered.log_start_offset
-        self.last_leader_epoch = recovered.last_leader_epoch
         self.losses = recovered.losses
         """Ranges that the files prove to be missing, as of the opening."""
         self.lost_files = recovered.lost_files
         """Files beside the segments that are missing or damaged, as of the opening."""
-        taken = -1 if recovered.checkpoint is None else recovered.checkpoint.leader_epoch
-        self.leader_epoch = max(taken, recovered.last_leader_epoch) + 1
-        """The epoch of this opening, durable before the first append: no batch of an earlier opening, kept or lost by
-        a power cut, has the same offset and epoch as one of this.
-        """
         self._files = files
+        self._take(recovered, now_ms)
+
+    def _take(self, recovered: Recovered, now_ms: int) -> None:
+        self.producers: ProducerStates = recovered.producers
+        self.log_start_offset = recovered.log_start_offset
+        self.epochs = recovered.epochs
+        self.last_leader_epoch = recovered.epochs.last
+        self.highest_leader_epoch = recovered.highest_leader_epoch
+        """The highest epoch that a leader of this log took, used or not."""
+        self._is_epoch_noted = True
+        self.leader_epoch = NO_EPOCH
+        """The epoch in which this opening leads, durable before its first append (`lead`)."""
+        self.high_watermark = 0 if recovered.checkpoint is None else recovered.checkpoint.high_watermark
+        """An offset below which every record was known to be committed."""
         self._segments = SegmentList(recovered.segments)
         self._reader = LogReader(self._segments, self.producers.transactions)
-        self._checkpointer = Checkpointer(directory, files, recovered)
+        self._checkpointer = Checkpointer(self.directory, self._files, recovered)
         self._active_since_ms = min(recovered.active_since_ms, now_ms)
         if self._active_since_ms == 0 and self._active.size_bytes:
             self._active_since_ms = now_ms
         self._synced_bytes = self._active.size_bytes
-        self._usable = Usable()
         self._compactor = Compactor(
-            directory, files, recovered.cleaned, self._replace, self.producers.transactions
+            self.directory, self._files, recovered.cleaned, self._replace, self.producers.transactions
         )
 
     @classmethod
@@ -88,28 +96,20 @@ class PartitionLog:
         producers = ProducerStates()
         producers.dedup_ids.reconfigure(config.dedup_window_ms, config.dedup_window_count)
         recovered = recover(directory, files, producers, now_ms, on_progress)
-        log = cls(directory, config, files, recovered, now_ms)
-        log.checkpoint()
-        return log
+        return cls(directory, config, files, recovered, now_ms)
+
+    def lead(self, leader_epoch: int) -> None:
+        """Take an epoch for this opening's own batches. Raises StaleLeaderEpoch unless it is above all earlier ones.
+
+        It is durable before the first append, at the latest: so no batch of an earlier leader of this log, kept or
+        lost by a power cut, has the same offset and epoch as one of this.
+        """
+        if leader_epoch <= self.highest_leader_epoch:
+            raise StaleLeaderEpoch(leader_epoch, self.highest_leader_epoch)
+        self.leader_epoch = self.highest_leader_epoch = leader_epoch
+        self._is_epoch_noted = self.checkpoint()
 
     # -- state
-
-    @property
-    def _active(self) -> Segment:
-        return self._segments.active
-
-    @property
-    def log_end_offset(self) -> int:
-        """Return the offset that the next batch gets."""
-        return self._active.next_offset
-
-    @property
-    def size_bytes(self) -> int:
-        return self._segments.size_bytes
-
-    @property
-    def segment_count(self) -> int:
-        return len(self._segments)
 
     def note_companion(self, name: str) -> None:
         """Note that the folder now has this file: if it is missing at the next opening, it was lost."""
@@ -140,6 +140,9 @@ class PartitionLog:
         _check_sequence(headers, self.log_end_offset, self.last_leader_epoch, total_bytes)
         with self._usable:
             try:
+                if not self._is_epoch_noted:
+                    self._write_checkpoint()  # the disk was full before
+                    self._is_epoch_noted = True
                 age_ms = now_ms - self._active_since_ms
                 if is_roll_due(self.config, self._active.size_bytes, total_bytes, age_ms):
                     self._roll()
@@ -150,8 +153,15 @@ class PartitionLog:
                 self.producers.revert()
                 raise
         self.producers.confirm(headers, now_ms)
-        self.last_leader_epoch = headers[-1].leader_epoch
+        if headers[-1].leader_epoch != self.last_leader_epoch:
+            self._note_epochs(headers)
         self._checkpointer.appended(total_bytes, len(headers))
+
+    def _note_epochs(self, headers: Sequence[BatchHeader]) -> None:
+        for header in headers:
+            self.epochs.note(header.leader_epoch, header.base_offset)
+        self.last_leader_epoch = self.epochs.last
+        self.highest_leader_epoch = max(self.highest_leader_epoch, self.last_leader_epoch)
 
     def sync(self) -> None:
         """Make everything appended so far durable with one fdatasync. Raises StorageFailed, which is final."""
@@ -217,8 +227,9 @@ class PartitionLog:
             recovery_offset=self.log_end_offset,
             recovery_segment=self._active.base_offset,
             recovery_position=self._active.size_bytes,
-            last_leader_epoch=self.last_leader_epoch,
-            leader_epoch=self.leader_epoch,
+            epochs=self.epochs.entries,
+            leader_epoch=self.highest_leader_epoch,
+            high_watermark=min(self.high_watermark, self.log_end_offset),
             active_since_ms=self._active_since_ms,
             companions=tuple(sorted(self._checkpointer.companions)),
         )
@@ -236,43 +247,6 @@ class PartitionLog:
         self._compactor.release()
         self._segments.close()
         self._usable.end("the log is closed")
-
-    # -- reading
-
-    def read(self, offset: int, max_bytes: int, up_to_offset: int) -> tuple[Buffer, int]:
-        """Return whole batches from the one that holds `offset`, or the next existing one, all below `up_to_offset`.
-
-        They lie back to back in one buffer, as `transport.batch.split` takes them apart; the offset after them comes
-        with it. The buffer is empty when there is no batch to read yet. It ends at a segment's end, at damage, or
-        before exceeding `max_bytes` (but never before its first batch). Every checksum has been verified. Compacted
-        offsets are skipped: the returned offset may lie far behind the batches, or have moved without any.
-
-        Raises OffsetOutOfRange outside log_start_offset to log_end_offset, and CorruptLog when the batch that holds
-        `offset` is damaged or missing; its `next_offset` is where reading can continue. Finding that place in a long
-        damaged stretch takes several calls: SearchUnfinished asks for the next one.
-        """
-        if not self.log_start_offset <= offset <= self.log_end_offset:
-            raise OffsetOutOfRange(offset, self.log_start_offset, self.log_end_offset)
-        with self._usable:
-            return self._reader.read(offset, max_bytes, up_to_offset)
-
-    def bytes_from(self, offset: int) -> int:
-        """Return the number of bytes at and after `offset`, to the precision of the index; 0 only at the end."""
-        with self._usable:
-            return self._reader.bytes_from(max(offset, self.log_start_offset))
-
-    def offset_for_timestamp(self, timestamp_ms: int, is_committed: bool = False) -> tuple[int, int] | None:
-        """Return (offset, timestamp) of the first record at or after a time, or None. Raises CorruptLog.
-
-        Markers do not count. With `is_committed` the records of aborted transactions do not count either.
-        """
-        with self._usable:
-            return self._reader.offset_for_timestamp(timestamp_ms, self.log_start_offset, is_committed)
-
-    def verify(self) -> list[CorruptLog]:
-        """Read everything and report all damage, without changing anything."""
-        with self._usable:
-            return self._reader.verify()
 
     # -- deleting
 
@@ -317,6 +291,7 @@ class PartitionLog:
         self._sync()
         note_start(self.directory, self._files, offset)
         self.log_start_offset = offset
+        self.epochs.trim(offset)
         self._files.sync_directory(self.directory)
         with suppress(StorageFull):
             if self._active.size_bytes and self.log_end_offset <= self.log_start_offset:
@@ -327,6 +302,37 @@ class PartitionLog:
             self._compactor.on_deleted(segment)
             segment.unlink()
         self._files.sync_directory(self.directory)
+        self.checkpoint()
+
+    # -- truncation
+
+    def truncate_to(self, offset: int, now_ms: int) -> None:
+        """Remove every batch that reaches beyond `offset`, durably; `producers` returns to its state there.
+
+        Only a log that does not lead is cut. A crash at any step leaves the log as it was, or cut. Raises StorageFull
+        with nothing changed.
+        """
+        assert self.log_start_offset <= offset, "below its start a log begins anew"
+        if offset < self.log_end_offset:
+            self._recover_to(Truncation(offset=offset, leader_epoch=self.highest_leader_epoch), now_ms)
+
+    def reset_to(self, offset: int, now_ms: int) -> None:
+        """Remove every batch; the log begins and ends at `offset`. Otherwise as `truncate_to`."""
+        truncation = Truncation(offset=offset, leader_epoch=self.highest_leader_epoch, is_reset=True)
+        self._recover_to(truncation, now_ms)
+
+    def _recover_to(self, truncation: Truncation, now_ms: int) -> None:
+        """Mark the truncation, and recover the log, which carries it out as after a crash."""
+        with self._usable:
+            self._compactor.stop()
+            self._sync()
+            save_truncation(self.directory, self._files, truncation)
+            self._segments.close()
+            self.producers.clear()
+            try:
+                self._take(recover(self.directory, self._files, self.producers, now_ms, _ignore), now_ms)
+            except StorageFull as error:
+                raise StorageFailed(f"a truncation could not be finished: {error}") from error
         self.checkpoint()
 
     # -- compaction

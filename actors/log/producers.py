@@ -99,6 +99,14 @@ class ProducerStates:
     def __len__(self) -> int:
         return len(self._producers)
 
+    def clear(self) -> None:
+        """Forget everything: the log is recovered again."""
+        self._producers.clear()
+        self._undo.clear()
+        self._applied_end = self._confirmed_end = 0
+        self.dedup_ids.load([])
+        self.transactions.load(TransactionsSnapshot())
+
     def get(self, producer_id: int) -> ProducerState | None:
         return self._producers.get(producer_id)
 

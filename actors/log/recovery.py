@@ -1,10 +1,11 @@
 """Opening a log after a crash or a clean end of its last owner.
 
-Owns every decision about which bytes on disk are trusted. Called by `PartitionLog.open` alone, with the directory
-locked.
+Owns every decision about which bytes on disk are trusted. Called by `PartitionLog` alone, with the directory locked:
+when the log is opened, and when it is cut below its checkpoint.
 
 1. Note and delete the clean marker, so that a death during recovery is not taken for a clean end.
-2. Finish or undo the swap of an interrupted compaction; delete files that an interrupted write, roll or deletion left.
+2. Finish or undo the swap of an interrupted compaction, finish a truncation that has begun (`truncation.py`); delete
+   files that an interrupted write, roll or deletion left.
 3. Everything up to the checkpoint's recovery point, and every segment but the last, was synced: it is trusted unread,
    and damage in it is rot. Rot is never cut; readers receive CorruptLog. Offsets once given out are never given out
    again: a log shorter than its recovery point continues in a new segment there, with a gap before it.
@@ -35,17 +36,19 @@ from .checkpoint import (
     decode_checkpoint,
     note_sync_failure,
 )
-from .cleaned import Cleaned, is_damaged, recover_cleaned, save_cleaned, shown_by_indexes
+from .cleaned import Cleaned, is_damaged, load_cleaned, recover_cleaned, save_cleaned, shown_by_indexes
 from .companions import COMPACTION_NAME, COMPANIONS, loss_of_companion
+from .epochs import EpochTable, epochs_in
 from .errors import CorruptLog, StorageFailed, StorageFull
 from .files import TEMPORARY_SUFFIX, Files
 from .producers import ProducerStates
 from .scan import CHUNK_BYTES
-from .segment import INDEX_SUFFIXES, LOG_SUFFIX, Segment
+from .segment import INDEX_SUFFIXES, LOG_SUFFIX, Segment, segment_bases
 from .segment_reading import gap_reason
 from .snapshots import load_newest, snapshot_offsets
 from .start import note_start, noted_start
 from .tail import Tail
+from .truncation import TRUNCATION_NAME, finish_truncation
 
 FOLDERS_ABOVE = 3
 """A partition's folder, its topic's, and `topics` may each be new: each is an entry of the folder above it."""
@@ -59,7 +62,9 @@ class Recovered:
 
     segments: list[Segment]
     log_start_offset: int
-    last_leader_epoch: int
+    epochs: EpochTable
+    highest_leader_epoch: int
+    """The highest epoch that a leader of this log took, used or not."""
     active_since_ms: int
     producers: ProducerStates
     snapshot_offset: int | None
@@ -103,7 +108,7 @@ class _Recovery:
         self._now_ms = now_ms
         self._on_progress = on_progress
         self._checked_bytes = 0
-        self._last_leader_epoch = -1
+        self._epochs = EpochTable()
         self._cleaned = Cleaned()
         self._losses: list[CorruptLog] = []
 
@@ -117,8 +122,11 @@ class _Recovery:
         if was_clean:
             self._files.unlink(self._directory / CLEAN_NAME)
             self._files.sync_directory(self._directory)
-        checkpoint = decode_checkpoint(self._files.read_whole(self._directory / CHECKPOINT_NAME))
         self._cleaned = recover_cleaned(self._directory, self._files, names)
+        if TRUNCATION_NAME in names:
+            finish_truncation(self._directory, self._files)
+            self._cleaned = load_cleaned(self._directory, self._files)
+        checkpoint = decode_checkpoint(self._files.read_whole(self._directory / CHECKPOINT_NAME))
         names = self._files.names(self._directory)
         self._delete_leftovers(names)
         start = max(noted_start(names) or 0, checkpoint.log_start_offset if checkpoint else 0)
@@ -128,21 +136,22 @@ class _Recovery:
         if COMPACTION_NAME in lost_files:
             self._rebuild_cleaned(segments[:-1])
             names = self._files.names(self._directory)
+        self._epochs = epochs_in(segments[:-1]) if checkpoint is None else EpochTable(checkpoint.epochs)
         active = self._recover_last(segments, checkpoint, sync_failed=SYNC_FAILED_NAME in names)
         active = self._go_on_behind_proofs(segments, active, start)
         self._note_gaps(segments)
         snapshot_offset = load_newest(self._directory, self._files, self._producers, active.next_offset)
         self._producers.bound_times(self._now_ms)
         self._producers.replay(self._batches_from(segments, snapshot_offset or 0), self._now_ms)
-        if self._last_leader_epoch < 0 and checkpoint is None and len(segments) > 1:
-            self._last_leader_epoch = max(self._epoch_of(segments[-2]), self._cleaned.leader_epoch)
+        taken = -1 if checkpoint is None else checkpoint.leader_epoch
         log_start_offset = max(segments[0].base_offset, start)
         self._note_start(log_start_offset)
         is_same_active = checkpoint is not None and checkpoint.recovery_segment == active.base_offset
         return Recovered(
             segments=segments,
             log_start_offset=log_start_offset,
-            last_leader_epoch=self._last_leader_epoch,
+            epochs=self._epochs,
+            highest_leader_epoch=max(taken, self._epochs.last, self._cleaned.leader_epoch),
             active_since_ms=checkpoint.active_since_ms if checkpoint and is_same_active else 0,
             companions=frozenset(COMPANIONS & set(names)),
             lost_files=lost_files,
@@ -174,7 +183,6 @@ class _Recovery:
 
         `start` is the start of the log, None when no file records it.
         """
-        bases = [int(name[: -len(LOG_SUFFIX)]) for name in names if _is_segment_name(name)]
         segments = [
             Segment(
                 self._directory,
@@ -182,7 +190,7 @@ class _Recovery:
                 self._files.size_bytes(self._directory / f"{base:020d}{LOG_SUFFIX}"),
                 self._files,
             )
-            for base in bases
+            for base in segment_bases(names)
         ]
         for segment, successor in pairwise(segments):
             segment.seal(successor.base_offset)
@@ -249,7 +257,6 @@ class _Recovery:
         last = segments[-1]
         safe_position, safe_offset = 0, last.base_offset
         if checkpoint is not None:
-            self._last_leader_epoch = checkpoint.last_leader_epoch
             if checkpoint.recovery_segment == last.base_offset:
                 safe_position, safe_offset = checkpoint.recovery_position, checkpoint.recovery_offset
             if checkpoint.recovery_segment > last.base_offset or safe_position > last.size_bytes:
@@ -310,7 +317,7 @@ class _Recovery:
             self._losses.append(loss)
 
     def _on_tail_batch(self, header: BatchHeader) -> None:
-        self._last_leader_epoch = header.leader_epoch
+        self._epochs.note(header.leader_epoch, header.base_offset)
         self._progress(header)
 
     # -- producers and epochs
@@ -329,15 +336,8 @@ class _Recovery:
             if segment is not segments[-1]:
                 segment.close()
 
-    def _epoch_of(self, segment: Segment) -> int:
-        return max((header.leader_epoch for header, _ in segment.reader().walk_intact(0)), default=-1)
-
     def _progress(self, header: BatchHeader) -> None:
         before = self._checked_bytes
         self._checked_bytes += header.size_bytes
         if self._checked_bytes // CHUNK_BYTES > before // CHUNK_BYTES:
             self._on_progress(self._checked_bytes)
-
-
-def _is_segment_name(name: str) -> bool:
-    return name.endswith(LOG_SUFFIX) and name[: -len(LOG_SUFFIX)].isdigit()

@@ -16,7 +16,7 @@ segment of a log is ever appended to. Opened lazily: a segment that is not read 
 `log.py` and `recovery.py` alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,6 +33,12 @@ SMALL_APPENDS_BEFORE_ROOM = 32
 ROOM_BYTES = 256 * 1024
 _ZEROS = bytes(ROOM_BYTES)
 INDEX_SUFFIXES = (".index", ".timeindex")
+
+
+def segment_bases(names: Iterable[str]) -> list[int]:
+    """Return the base offsets of the segments among the names of a directory, rising."""
+    stems = (name[: -len(LOG_SUFFIX)] for name in names if name.endswith(LOG_SUFFIX))
+    return sorted(int(stem) for stem in stems if stem.isdigit())
 
 
 def segment_path(directory: Path, base_offset: int) -> Path:

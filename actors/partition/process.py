@@ -144,6 +144,8 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
             self.loop.now,
             on_progress=lambda _: self.loop.progress(),
         )
+        # The only replica of a partition leads, in an epoch that it takes itself.
+        self._log.lead(self._log.highest_leader_epoch + 1)
         lost_files = list(self._log.lost_files)
         if saved is not None and groups is None:
             lost_files.append(GROUPS_NAME)

@@ -24,6 +24,7 @@ from lives_on_disk import (
     SleepLife,
     SnapshotLife,
     TopicsLife,
+    TruncationLife,
 )
 from medium import Medium
 from source_tree import ROOT
@@ -33,6 +34,7 @@ LIVES: dict[str, Life] = {
     "topics": TopicsLife(),
     "log": LogLife(),
     "compaction": CompactionLife(),
+    "truncation": TruncationLife(),
     "damage": DamagedLife(),
     "readers": ReadersLife(),
     "coordinator": SnapshotLife("groups/billing.snapshot"),
@@ -68,6 +70,7 @@ FORMATS: dict[str, tuple[str, str]] = {
     "sync-failed": ("damage", "sync-failed"),
     "<base offset>.torn": ("damage", "0*.torn"),
     "compaction": ("compaction", "compaction"),
+    "truncation": ("truncation", "truncation"),
     "<base offset>.cleaned": ("compaction", "0*.cleaned"),
     "partition.json": ("topics", "partition.json"),
     "groups": ("readers", "groups"),

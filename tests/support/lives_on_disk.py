@@ -142,6 +142,36 @@ class LogLife:
         abandon(log)
 
 
+class TruncationLife:
+    """A log that is cut below its checkpoint ends where it did or at the cut."""
+
+    def live(self, root: Path, done: list[Any], system: FaultySystem) -> None:
+        log = open_log(root / "log", segment_bytes=150)
+        for number in range(6):
+            append(log, [b"%d" % number * 20])
+            log.sync()
+            done.append((number, b"%d" % number * 20))
+        log.checkpoint()
+        cut = done[:3]
+        done.append("cut")
+        log.truncate_to(3, NOW_MS)
+        done[:] = cut
+        log.close()
+
+    def judge(self, root: Path, done: list[Any], is_cut: bool) -> None:
+        log = open_log(root / "log", segment_bytes=150)
+        found = contents(log)
+        assert not log.losses
+        assert not log.verify()
+        if "cut" in done:
+            assert found in (done[:-1], done[:3])
+        else:
+            assert found[: len(done)] == done
+            assert len(found) in (len(done), len(done) + 1)
+        done[:] = found
+        abandon(log)
+
+
 class CompactionLife:
     """The newest record of each key is present, and deleted ones stay deleted."""
 

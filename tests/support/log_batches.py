@@ -68,7 +68,10 @@ def unlimited(**limits: float) -> LogConfig:
 
 
 def open_log(path: Path, files: Files | None = None, now_ms: int = NOW_MS, **config: int) -> PartitionLog:
-    return PartitionLog.open(path, unlimited(**config), now_ms, files)
+    """Open the log as its only replica does, which leads in the next epoch."""
+    log = PartitionLog.open(path, unlimited(**config), now_ms, files)
+    log.lead(log.highest_leader_epoch + 1)
+    return log
 
 
 def abandon(log: PartitionLog) -> None:

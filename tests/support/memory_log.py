@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from planaria.actors.log.errors import CorruptLog, OffsetOutOfRange, StorageFull
+from planaria.actors.log.errors import CorruptLog, OffsetOutOfRange, StaleLeaderEpoch, StorageFull
 from planaria.actors.log.producers import ProducerStates
 from planaria.transport.batch import BatchHeader, split
 from planaria.transport.compression import Buffer
@@ -55,8 +55,7 @@ class MemoryLog:
         behind = [(header, frame) for header, frame in disk.batches if header.base_offset >= start]
         self.producers.replay(((header, dedup_id_of(frame, header)) for header, frame in behind), now_ms)
         disk.durable = len(disk.batches)
-        self.last_leader_epoch = disk.batches[-1][0].leader_epoch if disk.batches else -1
-        disk.leader_epoch = self.leader_epoch = max(disk.leader_epoch, self.last_leader_epoch) + 1
+        self.leader_epoch = -1
         self.losses: list[CorruptLog] = []
         self.lost_files: list[str] = []
 
@@ -72,6 +71,19 @@ class MemoryLog:
 
     def note_companion(self, name: str) -> None:
         """A log in memory has no other files."""
+
+    @property
+    def last_leader_epoch(self) -> int:
+        return self._disk.batches[-1][0].leader_epoch if self._disk.batches else -1
+
+    @property
+    def highest_leader_epoch(self) -> int:
+        return max(self._disk.leader_epoch, self.last_leader_epoch)
+
+    def lead(self, leader_epoch: int) -> None:
+        if leader_epoch <= self.highest_leader_epoch:
+            raise StaleLeaderEpoch(leader_epoch, self.highest_leader_epoch)
+        self._disk.leader_epoch = self.leader_epoch = leader_epoch
 
     @property
     def log_start_offset(self) -> int:
@@ -99,7 +111,6 @@ class MemoryLog:
             self._step("batch", each[0])
             self._disk.batches.append(each)
         self.producers.confirm(headers, now_ms)
-        self.last_leader_epoch = headers[-1].leader_epoch
         self._step("appended")
 
     def sync(self) -> None:
