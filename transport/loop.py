@@ -48,7 +48,7 @@ from .protocol.message import Request
 from .replies import Answer, Replies
 from .request_context import ContextFrames
 from .server_side import EXIT_FLUSH_MS, ServerSide
-from .turns import Turns
+from .turns import Outgoing, Turns
 
 MAX_MESSAGES_PER_TURN = 256
 MAX_BYTES_PER_TURN = 16 * 1024 * 1024
@@ -268,16 +268,18 @@ class Loop(Turns[Any]):
         assert self._server is not None
         self._replies.send(self._server.socket, answer)
 
-    def _send_out(self, effect: Call | CancelCall | Cast) -> None:
-        if not isinstance(effect, CancelCall):
+    def _send_out(self, effect: Outgoing) -> None:
+        if isinstance(effect, Call | Cast):
             header_bytes = len(effect.request) if isinstance(effect.request, bytes) else 0
             self.meters.on_sent(header_bytes + sum(map(len, effect.payload)))
         if isinstance(effect, Call):
             self._calls.submit(self._actor.machine, effect, self.now)
         elif isinstance(effect, Cast):
             self._calls.cast(effect, self.now)
-        else:
+        elif isinstance(effect, CancelCall):
             self._calls.cancel(effect, self.now)
+        else:
+            self._calls.handle(effect, self.now)
 
     def _tell_supervisor(self, request: Request) -> None:
         self._calls.cast(Cast(SUPERVISOR, request), self.now)

@@ -195,7 +195,7 @@ class Cast(Struct, frozen=True):
     """Send a message to another actor without expecting a reply; lost when it is down."""
 
     address: str
-    request: Request
+    request: Request | bytes
     payload: Payload = ()
     context: RequestContext | None = None
 
@@ -243,7 +243,10 @@ LoopEvent: TypeAlias = (
     | WallClockStepped
     | StopRequested
 )
-LoopEffect: TypeAlias = Reply | Call | CancelCall | Cast | SetTimer | CancelTimer | Stop | Sleep
+LoopEffect: TypeAlias = (
+    Reply | Call | CancelCall | Cast | SetTimer | CancelTimer | Stop | Sleep | PeerUp | PeerDown
+)
+"""PeerUp and PeerDown as effects: a peer on another machine, which the supervisor does not know."""
 
 
 __all__ = [

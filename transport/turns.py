@@ -12,7 +12,7 @@ production.
 """
 
 from collections.abc import Callable
-from typing import Any, Generic
+from typing import Any, Generic, TypeAlias
 
 from .actor import Actor, ActorContext, OwnEventT
 from .machine import (
@@ -28,7 +28,11 @@ from .machine import (
     TimerFired,
 )
 from .meters import Meters
+from .protocol.control import PeerDown, PeerUp
 from .timers import Timers
+
+Outgoing: TypeAlias = Call | CancelCall | Cast | PeerUp | PeerDown
+"""Effects on the calls, performed at the end of a turn in the order in which they were returned."""
 
 
 class Turns(Generic[OwnEventT]):
@@ -41,7 +45,7 @@ class Turns(Generic[OwnEventT]):
         self.meters = Meters(self.clock_us)
         self._timers = Timers()
         self._outbox: list[Any] = []
-        self._outgoing: list[Call | CancelCall | Cast] = []
+        self._outgoing: list[Outgoing] = []
         self._stopping = False
         self._sleep: Sleep | None = None
         """Set when the actor is stopping to sleep."""
@@ -96,7 +100,7 @@ class Turns(Generic[OwnEventT]):
     def _send_reply(self, answer: Any) -> None:
         raise NotImplementedError
 
-    def _send_out(self, effect: Call | CancelCall | Cast) -> None:
+    def _send_out(self, effect: Outgoing) -> None:
         raise NotImplementedError
 
     # The turn.
@@ -121,6 +125,8 @@ class Turns(Generic[OwnEventT]):
         elif kind is Sleep:
             self._stopping = True
             self._sleep = effect
+        elif kind is PeerUp or kind is PeerDown:
+            self._outgoing.append(effect)
         else:
             self._actor.perform(effect)
 

@@ -10,8 +10,7 @@ costs a change of leaders, never data.
                                                     is connected to it for `TRUST_AGAIN_MS` -> trusted
     gone        it has no session                   a new session -> trusted
 
-- Each node is watched by its monitors, at most `MONITORS` other nodes (`monitors_of`), so that the messages between
-  links grow with the number of nodes and not with its square.
+- Each node is watched by its monitors, a few other nodes (`monitors_of`).
 - A node is suspected when more than half of its monitors, and at least two, report it. With two nodes a dead node and a
   cut link look the same, so there the session decides.
 - A lost connection counts after `LOST_MS`, silence after the node's own limit: `SILENT_MS`, doubled by each suspicion
@@ -20,9 +19,9 @@ costs a change of leaders, never data.
 """
 
 from collections.abc import Collection
-from zlib import crc32
 
-from msgspec import Struct
+from ....transport.monitors import monitors_of
+from ....transport.protocol.links import PING_INTERVAL_MS, LinkReport, PeerState
 
 LOST_MS = 50
 """Time after which a lost connection counts: a link that reconnects at once has not lost its node."""
@@ -31,43 +30,10 @@ MAX_SILENT_MS = 4_000
 TRUST_AGAIN_MS = 2_000
 FORGIVE_MS = 600_000
 MIN_REPORTERS = 2
-MONITORS = 6
-
-
-def monitors_of(nodes: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """Return for each node the nodes that watch it: its next neighbours on both sides, on a ring in the order of a hash.
-
-    Every node computes the same ones, and each watches as many as watch it. A ring by name would let one rack watch
-    itself.
-    """
-    ring = sorted(nodes, key=lambda name: (crc32(name.encode()), name))
-    half = MONITORS // 2
-    monitors = {}
-    for at, node in enumerate(ring):
-        if len(ring) - 1 <= MONITORS:
-            monitors[node] = tuple(other for other in ring if other != node)
-        else:
-            offsets = [*range(-half, 0), *range(1, half + 1)]
-            monitors[node] = tuple(ring[(at + offset) % len(ring)] for offset in offsets)
-    return monitors
-
-
-class PeerState(Struct, frozen=True):
-    """The state of one node, as another node's link sees it."""
-
-    node: str
-    is_connected: bool
-    quiet_ms: int
-    """Time since its last message, or since the loss of its connection."""
-
-
-class LinkReport(Struct, frozen=True):
-    """The state of the nodes that one node monitors."""
-
-    reporter: str
-    peers: tuple[PeerState, ...]
-    at: int
-    """Time of its arrival."""
+FRESH_MS = 5 * PING_INTERVAL_MS
+"""Age beyond which a report of a lost or quiet node counts no more: it is repeated with each ping."""
+FRESH_CALM_MS = 2_500
+"""The same for a report of connected nodes, which is repeated each second."""
 
 
 class _Node:
@@ -77,17 +43,16 @@ class _Node:
         self.connected_since: int | None = None
         """Time since which all reporters are connected to it, while it is suspected."""
         self.forgiven_at = 0
+        self.trusted_until = 0
 
 
 class Suspicion:
     """The nodes with a session, and which of them are suspected."""
 
-    def __init__(self, report_interval_ms: int = 100) -> None:
-        self._reports: dict[str, LinkReport] = {}
+    def __init__(self) -> None:
+        self._reports: dict[str, tuple[LinkReport, int]] = {}
         self._nodes: dict[str, _Node] = {}
         self._monitors: dict[str, tuple[str, ...]] = {}
-        self._fresh_ms = 5 * report_interval_ms
-        """Age beyond which a report counts no more."""
 
     @property
     def suspected(self) -> frozenset[str]:
@@ -97,24 +62,25 @@ class Suspicion:
         """Replace the nodes that have a session. One with a new session is trusted again."""
         self._nodes = {name: self._nodes.get(name) or _Node() for name in nodes}
         self._monitors = monitors_of(self._nodes)
-        self._reports = {name: report for name, report in self._reports.items() if name in self._nodes}
+        self._reports = {name: kept for name, kept in self._reports.items() if name in self._nodes}
 
-    def on_new_start(self, node: str) -> None:
-        """Trust a node that has started again."""
+    def on_new_start(self, node: str, now: int) -> None:
+        """Trust a node that has started again. The reports so far concern its earlier start."""
         if node in self._nodes:
             self._nodes[node].is_suspected = False
             self._nodes[node].connected_since = None
+            self._nodes[node].trusted_until = now + FRESH_MS
 
-    def on_report(self, report: LinkReport) -> None:
+    def on_report(self, report: LinkReport, now: int) -> None:
         if report.reporter in self._nodes:
-            self._reports[report.reporter] = report
+            self._reports[report.reporter] = (report, now)
 
     def silent_limit_ms(self, node: str) -> int:
         return self._nodes[node].silent_ms
 
     def decide(self, now: int) -> frozenset[str]:
         """Return the nodes that are suspected now."""
-        reports = [report for report in self._reports.values() if now - report.at <= self._fresh_ms]
+        reports = [report for report, at in self._reports.values() if now - at <= _life_ms(report)]
         reports = [report for report in reports if not self._is_cut_off(report)]
         about: dict[str, list[PeerState]] = {name: [] for name in self._nodes}
         for report in reports:
@@ -125,7 +91,11 @@ class Suspicion:
             against = sum(self._is_missed(state, node.silent_ms) for state in about[name])
             if node.is_suspected:
                 self._reconsider(node, bool(about[name]) and against == 0, now)
-            elif against >= MIN_REPORTERS and against * 2 > len(self._monitors[name]):
+            elif (
+                now >= node.trusted_until
+                and against >= MIN_REPORTERS
+                and against * 2 > len(self._monitors[name])
+            ):
                 node.is_suspected = True
                 node.connected_since = None
             elif now - node.forgiven_at >= FORGIVE_MS and node.silent_ms > SILENT_MS:
@@ -152,3 +122,7 @@ class Suspicion:
 
     def _is_missed(self, state: PeerState, silent_ms: int) -> bool:
         return state.quiet_ms >= (silent_ms if state.is_connected else LOST_MS)
+
+
+def _life_ms(report: LinkReport) -> int:
+    return FRESH_CALM_MS if report.is_calm else FRESH_MS

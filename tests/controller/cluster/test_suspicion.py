@@ -6,24 +6,21 @@ from planaria.actors.controller.cluster.suspicion import (
     FORGIVE_MS,
     LOST_MS,
     MAX_SILENT_MS,
-    MONITORS,
     SILENT_MS,
     TRUST_AGAIN_MS,
-    LinkReport,
-    PeerState,
     Suspicion,
-    monitors_of,
 )
+from planaria.transport.protocol.links import LinkReport, PeerState
 
 NODES = ("a", "b", "c", "d", "e")
 
 
 class Cluster:
-    """Links of some nodes that report every 100 ms."""
+    """Links of some nodes that report every 100 ms while a node is quiet, and else every second."""
 
     def __init__(self, nodes: int = 3) -> None:
         self.nodes = NODES[:nodes]
-        self.suspicion = Suspicion(report_interval_ms=100)
+        self.suspicion = Suspicion()
         self.suspicion.on_sessions(self.nodes)
         self.now = 1_000_000
         self.silent_since: dict[tuple[str, str], int] = {}
@@ -46,8 +43,9 @@ class Cluster:
         while self.now < begin + duration_ms:
             self.now += 100
             for reporter in self.nodes:
-                if reporter not in self.dead:
-                    self.suspicion.on_report(self._report(reporter))
+                report = self._report(reporter)
+                if reporter not in self.dead and (not report.is_calm or self.now % 1_000 == 0):
+                    self.suspicion.on_report(report, self.now)
             before = self.suspicion.suspected
             if self.suspicion.decide(self.now) > before:
                 return self.now - begin
@@ -60,7 +58,7 @@ class Cluster:
                 lost = self.lost_since.get((reporter, node))
                 since = self.silent_since.get((reporter, node), self.now) if lost is None else lost
                 peers.append(PeerState(node, lost is None, self.now - since))
-        return LinkReport(reporter, tuple(peers), self.now)
+        return LinkReport(reporter, tuple(peers))
 
 
 def test_a_lost_node_is_suspected_at_the_next_report() -> None:
@@ -117,7 +115,7 @@ def test_a_wrong_suspicion_ends_and_makes_the_next_one_slower() -> None:
     cluster.heal()
     assert cluster.run(TRUST_AGAIN_MS - 200) is None
     assert cluster.suspicion.suspected == {"c"}
-    cluster.run(500)
+    cluster.run(1_500)
     assert cluster.suspicion.suspected == frozenset()
     cluster.silence("c")
     assert cluster.run(5_000) == 2 * SILENT_MS
@@ -129,7 +127,7 @@ def test_the_limit_of_a_flapping_node_is_bounded_and_forgiven() -> None:
         cluster.silence("c")
         cluster.run(10_000)
         cluster.heal()
-        cluster.run(TRUST_AGAIN_MS + 300)
+        cluster.run(TRUST_AGAIN_MS + 1_500)
     assert cluster.suspicion.silent_limit_ms("c") == MAX_SILENT_MS
     cluster.now += FORGIVE_MS
     cluster.run(200)
@@ -141,7 +139,7 @@ def test_a_node_that_has_started_again_is_trusted_at_once() -> None:
     cluster.lose("c")
     cluster.run(1_000)
     cluster.heal()
-    cluster.suspicion.on_new_start("c")
+    cluster.suspicion.on_new_start("c", cluster.now)
     assert cluster.run(1_000) is None
     assert cluster.suspicion.suspected == frozenset()
 
@@ -152,15 +150,3 @@ def test_a_node_without_a_session_is_forgotten() -> None:
     cluster.run(1_000)
     cluster.suspicion.on_sessions(("a", "b"))
     assert cluster.suspicion.suspected == frozenset()
-
-
-@pytest.mark.parametrize("count", [1, 2, 5, 7, 8, 40, 1_000])
-def test_the_messages_between_links_grow_with_the_number_of_nodes(count: int) -> None:
-    nodes = [f"n{number}" for number in range(count)]
-    monitors = monitors_of(nodes)
-    assert {node: len(watching) for node, watching in monitors.items()} == {
-        node: min(count - 1, MONITORS) for node in nodes
-    }
-    for node, watching in monitors.items():
-        assert node not in watching
-        assert all(node in monitors[other] for other in watching)

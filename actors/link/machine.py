@@ -1,0 +1,162 @@
+"""The link's machine: passes relays on, pings other nodes and reports the quiet ones. Pure.
+
+Owns nothing that matters: a link that is restarted loses the relays in flight, whose senders repeat them.
+
+    event                   effects
+    Started                 the watch of the nodes and the pings begin
+    Received relay          a call to the other link, or to the actor of this node (`relays.py`)
+    Answered, Failed        the relay's reply
+    Received ping           noted (`liveness.py`); its report is kept
+    BeatTimer               a ping to each node that watches this one; reports to the controller when a node is quiet,
+                            else each `CALM_INTERVAL_MS`
+    Disconnected            a watched node is lost: reported at once; relays of the connection are withdrawn
+
+Which nodes watch which is computed by every node from the nodes alone (`transport/monitors.py`). The leading
+controller's node is watched by its monitors as any other; these also exchange their reports, because they are its
+neighbours, so that each can decide to replace it.
+"""
+
+from typing import assert_never
+
+from ...transport.addresses import CONTROLLER
+from ...transport.machine import (
+    Answered,
+    Cast,
+    Connected,
+    Disconnected,
+    Failed,
+    Received,
+    Reply,
+    SetTimer,
+    Stop,
+    StopRequested,
+    TimerFired,
+    WallClockStepped,
+)
+from ...transport.monitors import monitors_of
+from ...transport.protocol.control import PeerDown, PeersAsleep, PeerUp
+from ...transport.protocol.errors import ProtocolError
+from ...transport.protocol.links import PING_INTERVAL_MS, LinkReport, LinkReports, Ping, Relay
+from ...transport.protocol.message import Request
+from ...transport.protocol.session import Cancel
+from .effects import Effect, Event, Started
+from .keys import BeatTimer, CallKey, NodesWatch, RelayCall, TimerKey
+from .liveness import Liveness
+from .relays import Relays
+from .roster import Roster, link_address
+
+CALM_INTERVAL_MS = 1_000
+REPORT_LIFE_MS = 2_500
+"""Time after which another link's report is no longer passed on."""
+
+REQUESTS: tuple[type[Request], ...] = (Relay, Ping, Cancel)
+
+
+class LinkMachine:
+    """The link of the node `node`, in the start `start_id`."""
+
+    def __init__(self, node: str, start_id: str, incarnation: int) -> None:
+        self._node = node
+        self._start_id = start_id
+        self._incarnation = incarnation
+        self.roster = Roster(node)
+        self.relays = Relays(node, self.roster)
+        self._liveness = Liveness(node)
+        self._watchers: tuple[str, ...] = ()
+        self._reports: dict[str, tuple[LinkReport, int]] = {}
+        self._reported_at = 0
+        self._was_calm = True
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        match event:
+            case Received():
+                return self._on_received(event, now)
+            case Answered():
+                return self._on_answered(event, now)
+            case Failed():
+                return self._on_failed(event, now)
+            case TimerFired(key=key):
+                return self._on_timer(key, now)
+            case Disconnected(connection=connection):
+                effects = self.relays.on_closed(connection)
+                return effects + self._report(now) if self._liveness.on_closed(connection, now) else effects
+            case Started():
+                return [*self.roster.watch(), SetTimer(BeatTimer(), now + PING_INTERVAL_MS)]
+            case StopRequested():
+                return [Stop("asked to stop")]
+            case PeerUp() | PeerDown() | PeersAsleep() | Connected() | WallClockStepped():
+                return []
+        assert_never(event)
+
+    def _on_received(self, received: Received, now: int) -> list[Effect]:
+        request = received.request
+        match request:
+            case Relay():
+                try:
+                    return self.relays.on_relay(received, request)
+                except ProtocolError as error:
+                    return [] if request.is_cast else [Reply(received.sender, error.body)]
+            case Ping():
+                return self._on_ping(received, request, now)
+            case Cancel():
+                return self.relays.on_cancel(received)
+        raise AssertionError(f"a link takes no {type(request).__name__}")
+
+    def _on_ping(self, received: Received, ping: Ping, now: int) -> list[Effect]:
+        effects = self.roster.on_ping(ping.node, ping.start_id, ping.incarnation)
+        self._liveness.on_ping(ping, received.sender.route[0], now)
+        self._reports[ping.node] = (ping.report, now)
+        return effects if ping.report.is_calm else effects + self._report(now)
+
+    def _on_answered(self, answered: Answered, now: int) -> list[Effect]:
+        key: CallKey = answered.key
+        match key:
+            case RelayCall():
+                return self.relays.on_answered(key, answered)
+            case NodesWatch():
+                effects, new = self.roster.on_reply(answered.reply)
+                for node in new:
+                    self._liveness.forget(node, now)
+                monitors = monitors_of(self.roster.nodes)
+                watched = [node for node in self.roster.others if self._node in monitors[node]]
+                self._watchers = monitors.get(self._node, ())
+                self._liveness.watch(watched, now)
+                self._reports = {
+                    node: kept for node, kept in self._reports.items() if node in self.roster.nodes
+                }
+                return effects
+        assert_never(key)
+
+    def _on_failed(self, failed: Failed, now: int) -> list[Effect]:
+        key: CallKey = failed.key
+        match key:
+            case RelayCall():
+                return self.relays.on_failed(key, failed)
+            case NodesWatch():
+                return self.roster.on_failed(now)
+        assert_never(key)
+
+    def _on_timer(self, key: TimerKey, now: int) -> list[Effect]:
+        match key:
+            case NodesWatch():
+                return self.roster.watch()
+            case BeatTimer():
+                return self._beat(now)
+        assert_never(key)
+
+    def _beat(self, now: int) -> list[Effect]:
+        self._liveness.on_beat(now)
+        report = self._liveness.report(now)
+        ping = Ping(node=self._node, start_id=self._start_id, incarnation=self._incarnation, report=report)
+        effects: list[Effect] = [Cast(link_address(node), ping) for node in self._watchers]
+        is_news = not (report.is_calm and self._was_calm)
+        self._was_calm = report.is_calm
+        if is_news or now - self._reported_at >= CALM_INTERVAL_MS:
+            effects += self._report(now)
+        return [*effects, SetTimer(BeatTimer(), now + PING_INTERVAL_MS)]
+
+    def _report(self, now: int) -> list[Effect]:
+        """Report to the controller of this node."""
+        self._reported_at = now
+        others = (report for report, at in self._reports.values() if now - at < REPORT_LIFE_MS)
+        return [Cast(CONTROLLER, LinkReports(reports=(self._liveness.report(now), *others)))]

@@ -1,0 +1,103 @@
+"""Relays: requests on their way between an actor of this node and an actor of another one. Pure.
+
+    from                    to                                         answered with
+    an actor of this node   the other node's link, as the same relay   that link's reply, as it is
+    another node's link     the actor at `address`, as it was made     the actor's reply, as it is
+
+A relay that is not answered in its time fails as every call does. When its sender's connection closes, or it withdraws
+the relay, the call is withdrawn as well, so that the receiver parks nothing for it.
+"""
+
+import msgspec
+
+from ...transport.machine import (
+    Answered,
+    Call,
+    CancelCall,
+    Cast,
+    Effect,
+    Failed,
+    Received,
+    Reply,
+    Sender,
+)
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.links import Relay
+from ...transport.request_context import UNKNOWN
+from .keys import RelayCall
+from .roster import Roster
+
+MAX_RELAYS = 20_000
+
+
+class Relays:
+    def __init__(self, node: str, roster: Roster) -> None:
+        self._node = node
+        self._roster = roster
+        self._open: dict[int, Sender] = {}
+        self._last = 0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def on_relay(self, received: Received, relay: Relay) -> list[Effect]:
+        """Raises ProtocolError when it cannot be passed on."""
+        if not received.payload:
+            raise ProtocolError(ErrorCode.INVALID_REQUEST, "payload: a relay carries a header")
+        address: str
+        request: Relay | bytes
+        if relay.node == self._node:
+            header, *payload = received.payload
+            address, request, context = relay.address, bytes(header), relay.context
+        else:
+            address, request, context = self._other_link(relay), _forwarded(relay, received), None
+            payload = list(received.payload)
+        if relay.is_cast:
+            return [Cast(address, request, payload, context)]
+        if len(self._open) >= MAX_RELAYS:
+            raise ProtocolError(ErrorCode.OVERLOADED, "the link has too many open requests")
+        self._last += 1
+        self._open[self._last] = received.sender
+        call = Call(
+            RelayCall(self._last),
+            address,
+            request,
+            payload=payload,
+            timeout_ms=relay.timeout_ms,
+            token=self._last,
+            context=context,
+        )
+        return [call]
+
+    def on_answered(self, key: RelayCall, answered: Answered) -> list[Effect]:
+        sender = self._open.pop(key.number, None)
+        return [] if sender is None else [Reply(sender, answered.reply, answered.payload)]
+
+    def on_failed(self, key: RelayCall, failed: Failed) -> list[Effect]:
+        sender = self._open.pop(key.number, None)
+        return [] if sender is None else [Reply(sender, failed.error)]
+
+    def on_cancel(self, received: Received) -> list[Effect]:
+        gone = [number for number, sender in self._open.items() if received.cancels(sender)]
+        return self._withdraw(gone)
+
+    def on_closed(self, connection: bytes) -> list[Effect]:
+        gone = [number for number, sender in self._open.items() if sender.route[0] == connection]
+        return self._withdraw(gone)
+
+    def _other_link(self, relay: Relay) -> str:
+        if relay.is_forwarded:
+            raise ProtocolError(
+                ErrorCode.ACTOR_UNAVAILABLE, f"this is node {self._node!r}, not {relay.node[:100]!r}"
+            )
+        return self._roster.link_to(relay.node)
+
+    def _withdraw(self, numbers: list[int]) -> list[Effect]:
+        for number in numbers:
+            del self._open[number]
+        return [CancelCall(number) for number in numbers]
+
+
+def _forwarded(relay: Relay, received: Received) -> Relay:
+    context = None if received.context is UNKNOWN else received.context
+    return msgspec.structs.replace(relay, id=None, context=context, is_forwarded=True)

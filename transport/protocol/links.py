@@ -1,0 +1,92 @@
+"""The API group between nodes: links, which pass messages between the actors of two nodes, and watch other nodes.
+
+    A: relay(node, address, timeout_ms)       payload: header payload*    an actor to the link of its node
+    L: relay(node, address, timeout_ms)       the same                    that link to the link of the other node
+    -> the reply of the actor at `address`, as it is, or an error of a link
+
+    L: ping(node, start_id, report)           each `PING_INTERVAL_MS`, to the nodes that watch this one; no reply
+    L: link_reports(reports)                  to the controller of the link's node; no reply
+    L: watch_nodes(after_version, max_wait)   C: version, nodes           a long poll of the link
+
+A relay names the receiver's address within its node. Links read no further than this header.
+"""
+
+from msgspec import Struct
+
+from ..request_context import RequestContext
+from .data import WaitMilliseconds
+from .message import Reply, Request
+
+PING_INTERVAL_MS = 100
+
+
+class Relay(Request, tag="relay", frozen=True):
+    """Pass the request in the payload, its header first, to an actor of a node."""
+
+    node: str
+    address: str
+    timeout_ms: int = 5_000
+    """Time after which the sender waits no longer. A cast has none."""
+    is_cast: bool = False
+    context: RequestContext | None = None
+    """The context of the request, which a frame of its own carries within a node. Set by the first link."""
+    is_forwarded: bool = False
+    """True on the way between links: then it is passed to an actor, or refused."""
+
+
+class PeerState(Struct, frozen=True, array_like=True):
+    """The state of one node, as another node's link sees it."""
+
+    node: str
+    is_connected: bool
+    quiet_ms: int
+    """Time since its last message, or since the loss of its connection."""
+
+
+class LinkReport(Struct, frozen=True, array_like=True):
+    """The state of the nodes that one node watches."""
+
+    reporter: str
+    peers: tuple[PeerState, ...]
+
+    @property
+    def is_calm(self) -> bool:
+        """Return True if no node is lost, or quiet for longer than a few pings."""
+        return all(state.is_connected and state.quiet_ms < 3 * PING_INTERVAL_MS for state in self.peers)
+
+
+class Ping(Request, tag="ping", frozen=True):
+    """The sender is alive."""
+
+    node: str
+    start_id: str
+    incarnation: int
+    """Incarnation of the sending link: with a higher one, replies to earlier relays are lost."""
+    report: LinkReport
+
+
+class LinkReports(Request, tag="link_reports", frozen=True):
+    """The link's own report, and those that it has from other links."""
+
+    reports: tuple[LinkReport, ...]
+
+
+class LinkedNode(Struct, frozen=True):
+    node: str
+    start_id: str
+    peer_endpoint: str
+
+
+class WatchNodes(Request, tag="watch_nodes", frozen=True):
+    """Park until the nodes differ from those of `after_version`; None: answer at once."""
+
+    after_version: int | None = None
+    max_wait_ms: WaitMilliseconds = 0
+
+
+class WatchNodesReply(Reply):
+    version: int
+    nodes: list[LinkedNode]
+    """Nodes with a session, among them the link's own."""
+    leading: str | None = None
+    """The node whose controller leads."""
