@@ -69,7 +69,7 @@ class Suspicion:
         if node in self._nodes:
             self._nodes[node].is_suspected = False
             self._nodes[node].connected_since = None
-            self._nodes[node].trusted_until = now + FRESH_MS
+            self._nodes[node].trusted_until = now + FRESH_MS + PING_INTERVAL_MS
 
     def on_report(self, report: LinkReport, now: int) -> None:
         if report.reporter in self._nodes:
