@@ -47,7 +47,7 @@ class Context:
         if self._is_over:
             raise PlanariaError("the handler has returned: nothing can be published for its message any more")
         at_ms = None if timestamp_ms is None else milliseconds_at(timestamp_ms)
-        check_details(headers, partition, at_ms)
+        check_details(partition, at_ms)
         data, told = encode_value(value, headers)
         message = Publication(topic, data, encode_key(key), told, partition, at_ms)
         self._check(message)

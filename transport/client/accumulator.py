@@ -37,7 +37,7 @@ from ..batch import Headers
 from ..deduplication import partition_for_dedup_id
 from ..partitioner import partition_for_key
 from .batches import Batches, Lingers, open_gate
-from .content import check_details, content_size_bytes, encode_key, encode_value, identify
+from .content import RECORD_OVERHEAD_BYTES, ContentEncoder, check_details, encode_key, identify
 from .delayed import ANY_PARTITION, Schedule
 from .delivery import Delivery, EncodedRecord, PartitionQueue, ProducerBatch
 from .errors import BufferFull
@@ -46,8 +46,6 @@ from .held import HeldPartitions
 from .options import InvalidOption
 from .schedule import milliseconds_at, schedule
 
-RECORD_OVERHEAD_BYTES = 16
-"""Bytes of a record in a batch beside key, value and headers, rounded up."""
 CLOCK_BYTES = 8 * 1024
 LARGE_BYTES = 64 * 1024
 """A record from this size on travels in a batch of its own, so that its neighbours cannot make the batch too large."""
@@ -109,6 +107,7 @@ class Accumulator(Batches):
         self._notify_identified = notify_identified
         self._unnamed = unnamed
         self._may_wait = may_wait
+        self._contents = ContentEncoder()
 
     # The way in, by user threads.
 
@@ -131,10 +130,8 @@ class Accumulator(Batches):
         `_positional` refuses a key that is passed by position. Keyword-only parameters would do the same, but CPython
         looks up the default of each in a dict, which costs a fifth of this call.
         """
-        if (
-            type(value) is bytes
-            and _positional is None
-            and headers is None
+        if not (
+            _positional is None
             and partition is None
             and timestamp_ms is None
             and dedup_id is None
@@ -142,50 +139,77 @@ class Accumulator(Batches):
             and delay is None
             and scheduled_id is None
         ):
-            batch: ProducerBatch | None
-            try:
-                if key is None:
-                    name = None
-                    size_bytes = len(value) + RECORD_OVERHEAD_BYTES
-                    batch = self._sticky[topic]
-                else:
-                    name = key if type(key) is bytes else key.encode()  # type: ignore[union-attr]
-                    size_bytes = len(name) + len(value) + RECORD_OVERHEAD_BYTES
-                    batches = self._keyed[topic]
-                    batch = batches[crc32(name) % len(batches)]
-            except (AttributeError, KeyError, TypeError, ValueError):
-                batch = None  # none is open, or the message is refused below
-            if batch is not None and size_bytes < batch.large_bytes:
-                record = EncodedRecord(name, value, batch.delta_ms, None)
-                batch.append(record)
-                room = batch.room = batch.room - size_bytes
-                if room >= batch.mark or self._settle(batch, record):
-                    return Delivery(batch, record)
-        if _positional is not None:
-            raise TypeError("publish takes topic and value by position, key and the rest by keyword")
-        at_ms = None
-        if headers is not None or partition is not None or timestamp_ms is not None:
-            at_ms = None if timestamp_ms is None else milliseconds_at(timestamp_ms)
-            check_details(headers, partition, at_ms)
-        data, headers = encode_value(value, headers)
-        key = encode_key(key)
+            if _positional is not None:
+                raise TypeError("publish takes topic and value by position, key and the rest by keyword")
+            return self._publish_in_detail(
+                topic, value, key, headers, partition, timestamp_ms, dedup_id, deliver_at, delay, scheduled_id
+            )
+        data: bytes | None
+        if headers is None and type(value) is bytes:
+            data = value
+            size_bytes = len(value) + RECORD_OVERHEAD_BYTES
+        else:
+            data, headers, size_bytes = self._contents.encode(value, headers)
+        batch: ProducerBatch | None
+        try:
+            if key is None:
+                name = None
+                batch = self._sticky[topic]
+            else:
+                name = key.encode() if type(key) is str else encode_key(key)
+                size_bytes += len(name)  # type: ignore[arg-type]
+                batches = self._keyed[topic]
+                count = len(batches)
+                batch = batches[crc32(name) % count if count > 1 else 0]  # type: ignore[arg-type]
+        except (KeyError, TypeError, UnicodeEncodeError):
+            batch = None  # none is open, or the key or the topic is refused below
+            name = encode_key(key)
+        if batch is not None and size_bytes < batch.large_bytes:
+            record = EncodedRecord(name, data, batch.delta_ms, headers)
+            batch.append(record)
+            room = batch.room = batch.room - size_bytes
+            if room >= batch.mark or self._settle(batch, record):
+                return Delivery(batch, record)
+        chosen = None if name is None else self._partition_of_key(topic, name)
+        return self._append(topic, chosen, name, data, headers, None, size_bytes)
+
+    def _publish_in_detail(
+        self,
+        topic: str,
+        value: Any,
+        key: bytes | str | None,
+        headers: Headers | None,
+        partition: int | None,
+        timestamp_ms: datetime | int | None,
+        dedup_id: str | None,
+        deliver_at: datetime | int | None,
+        delay: timedelta | float | None,
+        scheduled_id: str | None,
+    ) -> Delivery:
+        """Publish a message that has more than a value, a key and headers."""
+        at_ms = None if timestamp_ms is None else milliseconds_at(timestamp_ms)
+        check_details(partition, at_ms)
+        data, headers, size_bytes = self._contents.encode(value, headers)
+        name = encode_key(key)
+        size_bytes += len(name or b"")
         if deliver_at is not None or delay is not None or scheduled_id is not None:
             when = self._schedule(deliver_at, delay, scheduled_id, dedup_id)
-            return self._send_later(topic, partition, key, data, headers, at_ms, when)
+            return self._send_later(topic, partition, name, data, headers, at_ms, when, size_bytes)
         if dedup_id is not None:
-            headers = self._identify(headers, dedup_id)
-            if partition is None and key is None:
+            headers, more_bytes = self._identify(headers, dedup_id)
+            size_bytes += more_bytes
+            if partition is None and name is None:
                 partition = partition_for_dedup_id(dedup_id, self._destinations.partitions_of(topic))
-        if partition is None and key is not None:
-            partition = self._partition_of_key(topic, key)
+        if partition is None and name is not None:
+            partition = self._partition_of_key(topic, name)
         elif partition is not None:
             self._destinations.check_partition(topic, partition)
         if dedup_id is not None:
             assert partition is not None
-            return self._send_alone(topic, partition, key, data, headers, at_ms)
-        return self._append(topic, partition, key, data, headers, at_ms)
+            return self._send_alone(topic, partition, name, data, headers, at_ms, size_bytes)
+        return self._append(topic, partition, name, data, headers, at_ms, size_bytes)
 
-    def _identify(self, headers: Headers | None, dedup_id: str) -> Headers:
+    def _identify(self, headers: Headers | None, dedup_id: str) -> tuple[Headers, int]:
         if self._unnamed:
             raise InvalidOption(f"dedup_id: {self._unnamed}")
         return identify(headers, dedup_id)
@@ -210,10 +234,11 @@ class Accumulator(Batches):
         headers: Headers | None,
         timestamp_ms: int | None,
         when: Schedule,
+        size_bytes: int,
     ) -> Delivery:
         self._destinations.check_partition(topic, partition)
         tp = ANY_PARTITION if partition is None else partition
-        return self._send_alone(topic, tp, key, value, headers, timestamp_ms, when)
+        return self._send_alone(topic, tp, key, value, headers, timestamp_ms, size_bytes, when)
 
     def _partition_of_key(self, topic: str, key: bytes) -> int:
         """Return the partition of an open batch for this key; otherwise by the present number of partitions."""
@@ -232,8 +257,8 @@ class Accumulator(Batches):
         value: bytes | None,
         headers: Headers | None,
         timestamp_ms: int | None,
+        size_bytes: int,
     ) -> Delivery:
-        size_bytes = RECORD_OVERHEAD_BYTES + content_size_bytes(key, value, headers)
         while True:
             batch = self._find(topic, partition)
             if size_bytes >= batch.large_bytes:
@@ -292,10 +317,10 @@ class Accumulator(Batches):
         value: bytes | None,
         headers: Headers | None,
         timestamp_ms: int | None,
+        size_bytes: int,
         when: Schedule | None = None,
     ) -> Delivery:
         """Behind nothing, in a sealed batch that belongs to no lane."""
-        size_bytes = RECORD_OVERHEAD_BYTES + content_size_bytes(key, value, headers)
         record = EncodedRecord(key, value, 0, headers)
         batch = self._batch_of_one(topic, partition, record, size_bytes, timestamp_ms)
         batch.schedule = when

@@ -1,18 +1,29 @@
-"""Encode values and keys as bytes, and decode them. Pure; used by producers and consumers."""
+"""Encode values, keys and headers as a batch holds them, and decode values. Pure; used by producers and consumers.
 
-from collections.abc import Collection
+Nothing that a program may change later is kept: JSON is encoded at once, headers are copied.
+"""
+
+from collections.abc import Iterable
 from math import isfinite
-from typing import Any
+from sys import float_info
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
+from msgspec import Meta, Struct, ValidationError
 
 from ..batch import Headers
-from ..deduplication import dedup_id_fault, identified_headers
+from ..deduplication import DEDUP_HEADER, dedup_id_fault, identified_headers
 from ..protocol.data import MAX_TIMESTAMP_MS
 from .options import InvalidOption, check_text
 
 CONTENT_TYPE = "content-type"
 JSON = "application/json"
+RECORD_OVERHEAD_BYTES = 16
+"""Bytes of a record in a batch beside key, value and headers, rounded up."""
+HEADER_OVERHEAD_BYTES = 6
+"""Bytes of a header beside its two texts, rounded up."""
+WALKS = 1000
+"""How many values are walked through after one that is no _Plain: programs publish values of one kind in a row."""
 
 # Tuples: a union of types is built again wherever it is written, which takes longer than the check.
 _BUFFERS = (bytes, bytearray, memoryview)
@@ -21,9 +32,85 @@ _PLAIN = frozenset({str, int, bool, type(None), bytes})
 """Types of values that JSON always holds unchanged."""
 _JSON_ONLY: Headers = {CONTENT_TYPE: JSON}
 """Shared by all records that have no other header."""
-_JSON_ONLY_BYTES = len(CONTENT_TYPE) + len(JSON) + 6
+
+_Number = Annotated[float, Meta(ge=-float_info.max, le=float_info.max)]
+_Value: Any = None | bool | int | str | _Number
+for _ in range(4):
+    _Value = None | bool | int | str | _Number | list[_Value] | dict[str, _Value]
+
+
+class _Plain(Struct, array_like=True, gc=False):
+    """One value, nested up to four deep, that JSON holds unchanged. msgspec checks it several times faster than Python
+    code could."""
+
+    value: _Value
+
+
+_convert = msgspec.convert
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
+
+Content: TypeAlias = tuple[bytes | None, Headers | None, int]
+"""Value and headers as a record holds them, and an upper bound of the record's size without its key."""
+
+
+class ContentEncoder:
+    """Encodes the contents of one message after the other, and remembers the headers, which programs repeat.
+
+    Used by any number of threads: an update replaces one reference.
+    """
+
+    def __init__(self) -> None:
+        self._headers: tuple[Headers, int] = ({}, 0)
+        """A copy of the headers seen last, and their size."""
+        self._json_headers: tuple[Headers, Headers, int] = ({}, _JSON_ONLY, headers_size_bytes(_JSON_ONLY))
+        """A copy of the headers seen last with JSON; the same with the content type; the size of these."""
+        self._walks_left = 0
+
+    def encode(self, value: Any, headers: Headers | None) -> Content:
+        """Encode a value and copy the headers. Raises InvalidOption.
+
+        Headers that are equal to the last ones share their copy: a record's headers are only read.
+        """
+        kind = type(value)
+        if kind is dict or not (kind is bytes or value is None or isinstance(value, _BUFFERS)):
+            try:
+                data = _encode_json(value)
+                if self._walks_left == 0:
+                    _convert((value,), _Plain)
+                else:
+                    self._walks_left -= 1
+                    _walk(value)
+            except ValidationError:
+                _walk(value)
+                self._walks_left = WALKS
+            except InvalidOption:
+                raise
+            except (TypeError, ValueError, RecursionError) as error:
+                raise InvalidOption(f"value: has no JSON: {error}") from error
+            if headers is None:
+                return data, _JSON_ONLY, _JSON_RECORD_BYTES + len(data)
+            return self._with_content_type(data, headers)
+        if kind is not bytes and value is not None:
+            value = bytes(value)
+        size_bytes = RECORD_OVERHEAD_BYTES if value is None else RECORD_OVERHEAD_BYTES + len(value)
+        if headers is None:
+            return value, None, size_bytes
+        seen, headers_bytes = self._headers
+        if type(headers) is not dict or headers != seen:
+            seen = copy_headers(headers)
+            headers_bytes = headers_size_bytes(seen)
+            self._headers = seen, headers_bytes
+        return value, seen or None, size_bytes + headers_bytes
+
+    def _with_content_type(self, data: bytes, headers: Headers) -> Content:
+        seen, held, headers_bytes = self._json_headers
+        if type(headers) is not dict or headers != seen:
+            seen = copy_headers(headers)
+            held = {**seen, CONTENT_TYPE: JSON}
+            headers_bytes = headers_size_bytes(held)
+            self._json_headers = seen, held, headers_bytes
+        return data, held, RECORD_OVERHEAD_BYTES + headers_bytes + len(data)
 
 
 def encode_value(value: Any, headers: Headers | None) -> tuple[bytes | None, Headers | None]:
@@ -32,19 +119,16 @@ def encode_value(value: Any, headers: Headers | None) -> tuple[bytes | None, Hea
     Raises InvalidOption for values without JSON: keys that are not text, NaN, infinity, a surrogate, a cycle, other
     objects.
     """
-    if value is None or type(value) is bytes:
-        return value, headers and dict(headers)
-    if isinstance(value, _BUFFERS):
-        return bytes(value), headers and dict(headers)
+    return ContentEncoder().encode(value, headers)[:2]
+
+
+def _walk(value: Any) -> None:
     try:
-        data = _encode_json(value)
-        if type(value) not in _PLAIN:
-            _check(value)
+        _check(value)
     except InvalidOption:
         raise
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidOption(f"value: has no JSON: {error}") from error
-    return data, {**headers, CONTENT_TYPE: JSON} if headers else _JSON_ONLY
 
 
 def _check(value: Any) -> None:
@@ -52,13 +136,14 @@ def _check(value: Any) -> None:
 
     A key that is not text: 1 and "1" would be the same. A float that is not finite: it would become null.
     """
-    if type(value) is dict or isinstance(value, dict):
-        try:
-            "".join(value)
-        except TypeError:
-            wrong = next(key for key in value if not isinstance(key, str))
-            raise InvalidOption(f"value: a key is text in JSON, not {wrong!r}") from None
-        parts: Collection[Any] = value.values()
+    parts: Iterable[Any]
+    if type(value) in _PLAIN:
+        return
+    if isinstance(value, dict):
+        for name in value:
+            if type(name) is not str and not isinstance(name, str):
+                raise InvalidOption(f"value: a key is text in JSON, not {name!r}")
+        parts = value.values()
     elif isinstance(value, _SEQUENCES):
         parts = value
     elif isinstance(value, float):
@@ -69,7 +154,7 @@ def _check(value: Any) -> None:
         parts = (msgspec.to_builtins(value),)
     for part in parts:
         kind = type(part)
-        if not (kind in _PLAIN or (kind is float and isfinite(part))):
+        if not (kind is str or kind is int or kind in _PLAIN or (kind is float and isfinite(part))):
             _check(part)
 
 
@@ -87,17 +172,41 @@ def encode_key(key: bytes | str | None) -> bytes | None:
     raise InvalidOption(f"key: must be bytes or text, not {key!r}")
 
 
-def check_details(headers: Headers | None, partition: int | None, timestamp_ms: int | None) -> None:
+def copy_headers(headers: Headers) -> Headers:
+    """Return a copy whose texts are of no subclass. Raises InvalidOption for anything but a dict of text to text.
+
+    A batch is encoded in the network thread, after `publish`, and could not hold anything else.
+    """
+    if not isinstance(headers, dict):
+        raise InvalidOption(f"headers: a dict of text to text, not {type(headers).__name__}")
+    copy = dict(headers)
+    for name, text in headers.items():
+        if type(name) is str and type(text) is str and name.isascii() and text.isascii():
+            continue
+        check_text("headers: a name", name)
+        check_text(f"headers: {name!r}", text)
+        if type(name) is not str or type(text) is not str:
+            copy.pop(name)
+            copy[str.__str__(name)] = str.__str__(text)
+    return copy
+
+
+def headers_size_bytes(headers: Headers) -> int:
+    """Return an upper bound of their size in a batch."""
+    size_bytes = 0
+    for name, text in headers.items():
+        size_bytes += len(name) + len(text) + HEADER_OVERHEAD_BYTES
+        if not (name.isascii() and text.isascii()):
+            size_bytes += len(name.encode()) - len(name) + len(text.encode()) - len(text)
+    return size_bytes
+
+
+_JSON_RECORD_BYTES = RECORD_OVERHEAD_BYTES + headers_size_bytes(_JSON_ONLY)
+
+
+def check_details(partition: int | None, timestamp_ms: int | None) -> None:
     """Raise InvalidOption for values that a batch cannot hold. The batch is made in the network thread,
     after `publish`."""
-    if headers is not None:
-        if not isinstance(headers, dict):
-            raise InvalidOption(f"headers: a dict of text to text, not {type(headers).__name__}")
-        for name, text in headers.items():
-            if type(name) is str and type(text) is str and name.isascii() and text.isascii():
-                continue
-            check_text("headers: a name", name)
-            check_text(f"headers: {name!r}", text)
     if partition is not None and not _is_number(partition):
         raise InvalidOption(f"partition: must be a number, not {partition!r}")
     if timestamp_ms is not None and not (_is_number(timestamp_ms) and 0 <= timestamp_ms <= MAX_TIMESTAMP_MS):
@@ -110,24 +219,13 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def identify(headers: Headers | None, dedup_id: str) -> Headers:
-    """Return the headers of a record with a dedup id. Raises InvalidOption for an invalid id."""
+def identify(headers: Headers | None, dedup_id: str) -> tuple[Headers, int]:
+    """Return the headers of a record with a dedup id, and how much larger they are at most. Raises InvalidOption."""
     check_text("dedup_id:", dedup_id)
     fault = dedup_id_fault(dedup_id)
     if fault is not None:
         raise InvalidOption(fault)
-    return identified_headers(headers, dedup_id)
-
-
-def content_size_bytes(key: bytes | None, value: bytes | None, headers: Headers | None) -> int:
-    """Return their size in a batch, as long as the headers are ASCII."""
-    size_bytes = len(key or b"") + len(value or b"")
-    if headers is _JSON_ONLY:
-        return size_bytes + _JSON_ONLY_BYTES
-    if headers:
-        for name, text in headers.items():
-            size_bytes += len(name) + len(text) + 6
-    return size_bytes
+    return identified_headers(headers, dedup_id), headers_size_bytes({DEDUP_HEADER: dedup_id})
 
 
 def decode_value(value: bytes | None, headers: Headers | None) -> Any:

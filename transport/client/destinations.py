@@ -8,7 +8,8 @@ import random
 
 from ..addresses import TopicPartition, is_internal
 from ..protocol.errors import ErrorCode, ProtocolError
-from .accumulator import BATCH_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES
+from .accumulator import BATCH_OVERHEAD_BYTES
+from .content import RECORD_OVERHEAD_BYTES
 from .errors import DeliveryFailed, TimedOut
 from .held import HeldPartitions
 from .network import Network

@@ -1,0 +1,232 @@
+"""A message of every shape is stored as it was at its publish, and its size is counted."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planaria.transport.batch import build, parse_header, verify
+from planaria.transport.client.accumulator import BATCH_OVERHEAD_BYTES, Accumulator
+from planaria.transport.client.content import ContentEncoder, encode_value
+from planaria.transport.client.delivery import PartitionQueue, ProducerBatch
+from planaria.transport.client.held import HeldPartitions
+from planaria.transport.client.messages import Message, messages_of
+from planaria.transport.client.options import InvalidOption
+from planaria.transport.partitioner import partition_for_key
+
+
+class Text(str):
+    """As numpy's and many a template library's text is one."""
+
+    __slots__ = ()
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Partitions:
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def partitions_of(self, topic: str, least: int = 1) -> int:
+        return self.count
+
+    def check_partition(self, topic: str, partition: int | None) -> None:
+        assert partition is None or partition < self.count
+
+    def largest_batch_of(self, topic: str) -> int:
+        return 1 << 20
+
+    def choose_partition(self, topic: str) -> int:
+        return 0
+
+
+def gathering(partitions: int = 1, batch_bytes: int = 1 << 20) -> Accumulator:
+    """Return an accumulator whose publishers seal the batches that they fill."""
+    return Accumulator(
+        batch_bytes=batch_bytes,
+        batch_records=10_000,
+        buffer_bytes=1 << 30,
+        max_block_ms=50,
+        destinations=Partitions(partitions),
+        held=HeldPartitions(is_patient=True),
+        notify=lambda _: None,
+        notify_identified=lambda _: None,
+        now_ms=lambda: 0,
+        may_wait=lambda: False,
+    )
+
+
+def frame_of(batch: ProducerBatch) -> bytes:
+    return build(batch.records, first_timestamp_ms=batch.first_ms, max_timestamp_ms=batch.max_timestamp_ms())
+
+
+def taken(accumulator: Accumulator) -> dict[int, list[Message]]:
+    """Seal everything, and return the messages that a consumer finds, by partition."""
+    found: dict[int, list[Message]] = {}
+    for lane in accumulator.lanes():
+        assert isinstance(lane, PartitionQueue)
+        for batch in accumulator.take(lane, 1_000, 0, True)[0]:
+            frame = frame_of(batch)
+            assert len(frame) <= batch.size_bytes + BATCH_OVERHEAD_BYTES
+            verify(frame)
+            found.setdefault(batch.partition, []).extend(
+                messages_of("T", batch.partition, parse_header(frame), frame, 0)
+            )
+    return found
+
+
+def stored(**message: Any) -> Message:
+    accumulator = gathering()
+    accumulator.publish("T", **message)
+    [found] = taken(accumulator)[0]
+    return found
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+HEADERS = st.none() | st.dictionaries(TEXT.filter(lambda name: name != "content-type"), TEXT, max_size=4)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | TEXT
+)
+JSON = st.recursive(
+    SCALARS, lambda part: st.lists(part, max_size=3) | st.dictionaries(TEXT, part, max_size=3)
+)
+VALUES = st.none() | st.binary(max_size=300) | JSON
+KEYS = st.none() | st.binary(max_size=20) | TEXT
+TIMES = st.none() | st.integers(0, 2**40)
+
+
+@given(
+    st.lists(st.tuples(VALUES, KEYS, HEADERS, TIMES), min_size=1, max_size=30),
+    st.sampled_from([1, 3]),
+    st.sampled_from([60, 1 << 20]),
+)
+def test_every_shape_is_found_as_it_was_published(
+    published: list[tuple[Any, Any, Any, int | None]], partitions: int, batch_bytes: int
+) -> None:
+    accumulator = gathering(partitions, batch_bytes)
+    expected: dict[int, list[Any]] = {}
+    for value, key, headers, time_ms in published:
+        if time_ms is None:
+            accumulator.publish("T", value, key=key, headers=headers)
+        else:
+            accumulator.publish("T", value, key=key, headers=headers, timestamp_ms=time_ms)
+        name = key.encode() if isinstance(key, str) else key
+        partition = 0 if name is None else partition_for_key(name, partitions)
+        expected.setdefault(partition, []).append((value, name, headers or {}, time_ms))
+    found = taken(accumulator)
+    assert found.keys() == expected.keys()
+    for partition, messages in found.items():
+        assert len(messages) == len(expected[partition])
+        for message, (value, name, headers, time_ms) in zip(messages, expected[partition], strict=True):
+            declared = dict(message.headers)
+            is_json = declared.pop("content-type", None) is not None
+            assert (message.data, type(message.data)) == (value, type(value))
+            assert is_json == (value is not None and not isinstance(value, bytes))
+            assert (message.key, declared) == (name, headers)
+            assert time_ms is None or message.timestamp == time_ms
+
+
+def change_dict(value: dict[str, Any]) -> None:
+    value["a"] = 2
+    value["items"].append(4)
+
+
+def change_bytes(value: bytearray) -> None:
+    value[0] = 1
+
+
+@pytest.mark.parametrize("headers", [None, {"n": "1"}])
+@pytest.mark.parametrize(
+    ("make", "change", "expected"),
+    [
+        (lambda: {"a": 1, "items": [3]}, change_dict, {"a": 1, "items": [3]}),
+        (lambda: bytearray(b"x"), change_bytes, b"x"),
+    ],
+)
+def test_a_value_that_changes_afterwards(
+    make: Callable[[], Any], change: Callable[[Any], None], expected: Any, headers: dict[str, str] | None
+) -> None:
+    accumulator = gathering()
+    value = make()
+    accumulator.publish("T", value, key="k", headers=headers)
+    change(value)
+    [found] = taken(accumulator)[0]
+    assert found.data == expected
+
+
+@pytest.mark.parametrize("value", [b"x", None, {"a": 1}, bytearray(b"x")])
+@pytest.mark.parametrize("headers", [{"n": "1"}, {}])
+def test_headers_that_change_from_message_to_message(value: Any, headers: dict[str, str]) -> None:
+    """The copy that equal headers share is of the texts at each publish."""
+    accumulator = gathering()
+    expected = []
+    for number in (1, 2, 2, 3, 1):
+        accumulator.publish("T", value, headers=headers)
+        expected.append(dict(headers))
+        headers["n"] = str(number)
+    headers.clear()
+    found = [dict(message.headers) for message in taken(accumulator)[0]]
+    for each in found:
+        each.pop("content-type", None)
+    assert found == expected
+
+
+@pytest.mark.parametrize("timestamp_ms", [None, 5])
+def test_a_key_that_changes_afterwards(timestamp_ms: int | None) -> None:
+    accumulator = gathering()
+    key = bytearray(b"k")
+    accumulator.publish("T", b"v", key=key, timestamp_ms=timestamp_ms)  # type: ignore[arg-type]
+    key[0] = 1
+    assert taken(accumulator)[0][0].key == b"k"
+
+
+@pytest.mark.parametrize("value", [b"v", {"a": 1}])
+@pytest.mark.parametrize("timestamp_ms", [None, 5])
+def test_text_of_a_subclass_is_stored_as_text(value: Any, timestamp_ms: int | None) -> None:
+    """It could not be encoded in the network thread, which every producer and consumer of the client shares."""
+    for text in (Text("red"), Colour.RED):
+        found = stored(value=value, key=text, headers={text: "x", "n": text}, timestamp_ms=timestamp_ms)
+        assert (found.key, found.headers["red"], found.headers["n"]) == (b"red", "x", "red")
+
+
+@pytest.mark.parametrize("text", ["\u00e9" * 500, "\U0001f600" * 500])
+def test_headers_that_are_not_ascii_count_with_their_encoded_size(text: str) -> None:
+    accumulator = gathering()
+    for _ in range(20):
+        accumulator.publish("T", b"", headers={text: text})
+    [lane] = accumulator.lanes()
+    [batch] = accumulator.take(lane, 1_000, 0, True)[0]
+    assert len(frame_of(batch)) <= batch.size_bytes + BATCH_OVERHEAD_BYTES
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("depth", [0, 1, 3, 4, 5, 8])
+def test_a_number_without_json_is_refused_at_any_depth(number: float, depth: int) -> None:
+    """Whether the check in C or the one in Python finds it."""
+    for kind in ("list", "dict"):
+        for data in ({"note": "n" * 600}, {}):
+            value: Any = number
+            for _ in range(depth):
+                value = [value] if kind == "list" else {"a": value, **data}
+            with pytest.raises(InvalidOption, match="has no JSON"):
+                encode_value(value, None)
+
+
+def test_a_value_of_a_rare_type_leaves_the_next_ones_checked() -> None:
+    encoder = ContentEncoder()
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
+    for _ in range(3):
+        assert encoder.encode({"at": moment}, None)[0] == b'{"at":"2030-01-01T00:00:00Z"}'
+        for wrong in ({"a": float("nan")}, {"at": moment, 1: 2}):
+            with pytest.raises(InvalidOption):
+                encoder.encode(wrong, None)
