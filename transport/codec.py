@@ -27,6 +27,9 @@ _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _BEFORE_JSON = frozenset({b" ", b"\t", b"\r", b"\n", codecs.BOM_UTF8[:1]})
 """First bytes of a JSON header. No map in MessagePack begins with them."""
 
+_MAP_STARTS = frozenset(bytes([first]) for first in (0x7B, *range(0x80, 0x90), 0xDE, 0xDF))
+"""First bytes of a map, in JSON and in MessagePack."""
+
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 """Matches every JSON header with a number beyond 64 bits, which MessagePack cannot represent."""
 
@@ -63,11 +66,6 @@ def is_json(header: bytes) -> bool:
     return header[:1] == b"{"
 
 
-def _is_map(frame: bytes) -> bool:
-    first = frame[0] if frame else 0
-    return first == 0x7B or 0x80 <= first <= 0x8F or first in (0xDE, 0xDF)
-
-
 def split_envelope(frames: Sequence[bytes]) -> tuple[tuple[bytes, ...], bytes, Sequence[bytes]]:
     """Return (envelope, header, payload). Raises ProtocolError when there is no header at its place."""
     position = _header_at(frames)
@@ -85,10 +83,11 @@ def _trimmed(frame: bytes) -> bytes:
 def _header_at(frames: Sequence[bytes]) -> int | None:
     """Return the index of the header: after the delimiter if a map follows (an earlier frame may resemble one),
     else the first map."""
-    if len(frames) > MAX_ENVELOPE_FRAMES and not frames[1] and _is_map(_trimmed(frames[2])):
+    if len(frames) > MAX_ENVELOPE_FRAMES and not frames[1] and _trimmed(frames[2])[:1] in _MAP_STARTS:
         return MAX_ENVELOPE_FRAMES
     for position, frame in enumerate(frames[: MAX_ENVELOPE_FRAMES + 1]):
-        if _is_map(frame) or (frame[:1] in _BEFORE_JSON and _is_map(_trimmed(frame))):
+        first = frame[:1]
+        if first in _MAP_STARTS or (first in _BEFORE_JSON and _trimmed(frame)[:1] in _MAP_STARTS):
             return position
     return None
 

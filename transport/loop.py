@@ -42,6 +42,7 @@ from .machine import (
     WallClockStepped,
 )
 from .meters import raw_report
+from .poller import Poller
 from .protocol.control import FallingAsleep, Heartbeat, PeerDown, PeersAsleep, PeerUp, Phase, Ready
 from .protocol.control import Stop as StopNotice
 from .protocol.message import Request
@@ -72,6 +73,7 @@ class Loop(Turns[Any]):
     def __init__(self, actor: Actor[Any, Any], context: ActorContext) -> None:
         super().__init__(actor, context)
         self._clock = Clock(context.clock, context.address)
+        self._now_ms = self._clock.now_ms
         self._told = WallClockStepped(0)
         self._replies = Replies(self.meters)
         self._watched: dict[Any, Callable[[], None]] = {}
@@ -97,8 +99,10 @@ class Loop(Turns[Any]):
             {SUPERVISOR_ROUTE: self._link},
             self._contexts,
         )
+        self._used = self._calls.used
+        """Sockets to be asked for their events before the next wait (poller.py)."""
         self._server: ServerSide | None = None
-        self._poller = zmq.Poller()
+        self._poller = Poller(self._used)
 
     @property
     def now(self) -> int:
@@ -121,11 +125,11 @@ class Loop(Turns[Any]):
         if self._actor.endpoint() is not None:
             self._server = ServerSide(self._zmq, self._actor, self._contexts, self.dispatch, self._answer)
             for source in (*self._server.sources, self._server.socket):
-                self._poller.register(source, zmq.POLLIN)
+                self._poller.register(source)
         self._actor.start()
         for source in (self._link, self._calls.socket, self.context.parent_sentinel):
             if source is not None:
-                self._poller.register(source, zmq.POLLIN)
+                self._poller.register(source)
         # Messages made by `start` leave before `ready` does.
         self._end_turn()
         if not self._actor.ready_by_itself:
@@ -168,10 +172,10 @@ class Loop(Turns[Any]):
 
     def watch(self, source: Any, callback: Callable[[], None]) -> None:
         self._watched[source] = callback
-        self._poller.register(source, zmq.POLLIN)
+        self._poller.register(source)
 
     def _turn(self) -> None:
-        ready = dict(self._poller.poll(self._timeout_ms()))
+        ready = self._poller.wait(self._timeout_ms())
         if self.context.parent_sentinel in ready:
             self._stopping = True
             return
@@ -181,7 +185,7 @@ class Loop(Turns[Any]):
             self._calls.receive(self.now)
         if self._calls.socket in ready:
             self._drain(
-                self._calls.socket, lambda frames: self._calls.arrive(frames[0], frames[1:], self.now)
+                self._calls.socket, lambda frames: self._calls.arrive(frames[0], frames[1:], self._now_ms())
             )
         if self._server is not None:
             self._serve(self._server, ready)
@@ -190,23 +194,29 @@ class Loop(Turns[Any]):
                 self._watched[source]()
         self._end_turn()
 
-    def _serve(self, server: ServerSide, ready: dict[Any, int]) -> None:
+    def _serve(self, server: ServerSide, ready: list[Any]) -> None:
+        inbox = server.inbox
         if server.socket in ready:
-            if server.inbox is None:
+            if inbox is None:
                 self._drain(server.socket, server.on_request, note=server.note)
-            elif not server.inbox.is_full:
-                self._drain(server.socket, server.inbox.put, MAX_READING_MS, server.note)
-        server.follow_connections(ready)
-        ends_at = self.now + MAX_DRAIN_MS
-        while server.inbox:
-            server.on_request(server.inbox.take())
-            if self._replies.large_bytes > MAX_BYTES_PER_TURN or self.now >= ends_at:
+            elif inbox.is_full:
+                self._used.add(server.socket)
+            elif server.read_first(self.meters):
+                self._drain(server.socket, inbox.put, MAX_READING_MS, server.note)
+        if server.follow_connections(ready):
+            self._used.add(server.socket)
+        if not inbox:
+            return
+        ends_at = self._now_ms() + MAX_DRAIN_MS
+        while inbox:
+            server.on_request(inbox.take())
+            if self._replies.large_bytes > MAX_BYTES_PER_TURN or self._now_ms() >= ends_at:
                 return
 
     def _end_turn(self) -> None:
         self._turns += 1
         super()._end_turn()
-        if self.now >= self._next_beat:
+        if self._now_ms() >= self._next_beat:
             self._beat()
 
     def _expire_calls(self, now: int) -> None:
@@ -219,7 +229,7 @@ class Loop(Turns[Any]):
         for at in (self._timers.next_at(), self._calls.next_at()):
             if at is not None and at < wake_at:
                 wake_at = at
-        return max(0, wake_at - self.now)
+        return max(0, wake_at - self._now_ms())
 
     def _drain(
         self,
@@ -229,7 +239,7 @@ class Loop(Turns[Any]):
         note: Callable[[Any], None] | None = None,
     ) -> None:
         size = 0
-        ends_at = self.now + limit_ms
+        ends_at = self._now_ms() + limit_ms
         for _ in range(MAX_MESSAGES_PER_TURN):
             try:
                 frames = sockets.receive_frames(socket, note)
@@ -239,11 +249,14 @@ class Loop(Turns[Any]):
             message_bytes = sum(map(len, frames))
             self.meters.on_received(message_bytes)
             size += message_bytes
-            is_enough = size > MAX_BYTES_PER_TURN or self._replies.large_bytes > MAX_BYTES_PER_TURN
-            is_enough = is_enough or self.now >= ends_at
             # A check is cheaper than an exception.
-            if is_enough or not int(socket.get(_EVENTS)) & _READABLE:
+            if not int(socket.get(_EVENTS)) & _READABLE:
                 return
+            if size > MAX_BYTES_PER_TURN or self._replies.large_bytes > MAX_BYTES_PER_TURN:
+                break
+            if self._now_ms() >= ends_at:
+                break
+        self._used.add(socket)
 
     def _on_control(self, frames: list[bytes]) -> None:
         if not is_order(frames):
@@ -266,6 +279,7 @@ class Loop(Turns[Any]):
 
     def _send_reply(self, answer: Answer) -> None:
         assert self._server is not None
+        self._used.add(self._server.socket)
         self._replies.send(self._server.socket, answer)
 
     def _send_out(self, effect: Outgoing) -> None:

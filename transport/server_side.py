@@ -4,7 +4,7 @@ A request becomes an event of the machine, or is refused at once if it cannot be
 hosts are read ahead and taken in turn (`inbox.py`). Called by the loop alone, which decides how much is read in a turn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import zmq
@@ -14,9 +14,14 @@ from .actor import Actor
 from .codec import envelope_of, id_of, is_json, split_envelope
 from .inbox import Inbox
 from .machine import Connected, Disconnected, LoopEvent, Received, Reply, Sender
+from .meters import Meters
 from .protocol.errors import ProtocolError
 from .request_context import ContextFrames, direct_context
 from .server_connections import ServerConnections
+
+# As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls that take them.
+_EVENTS = int(zmq.EVENTS)
+_READABLE = int(zmq.POLLIN)
 
 EXIT_FLUSH_MS = 500
 """Time for a stopping actor's last replies to leave."""
@@ -51,9 +56,13 @@ class ServerSide:
         self._deliver = deliver
         self._answer = answer
 
-    def follow_connections(self, ready: dict[Any, int]) -> None:
-        """Handle connections that came and went; called after the requests of a turn were read."""
-        if self.connections.monitor in ready:
+    def follow_connections(self, ready: Sequence[Any]) -> bool:
+        """Handle connections that came and went; called after the requests of a turn were read.
+
+        Return True if the server socket may have been used.
+        """
+        has_changed = self.connections.monitor in ready
+        if has_changed:
             # After the requests: a connection that sent one and then ended is entered first, and removed again.
             for connection in self.connections.gone():
                 self._hosts.pop(connection, None)
@@ -62,6 +71,23 @@ class ServerSide:
                 self._deliver(Disconnected(connection))
         if self.connections.queue in ready:
             self.connections.admit()
+            has_changed = True
+        return has_changed
+
+    def read_first(self, meters: Meters) -> bool:
+        """Handle the request that has arrived if it is the only one: it needs no queue. Otherwise put it into the
+        inbox, and return True."""
+        assert self.inbox is not None
+        try:
+            frames = sockets.receive_frames(self.socket, self.note)
+        except zmq.Again:
+            return False
+        meters.on_received(sum(map(len, frames)))
+        if not self.inbox and not int(self.socket.get(_EVENTS)) & _READABLE:
+            self.on_request(frames)
+            return False
+        self.inbox.put(frames)
+        return True
 
     def on_request(self, frames: list[bytes]) -> None:
         context = self._contexts.take(frames)

@@ -47,6 +47,10 @@ class Timers:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
+    def has_due(self, now: int) -> bool:
+        """Return False if no timer is due. A stale entry may be: this check is for the many turns without one."""
+        return bool(self._heap) and self._heap[0][0] <= now
+
     def pop_due(self, now: int) -> Iterator[Hashable]:
         """Yield the keys due at `now`, earliest first; each is removed when it is yielded.
 

@@ -133,8 +133,9 @@ class Turns(Generic[OwnEventT]):
     def _end_turn(self) -> None:
         now = self.now
         self._expire_calls(now)
-        for key in self._timers.pop_due(now):
-            self.dispatch(TimerFired(key))
+        if self._timers.has_due(now):
+            for key in self._timers.pop_due(now):
+                self.dispatch(TimerFired(key))
         self._actor.end_turn()
         self._release()
 

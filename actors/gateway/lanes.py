@@ -51,6 +51,8 @@ class _Turn(Struct):
 
 
 class _Lane:
+    __slots__ = ("active", "has_timer", "of_connection", "waiting", "weight")
+
     def __init__(self) -> None:
         self.active: dict[Any, _Turn] = {}
         self.weight = 0
@@ -89,7 +91,7 @@ class _Lane:
 
     def is_behind(self, turn: _Turn) -> bool:
         """Return True if calls of its connection are already waiting."""
-        return turn.connection in self.waiting.get(turn.host, ())
+        return bool(self.waiting) and turn.connection in self.waiting.get(turn.host, ())
 
     def take_next(self) -> _Turn | None:
         """Take the next call that has room: hosts in turn, connections of the host in turn, each in its own order."""
@@ -130,7 +132,10 @@ class Lanes:
 
     def admit(self, effects: list[Effect], now: int) -> list[Effect]:
         """Return the effects without the calls that have to wait."""
-        if not any(map(self._is_new, effects)):
+        for effect in effects:
+            if self._is_new(effect):
+                break
+        else:
             return effects
         admitted: list[Effect] = []
         for effect in effects:
@@ -160,7 +165,9 @@ class Lanes:
             POLL_MS if may_be_slow else WORK_MS,
             now,
         )
-        lane = self._lanes.setdefault(call.address, _Lane())
+        lane = self._lanes.get(call.address)
+        if lane is None:
+            lane = self._lanes[call.address] = _Lane()
         self._addresses[call.key] = call.address
         if lane.has_room(turn) and not lane.is_behind(turn):
             return [lane.start(turn, now)]

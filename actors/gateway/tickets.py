@@ -90,13 +90,14 @@ class Tickets:
             raise ProtocolError(ErrorCode.MESSAGE_TOO_LARGE, message)
         connection = sender.route[0]
         room = self._polls if is_poll else self._work
-        evicted = dict.fromkeys(room.room_for(connection) + self._bytes.room_for(connection, size_bytes))
+        evicted = room.room_for(connection)
+        evicted += [each for each in self._bytes.room_for(connection, size_bytes) if each not in evicted]
         self._last_number += 1
         room.take(connection, self._last_number)
         self._bytes.take(connection, self._last_number, size_bytes)
         self._open[self._last_number] = Ticket(sender, may_be_cut, size_bytes, charge, is_poll, weight)
         self._of_connection.setdefault(connection, set()).add(self._last_number)
-        return self._last_number, list(evicted)
+        return self._last_number, evicted
 
     def get(self, number: int) -> Ticket | None:
         return self._open.get(number)

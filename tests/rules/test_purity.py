@@ -124,6 +124,7 @@ IMPURE: dict[str, str] = {
     "transport/context.py": "reads a program's datetimes",
     "transport/clock.py": "reads the clock, once for everybody",
     "transport/loop.py": "polls sockets and performs effects",
+    "transport/poller.py": "waits for sockets",
     "transport/replies.py": "sends replies on the loop's socket",
     "transport/door.py": "renames the file of a socket, asks for the limit of descriptors",
     "transport/server_side.py": "receives requests on the server socket",

@@ -59,6 +59,8 @@ class Performer:
         self._arrived: deque[list[bytes]] = deque()
         """Messages read when a connection was closed. They precede those still in the socket."""
         self._untaken = Untaken()
+        self.used: set[zmq.Socket[bytes]] = set()
+        """Sockets used since the owner emptied the set. They may have messages that no descriptor announces."""
 
     def start(self, now: int) -> None:
         self._perform(self.exchange.start(now), now)
@@ -88,6 +90,7 @@ class Performer:
 
     def receive(self, now: int) -> None:
         """Process the messages that have arrived, up to MAX_RECEIVED_A_TURN."""
+        self.used.add(self.socket)
         for _ in range(MAX_RECEIVED_A_TURN):
             if self._arrived:
                 frames = self._arrived.popleft()
@@ -127,8 +130,10 @@ class Performer:
             elif kind is Deliver:
                 self._deliver(effect.owner, effect.event)
             elif kind is Connect:
+                self.used.add(self.socket)
                 sockets.connect_peer(self.socket, effect.route, effect.endpoint)
             elif kind is Disconnect:
+                self.used.add(self.socket)
                 self._arrived.extend(sockets.disconnect_peer(self.socket, effect.endpoint))
                 self._untaken.settle_all()
             else:
@@ -136,16 +141,20 @@ class Performer:
 
     def _send(self, send: Send) -> Undeliverable | None:
         request = send.request
-        frames: list[Any] = [request if isinstance(request, bytes) else encode_header(request), *send.payload]
-        if send.context is not None:
-            assert self._contexts is not None, "only actors send contexts"
-            frames.insert(0, self._contexts.frame(send.context))
-        if send.has_envelope:
-            frames[:0] = (send.attempt.to_bytes(8, "big"), b"")
+        header = request if isinstance(request, bytes) else encode_header(request)
         socket = self._links.get(send.route)
+        frames: list[Any] = []
         if socket is None:
             socket = self.socket
-            frames.insert(0, send.route)
+            frames.append(send.route)
+        if send.has_envelope:
+            frames += (send.attempt.to_bytes(8, "big"), b"")
+        if send.context is not None:
+            assert self._contexts is not None, "only actors send contexts"
+            frames.append(self._contexts.frame(send.context))
+        frames.append(header)
+        frames += send.payload
+        self.used.add(socket)
         size_bytes = sum(map(len, send.payload)) if send.payload else 0
         if send.is_dropped_when_full and size_bytes >= COUNTED_BYTES:
             self._send_counted(send.route, frames, size_bytes)
