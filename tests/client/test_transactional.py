@@ -55,6 +55,12 @@ class StillNetwork:
     def let_pass(self, gate: Gate) -> None:
         gate.open()
 
+    def wait(self, gate: Gate, timeout_s: float | None = None) -> bool:
+        return gate.wait(timeout_s)
+
+    def call_back(self, callback: Callable[[], None]) -> None:
+        callback()
+
 
 @pytest.fixture
 def network() -> StillNetwork:

@@ -49,6 +49,8 @@ from .events import (
 )
 from .retry import Jitter, RetryPolicy
 
+MAX_LONG_POLLS = 16
+"""Number of calls in flight up to which `is_quiet` looks at each of them."""
 _RETRY = "retry"
 _RETRY_TIMEOUT = "retry_timeout"
 
@@ -371,6 +373,14 @@ class Exchange:
 
     def _each(self, calls: list[InFlight], act: Callable[[InFlight], list[Effect]]) -> list[Effect]:
         return [effect for pending in calls if not pending.is_over for effect in act(pending)]
+
+
+def is_quiet(exchange: Exchange) -> bool:
+    """Return True if every call without an outcome is a long poll, which is answered when something happens."""
+    pending = exchange._pending
+    if len(pending) > MAX_LONG_POLLS:
+        return False
+    return all(getattr(each.call.request, "max_wait_ms", 0) for each in pending.values())
 
 
 def _lost(connection: Connection) -> ErrorBody:

@@ -36,12 +36,12 @@ from ..addresses import TopicPartition
 from ..batch import Headers
 from ..deduplication import partition_for_dedup_id
 from ..partitioner import partition_for_key
-from .batches import Batches, Lingers, open_gate
+from .batches import Batches, Lingers, call_here, open_gate
 from .content import RECORD_OVERHEAD_BYTES, ContentEncoder, check_details, encode_key, identify
 from .delayed import ANY_PARTITION, Schedule
 from .delivery import Delivery, EncodedRecord, PartitionQueue, ProducerBatch
 from .errors import BufferFull
-from .gate import Opened, may_wait
+from .gate import Gate, Opened, may_wait, wait_at
 from .held import HeldPartitions
 from .options import InvalidOption
 from .schedule import milliseconds_at, schedule
@@ -83,6 +83,8 @@ class Accumulator(Batches):
         unnamed: str = "",
         lingers: Lingers = "for a time",
         let_pass: Callable[[Opened], None] = open_gate,
+        wait_at: Callable[[Gate, float | None], bool] = wait_at,
+        call: Callable[[Callable[[], None]], None] = call_here,
         may_wait: Callable[[], bool] = may_wait,
     ) -> None:
         """`held` has the partitions that refuse for backpressure: publishers wait for them, or are refused.
@@ -90,6 +92,7 @@ class Accumulator(Batches):
         `notify(lane)` wakes the network thread to take a batch, `notify_identified(batch)` hands it a batch of one record
         that waits for no other. `lingers`: how long a batch that is not full waits for more records, unless a caller
         waits for it. `let_pass(gate)` wakes the callers that wait for a finished batch, at the end of the network turn.
+        `wait_at(gate, timeout_s)` is their wait; `call(callback)` runs the callbacks of deliveries.
         Where `may_wait()` is False, publishing raises BufferFull instead of waiting for room.
         """
         super().__init__(
@@ -99,6 +102,8 @@ class Accumulator(Batches):
             now_ms=now_ms,
             lingers=lingers,
             let_pass=let_pass,
+            wait_at=wait_at,
+            call=call,
         )
         self._batch_bytes = batch_bytes
         self._max_block_s = max_block_ms / 1000
@@ -304,7 +309,9 @@ class Accumulator(Batches):
         largest_bytes = self._destinations.largest_batch_of(topic) - BATCH_OVERHEAD_BYTES
         large_bytes = min(LARGE_BYTES, largest_bytes // 16)
         room = min(self._batch_bytes, largest_bytes - 8 * large_bytes)
-        batch = ProducerBatch(topic, partition, room, large_bytes, self._now_ms(), self._lock, self._hasten)
+        batch = ProducerBatch(
+            topic, partition, room, large_bytes, self._now_ms(), self._lock, self._hasten, self._wait_at
+        )
         batch.is_urgent = self._lingers == "not at all"
         batch.is_announced = self._lingers == "to the end"
         return batch

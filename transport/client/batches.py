@@ -6,13 +6,14 @@ the two. Owns the lock.
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Literal, TypeAlias
 
 from ..addresses import TopicPartition
 from ..protocol.errors import ErrorBody
 from .delivery import PartitionQueue, ProducerBatch, call_back
-from .gate import Opened
+from .gate import Gate, Opened
 from .held import HeldPartitions
 from .lanes import ProducerIdentity
 
@@ -23,6 +24,10 @@ Lingers: TypeAlias = Literal["not at all", "for a time", "to the end"]
 
 def open_gate(gate: Opened) -> None:
     gate.open()
+
+
+def call_here(callback: Callable[[], None]) -> None:
+    callback()
 
 
 class Batches:
@@ -37,6 +42,8 @@ class Batches:
         now_ms: Callable[[], int],
         lingers: Lingers,
         let_pass: Callable[[Opened], None],
+        wait_at: Callable[[Gate, float | None], bool],
+        call: Callable[[Callable[[], None]], None],
     ) -> None:
         self._batch_records = batch_records
         self._buffer_bytes = buffer_bytes
@@ -57,6 +64,8 @@ class Batches:
         self._held = held
         self._lingers = lingers
         self._let_pass = let_pass
+        self._wait_at = wait_at
+        self._call = call
         self._room_gates: list[Opened] = []
 
     @property
@@ -124,7 +133,7 @@ class Batches:
         for gate in gates:
             self._let_pass(gate)
         for callback, delivery in callbacks:
-            call_back(callback, delivery)
+            self._call(partial(call_back, callback, delivery))
 
     def hold(self, key: TopicPartition, error: ErrorBody) -> None:
         """A partition refuses for backpressure."""

@@ -4,7 +4,6 @@ Its machine (`consuming.py`) decides the effect of each call. Called by `Client.
 """
 
 import random
-import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -22,6 +21,7 @@ from .consuming import Action, Consuming
 from .errors import Closed, TimedOut
 from .fetching import fetching_for
 from .flow_control import FlowControl
+from .gate import Bell
 from .membership import membership_for
 from .messages import Message, MessageBatch
 from .network import Network
@@ -77,7 +77,7 @@ class Consumer(FlowControl):
             followed=topics if group is None and options.partitions is None else (),
         )
         fetching = fetching_for(group, options, is_member=membership is not None)
-        self._has_mail = threading.Event()
+        self._has_mail = Bell()
         self._bridge = ConsumerBridge(fetching, membership, options.max_poll_interval_ms, self._has_mail)
         network.tell_of_end(self._bridge)
         if membership is not None:
@@ -133,7 +133,7 @@ class Consumer(FlowControl):
                 if not bridge.mailbox and (left_s is not None and left_s <= 0):
                     return []
                 self._refuse_when_closed()
-                self._has_mail.wait(machine.growth.patience_s(left_s))
+                self._network.wait(self._has_mail, machine.growth.patience_s(left_s))
                 self._refuse_when_closed()  # by another thread
         finally:
             bridge.last_poll_ms = self._network.now_ms()
@@ -263,7 +263,7 @@ class Consumer(FlowControl):
             left = None if deadline is None else deadline - monotonic()
             if left is not None and left <= 0:
                 raise TimedOut(f"the start of {topic}/{partition} is not known after {limit_s} s")
-            self._has_mail.wait(left)
+            self._network.wait(self._has_mail, left)
             self._refuse_when_closed()
             self._catch_up()
 
@@ -298,7 +298,7 @@ class Consumer(FlowControl):
         self._machine.leave(is_told=is_told)
         self._post()
         while self._machine.state != "left" and self._network.is_running:
-            self._has_mail.wait(1.0)
+            self._network.wait(self._has_mail, 1.0)
             self._has_mail.clear()
             self._machine.accept(self._bridge.mailbox)
         self._network.post(self._network.owner, Withdrawn(self._bridge))

@@ -18,7 +18,7 @@ from ..addresses import TopicPartition
 from ..batch import Headers
 from .delayed import Schedule
 from .errors import TimedOut
-from .gate import Gate, Opened
+from .gate import Gate, Opened, wait_at
 from .options import Duration, wait_limit_s
 
 _log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class ProducerBatch:
     __slots__ = (
         "_positions", "append", "base_offset", "callbacks", "created_ms", "delta_ms", "error", "first_ms", "frame",
         "gates", "has_own_times", "hasten", "is_announced", "is_done", "is_duplicate", "is_open", "is_urgent",
-        "large_bytes", "lock", "mark", "partition", "records", "room", "schedule", "size_bytes", "topic",
+        "large_bytes", "lock", "mark", "partition", "records", "room", "schedule", "size_bytes", "topic", "wait_at",
     )  # fmt: skip
 
     def __init__(
@@ -70,8 +70,10 @@ class ProducerBatch:
         now_ms: int,
         lock: threading.Lock,
         hasten: "Callable[[ProducerBatch], None]",
+        wait_at: Callable[[Gate, float | None], bool] = wait_at,
     ) -> None:
-        """Make an open batch with `room` bytes. Records of `large_bytes` and more go elsewhere."""
+        """Make an open batch with `room` bytes. Records of `large_bytes` and more go elsewhere. `wait_at` is the wait of
+        a thread at its gate."""
         self.topic = topic
         self.partition = partition
         self.records: list[EncodedRecord] = []
@@ -87,6 +89,7 @@ class ProducerBatch:
         self.is_announced = False
         self.is_urgent = False
         self.hasten = hasten
+        self.wait_at = wait_at
         self.is_done = False
         self.is_duplicate = False
         self.base_offset = -1
@@ -118,7 +121,7 @@ class ProducerBatch:
         if not self.attend(gate):
             return True
         try:
-            gate.wait(timeout_s)
+            self.wait_at(gate, timeout_s)
         finally:
             if not self.is_done:
                 self.leave(gate)

@@ -20,7 +20,7 @@ from ..calls.events import (
     Resolve,
     SilenceMeasured,
 )
-from ..calls.exchange import Exchange
+from ..calls.exchange import Exchange, is_quiet
 from ..calls.performer import Performer
 from ..machine import Call, CancelTimer, Effect, Event, SetTimer, TimerFired
 from ..timers import Timers
@@ -43,6 +43,7 @@ class Dispatch:
         self.inbox: deque[tuple[Owner, Event]] = deque()
         """Events posted by any thread."""
         self.performer = Performer(exchange, socket, self._queue, self._perform_on_host)
+        self._exchange = exchange
         self._timers = Timers()
         self._queued: deque[tuple[Owner, Event]] = deque()
         self._now = 0
@@ -54,6 +55,11 @@ class Dispatch:
     def is_busy(self) -> bool:
         """Return True if there is work that no socket announces."""
         return bool(self.inbox) or self.performer.has_arrived
+
+    @property
+    def is_quiet(self) -> bool:
+        """Return True if no work is at hand and no answer is expected soon: only long polls are in flight."""
+        return not self.is_busy and is_quiet(self._exchange)
 
     def next_at(self) -> int | None:
         """Return the time of the earliest timer, None if there is none."""

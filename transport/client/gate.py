@@ -5,6 +5,7 @@ for many threads with three locks and a queue, and takes 10 us more to wake a th
 """
 
 import threading
+from contextlib import suppress
 from typing import Protocol
 
 from ..protocol.errors import PlanariaError
@@ -18,9 +19,27 @@ class Opened(Protocol):
     def open(self) -> None: ...
 
 
+class Awaited(Protocol):
+    """A gate at which one thread waits."""
+
+    @property
+    def is_open(self) -> bool: ...
+
+    def wait(self, timeout_s: float | None = None, /) -> bool: ...
+
+
+def wait_at(gate: Awaited, timeout_s: float | None) -> bool:
+    return gate.wait(timeout_s)
+
+
 def forbid_waiting() -> None:
     """Refuse waiting in the calling thread: it opens the gates, so a wait in it would never end."""
     _here.is_opener = True
+
+
+def allow_waiting() -> None:
+    """End `forbid_waiting` in the calling thread."""
+    _here.is_opener = False
 
 
 def may_wait() -> bool:
@@ -39,6 +58,11 @@ class Gate:
     def open(self) -> None:
         self._lock.release()
 
+    @property
+    def is_open(self) -> bool:
+        """Return True between the opening and the end of the wait."""
+        return not self._lock.locked()
+
     def wait(self, timeout_s: float | None = None) -> bool:
         """Return True if the gate was opened within `timeout_s` seconds (None: no limit).
 
@@ -49,3 +73,28 @@ class Gate:
                 "a callback must not wait for the broker: it runs in the network's own thread"
             )
         return self._lock.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s))
+
+
+class Bell(threading.Event):
+    """A gate that is shut again: for a thread that waits for one of many events."""
+
+    @property
+    def is_open(self) -> bool:
+        return self.is_set()
+
+
+class Alarm:
+    """Ends the sleep of one thread, again and again. Rung twice before the sleep, it ends one."""
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        with suppress(RuntimeError):  # rung already
+            self._lock.release()
+
+    def sleep(self, timeout_s: float) -> None:
+        self._lock.acquire(timeout=timeout_s)

@@ -109,7 +109,7 @@ class Network(NetworkThread):
         waiter = Waiter(self.let_pass, asker)
         try:
             self.begin(waiter, owner, event_for(waiter))
-            waiter.wait()
+            self.wait(waiter.gate)
         finally:
             self.abandon(waiter)
         return self.answer_to(waiter)

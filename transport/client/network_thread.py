@@ -1,12 +1,9 @@
 """The network thread of a client: owns the socket and its monitor, and runs the exchange.
 
-One thread, one ROUTER, one turn of the loop: events of the monitor, messages of the socket, events posted by users,
-due timers. User threads only append to the inbox and wake the thread if it sleeps. Nothing here decides anything.
+One ROUTER, one turn of the loop: events of the monitor, messages of the socket, events posted by users, due timers. User
+threads append to the inbox and wake the thread if it sleeps. Nothing here decides anything.
 
-A waiting user thread does not run the turns itself, although that would spare two thread switches (35 us of a publish
-of 500). Signal handlers run in the main thread between any two bytecode instructions, and Ctrl-C or any other
-exception of a program's handler would leave a machine half changed. Replacing the handlers during a turn does not
-help: other code sets them too, some of it in C.
+A thread that waits for an answer runs the turns itself while the socket is free (turn_taking.py).
 """
 
 import os
@@ -41,10 +38,10 @@ from ..sockets import (
 from .broker_directory import BrokerDirectory
 from .dispatch import Dispatch
 from .errors import Closed, Forked
-from .gate import Opened, forbid_waiting
 from .options import InvalidOption
 from .resolver import resolve
 from .silence import Silence
+from .turn_taking import TurnTaking
 from .waiting import Waiting
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
@@ -76,12 +73,8 @@ class NetworkThread:
         self.topics = self._directory.topics
         """Metadata of the topics in use, only for reading, from any thread: entries are replaced, never changed."""
         self._waiters: set[Waiting] = set()
-        self._passed: list[Opened] = []
         self.last_contact_ms: int | None = None
         """Time of the last message of the broker, by `now_ms`."""
-        self._is_asleep = False
-        self._is_stopping = False
-        self._failure: BaseException | None = None
         self._pid = os.getpid()
         self.is_inherited = False
         """True if this process is a fork of the one in which the network thread runs."""
@@ -99,15 +92,24 @@ class NetworkThread:
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
         os.set_blocking(self._wake_writer, False)
+        self._poller = zmq.Poller()
+        for source in (self._socket, self._monitor, self._wake_reader):
+            self._poller.register(source, zmq.POLLIN)
+        self._turns = TurnTaking(self._dispatch, self._turn, self._wake, self.now_ms)
+        self._handover = self._turns.handover
+        self.let_pass = self._turns.let_pass
+        self.wait = self._turns.wait
+        self.call_back = self._turns.call_back
+        self.is_network_thread = self._turns.is_network_thread
         self._thread = threading.Thread(target=self._run, name="planaria-network", daemon=True)
+        self._turns.thread = self._thread
         self._thread.start()
         tell_of_fork(self)
 
     def on_fork(self) -> None:
         """Refuse everything from now on, and close the pipe. pyzmq itself leaves the parent's sockets alone."""
-        self.is_inherited = self._is_stopping = True
-        self._failure = Forked(self._pid)
-        self._is_asleep = False
+        self.is_inherited = True
+        self._turns.on_fork(Forked(self._pid))
         for descriptor in (self._wake_reader, self._wake_writer):
             with suppress(OSError):
                 os.close(descriptor)
@@ -131,9 +133,7 @@ class NetworkThread:
     def post(self, owner: Owner, event: Event) -> None:
         """Have the network thread call `owner.handle(event)` and perform the effects."""
         self._dispatch.inbox.append((owner, event))
-        if self._is_asleep:
-            self._is_asleep = False
-            self._wake()
+        self._handover.posted()
 
     def _wake(self) -> None:
         try:
@@ -147,17 +147,14 @@ class NetworkThread:
         with self._dependants_lock:
             self._dependants.add(dependant)
 
-    def is_network_thread(self) -> bool:
-        return threading.current_thread() is self._thread
-
     @property
     def failure(self) -> BaseException | None:
         """The reason why the network thread ended without a close, None if it did not."""
-        return self._failure
+        return self._turns.failure
 
     @property
     def is_running(self) -> bool:
-        return not self._is_stopping
+        return not self._handover.is_stopping
 
     def refuse_when_inherited(self) -> None:
         """Raise Forked in a child of the process that has the network thread."""
@@ -166,42 +163,36 @@ class NetworkThread:
 
     def refuse_when_closed(self) -> None:
         """Raise the reason if no request can be sent any more."""
-        if self._is_stopping:
+        if self._handover.is_stopping:
             raise self._end()
 
     def _end(self) -> PlanariaError:
-        if self._failure is None:
+        if self._turns.failure is None:
             return Closed("the client is closed")
-        if isinstance(self._failure, Forked):
-            return self._failure
-        error = PlanariaError(f"the client's network thread failed: {self._failure!r}")
-        error.__cause__ = self._failure
+        if isinstance(self._turns.failure, Forked):
+            return self._turns.failure
+        error = PlanariaError(f"the client's network thread failed: {self._turns.failure!r}")
+        error.__cause__ = self._turns.failure
         return error
 
     def close(self) -> None:
         """Stop the thread and fail all waiting threads. Does nothing in a forked child."""
         if self.is_inherited:
             return
-        self._is_stopping = True
-        self._wake()
+        self._handover.stop()
         self._thread.join()
 
     # The thread.
 
     def _run(self) -> None:
-        forbid_waiting()
         try:
             self._dispatch.start(self.now_ms())
-            poller = zmq.Poller()
-            for source in (self._socket, self._monitor, self._wake_reader):
-                poller.register(source, zmq.POLLIN)
-            while not self._is_stopping:
-                self._turn(poller)
+            self._turns.run()
         except BaseException as error:
-            self._failure = error
+            self._turns.failure = error
             raise
         finally:
-            self._is_stopping = True
+            self._handover.is_stopping = True
             if not self.is_inherited:  # otherwise a callback has forked, and the child owns nothing here
                 self._clean_up()
 
@@ -220,34 +211,21 @@ class NetworkThread:
         for dependant in left:
             dependant.on_network_end(self._end())
         self._fail_waiters()
-        self._open_gates()
-
-    def let_pass(self, gate: Opened) -> None:
-        """Open a gate at the end of the turn.
-
-        The waiting thread needs the interpreter lock, which this thread gives up only when it has no work
-        left. Woken earlier it would sleep again waiting for the lock, and have to be woken a second time.
-        """
-        self._passed.append(gate)
-
-    def _open_gates(self) -> None:
-        while self._passed:  # a gate may announce another one
-            passed, self._passed = self._passed, []
-            for gate in passed:
-                gate.open()
+        self._turns.open_gates()
 
     def _fail_waiters(self) -> None:
         error = ErrorBody(ErrorCode.SHUTTING_DOWN, "the client is closed")
         for waiter in list(self._waiters):
             waiter.handle(Failed(None, error), 0)
 
-    def _turn(self, poller: zmq.Poller) -> None:
-        next_at = self._dispatch.next_at()
-        timeout_ms = None if next_at is None else max(0, next_at - self.now_ms())
-        self._open_gates()
-        self._is_asleep = True
-        ready = dict(poller.poll(0 if self._dispatch.is_busy else timeout_ms))
-        self._is_asleep = False
+    def _turn(self, until: int | None = None) -> int:
+        """Sleep until there is work, or the time `until`, and do it. Return the time."""
+        times = [at for at in (self._dispatch.next_at(), until) if at is not None]
+        timeout_ms = max(0, min(times) - self.now_ms()) if times else None
+        handover = self._handover
+        handover.is_asleep = True
+        ready = dict(self._poller.poll(0 if self._dispatch.is_busy else timeout_ms))
+        handover.is_asleep = False
         if self._wake_reader in ready:
             os.read(self._wake_reader, 4096)
         now = self.now_ms()
@@ -256,6 +234,7 @@ class NetworkThread:
         if self._monitor in ready:
             self._hear_monitor(now)
         self._dispatch.turn(now)
+        return now
 
     def _resolve(self, endpoint: str) -> None:
         def tell(found: Resolved) -> None:

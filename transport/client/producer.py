@@ -192,6 +192,8 @@ class BatchingProducer:
             unnamed=_why_unnamed(options),
             lingers=_lingers(options),
             let_pass=network.let_pass,
+            wait_at=network.wait,
+            call=network.call_back,
             may_wait=may_wait,
         )
         self.publish = self.accumulator.publish

@@ -33,14 +33,11 @@ class Waiter:
     def __init__(self, let_pass: Callable[[Opened], None], asker: Asker | None = None) -> None:
         self.asker = asker
         self.event: Event = None
-        self._gate = Gate()
+        self.gate = Gate()
         self._let_pass = let_pass
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         if self.event is None:
             self.event = event
-            self._let_pass(self._gate)
+            self._let_pass(self.gate)
         return []
-
-    def wait(self) -> None:
-        self._gate.wait()
