@@ -171,6 +171,9 @@ class Call(Struct, frozen=True, gc=False):
     timeout_ms: int = 5_000
     is_retried: bool = False
     """True to retry after a retriable refusal or a lost connection."""
+    is_endless: bool = False
+    """True to retry after every retriable failure, its own timeout included, and to wait for a receiver that is down:
+    it fails only when it is refused for good. `timeout_ms` is the time of one attempt."""
     retry_timeout_ms: int | None = None
     """Time after which no further attempt begins: the call fails as soon as none is in flight."""
     has_reply: bool = True

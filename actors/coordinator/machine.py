@@ -138,7 +138,7 @@ class GroupService(Service[Change, Answer, OwnEffect]):
 
     def _on_parts_event(self, event: Answered | Failed | TimerFired | PeerUp, now: int) -> list[Effect]:
         effects: list[Effect] = [*self._share.handle(event, now), *self._consumers.handle(event, now)]
-        polled, topics = self._watch.handle(event, now)
+        polled, topics = self._watch.handle(event)
         effects += polled
         if topics is not None:
             effects += self._set_topics(topics, now)

@@ -150,7 +150,7 @@ class JournalMachine(Generic[ChangeT, AnswerT, OwnEffectT]):
         self, service: Service[ChangeT, AnswerT, OwnEffectT], event: LoopEvent, now: int
     ) -> Sequence[LoopEffect | JournalEffect | OwnEffectT]:
         """Handle an event that is the recorder's, the service's, or, as the start of a partition, both parts'."""
-        recorded, durable = self._recorder.handle(event, now)
+        recorded, durable = self._recorder.handle(event)
         if durable is None:
             return [*recorded, *service.handle(event, now)]
         self._mark = durable.mark

@@ -116,13 +116,12 @@ class Recorder(Generic[ChangeT, AnswerT]):
         self._waiting = []
         return self._appender.append(self._batches[0].frame)
 
-    def handle(self, event: LoopEvent, now: int) -> tuple[list[LoopEffect], Durable[ChangeT, AnswerT] | None]:
-        effects, base_offset = self._appender.handle(event, now)
+    def handle(self, event: LoopEvent) -> tuple[list[LoopEffect], Durable[ChangeT, AnswerT] | None]:
+        base_offset = self._appender.handle(event)
         if base_offset is None:
-            return effects, None
+            return [], None
         batch = self._batches.popleft()
-        if self._batches:
-            effects += self._appender.append(self._batches[0].frame)
+        effects = self._appender.append(self._batches[0].frame) if self._batches else []
         header = parse_header(batch.frame)
         mark = LogMark(base_offset, header.crc32c, base_offset + header.record_count)
         answers: list[AnswerT] = []

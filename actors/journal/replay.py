@@ -32,7 +32,6 @@ from ...transport.protocol.data import FetchReply, ListOffsetsReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode, OperatorNeeded
 from .appender import Appender, AppendRefused, Fenced
 from .identity import NO_START, JournalIdentity, Start, closing_identity, identity_of, start_of
-from .pause import Pause
 from .snapshot import LogMark, Snapshot
 
 FETCH_BYTES = 4 * 1024 * 1024
@@ -102,7 +101,8 @@ class Replay:
         snapshot: Snapshot[Any] | None = None,
     ) -> None:
         """Start the replay of the actor at `address`; the state of a snapshot is in the ledger."""
-        self.appender = Appender(topic, partition)
+        tp = TopicPartition(topic, partition)
+        self.appender = Appender(tp)
         self.mark = snapshot.mark if snapshot else None
         """The last batch read."""
         self.records_read = 0
@@ -116,7 +116,7 @@ class Replay:
         self._taken_at_ms = snapshot.taken_at_ms if snapshot else None
         self._highest_start = ledger.start.epoch
         self._reader = PartitionReader(
-            TopicPartition(topic, partition),
+            tp,
             self.mark.base_offset if self.mark else 0,
             isolation="read_uncommitted",
         )
@@ -126,7 +126,6 @@ class Replay:
         self._claim_offset = -1
         self._refusal: Fenced | AppendRefused
         """The error of the contested claim."""
-        self._pause = Pause(ReplayFetchCall(), self.appender.address)
         self._step: Step = "checking" if snapshot else "reading"
 
     @property
@@ -144,28 +143,29 @@ class Replay:
 
     def handle(self, event: LoopEvent, now: int) -> list[LoopEffect]:
         if self._step == "claiming":
-            try:
-                effects, base_offset = self.appender.handle(event, now)
-            except (Fenced, AppendRefused) as refusal:
-                self._refusal, self._step = refusal, "contested"
-                return [self._fetch()]
-            if base_offset is None:
-                return effects
-            if self._claims:
-                return effects + self._append_claim(now)
-            self._claim_offset = base_offset
-            self._step = "rereading"
-            return [*effects, self._fetch()]
+            return self._on_claiming(event, now)
         match event:
             case Answered(key=ReplayFetchCall()):
                 return self._on_fetched(event.reply, event.payload, now)
             case Answered(key=ReplayStartCall()):
                 return self._on_log_start(event.reply)
             case Failed(key=ReplayFetchCall() | ReplayStartCall()):
-                return self._on_failed(event.error, now)
-        if self._pause.is_over(event):
-            return [self._pause.end, self._fetch()]
+                return self._on_refused(event.error)
         return []
+
+    def _on_claiming(self, event: LoopEvent, now: int) -> list[LoopEffect]:
+        try:
+            base_offset = self.appender.handle(event)
+        except (Fenced, AppendRefused) as refusal:
+            self._refusal, self._step = refusal, "contested"
+            return [self._fetch()]
+        if base_offset is None:
+            return []
+        if self._claims:
+            return self._append_claim(now)
+        self._claim_offset = base_offset
+        self._step = "rereading"
+        return [self._fetch()]
 
     def _on_fetched(self, reply: FetchReply, payload: Sequence[Buffer], now: int) -> list[LoopEffect]:
         fetched = self._reader.on_fetched(reply, payload)
@@ -243,16 +243,14 @@ class Replay:
         )
         return self.appender.append(frame)
 
-    def _on_failed(self, error: ErrorBody, now: int) -> list[LoopEffect]:
+    def _on_refused(self, error: ErrorBody) -> list[LoopEffect]:
         if error.code == ErrorCode.OFFSET_OUT_OF_RANGE:
-            return [self._reader.locate(ReplayStartCall(), "earliest")]
+            return [self._reader.locate(ReplayStartCall(), "earliest", is_endless=True)]
         if error.code == ErrorCode.CORRUPT_LOG:
             if not self._is_covered(error):
                 raise RecordsLost(f"{self.appender.address} answers {error.code}: {error.message}")
             return [self._fetch()]
-        if not error.retriable:
-            raise ReplayFailed(f"{self.appender.address} answers {error.code}: {error.message}")
-        return self._pause.begin(now)
+        raise ReplayFailed(f"{self.appender.address} answers {error.code}: {error.message}")
 
     def _is_covered(self, error: ErrorBody) -> bool:
         """Return True if the snapshot covers all lost records: then the replay continues behind it.
@@ -300,7 +298,9 @@ class Replay:
 
     def _fetch(self) -> Call:
         max_wait_ms = REREAD_WAIT_MS if self._step in ("rereading", "contested") else 0
-        return self._reader.fetch(ReplayFetchCall(), max_bytes=FETCH_BYTES, max_wait_ms=max_wait_ms)
+        return self._reader.fetch(
+            ReplayFetchCall(), max_bytes=FETCH_BYTES, max_wait_ms=max_wait_ms, is_endless=True
+        )
 
 
 def _mark_of(header: BatchHeader) -> LogMark:

@@ -3,8 +3,8 @@
 Owns the version it has seen, and drops it whenever a poll fails: a new controller counts versions from the start, so
 the first request after a failure asks for all topics at once. Called by the actors' machines.
 
-    polling --answered--> polling from that version
-    polling --failed--> waiting --timer | controller is up--> polling for everything
+    asking for everything --answered--> polling from that version, and from each answer's
+                                        polling --failed--> asking for everything, however long the controller is down
 """
 
 from msgspec import Struct
@@ -12,7 +12,6 @@ from msgspec import Struct
 from ...transport.addresses import CONTROLLER, is_internal
 from ...transport.machine import Answered, Call, Failed, LoopEffect, LoopEvent
 from ...transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
-from .pause import Pause
 
 MAX_WAIT_MS = 30_000
 TIMEOUT_MS = MAX_WAIT_MS + 10_000
@@ -23,24 +22,27 @@ class TopicsCall(Struct, frozen=True):
 
 
 class TopicsWatch:
-    def __init__(self) -> None:
-        self._pause = Pause(TopicsCall(), CONTROLLER)
-
     def start(self) -> list[LoopEffect]:
-        return [self._poll(WatchCatalog())]
+        return [self._poll(WatchCatalog(), is_endless=True)]
 
-    def handle(self, event: LoopEvent, now: int) -> tuple[list[LoopEffect], dict[str, CatalogTopic] | None]:
+    def handle(self, event: LoopEvent) -> tuple[list[LoopEffect], dict[str, CatalogTopic] | None]:
         """Return effects, and the topics except internal ones, when they have arrived."""
         match event:
             case Answered(key=TopicsCall(), reply=WatchCatalogReply() as reply):
                 topics = {topic.topic: topic for topic in reply.topics if not is_internal(topic.topic)}
-                again = WatchCatalog(after_version=reply.version, max_wait_ms=MAX_WAIT_MS)
-                return [self._poll(again)], topics
+                return [
+                    self._poll(WatchCatalog(after_version=reply.version, max_wait_ms=MAX_WAIT_MS))
+                ], topics
             case Failed(key=TopicsCall()):
-                return self._pause.begin(now), None
-        if self._pause.is_over(event):
-            return [self._pause.end, *self.start()], None
+                return self.start(), None
         return [], None
 
-    def _poll(self, request: WatchCatalog) -> Call:
-        return Call(TopicsCall(), CONTROLLER, request, WatchCatalogReply, timeout_ms=TIMEOUT_MS)
+    def _poll(self, request: WatchCatalog, *, is_endless: bool = False) -> Call:
+        return Call(
+            TopicsCall(),
+            CONTROLLER,
+            request,
+            WatchCatalogReply,
+            timeout_ms=TIMEOUT_MS,
+            is_endless=is_endless,
+        )

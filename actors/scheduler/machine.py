@@ -94,11 +94,10 @@ class SchedulerService(Service[Change, Answer, Never]):
                 assert_never(event)
 
     def _on_parts_event(self, event: Answered | Failed | TimerFired | PeerUp, now: int) -> list[LoopEffect]:
-        effects, topics = self._watch.handle(event, now)
+        effects, topics = self._watch.handle(event)
         if topics is not None:
             effects += self._moves.set_topics(topics, now)
-        requested, producer_id = self._producer_ids.handle(event, now)
-        effects += requested
+        producer_id = self._producer_ids.handle(event)
         if producer_id is not None:
             # Messages are delivered under it: it is chosen once in the life of the partition.
             self._requests.choose(producer_id)

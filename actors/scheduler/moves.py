@@ -12,8 +12,9 @@ from typing import assert_never
 
 from msgspec import Struct
 
-from ...transport.addresses import TopicPartition, partition_address, topic_partition_of
+from ...transport.addresses import TopicPartition, topic_partition_of
 from ...transport.future import latest_ms
+from ...transport.log_access.writer import append_call, result_of
 from ...transport.machine import (
     Answered,
     Call,
@@ -25,7 +26,6 @@ from ...transport.machine import (
     TimerFired,
     WallClockStepped,
 )
-from ...transport.protocol.data import Produce, ProduceReply
 from ...transport.protocol.errors import ErrorBody
 from ...transport.protocol.topics import CatalogTopic
 from .delivery_batch import delivery_batch
@@ -121,7 +121,7 @@ class Moves:
         return effects
 
     def handle(self, event: Answered | Failed | TimerFired | PeerUp, now: int) -> list[LoopEffect]:
-        effects, job = self._reading.handle(event, now)
+        effects, job = self._reading.handle(event)
         if job is not None:
             effects += self._on_read(job, now)
         match event:
@@ -214,7 +214,6 @@ class Moves:
         assert self.producer_id is not None
         queue.step = "producing"
         queue.call += 1
-        topic, partition = queue.tp
         frame = delivery_batch(
             queue.batch,
             self.clocks(now).wall_ms,
@@ -224,14 +223,7 @@ class Moves:
             self._latest_ms(queue, now),
         )
         return [
-            Call(
-                ProduceCall(queue.tp, queue.call),
-                partition_address(topic, partition),
-                Produce(topic=topic, partition=partition, acks="all"),
-                ProduceReply,
-                (frame,),
-                PRODUCE_TIMEOUT_MS,
-            ),
+            append_call(ProduceCall(queue.tp, queue.call), queue.tp, frame, timeout_ms=PRODUCE_TIMEOUT_MS),
             SetTimer(SlowTimer(queue.tp), now + SLOW_MS),
         ]
 
@@ -244,9 +236,7 @@ class Moves:
     ) -> list[LoopEffect]:
         if isinstance(call, SearchCall):
             return self._on_searched(queue, event, now)
-        if isinstance(event, Failed):
-            return self._fail(queue, event.error, now)
-        result = event.reply.batches[0]
+        result = result_of(event)
         if result.error is not None:
             return self._fail(queue, result.error, now)
         self._targets.drop(queue.batch)

@@ -19,7 +19,6 @@ from ...transport.log_access.reader import PartitionReader, StoredBatch
 from ...transport.machine import Answered, Call, Failed, LoopEffect, LoopEvent
 from ...transport.protocol.data import FetchReply
 from ..journal.identity import start_of
-from ..journal.pause import Pause
 from .pending_messages import offset_of
 from .records import Message, MessageKey, decode_key, decode_message
 
@@ -74,8 +73,6 @@ class MessageReading:
         self._size_bytes = 0
         self._most_bytes: int | None = None
         self._in_flight = 0
-        self._paused: list[int] = []
-        self._pause = Pause(SweepCall(0), partition_address(*tp))
 
     @property
     def is_idle(self) -> bool:
@@ -103,10 +100,9 @@ class MessageReading:
         ]
         self._sweeps = [_Sweep(PartitionReader(self._tp, isolation="read_uncommitted"), run) for run in runs]
         self._next_sweep = self._in_flight = 0
-        self._paused = []
         return self._start_sweeps()
 
-    def handle(self, event: LoopEvent, now: int) -> tuple[list[LoopEffect], ReadJob | None]:
+    def handle(self, event: LoopEvent) -> tuple[list[LoopEffect], ReadJob | None]:
         """Return effects, and the job when it is done."""
         match event:
             case Answered(key=SweepCall(sweep=sweep)):
@@ -114,15 +110,8 @@ class MessageReading:
                 effects = self._on_read(sweep, event.reply, event.payload)
                 effects += self._start_sweeps()
                 return effects, self._done()
-            case Failed(key=SweepCall(sweep=sweep), error=error):
-                self._in_flight -= 1
-                if not error.retriable:
-                    raise Unreadable(f"{partition_address(*self._tp)}: {error.code}: {error.message}")
-                self._paused.append(sweep)
-                return self._pause.begin(now), None
-        if self._pause.is_over(event):
-            paused, self._paused = self._paused, []
-            return [self._pause.end, *(self._fetch(sweep) for sweep in paused)], None
+            case Failed(key=SweepCall(), error=error):
+                raise Unreadable(f"{partition_address(*self._tp)}: {error.code}: {error.message}")
         return [], None
 
     def _start_sweeps(self) -> list[LoopEffect]:
@@ -136,7 +125,7 @@ class MessageReading:
         self._in_flight += 1
         sweep = self._sweeps[number]
         sweep.reader.seek(sweep.unread[0])
-        return sweep.reader.fetch(SweepCall(number), max_bytes=FETCH_BYTES)
+        return sweep.reader.fetch(SweepCall(number), max_bytes=FETCH_BYTES, is_endless=True)
 
     def _on_read(self, number: int, reply: FetchReply, payload: Sequence[Buffer]) -> list[LoopEffect]:
         sweep = self._sweeps[number]
@@ -170,7 +159,7 @@ class MessageReading:
                 self._found[offset] = ReadMessage(-1, decoded.scheduled_id, message)
 
     def _done(self) -> ReadJob | None:
-        if self._in_flight or self._paused:
+        if self._in_flight:
             return None
         unread = {offset for sweep in self._sweeps for offset in sweep.unread}
         found: list[ReadMessage] = []

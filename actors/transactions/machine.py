@@ -117,11 +117,10 @@ class TransactionsService(Service[Change, Never, Never]):
 
     def _on_parts_event(self, event: Answered | Failed | TimerFired | PeerUp, now: int) -> list[LoopEffect]:
         finished: list[str] = []
-        effects, topics = self._watch.handle(event, now)
+        effects, topics = self._watch.handle(event)
         if topics is not None:
             finished += self._markers.set_topics({name: each.partitions for name, each in topics.items()})
-        requested, number = self._numbers.handle(event, now)
-        effects += requested
+        number = self._numbers.handle(event)
         if number is not None:
             effects += self._requests.on_number(number, now)
         sent, done = self._markers.handle(event, now)

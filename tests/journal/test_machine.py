@@ -16,17 +16,16 @@ from planaria.actors.journal.machine import (
     JournalMachine,
     StopTimer,
 )
-from planaria.actors.journal.pause import RetryTimer
 from planaria.actors.journal.producer_ids import ProducerIdCall, ProducerIds
 from planaria.actors.journal.recorder import MAX_GATHERED, MAX_WAITING, Durable, Recorder
 from planaria.actors.journal.replay import Replay
 from planaria.actors.journal.service import Service
 from planaria.actors.journal.snapshot import LogMark
+from planaria.actors.journal.topics_watch import MAX_WAIT_MS, TopicsCall, TopicsWatch
 from planaria.transport.addresses import CONTROLLER
 from planaria.transport.machine import (
     Answered,
     Call,
-    CancelTimer,
     Failed,
     LoopEffect,
     LoopEvent,
@@ -43,6 +42,7 @@ from planaria.transport.machine import (
 from planaria.transport.protocol.data import Fetch, FetchReply, InitProducer, InitProducerReply, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from planaria.transport.protocol.message import Done
+from planaria.transport.protocol.topics import WatchCatalog, WatchCatalogReply
 
 NOW = 1_700_000_000_000
 SENDER = Sender((b"x",), 1)
@@ -211,12 +211,11 @@ def test_decisions_made_during_an_append_are_one_flush_after_it() -> None:
     assert driven.numbers.durable == [1, 2, 3]
 
 
-def test_an_append_without_an_answer_is_repeated_as_it_is() -> None:
+def test_an_append_is_attempted_until_it_is_answered() -> None:
+    """A retry outside the call could not be the same bytes under the same sequence while the first is still in flight."""
     driven = serving()
     [append] = driven.handle(REQUEST)
-    [pause] = driven.handle(Failed(append.key, LOST))
-    [cancelled, again] = driven.handle(TimerFired(pause.key))
-    assert (cancelled, again) == (CancelTimer(pause.key), append)
+    assert append.is_endless
 
 
 def test_a_connection_with_half_of_the_waiting_replies_gets_no_more_and_another_one_does() -> None:
@@ -299,21 +298,25 @@ def test_one_producer_id_is_requested_at_a_time() -> None:
     assert call.address == CONTROLLER
     assert ids.request() == []
     reply = InitProducerReply(producer_id=7, producer_epoch=0)
-    assert ids.handle(Answered(ProducerIdCall(), reply), NOW) == ([], 7)
+    assert ids.handle(TimerFired("another")) is None
+    assert ids.handle(Answered(ProducerIdCall(), reply)) == 7
     assert ids.request() == [call]
 
 
-@pytest.mark.parametrize(
-    "back", [TimerFired(RetryTimer(ProducerIdCall())), PeerUp(CONTROLLER, 2, "ipc://any")]
-)
-def test_the_request_for_a_producer_id_is_repeated(back: Any) -> None:
-    ids = ProducerIds()
-    [call] = ids.request()
-    [timer], nothing = ids.handle(Failed(ProducerIdCall(), LOST), NOW)
-    assert isinstance(timer, SetTimer)
-    assert nothing is None
-    assert ids.request() == [], "the pause is kept"
-    for other in (TimerFired("another"), PeerUp("partition/T/0", 2, "ipc://any")):
-        assert ids.handle(other, NOW) == ([], None)
-    assert ids.handle(back, NOW) == ([CancelTimer(RetryTimer(ProducerIdCall())), call], None)
-    assert ids.handle(back, NOW) == ([], None)
+def test_the_request_for_a_producer_id_waits_for_the_controller() -> None:
+    [call] = ProducerIds().request()
+    assert isinstance(call, Call)
+    assert call.is_endless
+
+
+def test_topics_are_polled_from_the_start_again_after_a_failed_poll() -> None:
+    watch = TopicsWatch()
+    [everything] = watch.start()
+    assert isinstance(everything, Call)
+    assert everything.is_endless
+    [poll], topics = watch.handle(Answered(TopicsCall(), WatchCatalogReply(version=7, topics=[])))
+    assert topics == {}
+    assert isinstance(poll, Call)
+    assert not poll.is_endless
+    assert poll.request == WatchCatalog(after_version=7, max_wait_ms=MAX_WAIT_MS)
+    assert watch.handle(Failed(TopicsCall(), LOST)) == ([everything], None)

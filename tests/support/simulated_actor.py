@@ -1,8 +1,9 @@
 """An actor without a process: the real one, with a clock, calls and timers under the test's control.
 
 Nothing happens spontaneously: calls wait in `calls` until `answer`, `lose_answer`, `fail` or `drain`, timers until
-`advance` or `fire`. So a test chooses the calls in flight when the actor dies. A subclass defines the surroundings: the
-actor in `start`, and the answers of others in `_outcome`.
+`advance` or `fire`. So a test chooses the calls in flight when the actor dies. An endless call that fails returns to
+`calls` as the exchange attempts it again: when time has passed, or its receiver is up. A subclass defines the
+surroundings: the actor in `start`, and the answers of others in `_outcome`.
 """
 
 from collections.abc import Callable
@@ -11,11 +12,13 @@ from typing import Any, Self
 from manual_loop import ManualLoop, OneFile, context_of
 from planaria.actors.log.files import Files
 from planaria.transport.actor import Actor, ActorContext
-from planaria.transport.machine import Answered, Call, Failed, Received, Sender, WallClockStepped
+from planaria.transport.machine import Answered, Call, Failed, PeerUp, Received, Sender, WallClockStepped
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.topics import WatchCatalog
 
 LOST = ErrorBody(ErrorCode.TIMED_OUT, "no answer in time", True)
+RETRY_MS = 100
+"""Time between two attempts of an endless call."""
 
 
 class SimulatedActor:
@@ -30,6 +33,9 @@ class SimulatedActor:
         self.version = 1
         """Version of the controller's topics."""
         self.calls: list[Call] = []
+        self._failed: list[Call] = []
+        """Endless calls until their next attempt."""
+        self._attempt_at: int | None = None
         self.fired: list[Any] = []
         self.replies: dict[int, Any] = {}
         self.files: Files = OneFile()
@@ -54,7 +60,7 @@ class SimulatedActor:
     ) -> None:
         """Start an actor's process, as `start` does."""
         self.starts += 1
-        self.calls = []
+        self.calls, self._failed, self._attempt_at = [], [], None
         context = context_of(address, self.starts, arguments, self.data_directory)
         self.actor = make_actor(context, self.files)
         self.loop = ManualLoop(self.actor, context, lambda: self.now)
@@ -98,6 +104,8 @@ class SimulatedActor:
 
     def handle(self, event: Any) -> None:
         """Run a turn with one event in it."""
+        if isinstance(event, PeerUp):
+            self._attempt_again(event.address)
         self.loop.turn(event)
         self._gather()
 
@@ -126,9 +134,23 @@ class SimulatedActor:
         self.calls.remove(call)
         outcome = self._outcome(call)
         if isinstance(outcome, ErrorBody):
-            self.handle(Failed(call.key, outcome))
+            self._on_failed(call, outcome)
         else:
             self.handle(Answered(call.key, *outcome))
+
+    def _on_failed(self, call: Call, error: ErrorBody) -> None:
+        if call.is_endless and error.retriable:
+            self._failed.append(call)
+            self._attempt_at = self._attempt_at or self.now + RETRY_MS
+        else:
+            self.handle(Failed(call.key, error))
+
+    def _attempt_again(self, address: str | None = None) -> None:
+        """Attempt the failed calls again: those to one address, or all."""
+        again = [call for call in self._failed if address in (None, call.address)]
+        self._failed = [call for call in self._failed if call not in again]
+        self._attempt_at = self._attempt_at if self._failed else None
+        self.calls += again
 
     def _outcome(self, call: Call) -> Any:
         """Return the outcome of a call: its reply, perhaps with a payload, or an error."""
@@ -138,12 +160,12 @@ class SimulatedActor:
         """Perform the call, and lose its answer."""
         self.calls.remove(call)
         self._outcome(call)
-        self.handle(Failed(call.key, LOST))
+        self._on_failed(call, LOST)
 
     def fail(self, call: Call, error: ErrorBody = LOST) -> None:
         """Fail the call without performing it."""
         self.calls.remove(call)
-        self.handle(Failed(call.key, error))
+        self._on_failed(call, error)
 
     def drain(self) -> None:
         """Answer calls until none remains that has an answer."""
@@ -168,13 +190,17 @@ class SimulatedActor:
     def advance(self, milliseconds: int, each: Callable[[], None] = lambda: None) -> None:
         """Move the clock, firing every timer at its due time."""
         end = self.now + milliseconds
-        while (at := self.loop.next_timer_at) is not None and at <= end:
-            self.now = max(self.now, at)
+        while True:
+            due = [at for at in (self.loop.next_timer_at, self._attempt_at) if at is not None]
+            if not due or min(due) > end:
+                break
+            self.now = max(self.now, min(due))
             self.fire()
             each()
         self.now = end
 
     def fire(self) -> None:
-        """Run a turn for the timers that are due."""
+        """Run a turn for the timers that are due, and attempt the failed calls again."""
+        self._attempt_again()
         self.loop.turn()
         self._gather()

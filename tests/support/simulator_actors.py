@@ -348,6 +348,7 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
     replaced: dict[str, Any] = {
         "planaria.transport.loop.Clock": lambda _, name: SimulatedClock(world, name),
         "planaria.transport.loop.zmq": _ZmqWithoutWaiting(),
+        "planaria.transport.loop.random": SimpleNamespace(random=world.random.random),
         "planaria.transport.server_side.ServerConnections": _NoMonitor,
         "planaria.transport.sockets.new_context": new_context,
         "planaria.transport.sockets.receive_frames": lambda socket, _=None: socket.recv_multipart(),

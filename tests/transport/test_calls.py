@@ -273,6 +273,11 @@ def test_calls_in_flight_are_bounded(table: Table) -> None:
     (refused,) = table.call(call("one too many"), now=0)
     assert isinstance(refused, Failed)
     assert (refused.error.code, refused.error.retriable) == (ErrorCode.OVERLOADED, True)
+    endless = structs.replace(call("endless"), is_endless=True)
+    assert table.call(endless, now=0) == [], "it would be made again at once"
+    answer(peer)
+    outcome(table)
+    assert [type(each) for each in table.call(call("still too many"), now=0)] == [Failed]
     answer(peer)
     outcome(table)
     assert table.call(call("room again"), now=0) == []

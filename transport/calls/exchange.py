@@ -8,7 +8,8 @@ It guarantees exactly one Answered or Failed for each Call that has a reply and 
     waiting       a retriable failure; the backoff runs              timer -> in flight, held
     answered, failed   the outcome is delivered, and the call forgotten
 
-In every state the deadline fails the call. The directory decides whether a call is sent, held or fails, because it alone
+In every state the deadline fails the call; one that is endless is attempted again instead, and fails only by a refusal
+that is not retriable. The directory decides whether a call is sent, held or fails, because it alone
 knows which receivers exist. A connection that is over delivers nothing more, so a reply always belongs to the attempt in
 flight.
 """
@@ -61,7 +62,7 @@ class Exchange:
     def __init__(
         self, directory: Directory, *, retry: RetryPolicy, jitter: Jitter, max_in_flight: int | None = None
     ) -> None:
-        """Refuse calls beyond `max_in_flight` with OVERLOADED; None sets no limit."""
+        """Refuse calls beyond `max_in_flight` with OVERLOADED, except endless ones; None sets no limit."""
         self.timers = Timers()
         """Timers of the exchange and its directory. `expire` takes those that are due."""
         self._directory = directory
@@ -104,7 +105,8 @@ class Exchange:
         self, owner: Owner, call: Call, now: int, connection: Connection | None = None
     ) -> list[Effect]:
         """Begin a call; on this connection, if one is given."""
-        if self._max_in_flight is not None and len(self._pending) >= self._max_in_flight:
+        is_over_limit = self._max_in_flight is not None and len(self._pending) >= self._max_in_flight
+        if is_over_limit and not call.is_endless:
             error = ErrorBody(ErrorCode.OVERLOADED, "too many calls in flight", True)
             return [Deliver(owner, Failed(call.key, error))]
         serial = next(self._serials)
@@ -202,9 +204,10 @@ class Exchange:
     def _retry_or_fail(
         self, pending: InFlight, error: ErrorBody, now: int, *, at_once: bool = False
     ) -> list[Effect]:
+        call = pending.call
         # The owner of the refused call decides when to retry after backpressure.
-        is_retried = pending.call.is_retried and error.retriable and error.code != ErrorCode.BACKPRESSURE
-        if not is_retried or pending.is_final:
+        is_retried = call.is_endless or (call.is_retried and error.code != ErrorCode.BACKPRESSURE)
+        if not (is_retried and error.retriable) or pending.is_final:
             return self._finish(pending, Failed(pending.call.key, error), now)
         pending.last_error = error
         pending.failures += 1
@@ -238,19 +241,15 @@ class Exchange:
 
     def _on_deadline(self, pending: InFlight, now: int) -> list[Effect]:
         call = pending.call
-        error = pending.last_error
-        reason = (
-            f"last answer: {error.code}: {error.message}"
-            if error is not None
-            else self._directory.absence(pending)
-        )
-        op = "request" if isinstance(call.request, bytes) else call.request.__struct_config__.tag
-        message = f"{op} to {call.address} was not answered within {call.timeout_ms} ms"
-        failed = Failed(
-            call.key,
-            ErrorBody(ErrorCode.TIMED_OUT, f"{message}; {reason}" if reason else message, retriable=True),
-        )
-        return [*self._cancel(pending), *self._finish(pending, failed, now)]
+        if not call.is_endless:
+            failed = Failed(call.key, _timed_out(pending, self._directory.absence(pending)))
+            return [*self._cancel(pending), *self._finish(pending, failed, now)]
+        self.timers.set(pending.serial, now + call.timeout_ms)
+        if pending.connection is None:
+            return []  # held, or waiting for its next attempt
+        effects = self._cancel(pending)
+        pending.land()
+        return [*effects, *self._attempt(pending, now)]
 
     def _finish(self, pending: InFlight, event: Answered | Failed, now: int) -> list[Effect]:
         self._forget(pending)
@@ -369,7 +368,9 @@ class Exchange:
             found = self._held_at(refused.address)
         else:
             found = [each for each in self._pending.values() if each.owner is not self._directory]
-        return self._each(found, lambda each: self._finish(each, Failed(each.call.key, refused.error), now))
+        is_final = not refused.error.retriable
+        failing = [each for each in found if is_final or not each.call.is_endless]
+        return self._each(failing, lambda each: self._finish(each, Failed(each.call.key, refused.error), now))
 
     def _each(self, calls: list[InFlight], act: Callable[[InFlight], list[Effect]]) -> list[Effect]:
         return [effect for pending in calls if not pending.is_over for effect in act(pending)]
@@ -386,6 +387,14 @@ def is_quiet(exchange: Exchange) -> bool:
 def _lost(connection: Connection) -> ErrorBody:
     message = f"lost the connection to {connection.endpoint}"
     return ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, message, retriable=True)
+
+
+def _timed_out(pending: InFlight, absence: str) -> ErrorBody:
+    call, error = pending.call, pending.last_error
+    reason = f"last answer: {error.code}: {error.message}" if error is not None else absence
+    op = "request" if isinstance(call.request, bytes) else call.request.__struct_config__.tag
+    message = f"{op} to {call.address} was not answered within {call.timeout_ms} ms"
+    return ErrorBody(ErrorCode.TIMED_OUT, f"{message}; {reason}" if reason else message, retriable=True)
 
 
 def _decode(header: bytes, reply_type: type[Reply]) -> Any:

@@ -6,12 +6,13 @@ successor by mistake.
 
     call to a peer that is up        sent
     call to a peer that sleeps       held, and the supervisor wakes the peer
-    call to a peer that is down      fails
+    call to a peer that is down      fails; one that is endless is held
     call to an unreported peer       held, and the supervisor is asked to report it now and at each change: most actors
                                      call few of the others, and only gateway and controller have the whole directory
     peer up                          held calls are sent, in the order they were made
     peer down, asleep                calls in flight were not executed: they are held, and the peer is woken again
-    peer down, but asleep before     held calls wait on during the restart, and fail if the peer is quarantined
+    peer down, but asleep before     held calls wait on during the restart, and fail if the peer is quarantined,
+                                     except those that are endless
     peer down                        calls in flight fail
 """
 
@@ -112,16 +113,12 @@ class PeerDirectory:
         if down.asleep:
             if down.incarnation < self._newest.get(down.address, 0):
                 return []
-            return self._on_asleep([down.address]) if is_first else self._note_asleep(down.address)
+            return [] if down.address in self._asleep else self._on_asleep([down.address])
         if down.quarantined:
             self._asleep.discard(down.address)
             return [Refused(_unavailable(down.address, down.reason), address=down.address)]
         if down.address not in self._held:
             self._asleep.discard(down.address)
-        return []
-
-    def _note_asleep(self, address: str) -> list[Effect]:
-        self._asleep.add(address)
         return []
 
     def _end(self, peer: PeerUp, reason: str, *, is_unexecuted: bool = False) -> list[Effect]:
@@ -139,6 +136,8 @@ class PeerDirectory:
             return None, []
         if address not in self._asleep:
             if address.startswith(self._reported) or address in self._watched:
+                if pending.call.is_endless:
+                    return None, []
                 return _unavailable(address, "is not running"), []
             self._watched.add(address)
             self._unanswered.add(address)

@@ -10,12 +10,13 @@ from typing import Final
 
 from msgspec import structs
 
-from ..addresses import TopicPartition, partition_address
+from ..addresses import TopicPartition
 from ..batch import TRANSACTIONAL, build
 from ..calls.connections import Owner
 from ..calls.events import Deliver
+from ..log_access.writer import append_call
 from ..machine import Answered, Call, Effect, Event, Failed, SetTimer, TimerFired
-from ..protocol.data import Acks, Produce, ProduceReply
+from ..protocol.data import Acks
 from ..protocol.errors import ErrorBody, ErrorCode
 from .accumulator import Accumulator
 from .delivery import PartitionQueue, ProducerBatch
@@ -227,16 +228,14 @@ class ProducerBridge:
         return left
 
     def _transmit(self, effect: Transmit, now: int) -> list[Effect]:
-        topic, partition = effect.lane
         return [
-            Call(
+            append_call(
                 (effect.lane, effect.token),
-                partition_address(topic, partition),
-                Produce(topic=topic, partition=partition, acks=self._acks, topic_id=effect.topic_id),
-                ProduceReply,
-                (self._frame(effect),),
-                self._request_timeout_ms,
-                is_retried=False,
+                effect.lane,
+                self._frame(effect),
+                acks=self._acks,
+                topic_id=effect.topic_id,
+                timeout_ms=self._request_timeout_ms,
                 has_reply=effect.identity is not None,
                 receipt=effect.receipt,
             )

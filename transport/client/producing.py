@@ -12,8 +12,9 @@ from msgspec import Struct
 
 from ..addresses import GATEWAY, TopicPartition
 from ..calls.retry import Jitter, RetryPolicy
+from ..log_access.writer import result_of
 from ..machine import Answered, Call, Effect, Event, Failed, SetTimer, TimerFired
-from ..protocol.data import Acks, InitProducer, InitProducerReply, ProduceReply
+from ..protocol.data import Acks, InitProducer, InitProducerReply, ProducedBatch
 from ..protocol.errors import ErrorBody, ErrorCode
 from .lanes import Batch, GivenUp, PartitionSequence, ProducerIdentity, Transmit
 
@@ -133,11 +134,10 @@ class Producing:
                 return self._on_identity(ProducerIdentity(reply.producer_id, reply.producer_epoch))
             case Failed(key=key, error=error) if key == _INIT:
                 return self._on_no_identity(error, now)
-            case Answered(key=(lane_key, token), reply=ProduceReply() as reply):
-                return self._on_answer(lane_key, token, reply, now)
-            case Failed(key=(lane_key, token), error=error):
+            case Answered(key=(lane_key, token)) | Failed(key=(lane_key, token)):
                 lane = self._lanes.get(lane_key)
-                return [] if lane is None else self._on_refusal(lane, token, error, now)
+                # None: of a transaction that has ended.
+                return [] if lane is None else self._on_result(lane, token, result_of(event), now)
             case TimerFired(key=key) if key == _EXPIRY:
                 return self._on_expiry(now)
             case TimerFired(key=key) if key == _INIT:
@@ -190,21 +190,19 @@ class Producing:
 
     # Replies.
 
-    def _on_answer(self, key: TopicPartition, token: int, reply: ProduceReply, now: int) -> list[Effect]:
-        lane = self._lanes.get(key)
-        if lane is None:
-            return []  # of a transaction that has ended
-        result = reply.batches[0]
+    def _on_result(
+        self, lane: PartitionSequence, token: int, result: ProducedBatch, now: int
+    ) -> list[Effect]:
         if result.error is not None:
             return self._on_refusal(lane, token, result.error, now)
         batch = lane.acknowledge(token)
         if batch is None:
             return []
-        freed: list[Effect] = [LaneFreed(key)] if lane.is_held else []
+        freed: list[Effect] = [LaneFreed(lane.key)] if lane.is_held else []
         lane.is_held = False
         return [
             *freed,
-            Outcome(key, batch, result.base_offset),
+            Outcome(lane.key, batch, result.base_offset),
             *self._transmit(lane, lane.transmit()),
             *self._drain(lane, now),
         ]

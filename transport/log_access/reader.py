@@ -94,6 +94,7 @@ class PartitionReader(Struct, eq=False):
         max_wait_ms: int = 0,
         request_timeout_ms: int = REQUEST_TIMEOUT_MS,
         is_retried: bool = False,
+        is_endless: bool = False,
     ) -> Call:
         """Return the request for the batches at the position; it waits up to `max_wait_ms` for `min_bytes` of them."""
         assert self.offset is not None, "the position has been located"
@@ -110,8 +111,15 @@ class PartitionReader(Struct, eq=False):
             topic_id=self.topic_id,
             leader_epoch=self.leader_epoch,
         )
-        timeout_ms = max_wait_ms + request_timeout_ms
-        return Call(key, self.address, request, FetchReply, timeout_ms=timeout_ms, is_retried=is_retried)
+        return Call(
+            key,
+            self.address,
+            request,
+            FetchReply,
+            timeout_ms=max_wait_ms + request_timeout_ms,
+            is_retried=is_retried,
+            is_endless=is_endless,
+        )
 
     def on_fetched(self, reply: FetchReply, frames: Sequence[Buffer]) -> Fetched:
         """Move behind the batches fetched."""
@@ -134,6 +142,7 @@ class PartitionReader(Struct, eq=False):
         *,
         request_timeout_ms: int = REQUEST_TIMEOUT_MS,
         is_retried: bool = False,
+        is_endless: bool = False,
     ) -> Call:
         """Return the request for the offset at a point of the log; `on_located` takes its reply."""
         topic, partition = self.tp
@@ -145,6 +154,7 @@ class PartitionReader(Struct, eq=False):
             ListOffsetsReply,
             timeout_ms=request_timeout_ms,
             is_retried=is_retried,
+            is_endless=is_endless,
         )
 
     def on_located(self, reply: ListOffsetsReply) -> int:

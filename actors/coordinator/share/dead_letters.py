@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from ....transport.addresses import TopicPartition, partition_address
+from ....transport.addresses import TopicPartition
 from ....transport.batch import Headers, InvalidBatch
 from ....transport.dead_letters import DeadLetterHeaders, dead_letter_id, encode
 from ....transport.deduplication import (
@@ -29,9 +29,10 @@ from ....transport.deduplication import (
 from ....transport.fetched_records import open_batch
 from ....transport.lineage import lineage_of
 from ....transport.log_access.reader import Fetched
-from ....transport.machine import Answered, Call, Failed, LoopEffect, SetTimer
+from ....transport.log_access.writer import append_call, result_of
+from ....transport.machine import Answered, Failed, LoopEffect, SetTimer
 from ....transport.partitioner import partition_for_key
-from ....transport.protocol.data import FetchedRecord, Produce, ProduceReply
+from ....transport.protocol.data import FetchedRecord
 from ....transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .partition import DeadRecord, SharePartition
 from .partitions import SharePartitions
@@ -161,7 +162,7 @@ class DeadLetters:
             if found is not None:
                 return self._produce(call.tp, copy, *found, dead_letter, now)
         else:
-            refusal = event.reply.batches[0].error
+            refusal = result_of(event).error
             if refusal is not None:
                 return self._rest(call.tp, call.offset, refusal, now)
         copy.part.settle(call.offset, call.offset + 1)
@@ -195,9 +196,7 @@ class DeadLetters:
         else:
             partition = partition_for_dedup_id(dedup_id, known.partitions)
         batch = identified_batch((record.key, record.value, 0, headers), now)
-        request = Produce(topic=topic, partition=partition, acks="all")
-        address = partition_address(topic, partition)
-        return [Call(DeadLetterWriteCall(tp, dead.offset), address, request, ProduceReply, (batch,))]
+        return [append_call(DeadLetterWriteCall(tp, dead.offset), TopicPartition(topic, partition), batch)]
 
     def _rest(self, tp: TopicPartition, offset: int, error: ErrorBody, now: int) -> list[LoopEffect]:
         if not error.retriable:
