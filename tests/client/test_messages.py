@@ -1,12 +1,15 @@
 """A message as a program sees it: plain values, no None where a container is expected, a repr that fits on a line."""
 
 import copy
+import gc
 import pickle
 from datetime import UTC, datetime
 
 import pytest
 
 from planaria import Message, TopicPartition
+from planaria.transport.batch import build, decode_fields, parse_header
+from planaria.transport.client.messages import messages_of
 from planaria.transport.client.share_messages import ShareMessage, locked
 
 
@@ -52,3 +55,12 @@ def test_a_locked_message_keeps_what_the_message_says() -> None:
     found = locked(ShareMessage, message(), 2, None)
     assert (found.headers, found.delivery_count, found.time) == ({}, 2, message().time)
     assert repr(found).startswith("<ShareMessage T/3 at 17")
+
+
+@pytest.mark.parametrize("headers", [None, {"a": "b"}])
+def test_decoding_leaves_nothing_to_the_garbage_collector(headers: dict[str, str] | None) -> None:
+    """It would scan all that a consumer holds again and again, for nothing: messages are in no cycles."""
+    frame = build([(b"k", b"v", 1, headers)] * 3, first_timestamp_ms=5, max_timestamp_ms=6)
+    header = parse_header(frame)
+    for decoded in (decode_fields(frame, header), messages_of("T", 3, header, frame, 0)):
+        assert not any(gc.is_tracked(each) or gc.is_tracked(each.headers) for each in decoded)

@@ -247,12 +247,14 @@ def test_contents_with_other_records_than_the_header_says_are_refused_undecoded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pytest.importorskip("zstandard")
-    monkeypatch.setattr(batch, "_decode_records", None)
+    monkeypatch.setattr(batch, "_decode_tuples", None)
+    monkeypatch.setattr(batch, "_decode_fields", None)
     many = build([(None, None, 0, None)] * 5_000, attributes=CODEC_ZSTD)[HEADER_BYTES:]
     for count in (1, 4_999, 5_001, batch.MAX_RECORDS_PER_BATCH + 1):
         frame = reseal(build(), many, count, CODEC_ZSTD)
-        with pytest.raises(InvalidBatch, match=f"batch says {count} records"):
-            batch.decode_records(frame, batch.verify(frame))
+        for decode in (batch.decode_records, batch.decode_fields):
+            with pytest.raises(InvalidBatch, match=f"batch says {count} records"):
+                decode(frame, batch.verify(frame))
 
 
 def test_damaged_compression_is_refused(seed: int) -> None:

@@ -33,13 +33,13 @@ from typing import Any, Protocol
 from zlib import crc32
 
 from ..addresses import TopicPartition
-from ..batch import Headers
+from ..batch import Headers, RecordFields
 from ..deduplication import partition_for_dedup_id
 from ..partitioner import partition_for_key
 from .batches import Batches, Lingers, call_here, open_gate
 from .content import RECORD_OVERHEAD_BYTES, ContentEncoder, check_details, encode_key, identify
 from .delayed import ANY_PARTITION, Schedule
-from .delivery import Delivery, EncodedRecord, PartitionQueue, ProducerBatch
+from .delivery import Delivery, PartitionQueue, ProducerBatch
 from .errors import BufferFull
 from .gate import Gate, Opened, may_wait, wait_at
 from .held import HeldPartitions
@@ -170,7 +170,7 @@ class Accumulator(Batches):
             batch = None  # none is open, or the key or the topic is refused below
             name = encode_key(key)
         if batch is not None and size_bytes < batch.large_bytes:
-            record = EncodedRecord(name, data, batch.delta_ms, headers)
+            record = RecordFields(name, data, batch.delta_ms, headers)
             batch.append(record)
             room = batch.room = batch.room - size_bytes
             if room >= batch.mark or self._settle(batch, record):
@@ -268,20 +268,20 @@ class Accumulator(Batches):
             batch = self._find(topic, partition)
             if size_bytes >= batch.large_bytes:
                 return self._append_alone(
-                    batch, EncodedRecord(key, value, 0, headers), size_bytes, timestamp_ms
+                    batch, RecordFields(key, value, 0, headers), size_bytes, timestamp_ms
                 )
             delta_ms = batch.delta_ms
             if timestamp_ms is not None:
                 batch.has_own_times = True
                 delta_ms = timestamp_ms - batch.first_ms
-            record = EncodedRecord(key, value, delta_ms, headers)
+            record = RecordFields(key, value, delta_ms, headers)
             batch.append(record)
             room = batch.room = batch.room - size_bytes
             if room >= batch.mark or self._settle(batch, record):
                 return Delivery(batch, record)
 
     def _append_alone(
-        self, open_batch: ProducerBatch, record: EncodedRecord, size_bytes: int, timestamp_ms: int | None
+        self, open_batch: ProducerBatch, record: RecordFields, size_bytes: int, timestamp_ms: int | None
     ) -> Delivery:
         """Behind the records of the partition's open batch, in a sealed batch that no other thread sees open."""
         topic, partition = open_batch.topic, open_batch.partition
@@ -296,7 +296,7 @@ class Accumulator(Batches):
         return Delivery(batch, record)
 
     def _batch_of_one(
-        self, topic: str, partition: int, record: EncodedRecord, size_bytes: int, timestamp_ms: int | None
+        self, topic: str, partition: int, record: RecordFields, size_bytes: int, timestamp_ms: int | None
     ) -> ProducerBatch:
         batch = self._new_batch(topic, partition)
         batch.first_ms = batch.first_ms if timestamp_ms is None else timestamp_ms
@@ -328,7 +328,7 @@ class Accumulator(Batches):
         when: Schedule | None = None,
     ) -> Delivery:
         """Behind nothing, in a sealed batch that belongs to no lane."""
-        record = EncodedRecord(key, value, 0, headers)
+        record = RecordFields(key, value, 0, headers)
         batch = self._batch_of_one(topic, partition, record, size_bytes, timestamp_ms)
         batch.schedule = when
         with self._lock:
@@ -386,7 +386,7 @@ class Accumulator(Batches):
         if self._closed_by is not None:
             raise self._closed_by
 
-    def _settle(self, batch: ProducerBatch, record: EncodedRecord) -> bool:
+    def _settle(self, batch: ProducerBatch, record: RecordFields) -> bool:
         """The rare case after an append. Whether the record is in its batch."""
         lane = self._lanes[batch.topic, batch.partition]
         with self._lock:

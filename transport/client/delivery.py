@@ -15,25 +15,13 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from ..addresses import TopicPartition
-from ..batch import Headers
+from ..batch import RecordFields
 from .delayed import Schedule
 from .errors import TimedOut
 from .gate import Gate, Opened, wait_at
 from .options import Duration, wait_limit_s
 
 _log = logging.getLogger(__name__)
-
-
-class EncodedRecord(Struct, array_like=True, gc=False, eq=False):
-    """A record on its way, encoded for the batch format.
-
-    Not a tuple: the garbage collector tracks and scans tuples, which costs a quarter of `publish`.
-    """
-
-    key: bytes | None
-    value: bytes | None
-    delta_ms: int
-    headers: Headers | None
 
 
 class RecordMetadata(NamedTuple):
@@ -76,7 +64,7 @@ class ProducerBatch:
         a thread at its gate."""
         self.topic = topic
         self.partition = partition
-        self.records: list[EncodedRecord] = []
+        self.records: list[RecordFields] = []
         self.append = self.records.append
         self.room = self.size_bytes = room
         self.large_bytes = large_bytes
@@ -105,10 +93,10 @@ class ProducerBatch:
     def record_count(self) -> int:
         return len(self.records)
 
-    def holds(self, record: EncodedRecord) -> bool:
+    def holds(self, record: RecordFields) -> bool:
         return any(candidate is record for candidate in reversed(self.records))
 
-    def offset_of(self, record: EncodedRecord) -> int | None:
+    def offset_of(self, record: RecordFields) -> int | None:
         if self.base_offset < 0:
             return None
         if self._positions is None:
@@ -166,7 +154,7 @@ class Delivery(Struct, gc=False, eq=False):
     """The pending outcome of one published message."""
 
     _batch: ProducerBatch
-    _record: EncodedRecord
+    _record: RecordFields
 
     def __repr__(self) -> str:
         batch = self._batch

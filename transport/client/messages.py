@@ -15,7 +15,7 @@ from ..batch import (
     BatchHeader,
     Headers,
     InvalidBatch,
-    decode_records,
+    decode_fields,
     verify_stored,
 )
 from ..compression import Buffer, CodecUnavailable
@@ -61,7 +61,8 @@ class Message(StoredMessage, frozen=True, gc=False):
     @property
     def data(self) -> Any:
         """The value as published: JSON is decoded if the headers declare it, other values are bytes."""
-        return decode_value(self.value, stored_headers(self))
+        headers = stored_headers(self)
+        return self.value if headers is None else decode_value(self.value, headers)
 
     @property
     def time(self) -> datetime:
@@ -106,7 +107,7 @@ def messages_of(
 ) -> Sequence[Message]:
     """Return the messages of a verified batch from an offset on. Raises CorruptData."""
     try:
-        records = decode_records(frame, header)
+        records = decode_fields(frame, header)
     except (InvalidBatch, CodecUnavailable) as error:
         raise CorruptData(topic, partition, max(from_offset, header.base_offset), str(error)) from error
     first, epoch = header.base_offset, header.leader_epoch
@@ -116,11 +117,11 @@ def messages_of(
     if header.attributes & LOG_APPEND_TIME:
         time_ms = header.max_timestamp_ms
         return [
-            Message(topic, partition, offset, key, value, time_ms, headers, epoch)
-            for offset, (key, value, _, headers) in enumerate(records, first)
+            Message(topic, partition, offset, each.key, each.value, time_ms, each.headers, epoch)
+            for offset, each in enumerate(records, first)
         ]
     time_ms = header.first_timestamp_ms
     return [
-        Message(topic, partition, offset, key, value, time_ms + delta_ms, headers, epoch)
-        for offset, (key, value, delta_ms, headers) in enumerate(records, first)
+        Message(topic, partition, offset, each.key, each.value, time_ms + each.delta_ms, each.headers, epoch)
+        for offset, each in enumerate(records, first)
     ]
