@@ -130,7 +130,8 @@ class PartitionLog(ReadableLog):
         """Write batches at the end; `sync` makes them durable. All or nothing.
 
         `frames`, one after the other, are the stamped batches that `headers` describe (one frame a batch, or
-        several), with consecutive offsets from `log_end_offset`. All go in one segment; when it is full, a new one is
+        several), with rising offsets from `log_end_offset` on: a leader's are consecutive, and where compaction has
+        dropped some of them, a copy of its log has the same gaps. All go in one segment; when it is full, a new one is
         begun first. On StorageFull the log and `producers` return to their state before this turn, and the log stays
         usable.
         """
@@ -312,7 +313,7 @@ class PartitionLog(ReadableLog):
         Only a log that does not lead is cut. A crash at any step leaves the log as it was, or cut. Raises StorageFull
         with nothing changed.
         """
-        assert self.log_start_offset <= offset, "below its start a log begins anew"
+        assert self.log_start_offset <= offset, "below its start a log starts again"
         if offset < self.log_end_offset:
             self._recover_to(Truncation(offset=offset, leader_epoch=self.highest_leader_epoch), now_ms)
 
@@ -359,7 +360,7 @@ def _check_sequence(
     """Assert that the batches follow the log's last one, and that their sizes add up to the frames' size."""
     described_bytes = 0
     for header in headers:
-        assert header.base_offset == log_end_offset, (header.base_offset, log_end_offset)
+        assert header.base_offset >= log_end_offset, (header.base_offset, log_end_offset)
         assert header.leader_epoch >= leader_epoch, (header.leader_epoch, leader_epoch)
         log_end_offset, leader_epoch = header.next_offset, header.leader_epoch
         described_bytes += header.size_bytes

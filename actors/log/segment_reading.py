@@ -66,7 +66,7 @@ def _walk_to(segment: Segment, offset: int) -> int:
                 return found
             raise _lost(segment, damage, reader, position, offset) from reached
         if header.base_offset > offset:
-            if found >= 0 or (segment.is_compacted and damage is None):
+            if found >= 0 or damage is None:
                 is_inside = found >= 0 and (offset < found_end or offset < _end_of(segment, reader, found))
                 return found if is_inside else position  # compaction left a gap, and the offset is in it
             break

@@ -3,7 +3,7 @@
 The checkpoint records it as well. It is kept twice because a log that has lost its first segments and its checkpoint
 would otherwise look like one whose retention has deleted them; and in a name because a full disk has room for a
 renamed file but not for a new checkpoint, and retention must be able to delete. The higher one is correct: a start
-never moves back, unless the log begins anew (`truncation.py`).
+never moves back, unless the log starts again (`truncation.py`).
 """
 
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ def note_start(directory: Path, files: Files, offset: int) -> None:
 
 
 def replace_start(directory: Path, files: Files, offset: int) -> None:
-    """Record `offset`, be it lower than before: the log begins anew there. The caller syncs the directory."""
+    """Record `offset`, be it lower than before: the log starts again there. The caller syncs the directory."""
     note_start(directory, files, offset)
     target = directory / f"{offset:020d}{START_SUFFIX}"
     for name in files.names(directory):

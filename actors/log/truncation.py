@@ -1,4 +1,4 @@
-"""Cutting a log below its checkpoint, or beginning it anew, as a replica must when its leader's log differs.
+"""Cutting a log below its checkpoint, or starting it again, as a replica must when its leader's log differs.
 
 Owns the file `truncation`, the durable mark of a cut that has begun. Layout: `checked.py` with kind `PLTR`; the body is
 a MessagePack map of the fields of `Truncation`. Steps, each of which may be repeated:

@@ -77,7 +77,7 @@ def test_an_offset_outside_the_log(tmp_path: Path, offset: int) -> None:
 def test_an_append_must_go_on_where_the_log_ends(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     append(log, [b"a"], epoch=3)
-    for frame, header in (batch(2, [b"c"], epoch=3), batch(1, [b"b"], epoch=2)):
+    for frame, header in (batch(0, [b"c"], epoch=3), batch(1, [b"b"], epoch=2)):
         with pytest.raises(AssertionError):
             log.append([frame], [header], NOW_MS)
     assert contents(log) == [(0, b"a")]

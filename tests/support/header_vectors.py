@@ -443,7 +443,8 @@ def _errors() -> Iterator[dict[str, Any]]:
         next_offset = 1_000 if code in (ErrorCode.CORRUPT_LOG, ErrorCode.LOG_TRUNCATED) else UNSET
         message = f"what is wrong, in words ({code})"
         topic_id = "9a1c" if code == ErrorCode.UNKNOWN_TOPIC_ID else UNSET
-        hints = {"next_offset": next_offset, "topic_id": topic_id}
+        leader = "n2" if code == ErrorCode.NOT_LEADER else UNSET
+        hints = {"next_offset": next_offset, "topic_id": topic_id, "leader": leader}
         body = ErrorBody(code, message, code in RETRIABLE, wait_ms, **hints)
         reply = ErrorReply(id=99, error=body)
         yield _vector(code, "error", None, encode_header(reply, True), encode_header(reply))

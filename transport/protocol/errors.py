@@ -55,6 +55,10 @@ class ErrorCode(StrEnum):
     FORBIDDEN = "FORBIDDEN"
     UNKNOWN_SCHEDULED_ID = "UNKNOWN_SCHEDULED_ID"
     UNKNOWN_QUOTA = "UNKNOWN_QUOTA"
+    NOT_LEADER = "NOT_LEADER"
+    NOT_ENOUGH_REPLICAS = "NOT_ENOUGH_REPLICAS"
+    FENCED_LEADER_EPOCH = "FENCED_LEADER_EPOCH"
+    UNKNOWN_LEADER_EPOCH = "UNKNOWN_LEADER_EPOCH"
 
 
 RETRIABLE = frozenset(
@@ -70,6 +74,9 @@ RETRIABLE = frozenset(
         ErrorCode.STORAGE_FULL,
         ErrorCode.CONCURRENT_TRANSACTIONS,
         ErrorCode.UNSTABLE_OFFSETS,
+        ErrorCode.NOT_LEADER,
+        ErrorCode.NOT_ENOUGH_REPLICAS,
+        ErrorCode.UNKNOWN_LEADER_EPOCH,
     }
 )
 """Codes after which the same request may succeed later, unchanged."""
@@ -88,6 +95,8 @@ class ErrorBody(msgspec.Struct, frozen=True):
     LOG_TRUNCATED."""
     topic_id: str | msgspec.UnsetType = msgspec.UNSET
     """Id of the topic that has the name now: with UNKNOWN_TOPIC_ID."""
+    leader: str | msgspec.UnsetType = msgspec.UNSET
+    """The node of the partition's leader, where known: with NOT_LEADER."""
 
 
 class PlanariaError(Exception):
@@ -113,6 +122,7 @@ class ProtocolError(PlanariaError):
         retry_after_ms: int | msgspec.UnsetType = msgspec.UNSET,
         next_offset: int | msgspec.UnsetType = msgspec.UNSET,
         topic_id: str | msgspec.UnsetType = msgspec.UNSET,
+        leader: str | msgspec.UnsetType = msgspec.UNSET,
     ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = str(code)
@@ -121,10 +131,11 @@ class ProtocolError(PlanariaError):
         self.retry_after_ms = retry_after_ms
         self.next_offset = next_offset
         self.topic_id = topic_id
+        self.leader = leader
 
     @property
     def body(self) -> ErrorBody:
-        hints = (self.retry_after_ms, self.next_offset, self.topic_id)
+        hints = (self.retry_after_ms, self.next_offset, self.topic_id, self.leader)
         return ErrorBody(self.code, self.message, self.retriable, *hints)
 
     @classmethod
@@ -136,4 +147,5 @@ class ProtocolError(PlanariaError):
             retry_after_ms=body.retry_after_ms,
             next_offset=body.next_offset,
             topic_id=body.topic_id,
+            leader=body.leader,
         )

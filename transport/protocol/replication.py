@@ -1,0 +1,142 @@
+"""The replication API group: between the replicas of a partition, and between a partition and its node's controller.
+
+    C: lead(leader_epoch, replicas, in_sync, ..., revision) | follow(leader_epoch, leader, address, revision)
+    P: the role that the partition now has
+    P: propose_in_sync(in_sync, eligible, revision)      C: applied, or the state that is there        the leader's
+    C: replica_reported(replica, is_up)                  a cast to the leader
+
+    F: replica_fetch(leader_epoch, fetch_offset, last_epoch, durable_offset)        parked at the end of the log
+    L: high_watermark, log_start_offset, diverging | null   + batch frames, as they are on the leader's disk
+    F: replica_durable(durable_offset)                   a cast: a sync has returned while the fetch is parked
+
+C controller, P partition, L leader, F follower. `lead` and `follow` describe a state, not a change: the controller may
+repeat them at any time, and a partition ignores one that is older, by leader epoch and then revision, than the newest
+that it has received. One with a leader epoch that was ever used in the log is not taken: the reply names the highest.
+A fetch under another leader epoch than the leader's is refused: FENCED_LEADER_EPOCH if it is lower, else
+UNKNOWN_LEADER_EPOCH. A fetch below the log's start is refused with OFFSET_OUT_OF_RANGE and the start as `next_offset`:
+the follower starts again there. All of them are internal: no client may send one.
+"""
+
+from typing import Annotated, Literal, NamedTuple
+
+from msgspec import Meta, Struct
+
+from .data import WaitMilliseconds
+from .message import Reply, Request
+
+LeaderEpoch = Annotated[int, Meta(ge=0)]
+Role = Literal["undecided", "leader", "follower"]
+
+
+class Member(NamedTuple):
+    """One copy of a partition that counts: the node and its data directory. An empty disk is another member."""
+
+    node: str
+    data_id: str
+
+
+class Lead(Request, tag="lead", frozen=True):
+    topic: str
+    topic_id: str
+    partition: int
+    leader_epoch: LeaderEpoch
+    replicas: dict[str, str]
+    """The nodes with a replica, and the id of the data directory that each has now; empty while it is unknown."""
+    in_sync: tuple[Member, ...]
+    eligible: tuple[Member, ...] = ()
+    min_in_sync_replicas: Annotated[int, Meta(ge=1)] = 1
+    revision: int = 0
+    """Revision of the partition's state in the metadata store: the guard of the leader's next proposal."""
+
+
+class Follow(Request, tag="follow", frozen=True):
+    topic: str
+    topic_id: str
+    partition: int
+    leader_epoch: LeaderEpoch
+    leader: str
+    """The leader's node."""
+    address: str
+    """The actor that takes the replica's requests for the leader."""
+    revision: int = 0
+
+
+class RoleReply(Reply):
+    role: Role
+    leader_epoch: int
+    revision: int
+    """Leader epoch and revision of the newest `lead` or `follow` that the partition has received."""
+    highest_leader_epoch: int
+    """A leader of this partition needs a higher one."""
+
+
+class ProposeInSync(Request, tag="propose_in_sync", frozen=True):
+    topic: str
+    topic_id: str
+    partition: int
+    leader: str
+    leader_epoch: int
+    in_sync: tuple[Member, ...]
+    eligible: tuple[Member, ...]
+    revision: int
+    """The change is made only if the partition's state still has this revision."""
+
+
+class ProposeInSyncReply(Reply):
+    applied: bool
+    leader_epoch: int
+    in_sync: tuple[Member, ...]
+    eligible: tuple[Member, ...]
+    revision: int
+    """The state of the partition after the request, whether it was applied or not."""
+
+
+class ReplicaReported(Request, tag="replica_reported", frozen=True):
+    """The process of a replica has ended, or the link to its node is silent; or it is back."""
+
+    topic: str
+    topic_id: str
+    partition: int
+    replica: str
+    is_up: bool
+
+
+class ReplicaFetch(Request, tag="replica_fetch", frozen=True):
+    topic: str
+    topic_id: str
+    partition: int
+    replica: str
+    data_id: str
+    leader_epoch: LeaderEpoch
+    fetch_offset: Annotated[int, Meta(ge=0)]
+    """The end of the follower's log."""
+    last_epoch: int
+    """Leader epoch of its last batch, -1 without batches."""
+    durable_offset: int
+    """Everything below it survives a power failure there, as far as the topic's flush policy requires."""
+    max_bytes: Annotated[int, Meta(ge=1)] = 1024 * 1024
+    max_wait_ms: WaitMilliseconds = 30_000
+
+
+class Diverging(Struct, frozen=True):
+    """Where the follower's log begins to differ: the leader's log has no later batch of an epoch up to `epoch`."""
+
+    epoch: int
+    end_offset: int
+
+
+class ReplicaFetchReply(Reply):
+    leader_epoch: int
+    high_watermark: int
+    log_start_offset: int
+    diverging: Diverging | None = None
+
+
+class ReplicaDurable(Request, tag="replica_durable", frozen=True):
+    topic: str
+    topic_id: str
+    partition: int
+    replica: str
+    data_id: str
+    leader_epoch: LeaderEpoch
+    durable_offset: int
