@@ -60,5 +60,17 @@ class RemainsTimer(Struct, frozen=True):
     topic: str
 
 
+class ClusterTick(Struct, frozen=True):
+    """Suspicions are judged again."""
+
+
+class NodesWatchTimer(Struct, frozen=True):
+    """End of a parked watch of the nodes."""
+
+    number: int
+
+
 CallKey: TypeAlias = CommandCall | DescriptionCall | GroupDeletion | OrphanSearch | EraCall
-TimerKey: TypeAlias = CommandRetry | DescriptionTimer | OrphanSearch | WatchTimer | RemainsTimer
+TimerKey: TypeAlias = (
+    CommandRetry | DescriptionTimer | OrphanSearch | WatchTimer | RemainsTimer | ClusterTick | NodesWatchTimer
+)

@@ -72,12 +72,14 @@ from .groups import Groups
 from .internal_actors import InternalActors
 from .keys import (
     CallKey,
+    ClusterTick,
     CommandCall,
     CommandRetry,
     DescriptionCall,
     DescriptionTimer,
     EraCall,
     GroupDeletion,
+    NodesWatchTimer,
     OrphanSearch,
     RemainsTimer,
     TimerKey,
@@ -385,5 +387,7 @@ class ControllerMachine:
                 return self._commands.retry(key)
             case OrphanSearch():
                 return self._orphans.ask()
+            case ClusterTick() | NodesWatchTimer():
+                raise AssertionError(f"this broker is no cluster: {key!r}")
             case _:
                 assert_never(key)

@@ -35,7 +35,7 @@ class Liveness:
         self._watched = {node: self._watched.get(node) or _Watched(now) for node in nodes}
 
     def forget(self, node: str, now: int) -> None:
-        """Begin anew with a node that has started again."""
+        """Start over with a node that has started again."""
         if node in self._watched:
             self._watched[node] = _Watched(now)
 

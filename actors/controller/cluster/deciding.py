@@ -23,8 +23,8 @@ from .elections import DataIds, handed_over, is_live, preferred, successor
 from .reassignment import advanced
 from .records import DEFAULT_SETTINGS, Member, NodeSession, NodeSettings, PartitionRecord
 
-CHANGES_AT_ONCE = 100
-"""Maximum number of partitions in one transaction: etcd takes 128 operations."""
+CHANGES_AT_ONCE = 90
+"""Maximum number of partitions in one proposal: a store takes 100 guards."""
 PREFERRED_AT_ONCE = 10
 STEADY_MS = 60_000
 IN_SYNC_PERCENT = 95
@@ -49,6 +49,7 @@ class ClusterView(Struct, frozen=True):
     """The part of the store's state by which leaders are decided."""
 
     partitions: Mapping[TopicPartition, Versioned]
+    """All partitions."""
     sessions: Mapping[str, NodeSession]
     settings: Mapping[str, NodeSettings]
     minimum: Callable[[str], int]
@@ -61,12 +62,25 @@ class LeaderDecisions:
     def __init__(self) -> None:
         self._up_since: dict[str, tuple[str, int]] = {}
 
-    def decide(self, view: ClusterView, suspected: Iterable[str], now: int) -> list[Change]:
-        """Return at most `CHANGES_AT_ONCE` changes. To be called again when they are applied or rejected."""
+    def decide(
+        self,
+        view: ClusterView,
+        suspected: Iterable[str],
+        now: int,
+        among: Iterable[TopicPartition] | None = None,
+    ) -> list[Change]:
+        """Return at most `CHANGES_AT_ONCE` changes of these partitions; None: of all.
+
+        To be called again when they are applied or rejected.
+        """
         self._note_starts(view.sessions, now)
         live = live_nodes(view.sessions, suspected)
+        if among is None:
+            looked_at = view.partitions
+        else:
+            looked_at = {name: view.partitions[name] for name in among if name in view.partitions}
         changes: list[Change] = []
-        for change in self._changes(view, live, now):
+        for change in self._changes(view, looked_at, live, now):
             changes.append(change)
             if len(changes) == CHANGES_AT_ONCE:
                 break
@@ -81,9 +95,11 @@ class LeaderDecisions:
             for node, session in sessions.items()
         }
 
-    def _changes(self, view: ClusterView, live: DataIds, now: int) -> Iterator[Change]:
+    def _changes(
+        self, view: ClusterView, looked_at: Mapping[TopicPartition, Versioned], live: DataIds, now: int
+    ) -> Iterator[Change]:
         urgent = set()
-        for partition, versioned in view.partitions.items():
+        for partition, versioned in looked_at.items():
             record = versioned.record
             if not is_led(record, live):
                 urgent.add(partition)
@@ -94,18 +110,18 @@ class LeaderDecisions:
             node for node, settings in view.settings.items() if settings.is_draining or settings.is_leaving
         }
         moved = 0
-        for partition, versioned in view.partitions.items():
+        returns: dict[str, bool] = {}
+        for partition, versioned in looked_at.items():
             if partition in urgent:
                 continue
             record, minimum = versioned.record, view.minimum(partition.topic)
             following = handed_over(record, live, minimum, avoid=avoid) if record.leader in avoid else None
             following = following or advanced(record, live, minimum)
-            if (
-                following is None
-                and moved < PREFERRED_AT_ONCE
-                and self._may_lead(record.replicas[0], view, now)
-            ):
-                following = preferred(record, live, minimum)
+            first = record.replicas[0]
+            if following is None and record.leader != first and moved < PREFERRED_AT_ONCE:
+                if first not in returns:
+                    returns[first] = self._may_lead(first, view, now)
+                following = preferred(record, live, minimum) if returns[first] else None
                 moved += following is not None
             if following is not None:
                 yield Change(partition, following, versioned.revision)

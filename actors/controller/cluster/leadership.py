@@ -15,25 +15,20 @@
 
 from msgspec import Struct
 
-
-class Entry(Struct, frozen=True):
-    """The value under `controller`."""
-
-    node: str
-    start_id: str
+from .records import Leader
 
 
 class Present(Struct, frozen=True):
     """The entry in the store, and the revision of its last change."""
 
-    entry: Entry
+    entry: Leader
     revision: int
 
 
 class Take(Struct, frozen=True):
     """Write `entry` if the present one still has this revision; None: if there is none."""
 
-    entry: Entry
+    entry: Leader
     expected: int | None
 
 
@@ -41,7 +36,7 @@ class Leadership:
     """The part of one controller."""
 
     def __init__(self, node: str, start_id: str) -> None:
-        self._own = Entry(node, start_id)
+        self._own = Leader(node, start_id)
         self._present: Present | None = None
         self._is_in_session = False
         self._is_open = False

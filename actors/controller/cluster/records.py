@@ -1,9 +1,12 @@
 """The values that the metadata store keeps for a cluster, one under each key. Pure.
 
     key                          value            written by
-    nodes/<node>                 NodeSession      the node, bound to its lease: it disappears with the session
-    settings/<node>              NodeSettings     the leading controller
+    controller                   Leader           the controllers, in their sessions (`leadership.py`)
+    nodes/<node>                 NodeSession      the node, in its session
+    settings/<node>              NodeSettings     any controller, for an operator
     partitions/<topic>/<n>       PartitionRecord  the leading controller, and the controller on the leader's node
+
+An entry that is put in a session disappears with it.
 
 A PartitionRecord changes only by a write that is guarded by the revision at which its writer read it. So all changes of
 one partition form one sequence, and each of them is decided on the result of the change before.
@@ -18,6 +21,13 @@ class Member(Struct, frozen=True):
     node: str
     data_id: str
     """Made once with a data directory. A node that comes back with an empty disk has another one, and is no member."""
+
+
+class Leader(Struct, frozen=True):
+    """The node whose controller leads."""
+
+    node: str
+    start_id: str
 
 
 class NodeSession(Struct, frozen=True, kw_only=True):
@@ -58,6 +68,8 @@ def process_name(start_id: str, incarnation: int) -> str:
 class PartitionRecord(Struct, frozen=True, kw_only=True):
     """The replicas of a partition and their roles."""
 
+    topic_id: str = ""
+    """The topic that it belongs to: a later one of the same name has records of its own."""
     replicas: tuple[str, ...]
     """Nodes that hold a copy; the first is the preferred leader."""
     target: tuple[str, ...] = ()

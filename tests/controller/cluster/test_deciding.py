@@ -1,4 +1,4 @@
-"""The leading controller's changes: the most urgent first, bounded, and the same whoever decides them."""
+"""The leading controller's changes: the most urgent first, bounded, and the same for every controller."""
 
 import msgspec
 from hypothesis import given

@@ -1,9 +1,10 @@
-"""At most one controller's writes take effect, whoever believes that it leads."""
+"""At most one controller's writes take effect, however many believe that they lead."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planaria.actors.controller.cluster.leadership import Entry, Leadership, Present, Take
+from planaria.actors.controller.cluster.leadership import Leadership, Present, Take
+from planaria.actors.controller.cluster.records import Leader
 
 NOBODY: frozenset[str] = frozenset()
 
@@ -63,7 +64,7 @@ def test_a_suspected_leader_is_replaced_and_its_writes_are_refused() -> None:
 
 def test_a_controller_without_a_session_neither_leads_nor_tries() -> None:
     controller = in_session("a")
-    controller.on_entry(Present(Entry("a", "1"), 5))
+    controller.on_entry(Present(Leader("a", "1"), 5))
     assert controller.is_leading
     controller.on_session(is_alive=False)
     assert not controller.is_leading
@@ -73,9 +74,9 @@ def test_a_controller_without_a_session_neither_leads_nor_tries() -> None:
 
 def test_a_node_that_starts_again_replaces_its_own_earlier_start() -> None:
     controller = in_session("a", "2")
-    controller.on_entry(Present(Entry("a", "1"), 5))
+    controller.on_entry(Present(Leader("a", "1"), 5))
     assert not controller.is_leading
-    assert controller.decide(NOBODY) == Take(Entry("a", "2"), 5)
+    assert controller.decide(NOBODY) == Take(Leader("a", "2"), 5)
 
 
 def test_a_lost_answer_is_followed_by_another_try() -> None:
@@ -88,7 +89,7 @@ def test_a_lost_answer_is_followed_by_another_try() -> None:
 
 def test_an_orderly_end_gives_the_entry_back_and_takes_none() -> None:
     controller = in_session("a")
-    controller.on_entry(Present(Entry("a", "1"), 5))
+    controller.on_entry(Present(Leader("a", "1"), 5))
     assert controller.end() == 5
     controller.on_entry(None)
     assert controller.decide(NOBODY) is None

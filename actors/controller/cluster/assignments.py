@@ -1,0 +1,130 @@
+"""The leading controller's writes: leaders, replicas of new partitions, the end of deleted ones. Pure.
+
+    order   partitions                                      write
+    1       those whose leader should change                `deciding.py`
+    2       those whose topic is gone, or is another one    removed
+    3       those of the catalog that have no record        placed on the nodes with the fewest replicas
+
+Only partitions that may have to change are looked at: those whose record has changed; all of them after a change of
+nodes, and each `CHECK_ALL_MS`, because a preferred leader returns after a time.
+"""
+
+from collections.abc import Callable, Mapping
+
+from msgspec import Struct
+
+from ....transport.addresses import TopicPartition
+from ...metadata.store import ABSENT, Change, Delete, Guard
+from .deciding import ClusterView, LeaderDecisions
+from .mirror import Mirror, partition_key, put
+from .placement import TooFewNodes, place, usable
+from .records import Member, PartitionRecord
+
+CHECK_ALL_MS = 10_000
+PLACED_AT_ONCE = 90
+"""Maximum number of partitions placed, or removed, in one proposal."""
+
+
+class RequiredTopic(Struct, frozen=True):
+    """A topic of the catalog, as far as its placement needs it."""
+
+    topic_id: str
+    partitions: int
+    replication_factor: int
+    min_in_sync_replicas: int
+
+
+Topics = Callable[[], Mapping[str, RequiredTopic]]
+Writes = list[tuple[Change, Guard]]
+
+
+def guarded(partition: TopicPartition, record: PartitionRecord, revision: int) -> tuple[Change, Guard]:
+    """Return the write of a record, and the guard that its key was last written at this revision."""
+    key = partition_key(partition)
+    return put(key, record), Guard(key, revision)
+
+
+class Assignments:
+    def __init__(self, mirror: Mirror, topics: Topics) -> None:
+        self._mirror = mirror
+        self._topics = topics
+        self._decisions = LeaderDecisions()
+        self._unchecked: set[TopicPartition] | None = None
+        """Partitions whose leader may have to change; None: any."""
+        self._checked_at = 0
+        self.unplaced = ""
+        """The reason why partitions wait for a place; empty if none does."""
+
+    def check_all(self) -> None:
+        self._unchecked = None
+
+    def check(self, partition: TopicPartition) -> None:
+        if self._unchecked is not None:
+            self._unchecked.add(partition)
+
+    def due(self, suspected: frozenset[str], now: int) -> Writes:
+        """Return the next writes; none when all is as it should be."""
+        if now - self._checked_at >= CHECK_ALL_MS:
+            self._unchecked = None
+        return self._decided(suspected, now) or self._unneeded() or self._placed(suspected)
+
+    def minimum(self, topic: str) -> int:
+        """Return a topic's `min_in_sync_replicas`."""
+        found = self._topics().get(topic)
+        return 1 if found is None else found.min_in_sync_replicas
+
+    def _decided(self, suspected: frozenset[str], now: int) -> Writes:
+        view = ClusterView(
+            self._mirror.partitions, self._mirror.sessions, self._mirror.settings, self.minimum
+        )
+        changes = self._decisions.decide(view, suspected, now, self._unchecked)
+        if self._unchecked is None:
+            self._checked_at = now
+        if not changes:
+            self._unchecked = set()
+        return [guarded(change.partition, change.record, change.revision) for change in changes]
+
+    def _unneeded(self) -> Writes:
+        """Remove the records of partitions that the catalog does not have."""
+        topics = self._topics()
+        writes: Writes = []
+        for partition, versioned in self._mirror.partitions.items():
+            topic = topics.get(partition.topic)
+            if topic is None or topic.topic_id != versioned.record.topic_id:
+                key = partition_key(partition)
+                writes.append((Delete(key), Guard(key, versioned.revision)))
+                if len(writes) == PLACED_AT_ONCE:
+                    break
+        return writes
+
+    def _placed(self, suspected: frozenset[str]) -> Writes:
+        """Place the partitions of the catalog that have no record."""
+        nodes = usable(self._mirror.sessions, self._mirror.settings)
+        nodes = {node: session for node, session in nodes.items() if node not in suspected}
+        records = {partition: versioned.record for partition, versioned in self._mirror.partitions.items()}
+        writes: Writes = []
+        self.unplaced = ""
+        for name, topic in self._topics().items():
+            missing = [
+                partition
+                for number in range(topic.partitions)
+                if (partition := TopicPartition(name, number)) not in records
+            ][: PLACED_AT_ONCE - len(writes)]
+            try:
+                placed = place(nodes, records, len(missing), topic.replication_factor) if missing else []
+            except TooFewNodes as error:
+                self.unplaced = f"topic {name!r}: {error}"
+                continue
+            for partition, replicas in zip(missing, placed, strict=True):
+                record = self._first_record(topic, replicas)
+                records[partition] = record
+                writes.append(guarded(partition, record, ABSENT))
+            if len(writes) == PLACED_AT_ONCE:
+                break
+        return writes
+
+    def _first_record(self, topic: RequiredTopic, replicas: tuple[str, ...]) -> PartitionRecord:
+        members = tuple(Member(node, self._mirror.sessions[node].data_id) for node in replicas)
+        return PartitionRecord(
+            topic_id=topic.topic_id, replicas=replicas, leader=replicas[0], in_sync=members
+        )

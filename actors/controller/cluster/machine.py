@@ -1,0 +1,272 @@
+"""The cluster's part of a controller: its node's session and replicas; if it leads, the leaders of all partitions. Pure.
+
+Follows the metadata store, the reports of the links and the processes of its node, and proposes the missing
+writes. Holds no decision that the store does not have: after any event it compares the state with the one that should
+be (`act`).
+
+    part                  decides                                                  writes
+    registration          here                                                     nodes/<node>, in its session
+    leadership.py         which controller leads                                   controller, in its session
+    local_replicas.py     which replicas run here, and their roles                 partitions/..: claims, hand-overs
+    suspicion.py          which nodes are taken for dead before their sessions end
+    assignments.py        replicas and leaders of all partitions, if it leads      partitions/..
+
+Every write is guarded by the last revision of its key; those of the leading controller by its entry as well.
+"""
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from ....transport.addresses import TopicPartition
+from ....transport.machine import Effect, Sender, SetTimer
+from ....transport.protocol.links import (
+    PING_INTERVAL_MS,
+    LinkReports,
+)
+from ...metadata.store import (
+    ABSENT,
+    Applied,
+    Changed,
+    Guard,
+    Outcome,
+    Propose,
+    Session,
+    SessionLost,
+    State,
+    Unknown,
+)
+from ..keys import ClusterTick
+from .assignments import Assignments, Topics, guarded
+from .deciding import Versioned, live_nodes
+from .leadership import Leadership
+from .local_replicas import AssignRole, LocalReplicas, StartReplica, Step, StopReplica, Write
+from .mirror import (
+    CONTROLLER_KEY,
+    NODES,
+    PARTITIONS,
+    Mirror,
+    node_key,
+    partition_of,
+    put,
+)
+from .node_watches import NodeWatches
+from .proposals import InSyncChange, Leading, Proposals, Registration, Takeover
+from .records import Member, NodeSession, PartitionRecord
+from .suspicion import Suspicion
+
+
+class InSyncOutcome(Struct, frozen=True):
+    """The outcome of a local leader's change of its in-sync set. `is_applied` is None if it is not known."""
+
+    sender: Sender
+    is_applied: bool | None
+    present: Versioned | None
+
+
+ClusterEffect: TypeAlias = Effect | Propose | StartReplica | StopReplica | AssignRole | InSyncOutcome
+
+
+class Cluster:
+    """The cluster as the node of `own` sees it. `topics` returns the topics of the durable catalog."""
+
+    def __init__(self, own: NodeSession, topics: Topics, numbers: Iterator[int]) -> None:
+        self.own = own
+        self._topics = topics
+        self.mirror = Mirror()
+        self._proposals = Proposals(numbers)
+        self._is_in_session = False
+        self.leadership = Leadership(own.node, own.start_id)
+        self._suspicion = Suspicion()
+        self.suspected: frozenset[str] = frozenset()
+        self._starts: dict[str, str] = {}
+        """The start of each node, by its session."""
+        self._assignments = Assignments(self.mirror, topics)
+        self._replicas = LocalReplicas(own.node, own.start_id, lambda: self.live, self._assignments.minimum)
+        self.watches = NodeWatches()
+        self._written: list[Write] = []
+        """Writes with an outcome, which may have to be repeated."""
+
+    # -- state
+
+    @property
+    def live(self) -> dict[str, str]:
+        """The data id of each node that has a session and is not suspected."""
+        return live_nodes(self.mirror.sessions, self.suspected)
+
+    @property
+    def is_registered(self) -> bool:
+        return self.mirror.sessions.get(self.own.node) == self.own
+
+    @property
+    def rival(self) -> NodeSession | None:
+        """Another node of the same id, whose session lives: this one must not run."""
+        found = self.mirror.sessions.get(self.own.node)
+        return found if found is not None and found.data_id != self.own.data_id else None
+
+    def leads(self, partition: TopicPartition) -> bool:
+        """Return True if a process of this node leads the partition."""
+        found = self.mirror.partitions.get(partition)
+        return found is not None and self._replicas.is_leading(partition, found.record.leader_epoch)
+
+    # -- events
+
+    def start(self, state: State, now: int) -> list[ClusterEffect]:
+        return [SetTimer(ClusterTick(), now + PING_INTERVAL_MS), *self.on_state(state, now)]
+
+    def on_state(self, state: State, now: int) -> list[ClusterEffect]:
+        self.mirror.load(state)
+        self._assignments.check_all()
+        effects = self._steps(self._replicas.load(self.mirror.partitions))
+        return effects + self._on_nodes(now) + self.act(now)
+
+    def on_changed(self, changed: Changed, now: int) -> list[ClusterEffect]:
+        effects: list[ClusterEffect] = []
+        kinds = set()
+        for key in self.mirror.apply(changed):
+            kind = key.partition("/")[0]
+            kinds.add(kind)
+            if kind == PARTITIONS:
+                partition = partition_of(key)
+                self._assignments.check(partition)
+                effects += self._steps(
+                    self._replicas.on_record(partition, self.mirror.partitions.get(partition))
+                )
+        if kinds - {PARTITIONS}:
+            self._assignments.check_all()
+        if kinds & {NODES, CONTROLLER_KEY}:
+            effects += self._on_nodes(now)
+        return effects + self.act(now)
+
+    def on_outcome(self, outcome: Outcome, now: int) -> list[ClusterEffect] | None:
+        """Return the effects of a proposal's outcome; None if the proposal was not the cluster's.
+
+        After a failure the next attempt follows a change of the state, or the next tick.
+        """
+        purpose = self._proposals.close(outcome.number)
+        if purpose is None:
+            return None
+        effects: list[ClusterEffect] = []
+        match purpose:
+            case Takeover():
+                self.leadership.on_taken()
+            case Write():
+                self._written.append(purpose)
+            case InSyncChange(sender=sender, write=write):
+                is_applied = None if isinstance(outcome, Unknown) else isinstance(outcome, Applied)
+                present = self.mirror.partitions.get(write.partition)
+                effects.append(InSyncOutcome(sender, is_applied, present))
+        return effects + self._go_on(now) if isinstance(outcome, Applied) else effects
+
+    def on_session(self, event: Session | SessionLost, now: int) -> list[ClusterEffect]:
+        self._is_in_session = isinstance(event, Session)
+        self.leadership.on_session(is_alive=self._is_in_session)
+        return self.act(now)
+
+    def on_link_reports(self, reports: LinkReports, now: int) -> list[ClusterEffect]:
+        for report in reports.reports:
+            self._suspicion.on_report(report, now)
+        return self._judge(now)
+
+    def on_up(self, partition: TopicPartition, incarnation: int) -> list[ClusterEffect]:
+        return self._steps(self._replicas.on_up(partition, incarnation))
+
+    def on_down(
+        self, partition: TopicPartition, incarnation: int, *, is_quarantined: bool
+    ) -> list[ClusterEffect]:
+        return self._steps(self._replicas.on_down(partition, incarnation, is_quarantined=is_quarantined))
+
+    def on_tick(self, now: int) -> list[ClusterEffect]:
+        return [SetTimer(ClusterTick(), now + PING_INTERVAL_MS), *self._judge(now), *self._go_on(now)]
+
+    def change_in_sync(
+        self,
+        sender: Sender,
+        partition: TopicPartition,
+        leader_epoch: int,
+        revision: int,
+        members: tuple[tuple[Member, ...], tuple[Member, ...]],
+    ) -> list[ClusterEffect]:
+        """Propose the in-sync and eligible members that a local leader asks for, if it still leads."""
+        present = self.mirror.partitions.get(partition)
+        is_current = present is not None and present.revision == revision
+        if present is None or not is_current or not self._replicas.is_leading(partition, leader_epoch):
+            return [InSyncOutcome(sender, False, present)]
+        in_sync, eligible = members
+        record = _with_members(present.record, in_sync, eligible)
+        write = Write(partition, record, revision)
+        return [self._propose_write(InSyncChange(sender, write), write)]
+
+    # -- missing writes
+
+    def _on_nodes(self, now: int) -> list[ClusterEffect]:
+        """Follow the sessions and the controllers' entry."""
+        self._suspicion.on_sessions(self.mirror.sessions.keys())
+        for node, session in self.mirror.sessions.items():
+            if self._starts.get(node) != session.start_id:
+                self._suspicion.on_new_start(node, now)
+        self._starts = {node: session.start_id for node, session in self.mirror.sessions.items()}
+        self.leadership.on_entry(self.mirror.present)
+        return [*self.watches.on_changed(self.mirror.sessions, self.leadership.leader)]
+
+    def _judge(self, now: int) -> list[ClusterEffect]:
+        before, self.suspected = self.suspected, self._suspicion.decide(now)
+        if self.suspected == before:
+            return []
+        self._assignments.check_all()
+        return self.act(now)
+
+    def _go_on(self, now: int) -> list[ClusterEffect]:
+        written, self._written = self._written, []
+        return [
+            *(step for write in written for step in self._steps(self._replicas.on_written(write))),
+            *self.act(now),
+        ]
+
+    def act(self, now: int) -> list[ClusterEffect]:
+        """Propose the missing writes, unless such a proposal is open. Also called when the catalog's topics change."""
+        return [*self._register(), *self._take(), *self._lead(now)]
+
+    def _register(self) -> Iterator[ClusterEffect]:
+        if not self._is_in_session or self.is_registered or self._proposals.is_open(Registration):
+            return
+        if self.rival is None:
+            key = node_key(self.own.node)
+            guard = Guard(key, self.mirror.session_revisions.get(self.own.node, ABSENT))
+            yield self._proposals.propose(Registration(), (put(key, self.own, in_session=True),), (guard,))
+
+    def _take(self) -> Iterator[ClusterEffect]:
+        if not self.is_registered:
+            return
+        take = self.leadership.decide(self.suspected)
+        if take is not None:
+            guard = Guard(CONTROLLER_KEY, ABSENT if take.expected is None else take.expected)
+            change = put(CONTROLLER_KEY, take.entry, in_session=True)
+            yield self._proposals.propose(Takeover(), (change,), (guard,))
+
+    def _lead(self, now: int) -> Iterator[ClusterEffect]:
+        revision = self.leadership.guard_revision
+        if revision is None or self._proposals.is_open(Leading):
+            return
+        writes = self._assignments.due(self.suspected, now)
+        if writes:
+            changes = tuple(change for change, _ in writes)
+            guards = tuple(guard for _, guard in writes)
+            yield self._proposals.propose(Leading(), changes, (Guard(CONTROLLER_KEY, revision), *guards))
+
+    # -- steps of the local replicas
+
+    def _steps(self, steps: list[Step]) -> list[ClusterEffect]:
+        return [self._propose_write(step, step) if isinstance(step, Write) else step for step in steps]
+
+    def _propose_write(self, purpose: Write | InSyncChange, write: Write) -> Propose:
+        change, guard = guarded(write.partition, write.record, write.revision)
+        return self._proposals.propose(purpose, (change,), (guard,))
+
+
+def _with_members(
+    record: PartitionRecord, in_sync: tuple[Member, ...], eligible: tuple[Member, ...]
+) -> PartitionRecord:
+    return msgspec.structs.replace(record, in_sync=in_sync, eligible=eligible)

@@ -1,0 +1,280 @@
+"""The controllers of several nodes around one store, driven by a seed. No process, no socket, no real time.
+
+The machines are the product's own (`actors/controller/cluster/machine.py`). Simulated are the store, whose events reach
+each node late and whose answers may be lost, its sessions, the reports of the links, and the partitions' processes.
+
+Checked after every step: a leader epoch is given to one process at most; each next leader was a member; the replicas of
+a partition are on different nodes. At the end, with all faults healed, each partition is led by a process that is up.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from itertools import count
+from random import Random
+from typing import Any
+
+from planaria.actors.controller.cluster.assignments import RequiredTopic
+from planaria.actors.controller.cluster.local_replicas import AssignRole, StartReplica, StopReplica
+from planaria.actors.controller.cluster.machine import Cluster, InSyncOutcome
+from planaria.actors.controller.cluster.mirror import Mirror
+from planaria.actors.controller.cluster.records import NodeSession
+from planaria.actors.controller.keys import ClusterTick
+from planaria.actors.metadata.entries import Entries
+from planaria.actors.metadata.store import (
+    Applied,
+    Changed,
+    Delete,
+    Propose,
+    Rejected,
+    Session,
+    SessionLost,
+    Unknown,
+)
+from planaria.transport.addresses import TopicPartition
+from planaria.transport.machine import Reply, SetTimer
+from planaria.transport.protocol.links import LinkReport, LinkReports, PeerState
+
+LEASE_MS = 5_000
+STEP_MS = 20
+
+
+class SimulatedNode:
+    def __init__(self, world: "SimulatedCluster", name: str, start: int) -> None:
+        self.world = world
+        self.name = name
+        self.own = NodeSession(
+            node=name, data_id=f"disk-{name}", start_id=f"{name}-{start}", endpoint="", peer_endpoint=""
+        )
+        self.cluster = Cluster(self.own, lambda: world.topics, count(1))
+        self.is_up = True
+        self.is_frozen = False
+        self.session = 0
+        self.inbox: deque[tuple[int, Any]] = deque()
+        """Events of the store on their way, with the times of their arrival."""
+        self.tick_at: int | None = None
+        self.incarnations: dict[TopicPartition, int] = {}
+        self.running: dict[TopicPartition, int] = {}
+        """Incarnation of each process; negative while it is down."""
+        self.roles: dict[TopicPartition, AssignRole] = {}
+
+    @property
+    def runs(self) -> bool:
+        return self.is_up and not self.is_frozen
+
+    def perform(self, effects: list[Any]) -> None:
+        for effect in effects:
+            match effect:
+                case Propose():
+                    self.world.propose(self, effect)
+                case SetTimer(key=ClusterTick(), at=at):
+                    self.tick_at = at
+                case StartReplica(partition=partition):
+                    if partition not in self.running:
+                        self.running[partition] = -1
+                case StopReplica(partition=partition):
+                    self.running.pop(partition, None)
+                    self.roles.pop(partition, None)
+                case AssignRole(partition=partition):
+                    self.world.check_role(self, effect)
+                    if self.running.get(partition) == effect.incarnation:
+                        self.roles[partition] = effect
+                case InSyncOutcome() | Reply() | SetTimer():
+                    pass
+                case _:
+                    raise AssertionError(effect)
+
+    def process_starts(self, partition: TopicPartition) -> None:
+        number = self.incarnations[partition] = self.incarnations.get(partition, 0) + 1
+        self.running[partition] = number
+        self.roles.pop(partition, None)
+        self.perform(self.cluster.on_up(partition, number))
+
+    def process_dies(self, partition: TopicPartition, *, is_quarantined: bool = False) -> None:
+        number = self.running[partition]
+        if number > 0:
+            self.running[partition] = -1
+            self.roles.pop(partition, None)
+            self.perform(self.cluster.on_down(partition, number, is_quarantined=is_quarantined))
+
+    def take(self, event: Any) -> None:
+        now = self.world.now
+        match event:
+            case Changed():
+                self.perform(self.cluster.on_changed(event, now))
+            case Session() | SessionLost():
+                self.perform(self.cluster.on_session(event, now))
+            case _:
+                self.perform(self.cluster.on_outcome(event, now) or [])
+
+
+class SimulatedCluster:
+    def __init__(self, seed: int, nodes: int = 3) -> None:
+        self.random = Random(seed)
+        self.now = 1_000_000
+        self.entries = Entries()
+        self.truth = Mirror()
+        self.topics: dict[str, RequiredTopic] = {}
+        self.leases: dict[int, tuple[SimulatedNode, int, set[str]]] = {}
+        """Node, end and keys of each session."""
+        self._sessions = count(1)
+        self._topic_ids = count(1)
+        self.leaders: dict[tuple[TopicPartition, str, int], tuple[str, int]] = {}
+        self.cuts: set[tuple[str, str]] = set()
+        self.nodes: dict[str, SimulatedNode] = {}
+        self.starts: Iterator[int] = count(1)
+        for number in range(nodes):
+            self.start(f"n{number}")
+
+    # -- faults and operations
+
+    def start(self, name: str) -> None:
+        node = self.nodes[name] = SimulatedNode(self, name, next(self.starts))
+        node.perform(node.cluster.start(self.entries.state(), self.now))
+        self._begin_session(node)
+
+    def kill(self, name: str) -> None:
+        self.nodes[name].is_up = False
+
+    def create(self, topic: str, partitions: int, replication_factor: int = 3, minimum: int = 2) -> None:
+        number = next(self._topic_ids)
+        self.topics[topic] = RequiredTopic(f"id-{number}", partitions, replication_factor, minimum)
+
+    # -- the store
+
+    def propose(self, node: SimulatedNode, proposal: Propose) -> None:
+        if not node.is_up:
+            return
+        is_lost = self.random.random() < 0.05
+        outcome: Any = Unknown(proposal.number)
+        if not is_lost or self.random.random() < 0.5:
+            for event in self.entries.decide(proposal):
+                if isinstance(event, Changed):
+                    self._publish(event)
+                    for change in proposal.changes:
+                        if getattr(change, "in_session", False):
+                            for _, _, keys in self.leases.values():
+                                keys.discard(change.key)
+                            if node.session in self.leases:
+                                self.leases[node.session][2].add(change.key)
+                elif isinstance(event, Applied | Rejected) and not is_lost:
+                    outcome = event
+        self._send(node, outcome)
+
+    def _publish(self, changed: Changed) -> None:
+        before = dict(self.truth.partitions)
+        self.truth.apply(changed)
+        for partition, versioned in self.truth.partitions.items():
+            known = before.get(partition)
+            if known is not None and known.record.topic_id == versioned.record.topic_id:
+                self._check_change(known.record, versioned.record)
+        for node in self.nodes.values():
+            if node.is_up:
+                self._send(node, changed)
+
+    def _send(self, node: SimulatedNode, event: Any) -> None:
+        at = self.now + self.random.choice((0, 0, 20, 40, 200))
+        if node.inbox:
+            at = max(at, node.inbox[-1][0])
+        node.inbox.append((at, event))
+
+    def _begin_session(self, node: SimulatedNode) -> None:
+        node.session = next(self._sessions)
+        self.leases[node.session] = (node, self.now + LEASE_MS, set())
+        self._send(node, Session(node.session, self.now + LEASE_MS))
+
+    def _renew(self) -> None:
+        for number, (node, ends_at, keys) in list(self.leases.items()):
+            if node.runs and node.session == number:
+                self.leases[number] = (node, self.now + LEASE_MS, keys)
+            elif ends_at <= self.now:
+                del self.leases[number]
+                if keys:
+                    self.entries.apply(self.entries.revision + 1, [Delete(key) for key in sorted(keys)])
+                    self._publish(Changed(self.entries.revision, tuple(Delete(key) for key in sorted(keys))))
+                if node.is_up and self.nodes[node.name] is node:
+                    self._send(node, SessionLost(number))
+                    self._begin_session(node)
+
+    # -- time
+
+    def run(self, duration_ms: int) -> None:
+        end = self.now + duration_ms
+        while self.now < end:
+            self.now += STEP_MS
+            self._renew()
+            if self.now % 100 == 0:
+                self._report()
+            for node in list(self.nodes.values()):
+                self._step(node)
+
+    def _step(self, node: SimulatedNode) -> None:
+        while node.runs and node.inbox and node.inbox[0][0] <= self.now:
+            node.take(node.inbox.popleft()[1])
+        if node.runs and node.tick_at is not None and node.tick_at <= self.now:
+            node.perform(node.cluster.on_tick(self.now))
+        if node.runs:
+            for partition, incarnation in list(node.running.items()):
+                if incarnation < 0 and self.random.random() < 0.5:
+                    node.process_starts(partition)
+
+    def _report(self) -> None:
+        """Deliver the reports of all links to all controllers, as far as the network is whole."""
+        reports = []
+        for node in self.nodes.values():
+            if node.runs:
+                peers = tuple(
+                    self._peer_state(node, other) for other in self.nodes.values() if other is not node
+                )
+                reports.append(LinkReport(node.name, peers))
+        for node in self.nodes.values():
+            if node.runs:
+                heard = tuple(report for report in reports if (report.reporter, node.name) not in self.cuts)
+                node.perform(node.cluster.on_link_reports(LinkReports(reports=heard), self.now))
+
+    def _peer_state(self, node: SimulatedNode, other: SimulatedNode) -> PeerState:
+        if not other.is_up:
+            return PeerState(other.name, False, 100)
+        is_silent = other.is_frozen or (other.name, node.name) in self.cuts
+        return PeerState(other.name, True, 2_000 if is_silent else 0)
+
+    # -- checks
+
+    def check_role(self, node: SimulatedNode, role: AssignRole) -> None:
+        if role.is_leader:
+            key = (role.partition, role.record.topic_id, role.record.leader_epoch)
+            process = (node.own.start_id, role.incarnation)
+            assert self.leaders.setdefault(key, process) == process, f"two leaders of one epoch: {key}"
+
+    def _check_change(self, before: Any, after: Any) -> None:
+        assert len(set(after.replicas)) == len(after.replicas)
+        if after.leader != before.leader:
+            assert after.leader_epoch > before.leader_epoch
+            members = {*before.in_sync, *before.eligible}
+            assert after.leader in {member.node for member in members}
+            assert {*after.in_sync, *after.eligible} <= members
+
+    def unled(self) -> list[TopicPartition]:
+        """Return the partitions that no process leads now."""
+        return [
+            partition for partition, topic_id in self._required() if not self._is_led(partition, topic_id)
+        ]
+
+    def _required(self) -> list[tuple[TopicPartition, str]]:
+        return [
+            (TopicPartition(name, number), topic.topic_id)
+            for name, topic in self.topics.items()
+            for number in range(topic.partitions)
+        ]
+
+    def _is_led(self, partition: TopicPartition, topic_id: str) -> bool:
+        versioned = self.truth.partitions.get(partition)
+        if versioned is None or versioned.record.topic_id != topic_id:
+            return False
+        node = self.nodes[versioned.record.leader]
+        role = node.roles.get(partition)
+        return (
+            node.runs
+            and role is not None
+            and role.is_leader
+            and role.record.leader_epoch == versioned.record.leader_epoch
+        )
