@@ -20,6 +20,7 @@ from planaria.transport.client.errors import Backpressure, BufferFull, Closed, T
 from planaria.transport.client.gate import Gate
 from planaria.transport.client.held import HeldPartitions
 from planaria.transport.client.options import InvalidOption
+from planaria.transport.client.pace import BULK_RECORDS_PER_MS, WINDOW_MS
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 
 LARGEST_BYTES = 16_000
@@ -53,6 +54,7 @@ class Sealer:
             "batch_bytes": 4_000, "batch_records": 1_000, "buffer_bytes": 1 << 30, "max_block_ms": 50,
         }  # fmt: skip
         self.is_automatic = is_automatic
+        self.now_ms = 0
         self.destinations = Partitions()
         self.announced: list[PartitionQueue] = []
         self.taken: list[Any] = []
@@ -64,7 +66,7 @@ class Sealer:
             held=HeldPartitions(is_patient=is_patient),
             notify=self.notify,
             notify_identified=self.taken_alone.append,
-            now_ms=lambda: 0,
+            now_ms=lambda: self.now_ms,
         )
 
     def notify(self, lane: PartitionQueue) -> None:
@@ -74,9 +76,17 @@ class Sealer:
     def take(self, *, linger_ms: int = 0, is_idle: bool = True) -> list[Any]:
         batches: list[Any] = []
         for lane in self.accumulator.lanes():
-            batches += self.accumulator.take(lane, 1_000, linger_ms, is_idle)[0]
+            batches += self.accumulator.take(lane, self.now_ms, linger_ms, is_idle)[0]
         self.taken += batches
         return batches
+
+    def publish_in_bulk(self) -> None:
+        """Bring the producer to a pace at which batches wait for more records."""
+        for _ in range(2):
+            self.now_ms += WINDOW_MS
+            for _ in range(BULK_RECORDS_PER_MS * WINDOW_MS):
+                self.accumulator.publish("T", b"a")
+            self.take()
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -143,11 +153,36 @@ def test_an_identity_has_a_length(dedup_id: str) -> None:
 
 def test_lingering_ends_when_somebody_waits() -> None:
     sealer = Sealer()
+    sealer.publish_in_bulk()
+    sealer.announced.clear()
     delivery = sealer.accumulator.publish("T", b"a")
     assert sealer.take(linger_ms=5_000) == []
     with pytest.raises(TimedOut):
         delivery.result(0)
     assert len(sealer.announced) == 2
+    assert len(sealer.take(linger_ms=5_000)) == 1
+
+
+def test_a_lone_message_is_sent_at_once_and_others_gather_while_it_is_in_flight() -> None:
+    sealer = Sealer()
+    sealer.accumulator.publish("T", b"a")
+    assert len(sealer.take(linger_ms=5_000)) == 1
+    for _ in range(3):
+        sealer.accumulator.publish("T", b"a")
+        assert sealer.take(linger_ms=5_000, is_idle=False) == []
+    (batch,) = sealer.take(linger_ms=5_000)
+    assert batch.record_count == 3
+
+
+def test_a_producer_that_publishes_in_bulk_lets_batches_fill_up_until_it_slows_down() -> None:
+    sealer = Sealer()
+    sealer.publish_in_bulk()
+    sealer.accumulator.publish("T", b"a")
+    assert sealer.take(linger_ms=5) == []
+    sealer.now_ms += 5
+    assert len(sealer.take(linger_ms=5)) == 1
+    sealer.now_ms += 2 * WINDOW_MS
+    sealer.accumulator.publish("T", b"a")
     assert len(sealer.take(linger_ms=5_000)) == 1
 
 

@@ -16,6 +16,7 @@ from .delivery import PartitionQueue, ProducerBatch, call_back
 from .gate import Gate, Opened
 from .held import HeldPartitions
 from .lanes import ProducerIdentity
+from .pace import Pace
 
 _SEALED = 1 << 62
 Lingers: TypeAlias = Literal["not at all", "for a time", "to the end"]
@@ -63,6 +64,7 @@ class Batches:
         """Producer id and epoch of the transaction to which all unfinished batches belong."""
         self._held = held
         self._lingers = lingers
+        self._pace = Pace() if lingers == "for a time" else None
         self._let_pass = let_pass
         self._wait_at = wait_at
         self._call = call
@@ -77,13 +79,15 @@ class Batches:
     ) -> tuple[list[ProducerBatch], int | None]:
         """The sealed batches of a lane, and when to come back for the open one (None: when notified).
 
-        The open one is sealed when it is full, and, if the lane `is_idle`, once it is `linger_ms` old.
+        The open one is sealed when it is full, and, if the lane `is_idle`, at once, or once it is `linger_ms` old if
+        the producer publishes in bulk.
         """
         with self._lock:
             batch = lane.open
             due_ms = None
             if batch is not None and batch.records:
-                due_ms = now_ms if batch.is_urgent else batch.created_ms + linger_ms
+                is_waiting = self._pace is None or self._pace.is_bulk(now_ms)
+                due_ms = batch.created_ms + linger_ms if is_waiting and not batch.is_urgent else now_ms
                 if self._is_full(batch) or (is_idle and due_ms <= now_ms):
                     self._seal(lane, batch)
                     due_ms = None
@@ -108,6 +112,8 @@ class Batches:
             batch.created_ms = self._now_ms()  # it may have been open for as long as the program took
         batch.mark = _SEALED
         batch.records = batch.records[:]
+        if self._pace is not None:
+            self._pace.note(len(batch.records), self._now_ms())
         batch.size_bytes -= batch.room
         self._buffered_bytes += batch.size_bytes
         self._unfinished[batch] = None

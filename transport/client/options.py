@@ -50,7 +50,7 @@ class ClientOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class ProducerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`linger_ms` lets a batch wait for more records, unless a caller waits for its delivery.
+    """`linger_ms` lets a batch wait for more records while many are published, unless a caller waits for its delivery.
 
     `batch_bytes` and `batch_records` bound a batch, `buffer_bytes` all batches that are full or in flight. A message that
     is not acknowledged after `delivery_timeout_ms` fails. While a partition refuses for backpressure its messages wait
