@@ -4,20 +4,23 @@ import random
 from typing import Any
 
 import pytest
+from msgspec import UNSET
 
 from planaria.transport.addresses import TopicPartition
 from planaria.transport.calls.events import Deliver
-from planaria.transport.client import sharing
+from planaria.transport.client import acquired_ahead, rounds, sharing
 from planaria.transport.client.acknowledgements import ACCEPTED, RELEASED, Said
 from planaria.transport.client.messages import Message
+from planaria.transport.client.rounds import DONE, EndAsked, FlushAsked, RenewAsked
 from planaria.transport.client.share_messages import ShareMessage, ShareOptions, locked
-from planaria.transport.client.sharing import EndAsked, FlushAsked, RenewAsked, Sharing
+from planaria.transport.client.sharing import Sharing
 from planaria.transport.machine import Answered, Call, Effect, Failed, SetTimer, TimerFired
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode, PlanariaError
 from planaria.transport.protocol.groups import LeaveGroup
 from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.shares import (
     Acknowledge,
+    Acknowledgement,
     AcknowledgeReply,
     AcknowledgeResult,
     Acquire,
@@ -80,31 +83,40 @@ class Driver:
         self.turn()
 
     def acquire(self, first: int, last: int) -> None:
-        ask = self.machine.acquire(10, 100, self.now)
+        """Poll, and get these records."""
+        self.deliver(self.poll(), first, last)
+
+    def poll(self, count: int = 10) -> Acquire:
+        """Return the request of a poll, which is on its way."""
+        ask = self.machine.acquire(count, 100, self.now)
         assert isinstance(ask.request, Acquire)
-        self.locked.update(range(first, last + 1))
-        reply = AcquireReply(lock_ms=LOCK_MS, ranges=[AcquiredRange("T", 0, first, last, 1)])
-        self.machine.acquired(reply, self.now)
+        assert ask.request.max_wait_ms == (0 if ask.request.acknowledgements else 100)
+        return ask.request
+
+    def deliver(self, request: Acquire, first: int, last: int) -> None:
+        """Answer the request of a poll with these records, and its acknowledgements."""
+        self.machine.acquired(self.reply_to(request, first, last), self.now)
         self.turn()
 
-    def say(self, *offsets: int, said: Said = ACCEPTED) -> None:
-        self.machine.acknowledge([message(offset) for offset in offsets], said)
+    def reply_to(self, request: Acquire, first: int, last: int) -> AcquireReply:
+        results = self.judged(request.acknowledgements)
+        ranges = []
+        if first <= last:
+            self.locked.update(range(first, last + 1))
+            ranges.append(AcquiredRange("T", 0, first, last, 1))
+        return AcquireReply(lock_ms=LOCK_MS, ranges=ranges, results=results or UNSET)
+
+    def lose(self, request: Acquire, *, took_effect: bool) -> None:
+        """Fail the request of a poll."""
+        if took_effect:
+            self.judged(request.acknowledgements)
+        self.machine.not_acquired()
         self.turn()
 
-    def wait_for(self, kind: Any, *arguments: Any) -> Waiter:
-        waiter = Waiter()
-        self.perform(self.machine.handle(kind(waiter, *arguments), self.now))
-        return waiter
-
-    def answer(self) -> None:
-        """Answer the oldest request, as a coordinator does that knows the locks."""
-        ask = self.asked.pop(0)
-        if isinstance(ask.request, LeaveGroup):
-            self.locked.clear()
-            return self.perform(self.machine.handle(Answered(ask.key, Done()), self.now))
-        assert isinstance(ask.request, Acknowledge)
+    def judged(self, acknowledgements: list[Acknowledgement]) -> list[AcknowledgeResult]:
+        """Apply acknowledgements as a coordinator does that knows the locks."""
         results = []
-        for each in ask.request.acknowledgements:
+        for each in acknowledgements:
             last = each.first_offset if each.last_offset is None else each.last_offset
             offsets = set(range(each.first_offset, last + 1))
             if not offsets <= self.locked:
@@ -115,25 +127,42 @@ class Driver:
                 self.locked -= offsets
                 assert not offsets & self.done.keys()
                 self.done |= dict.fromkeys(offsets, each.verdict)
-        return self.perform(
-            self.machine.handle(Answered(ask.key, AcknowledgeReply(results=results)), self.now)
-        )
+        return results
 
-    def fail(self, *, took_effect: bool = False) -> None:
+    def say(self, *offsets: int, said: Said = ACCEPTED) -> None:
+        self.machine.acknowledge([message(offset) for offset in offsets], said)
+        self.turn()
+
+    def wait_for(self, kind: Any, *arguments: Any) -> Waiter:
+        waiter = Waiter()
+        self.perform(self.machine.handle(kind(waiter, *arguments), self.now))
+        return waiter
+
+    def answer(self, first: int = 0, last: int = -1) -> None:
+        """Answer the oldest request, one that acquires with these records."""
         ask = self.asked.pop(0)
-        if took_effect and isinstance(ask.request, Acknowledge):
-            for each in ask.request.acknowledgements:
-                last = each.first_offset if each.last_offset is None else each.last_offset
-                for offset in range(each.first_offset, last + 1):
-                    if offset in self.locked and each.verdict != "renew":
-                        self.locked.discard(offset)
-                        self.done[offset] = each.verdict
-        error = ErrorBody(ErrorCode.TIMED_OUT, "", retriable=True)
+        if isinstance(ask.request, LeaveGroup):
+            self.locked.clear()
+            return self.perform(self.machine.handle(Answered(ask.key, Done()), self.now))
+        assert isinstance(ask.request, Acknowledge | Acquire)
+        reply: Any
+        if isinstance(ask.request, Acquire):
+            reply = self.reply_to(ask.request, first, last)
+        else:
+            reply = AcknowledgeReply(results=self.judged(ask.request.acknowledgements))
+        return self.perform(self.machine.handle(Answered(ask.key, reply), self.now))
+
+    def fail(self, *, took_effect: bool = False, retriable: bool = True) -> None:
+        ask = self.asked.pop(0)
+        if took_effect and isinstance(ask.request, Acknowledge | Acquire):
+            self.judged(ask.request.acknowledgements)
+        code = ErrorCode.TIMED_OUT if retriable else ErrorCode.INVALID_GROUP
+        error = ErrorBody(code, "", retriable=retriable)
         self.perform(self.machine.handle(Failed(ask.key, error), self.now))
 
     def ranges(self) -> list[tuple[str, int, int | None]]:
         (ask,) = self.asked
-        assert isinstance(ask.request, Acknowledge)
+        assert isinstance(ask.request, Acknowledge | Acquire)
         return [(each.verdict, each.first_offset, each.last_offset) for each in ask.request.acknowledgements]
 
 
@@ -154,6 +183,7 @@ def test_verdicts_are_sent_in_one_round_a_moment_after_the_first() -> None:
 
 def test_many_verdicts_are_sent_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "SEND_AT", 4)
+    monkeypatch.setattr(rounds, "SEND_AT", 4)
     driver = Driver()
     driver.acquire(0, 9)
     driver.say(0, 2)
@@ -190,7 +220,7 @@ def test_one_lost_lock_costs_no_other_verdict_and_is_reported_once() -> None:
     driver.answer()
     assert flush.outcomes == []
     driver.answer()
-    assert flush.outcomes == [sharing.DONE]
+    assert flush.outcomes == [DONE]
     assert set(driver.done) == {0, 1, 3}
     assert [(each.offset, each.error.code) for each in driver.machine.holdings.take_refused()] == [
         (2, ErrorCode.NOT_ACQUIRED)
@@ -220,7 +250,7 @@ def test_a_message_whose_lock_is_lost_at_its_renewal_is_not_held() -> None:
     renewed = driver.wait_for(RenewAsked)
     driver.answer()
     driver.answer()
-    assert renewed.outcomes == [sharing.DONE]
+    assert renewed.outcomes == [DONE]
     with pytest.raises(PlanariaError, match="not held"):
         driver.say(1)
     driver.say(0)
@@ -259,12 +289,150 @@ def test_a_poll_does_not_wait_for_a_round_in_flight_and_a_flush_does() -> None:
     driver.say(0)
     driver.pass_time(sharing.SEND_AFTER_MS)
     driver.say(1)
-    assert driver.wait_for(FlushAsked, 100).outcomes == [sharing.DONE]
+    assert driver.poll().acknowledgements == []
     flush = driver.wait_for(FlushAsked)
     driver.answer()
     assert flush.outcomes == []
     driver.answer()
-    assert flush.outcomes == [sharing.DONE]
+    assert flush.outcomes == [DONE]
+
+
+def test_the_request_of_a_poll_takes_the_pending_verdicts_along() -> None:
+    driver = Driver()
+    driver.acquire(0, 3)
+    driver.say(0, 1)
+    request = driver.poll()
+    assert [(each.first_offset, each.last_offset) for each in request.acknowledgements] == [(0, 1)]
+    driver.say(2)
+    driver.pass_time(sharing.SEND_AFTER_MS)
+    assert driver.asked == [], "one round at a time"
+    driver.deliver(request, 4, 5)
+    assert driver.done == {0: "accept", 1: "accept"}
+    driver.pass_time(sharing.SEND_AFTER_MS)
+    assert driver.ranges() == [("accept", 2, 2)]
+
+
+def test_verdicts_of_a_poll_without_an_answer_are_sent_again() -> None:
+    driver = Driver()
+    driver.acquire(0, 1)
+    driver.say(0)
+    driver.lose(driver.poll(), took_effect=False)
+    driver.pass_time(sharing.SEND_AFTER_MS)
+    assert driver.ranges() == [("accept", 0, 0)]
+
+
+def test_a_lock_that_a_poll_finds_lost_costs_no_other_verdict() -> None:
+    driver = Driver()
+    driver.acquire(0, 2)
+    driver.locked.discard(1)
+    driver.say(0, 1, 2)
+    driver.deliver(driver.poll(), 3, 3)
+    assert driver.ranges() == [("accept", at, None) for at in range(3)]
+    driver.answer()
+    assert driver.done == {0: "accept", 2: "accept"}
+    assert [each.offset for each in driver.machine.holdings.take_refused()] == [1]
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_flush_waits_for_the_verdicts_that_a_poll_has_taken_along(is_lost: bool) -> None:
+    driver = Driver()
+    driver.acquire(0, 1)
+    driver.say(0)
+    request = driver.poll()
+    flush = driver.wait_for(FlushAsked)
+    assert (driver.asked, flush.outcomes) == ([], [])
+    if is_lost:
+        driver.lose(request, took_effect=False)
+        driver.answer()
+    else:
+        driver.deliver(request, 2, 3)
+    assert flush.outcomes == [DONE]
+    assert driver.done == {0: "accept"}
+
+
+def test_what_continues_after_a_poll_is_its_own_round_and_no_later_one() -> None:
+    driver = Driver()
+    driver.acquire(0, 1)
+    driver.say(0)
+    request = driver.poll()
+    driver.say(1)
+    driver.machine.acquired(driver.reply_to(request, 2, 3), driver.now)
+    flush = driver.wait_for(FlushAsked)
+    driver.turn()
+    assert flush.outcomes == []
+    assert driver.ranges() == [("accept", 1, 1)]
+
+
+def alternating(**options: Any) -> Driver:
+    """Return a driver of a program that has polled at once after a flush, and has acknowledged all it got."""
+    driver = Driver(**options)
+    driver.acquire(0, 0)
+    driver.say(0)
+    driver.wait_for(FlushAsked)
+    driver.answer()
+    driver.acquire(1, 2)
+    return driver
+
+
+def test_a_flush_acquires_for_a_program_that_polls_after_each() -> None:
+    driver = alternating()
+    driver.say(1, 2)
+    flush = driver.wait_for(FlushAsked)
+    (ask,) = driver.asked
+    assert isinstance(ask.request, Acquire)
+    assert (ask.request.max_records, ask.request.max_wait_ms) == (10, 0)
+    assert driver.ranges() == [("accept", 1, 2)]
+    driver.answer(3, 7)
+    assert flush.outcomes == [DONE]
+    taken = [driver.machine.take_ahead(3, driver.now) for _ in range(3)]
+    assert [[(each.first_offset, each.last_offset) for each in some] for some in taken] == [
+        [(3, 5)],
+        [(6, 7)],
+        [],
+    ]
+
+
+def test_no_flush_acquires_for_a_program_that_holds_records_or_may_not_poll_again() -> None:
+    driver = alternating()
+    driver.say(1)
+    driver.wait_for(FlushAsked)
+    assert isinstance(driver.asked[0].request, Acknowledge), "it works on another record"
+    driver.answer()
+    driver.pass_time(1_000)
+    driver.acquire(3, 3)
+    driver.say(2, 3)
+    driver.wait_for(FlushAsked)
+    assert isinstance(driver.asked[0].request, Acknowledge), "its last poll came late"
+    driver = alternating(acknowledge="implicit")
+    driver.say(1, 2)
+    driver.wait_for(FlushAsked)
+    assert isinstance(driver.asked[0].request, Acknowledge), "a poll would accept them unseen"
+
+
+def test_what_a_flush_has_acquired_is_released_unless_a_poll_takes_it_soon() -> None:
+    driver = alternating()
+    driver.say(1, 2)
+    driver.wait_for(FlushAsked)
+    driver.answer(3, 4)
+    driver.pass_time(acquired_ahead.KEPT_MS)
+    assert driver.ranges() == [("release", 3, 4)]
+    driver.answer()
+    assert driver.machine.take_ahead(10, driver.now) == []
+    driver.acquire(5, 5)
+    driver.say(5)
+    driver.wait_for(FlushAsked)
+    assert isinstance(driver.asked[0].request, Acknowledge), "the program does not poll after each flush"
+
+
+def test_verdicts_count_though_the_records_of_the_next_poll_are_refused() -> None:
+    driver = alternating()
+    driver.say(1, 2)
+    flush = driver.wait_for(FlushAsked)
+    driver.fail(retriable=False)
+    assert isinstance(driver.asked[0].request, Acknowledge)
+    driver.answer()
+    assert flush.outcomes == [DONE]
+    assert driver.done == dict.fromkeys(range(3), "accept")
 
 
 def test_the_end_sends_all_verdicts_releases_the_rest_and_leaves() -> None:
@@ -279,14 +447,14 @@ def test_the_end_sends_all_verdicts_releases_the_rest_and_leaves() -> None:
     assert isinstance(driver.asked[0].request, LeaveGroup)
     assert end.outcomes == []
     driver.answer()
-    assert end.outcomes == [sharing.DONE]
-    assert driver.machine.state == "left"
+    assert end.outcomes == [DONE]
+    assert driver.machine.rounds.state == "left"
 
 
 def test_a_consumer_that_never_acquired_ends_without_a_request() -> None:
     driver = Driver()
     driver.machine.close()
-    assert driver.wait_for(EndAsked, 500).outcomes == [sharing.DONE]
+    assert driver.wait_for(EndAsked, 500).outcomes == [DONE]
     assert driver.asked == []
 
 
@@ -297,14 +465,41 @@ def test_each_message_has_one_verdict_and_each_wait_one_outcome_in_random_walks(
     next_offset = 0
     said: dict[int, str] = {}
     waits: list[Waiter] = []
+    polling: Acquire | None = None
+    got: set[int] = set()
+    """Messages that the program has received."""
     for _ in range(200):
-        held = sorted(driver.machine.holdings._held.get(P, set()))
+        held = sorted(got & driver.machine.holdings._held.get(P, set()))
         match choose.choice(
-            ["acquire", "say", "say", "answer", "answer", "fail", "flush", "renew", "time", "lose"]
+            (
+                *(
+                    "poll",
+                    "poll",
+                    "poll lost",
+                    "deliver",
+                    "deliver",
+                    "say",
+                    "say",
+                    "answer",
+                    "answer",
+                    "fail",
+                ),
+                *("flush", "flush", "renew", "time", "lose"),
+            )
         ):
-            case "acquire":
-                driver.acquire(next_offset, next_offset + choose.randint(0, 4))
-                next_offset += 5
+            case "poll" if polling is None:
+                ahead = driver.machine.take_ahead(3, driver.now)
+                got.update(at for each in ahead for at in range(each.first_offset, each.last_offset + 1))
+                if not ahead:
+                    polling = driver.poll()
+            case "deliver" if polling is not None:
+                last = next_offset + choose.randint(-1, 4)
+                driver.deliver(polling, next_offset, last)
+                got.update(range(next_offset, last + 1))
+                next_offset, polling = next_offset + 5, None
+            case "poll lost" if polling is not None:
+                driver.lose(polling, took_effect=choose.random() < 0.5)
+                polling = None
             case "say" if held:
                 verdict = choose.choice([ACCEPTED, RELEASED])
                 chosen = choose.sample(held, choose.randint(1, len(held)))
@@ -314,25 +509,31 @@ def test_each_message_has_one_verdict_and_each_wait_one_outcome_in_random_walks(
                 with pytest.raises(PlanariaError):
                     driver.say(chosen[0])
             case "answer" if driver.asked:
-                driver.answer()
+                driver.answer(next_offset, next_offset + choose.randint(-1, 4))
+                next_offset += 5
             case "fail" if driver.asked:
-                driver.fail(took_effect=choose.random() < 0.5)
+                driver.fail(took_effect=choose.random() < 0.5, retriable=choose.random() < 0.8)
             case "flush":
-                waits.append(driver.wait_for(FlushAsked, *choose.choice([(), (100,)])))
+                waits.append(driver.wait_for(FlushAsked))
             case "renew":
                 waits.append(driver.wait_for(RenewAsked))
             case "time":
                 driver.pass_time(choose.choice([10, 100, LOCK_MS // 3]))
             case "lose" if driver.locked:
                 driver.locked.discard(choose.choice(sorted(driver.locked)))
-        assert len(driver.asked) <= 1, "one round at a time"
+        is_carrying = polling is not None and bool(polling.acknowledgements)
+        assert len(driver.asked) + is_carrying <= 1, "one round at a time"
         assert all(len(wait.outcomes) <= 1 for wait in waits)
-        assert all(said[offset] == verdict for offset, verdict in driver.done.items())
+        unseen = driver.done.keys() - got
+        assert all(said[at] == verdict for at, verdict in driver.done.items() if at not in unseen)
+        assert all(driver.done[at] == "release" for at in unseen)
+    if polling is not None:
+        driver.deliver(polling, 0, -1)
     driver.machine.close()
     end = driver.wait_for(EndAsked, 500)
     while driver.asked:
         driver.answer()
-    assert end.outcomes == [sharing.DONE]
+    assert end.outcomes == [DONE]
     assert all(len(wait.outcomes) == 1 for wait in waits)
     refused = {each.offset for each in driver.machine.holdings.take_refused()}
     assert said.keys() <= driver.done.keys() | refused, "a verdict was lost"

@@ -6,7 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from example_counts import examples
 from planaria.transport.batch import decode_records, parse_header
 from planaria.transport.protocol.errors import ErrorBody
-from planaria.transport.protocol.shares import ConfigureShareGroup
+from planaria.transport.protocol.shares import Acknowledgement, Acquire, AcquiredRange, ConfigureShareGroup
 from simulated_group import GROUP
 from simulated_share import SimulatedShare
 
@@ -40,7 +40,35 @@ class ShareGroupMachine(RuleBasedStateMachine):
 
     @rule(member=MEMBERS, count=st.integers(1, 10))
     def acquire(self, member: str, count: int) -> None:
-        for each in self.group.acquire(member, count):
+        self.note(member, self.group.acquire(member, count))
+
+    @precondition(lambda self: self.published)
+    @rule(member=MEMBERS, count=st.integers(1, 10), data=st.data(), is_lost=st.booleans())
+    def accept_and_acquire(self, member: str, count: int, data: st.DataObject, is_lost: bool) -> None:
+        """One request for both; with `is_lost` it is sent again, as after a lost reply."""
+        first = data.draw(st.integers(0, self.published - 1))
+        holds = self._holds(member, first)
+        said = Acknowledgement(topic="ORDERS", partition=0, first_offset=first, verdict="accept")
+        request = Acquire(
+            group=GROUP, topics=["ORDERS"], member_id=member, max_records=count, acknowledgements=[said]
+        )
+        reply = self.group.request(member, request)
+        assert (reply.results[0].error is None) == holds
+        if holds:
+            self.accepted.add(first)
+            del self.held[first]
+        self.note(member, reply.ranges)
+        if is_lost:
+            again = self.group.request(member, request)
+            assert (again.results[0].error is None) == self._holds(member, first)
+            if again.results[0].error is None:
+                self.accepted.add(first)
+                del self.held[first]
+            self.note(member, again.ranges)
+
+    def note(self, member: str, ranges: list[AcquiredRange]) -> None:
+        """Note the records that a member has got."""
+        for each in ranges:
             for offset in range(each.first_offset, each.last_offset + 1):
                 assert offset not in self.accepted
                 assert offset not in self.dead()

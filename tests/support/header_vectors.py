@@ -146,6 +146,9 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
     "acquire ranges": {
         "op": "acquire", "id": 61, "group": "resize", "topics": ["IMAGES"], "member_id": "worker-1",
         "max_records": 1_000, "lock_ms": 60_000, "format": "ranges",
+        "acknowledgements": [
+            {"topic": "IMAGES", "partition": 0, "first_offset": 0, "last_offset": 6, "verdict": "accept"}
+        ],
     },
     "acknowledge": {
         "op": "acknowledge", "id": 62, "group": "resize", "member_id": "worker-1",
@@ -362,7 +365,8 @@ REPLIES: dict[str, Reply] = {
         lock_ms=60_000, ranges=[
             shares.AcquiredRange("IMAGES", 0, 7, 7, 2, "9a1c", 7),
             shares.AcquiredRange("IMAGES", 0, 10, 99, 1, "9a1c", 7),
-        ]
+        ],
+        results=[shares.AcknowledgeResult()],
     ),
     "acknowledge": shares.AcknowledgeReply(
         results=[

@@ -10,7 +10,6 @@ import random
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
-from functools import partial
 from types import TracebackType
 from typing import Literal, Self
 
@@ -24,12 +23,12 @@ from ..client.acquired import Acquisition, Stretches
 from ..client.errors import Closed, TimedOut
 from ..client.messages import Message
 from ..client.options import Duration, InvalidOption, check_count, wait_limit_s
+from ..client.rounds import EndAsked, FlushAsked, RenewAsked
 from ..client.share_messages import ShareOptions, locked, verdict_of
-from ..client.sharing import EndAsked, FlushAsked, RenewAsked
 from ..client.waiting import Asker
 from ..machine import Effect, Event
 from ..protocol.errors import ProtocolError
-from ..protocol.shares import AcquiredRange
+from ..protocol.shares import AcquiredRange, AcquireReply
 from .calls import Caller
 from .loops import Bridge, Flag, Turns
 
@@ -198,8 +197,17 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
         self._post()
 
     async def _acquire(self, count: int, wait_ms: int) -> list[AsyncShareMessage]:
-        if self._machine.holdings.waiting:
-            await self._ask(partial(FlushAsked, retry_timeout_ms=wait_ms))
+        with self._lock:
+            ahead = self._machine.take_ahead(count, self._network.now_ms()) if self._acquiring is None else []
+        found = await self._read(ahead) if ahead else []
+        has_waited = False
+        while not found and not has_waited:
+            ranges, has_waited = await self._request(count, wait_ms)
+            found = await self._read(ranges) if ranges else []
+        return found
+
+    async def _request(self, count: int, wait_ms: int) -> tuple[list[AcquiredRange], bool]:
+        """Acquire, with the pending acknowledgements. Return the ranges, and False if they were not waited for."""
         acquiring = self._acquiring
         limit_s = (
             None if acquiring is None else wait_ms / 1000
@@ -209,9 +217,8 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
         while acquiring.event is None:
             self._wake.clear()
             if self._is_stopped or self._is_closed or not await self._wake.wait(limit_s):
-                return []
-        ranges = self._take_answer(acquiring)
-        return await self._read(ranges) if ranges else []
+                return [], True
+        return self._take_answer(acquiring)
 
     def _begin_acquiring(self, count: int, wait_ms: int) -> "_Acquiring":
         asked_at = self._network.now_ms()
@@ -222,6 +229,7 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
             self._network.begin(acquiring, self._network.owner, Submitted(acquiring, call))
         except BaseException:
             self._network.abandon(acquiring)
+            self._drop_answer()
             raise
         self._acquiring = acquiring
         return acquiring
@@ -236,7 +244,7 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
         if acquiring is None or acquiring.event is None or self._turns.is_taken:
             return
         with suppress(ProtocolError, Closed):  # the next poll asks again, and raises its own error
-            ranges = self._take_answer(acquiring)
+            ranges, _ = self._take_answer(acquiring)
             released = [
                 (
                     TopicPartition(each.topic, each.partition),
@@ -249,14 +257,24 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
                 self._machine.settle(released)
             self._post()
 
-    def _take_answer(self, acquiring: "_Acquiring") -> list[AcquiredRange]:
+    def _take_answer(self, acquiring: "_Acquiring") -> tuple[list[AcquiredRange], bool]:
         self._acquiring = None
         self._network.abandon(acquiring)
-        reply = self._network.answer_to(acquiring).reply
+        try:
+            reply: AcquireReply = self._network.answer_to(acquiring).reply
+        except BaseException:
+            self._drop_answer()
+            raise
         with self._lock:
-            self._machine.acquired(reply, acquiring.asked_at)
+            has_waited = self._machine.acquired(reply, acquiring.asked_at)
         self._post()
-        return list(reply.ranges)
+        return reply.ranges or [], has_waited
+
+    def _drop_answer(self) -> None:
+        """Take back the acknowledgements of a request that has no answer."""
+        with self._lock:
+            self._machine.not_acquired()
+        self._post()
 
     async def _read(self, ranges: list[AcquiredRange]) -> list[AsyncShareMessage]:
         acquisition = Acquisition(self._stretches, ranges, self._options.max_bytes)
@@ -318,6 +336,7 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
         acquiring, self._acquiring = self._acquiring, None
         if acquiring is not None:
             self._network.abandon(acquiring)
+            self._drop_answer()
         with self._lock:
             self._machine.close()
         try:

@@ -9,7 +9,6 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import timedelta
-from functools import partial
 from types import TracebackType
 from typing import Literal, Self
 
@@ -27,8 +26,8 @@ from .exit_flush import EXIT_FLUSH_S, not_at_exit
 from .messages import Message
 from .network import Network
 from .options import Duration, check_count, wait_limit_s
+from .rounds import EndAsked, FlushAsked, RenewAsked
 from .share_messages import ShareMessage, ShareOptions, locked
-from .sharing import EndAsked, FlushAsked, RenewAsked
 from .stopping import StoppableWaits
 
 MAX_WAIT_MS = 30_000
@@ -67,8 +66,6 @@ class ShareConsumer(Acknowledging[ShareMessage]):
             now = self._network.now_ms()
             wait_ms = MAX_WAIT_MS if give_up_at is None else max(0, min(give_up_at - now, MAX_WAIT_MS))
             try:
-                if self._machine.holdings.waiting:
-                    self._ask(partial(FlushAsked, retry_timeout_ms=wait_ms))
                 found = self._acquire(max_messages, wait_ms)
             except ProtocolError as error:
                 if not (error.retriable or isinstance(error, TimedOut)):
@@ -120,16 +117,33 @@ class ShareConsumer(Acknowledging[ShareMessage]):
         return self._is_closed or self._waits.is_stopped
 
     def _acquire(self, count: int, wait_ms: int) -> list[ShareMessage]:
+        with self._lock:
+            ahead = self._machine.take_ahead(count, self._network.now_ms())
+        found = self._read(ahead) if ahead else []
+        has_waited = False
+        while not found and not has_waited:
+            ranges, has_waited = self._request(count, wait_ms)
+            found = self._read(ranges) if ranges else []
+        return found
+
+    def _request(self, count: int, wait_ms: int) -> tuple[list[AcquiredRange], bool]:
+        """Acquire, with the pending acknowledgements. Return the ranges, and False if they were not waited for."""
         asked_at = self._network.now_ms()
         with self._lock:
             ask = self._machine.acquire(count, wait_ms, asked_at)
-        reply: AcquireReply = self._network.exchange(ask, self._waits).reply
-        if not reply.ranges:
-            return []
+            is_waiting = not self._machine.rounds.is_carrying
+        try:
+            # Acknowledgements on their way are not withdrawn: they would be sent again, and be too late.
+            reply: AcquireReply = self._network.exchange(ask, self._waits if is_waiting else None).reply
+        except BaseException:
+            with self._lock:
+                self._machine.not_acquired()
+            self._post()
+            raise
         with self._lock:
-            self._machine.acquired(reply, asked_at)
+            has_waited = self._machine.acquired(reply, asked_at)
         self._post()
-        return self._read(reply.ranges)
+        return reply.ranges or [], has_waited
 
     def _read(self, ranges: list[AcquiredRange]) -> list[ShareMessage]:
         acquisition = Acquisition(self._stretches, ranges, self._options.max_bytes)

@@ -1,6 +1,7 @@
 """The work-queue API group, answered by the coordinator of a share group (the model is KIP-932).
 
-    acquire(group, topics, member_id, ...)            -> records, or ranges of offsets to fetch from their partitions
+    acquire(group, topics, member_id, ...,            -> records, or ranges of offsets to fetch from their partitions;
+            acknowledgements)                            one result for each acknowledgement, as of `acknowledge`
     acknowledge(group, member_id, acknowledgements)   -> one result for each, in order; successful ones are durable
     configure_share_group(group, ...)                 -> the settings in force
 
@@ -17,7 +18,7 @@ to its member until it is acknowledged or `lock_ms` are over.
 
 from typing import Annotated, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from .data import MAX_DELAY_MS, Offset, WaitMilliseconds
 from .errors import ErrorBody
@@ -28,6 +29,7 @@ MAX_LOCKED = 1_000
 MAX_LOCKED_BYTES = 64 * 1024 * 1024
 """The same in bytes, estimated from the batch where a record has not been read yet."""
 MAX_RETRYING_RANGES = 100
+MAX_ACKNOWLEDGEMENTS = 10_000
 MAX_ACQUIRED_BYTES = 16 * 1024 * 1024
 
 GroupName = Annotated[str, Meta(min_length=1)]
@@ -35,6 +37,26 @@ ShareMemberId = Annotated[str, Meta(min_length=1, max_length=256)]
 LockMilliseconds = Annotated[int, Meta(ge=100, le=3_600_000)]
 MaxDeliveries = Annotated[int, Meta(ge=1, le=1_000)]
 Verdict = Literal["accept", "release", "fail", "reject", "renew"]
+
+
+class Acknowledgement(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    topic: str
+    partition: int
+    first_offset: Offset
+    last_offset: Offset | None = None
+    """None: the same as the first."""
+    verdict: Verdict
+    delay_ms: Annotated[int, Meta(ge=0, le=MAX_DELAY_MS)] = 0
+    """With `fail`: delay of the next delivery."""
+    reason: Annotated[str, Meta(max_length=1_000)] = ""
+    """With `fail` and `reject`: the reason in a dead letter."""
+    lock_ms: LockMilliseconds | None = None
+    """With `renew`; None: the group's lock time."""
+
+
+class AcknowledgeResult(Struct, frozen=True):
+    error: ErrorBody | None = None
+    """NOT_ACQUIRED: the member does not hold all of the range, and nothing in it has changed."""
 
 
 class Acquire(Request, tag="acquire", frozen=True):
@@ -51,6 +73,11 @@ class Acquire(Request, tag="acquire", frozen=True):
     """None: the group's lock time."""
     format: Literal["ranges", "records"] | None = None
     """None: `records` to a JSON request, `ranges` to a MessagePack one."""
+    acknowledgements: Annotated[list[Acknowledgement], Meta(max_length=MAX_ACKNOWLEDGEMENTS)] = field(
+        default_factory=list
+    )
+    """Applied before records are acquired, as by `acknowledge`. The request then does not wait for records: it is
+    answered when all is durable, with those that are known by then."""
 
 
 class AcquiredRange(Struct, frozen=True):
@@ -87,21 +114,8 @@ class AcquireReply(Reply):
     """Duration of the locks, counted from the decision on the request."""
     ranges: list[AcquiredRange] | UnsetType = UNSET
     records: list[AcquiredRecord] | UnsetType = UNSET
-
-
-class Acknowledgement(Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    topic: str
-    partition: int
-    first_offset: Offset
-    last_offset: Offset | None = None
-    """None: the same as the first."""
-    verdict: Verdict
-    delay_ms: Annotated[int, Meta(ge=0, le=MAX_DELAY_MS)] = 0
-    """With `fail`: delay of the next delivery."""
-    reason: Annotated[str, Meta(max_length=1_000)] = ""
-    """With `fail` and `reject`: the reason in a dead letter."""
-    lock_ms: LockMilliseconds | None = None
-    """With `renew`; None: the group's lock time."""
+    results: list[AcknowledgeResult] | UnsetType = UNSET
+    """One for each acknowledgement of the request, in order; set if it had some."""
 
 
 class ShareMemberGone(Request, tag="share_member_gone", frozen=True):
@@ -116,12 +130,7 @@ class ShareMemberGone(Request, tag="share_member_gone", frozen=True):
 class Acknowledge(Request, tag="acknowledge", frozen=True):
     group: GroupName
     member_id: ShareMemberId
-    acknowledgements: Annotated[list[Acknowledgement], Meta(min_length=1, max_length=10_000)]
-
-
-class AcknowledgeResult(Struct, frozen=True):
-    error: ErrorBody | None = None
-    """NOT_ACQUIRED: the member does not hold all of the range, and nothing in it has changed."""
+    acknowledgements: Annotated[list[Acknowledgement], Meta(min_length=1, max_length=MAX_ACKNOWLEDGEMENTS)]
 
 
 class AcknowledgeReply(Reply):

@@ -9,7 +9,7 @@ Owns no state: it changes the partitions and marks them. Called by group.py.
 
 from ....transport.addresses import TopicPartition
 from ....transport.protocol.errors import ErrorCode, ProtocolError
-from ....transport.protocol.shares import Acknowledge, Acknowledgement, AcknowledgeReply, AcknowledgeResult
+from ....transport.protocol.shares import Acknowledge, Acknowledgement, AcknowledgeResult, Acquire
 from .partitions import SharePartitions
 from .records import ShareSettings
 
@@ -18,14 +18,16 @@ class Acknowledgements:
     def __init__(self, partitions: SharePartitions) -> None:
         self._partitions = partitions
 
-    def apply(self, request: Acknowledge, settings: ShareSettings, now: int) -> tuple[AcknowledgeReply, bool]:
-        """Return the reply, and True if it has to wait until the progress is durable."""
+    def apply(
+        self, request: Acknowledge | Acquire, settings: ShareSettings, now: int
+    ) -> tuple[list[AcknowledgeResult], bool]:
+        """Return the results, and True if they have to wait until the progress is durable."""
         results = [self._apply(request.member_id, each, settings, now) for each in request.acknowledgements]
         is_changing = any(
             result.error is None and each.verdict != "renew"
             for each, result in zip(request.acknowledgements, results, strict=True)
         )
-        return AcknowledgeReply(results=results), is_changing
+        return results, is_changing
 
     def _apply(
         self, member: str, acknowledgement: Acknowledgement, settings: ShareSettings, now: int

@@ -9,11 +9,11 @@ Called by acquiring.py.
 
 from collections.abc import Callable
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from ....transport.addresses import TopicPartition
 from ....transport.machine import Sender
-from ....transport.protocol.shares import Acquire
+from ....transport.protocol.shares import AcknowledgeResult, Acquire
 from .spans import Span
 
 MAX_SENT = 1_000
@@ -26,6 +26,8 @@ class Acquired(Struct, frozen=True):
     request: Acquire
     taken: list[tuple[TopicPartition, Span]]
     lock_ms: int
+    results: list[AcknowledgeResult] | UnsetType = UNSET
+    """Those of the acknowledgements that came with it. `taken` may then be empty."""
 
 
 class AcquireReplies:

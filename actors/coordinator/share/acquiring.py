@@ -3,8 +3,8 @@
 Owns the waiting requests, one of each member, and the acquisitions that are recorded. Must never answer with records
 whose lock is not durable: the recorder returns each acquisition once it is. Called by group.py.
 
-    request     waits until there are records or `max_wait_ms` are over, and at least until that is known. A member's
-                newer request ends the older one
+    request     waits until there are records or `max_wait_ms` are over, and at least until that is known; one that
+                acknowledges does not wait. A member's newer request ends the older one
     advance     the waiting requests acquire available records in turn, or the missing ends of the logs are requested
 """
 
@@ -16,7 +16,7 @@ from msgspec import UNSET, Struct
 from ....transport.addresses import TopicPartition
 from ....transport.machine import LoopEffect, Reply, Sender
 from ....transport.protocol.errors import ErrorBody, ErrorCode
-from ....transport.protocol.shares import Acquire, AcquiredRange, AcquireReply
+from ....transport.protocol.shares import AcknowledgeResult, Acquire, AcquiredRange, AcquireReply
 from ...journal.recorder import Recorder
 from ...journal.room import check_share
 from .acquire_replies import Acquired, AcquireReplies
@@ -83,6 +83,32 @@ class Acquisitions:
         deadline, topic_deadline = now + request.max_wait_ms, now + TOPIC_GRACE_MS
         self._waiting[request.member_id] = WaitingAcquire(sender, request, deadline, topic_deadline, set())
         self.stir()
+        return effects
+
+    def request_at_once(
+        self,
+        sender: Sender,
+        request: Acquire,
+        results: list[AcknowledgeResult],
+        settings: ShareSettings,
+        now: int,
+        *,
+        is_changed: bool,
+    ) -> list[LoopEffect]:
+        """Acquire the records that are known, for a request whose acknowledgements have been applied.
+
+        It is answered when that is durable, with the `results` of the acknowledgements; at once if there is nothing
+        to record."""
+        effects = self.end(request.member_id, settings)
+        self.stir()
+        effects += self.advance(settings, now)  # those that wait come first
+        giving = {tp for tp, part in self._partitions.items() if part.can_give(now)}
+        taken = self._acquire(request, giving, settings, now) if giving else []
+        acquired = Acquired(sender, request, taken, request.lock_ms or settings.lock_ms, results)
+        self._replies.add(acquired)
+        if not taken and not is_changed:
+            return effects + self.on_durable(acquired)
+        self._recorder.wait(acquired, is_gathered=True)
         return effects
 
     def on_partition_answered(self, tp: TopicPartition) -> None:
@@ -182,7 +208,8 @@ class Acquisitions:
         if _is_inline(acquired.request, acquired.sender):
             return self.reading.begin(acquired)
         ranges = [self._range(tp, span) for tp, span in acquired.taken]
-        return [Reply(acquired.sender, AcquireReply(lock_ms=acquired.lock_ms, ranges=ranges))]
+        body = AcquireReply(lock_ms=acquired.lock_ms, ranges=ranges, results=acquired.results)
+        return [Reply(acquired.sender, body)]
 
     def _range(self, tp: TopicPartition, span: Span) -> AcquiredRange:
         part = self._partitions.get(tp)

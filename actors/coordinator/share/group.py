@@ -5,7 +5,8 @@ partition, the coordinator's next flush records it (`gather`), and the answer wa
 coordinator's machine.
 
     acquire           acquiring.py
-    acknowledge       acknowledging.py; answered when durable; `renew` alone and refusals at once
+    acknowledge       acknowledging.py, also within an acquire; answered when durable; `renew` alone and refusals
+                      at once
     configure         settings.py; creates the group, or changes it
     leave, member     the member's records are available again; deliveries count unless the member itself left
     gone              the connection that it used last is over: member_connections.py
@@ -44,7 +45,13 @@ from ....transport.protocol.groups import (
 )
 from ....transport.protocol.message import Done, Request
 from ....transport.protocol.operations import RetryReport
-from ....transport.protocol.shares import Acknowledge, Acquire, ConfigureShareGroup, ShareMemberGone
+from ....transport.protocol.shares import (
+    Acknowledge,
+    AcknowledgeReply,
+    Acquire,
+    ConfigureShareGroup,
+    ShareMemberGone,
+)
 from ....transport.protocol.topics import CatalogTopic
 from ...journal.recorder import Durable, Recorder
 from ..decisions import Decisions
@@ -138,7 +145,14 @@ class ShareGroup:
     def _on_acquire(self, sender: Sender, request: Acquire, now: int) -> list[LoopEffect]:
         self._settings.check_topics(request)
         self._settings.become_share()
-        effects = self._acquisitions.request(sender, request, self._settings.current, now)
+        settings = self._settings.current
+        if request.acknowledgements:
+            results, is_changed = self._acknowledgements.apply(request, settings, now)
+            effects = self._acquisitions.request_at_once(
+                sender, request, results, settings, now, is_changed=is_changed
+            )
+        else:
+            effects = self._acquisitions.request(sender, request, settings, now)
         self._decisions.topics.note_sharing(request.topics)
         return effects
 
@@ -146,7 +160,8 @@ class ShareGroup:
         if not self._settings.is_share:
             message = f"{self._group!r} is not a share group: it has no records to acknowledge"
             raise ProtocolError(ErrorCode.INVALID_GROUP, message)
-        body, is_changing = self._acknowledgements.apply(request, self._settings.current, now)
+        results, is_changing = self._acknowledgements.apply(request, self._settings.current, now)
+        body = AcknowledgeReply(results=results)
         self._acquisitions.stir()
         if not is_changing:
             return [Reply(sender, body)]

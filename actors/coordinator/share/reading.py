@@ -143,10 +143,11 @@ class RecordReading:
             if part is not None:
                 part.return_unread(span)
                 self._partitions.mark(tp)
-        body: Any = AcquireReply(lock_ms=job.acquired.lock_ms, records=job.records)
-        if error is not None and not job.records:
+        acquired = job.acquired
+        body: Any = AcquireReply(lock_ms=acquired.lock_ms, records=job.records, results=acquired.results)
+        if error is not None and not job.records and acquired.results is UNSET:
             body = ErrorBody(error.code, error.message, True)
-        return [Reply(job.acquired.sender, body)]
+        return [Reply(acquired.sender, body)]
 
 
 def _nothing(tp: TopicPartition, offset: int) -> ErrorBody:
