@@ -12,8 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-import zmq
-
 from memory_log import MemoryDisk, MemoryLog, Step, opener
 from planaria.actors.controller.process import ControllerActor
 from planaria.actors.coordinator.process import CoordinatorActor
@@ -347,7 +345,7 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
 
     replaced: dict[str, Any] = {
         "planaria.transport.loop.Clock": lambda _, name: SimulatedClock(world, name),
-        "planaria.transport.loop.zmq": _ZmqWithoutWaiting(),
+        "planaria.transport.loop.Poller": SimulatedPoller,
         "planaria.transport.loop.random": SimpleNamespace(random=world.random.random),
         "planaria.transport.server_side.ServerConnections": _NoMonitor,
         "planaria.transport.sockets.new_context": new_context,
@@ -358,7 +356,7 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
         "planaria.transport.client.consumer.monotonic": world.monotonic,
         "planaria.transport.client.consumer.random": SimpleNamespace(random=world.random.random),
         "planaria.transport.client.consumer.uuid": SimpleNamespace(uuid4=uuid4),
-        "planaria.transport.client.consumer.threading": SimpleNamespace(Event=lambda: BatonEvent(world)),
+        "planaria.transport.client.consumer.Bell": lambda: BatonEvent(world),
     }
     patches = [mock.patch(name, value, create=True) for name, value in replaced.items()]
     for patch in patches:
@@ -392,12 +390,3 @@ class _NoMonitor:
 
     def close(self) -> None:
         pass
-
-
-class _ZmqWithoutWaiting:
-    """The module zmq with another Poller."""
-
-    Poller = SimulatedPoller
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(zmq, name)

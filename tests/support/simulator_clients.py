@@ -83,6 +83,9 @@ class ClientHost(Host):
 
     is_inherited = False
 
+    def wait(self, gate: BatonEvent, timeout_s: float | None = None) -> None:
+        gate.wait(timeout_s)
+
     @property
     def owner(self) -> Owner:
         return self._dispatch.performer
