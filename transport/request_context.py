@@ -7,19 +7,26 @@ Inside the broker a context is a frame of its own in front of the client's heade
 
 0xC1 begins no MessagePack map and no JSON. The secret is new with each supervisor, which passes it to its actors alone,
 so a client cannot make a context, not even on an actor's own `ipc` socket: there the receiving loop makes it
-(`direct_context`). The gateway makes those of the requests that it forwards. Called by loop.py and calls.py.
+(`direct_context`). The gateway makes those of the requests that it forwards; an actor's own requests have an empty one
+(`OWN`). So a context proves that an actor has sent the request. A request without one is a client's, and is refused
+if only actors may make it (`refusal_of_client`). Called by server_side.py and calls/performer.py.
 """
 
 import msgspec
 from msgspec import Struct
 
+from .addresses import is_internal
 from .protocol.data import Fetch, Produce
+from .protocol.errors import ErrorBody, ErrorCode
 from .protocol.groups import GroupHeartbeat
-from .protocol.message import Request
+from .protocol.message import InternalRequest, Request
+from .protocol.topics import DeleteRecords
 
 _MARK = b"\xc1"
 _PLACES = (3, 1)
 """Positions of a context, after the connection's name: in a call, in a cast."""
+_WRITES = (Produce, DeleteRecords)
+"""Requests that change a partition's records. Those of internal topics are the business of their actors."""
 _WITH_CLIENT_ID = (Produce, Fetch, GroupHeartbeat)
 """Requests in which a client gives its own id."""
 
@@ -38,6 +45,8 @@ class RequestContext(Struct, frozen=True, array_like=True, gc=False):
 
 
 UNKNOWN = RequestContext()
+OWN = RequestContext()
+"""The context of a request that an actor makes on its own behalf."""
 
 
 def direct_context(connection: bytes, request: Request) -> RequestContext:
@@ -47,12 +56,23 @@ def direct_context(connection: bytes, request: Request) -> RequestContext:
     return RequestContext(connection=connection)
 
 
+def refusal_of_client(request: Request) -> ErrorBody | None:
+    """Return the refusal of a request that came without a context, if only actors may make it."""
+    if isinstance(request, InternalRequest):
+        op = request.__struct_config__.tag
+        return ErrorBody(ErrorCode.FORBIDDEN, f"{op} is a request of actors, not of clients")
+    if isinstance(request, _WRITES) and is_internal(request.topic):
+        return ErrorBody(ErrorCode.FORBIDDEN, f"topic {request.topic[:250]!r} is internal")
+    return None
+
+
 class ContextFrames:
     """Makes and recognises the context frames of one broker."""
 
     def __init__(self, secret: bytes) -> None:
         self._start = _MARK + secret
         self._encode = msgspec.msgpack.Encoder().encode
+        self.own = self.frame(OWN)
         self._decode = msgspec.msgpack.Decoder(RequestContext).decode
 
     def frame(self, context: RequestContext) -> bytes:

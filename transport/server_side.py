@@ -1,6 +1,7 @@
 """The serving side of an actor: its server socket, the connections to it, and the requests that arrive.
 
-A request becomes an event of the machine, or is refused at once if it cannot be read. Requests of an actor that follows
+A request becomes an event of the machine, or is refused at once: if it cannot be read, and if a client has sent one
+that only actors may make. Requests of an actor that follows
 hosts are read ahead and taken in turn (`inbox.py`). Called by the loop alone, which decides how much is read in a turn.
 """
 
@@ -15,8 +16,9 @@ from .codec import envelope_of, id_of, is_json, split_envelope
 from .inbox import Inbox
 from .machine import Connected, Disconnected, LoopEvent, Received, Reply, Sender
 from .meters import Meters
+from .protocol.data import Produce
 from .protocol.errors import ProtocolError
-from .request_context import ContextFrames, direct_context
+from .request_context import ContextFrames, direct_context, refusal_of_client
 from .server_connections import ServerConnections
 
 # As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls that take them.
@@ -104,9 +106,14 @@ class ServerSide:
         except ProtocolError as error:
             self._answer(Reply(Sender(route, id_of(header), is_json(header)), error.body))
             return
-        if context is None:
-            context = direct_context(peer, request)
         sender = Sender(route, request.id, is_json(header), type(request))
+        if context is None:
+            refusal = refusal_of_client(request)
+            if refusal is not None:
+                if not isinstance(request, Produce) or request.acks != 0:
+                    self._answer(Reply(sender, refusal))
+                return
+            context = direct_context(peer, request)
         self._deliver(Received(sender, request, payload, header, context))
 
     def close(self) -> None:

@@ -99,5 +99,5 @@ class Relays:
 
 
 def _forwarded(relay: Relay, received: Received) -> Relay:
-    context = None if received.context is UNKNOWN else received.context
+    context = None if received.context == UNKNOWN else received.context
     return msgspec.structs.replace(relay, id=None, context=context, is_forwarded=True)

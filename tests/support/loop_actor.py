@@ -32,8 +32,8 @@ from planaria.transport.machine import (
     TimerFired,
 )
 from planaria.transport.protocol.control import Heartbeat, PeerDown, PeerUp, Ready
+from planaria.transport.protocol.message import InternalRequest, Request
 from planaria.transport.protocol.message import Reply as ReplyBody
-from planaria.transport.protocol.message import Request
 
 ADDRESS = "partition/LOOP/0"
 
@@ -89,6 +89,10 @@ class Whose(Request, tag="whose", frozen=True):
     """Answered with the context of the request."""
 
 
+class Secretly(InternalRequest, tag="secretly", frozen=True):
+    """Answered to actors only."""
+
+
 class Break(Request, tag="break", frozen=True):
     """Has an unknown effect."""
 
@@ -128,6 +132,8 @@ class LoopMachine:
 
     def _on_request(self, sender: Sender, request: Any, now: int) -> list[Effect]:
         match request:
+            case Secretly():
+                return [Reply(sender, EchoReply(text="done"))]
             case Echo(text=text):
                 return [Reply(sender, EchoReply(text=text))]
             case Store(eager=eager):
@@ -156,7 +162,7 @@ class Done(Struct, frozen=True):
 class LoopActor(Actor):
     follows_wall_clock: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = (
-        Echo, Store, Ask, Tell, Later, Flood, Misdirect, Whose, Break
+        Echo, Store, Ask, Tell, Later, Flood, Misdirect, Whose, Secretly, Break
     )  # fmt: skip
 
     def __init__(self, context: ActorContext) -> None:

@@ -19,9 +19,11 @@ from planaria.transport.actor import ActorContext
 from planaria.transport.codec import decode_reply, encode_header
 from planaria.transport.endpoints import control_endpoint
 from planaria.transport.protocol.control import Heartbeat, Ready, Stop
-from planaria.transport.protocol.message import Reply, Request
+from planaria.transport.protocol.message import InternalRequest, Reply, Request
 from planaria.transport.protocol.topics import TopicConfig
+from planaria.transport.request_context import ContextFrames
 
+SECRET = b"secret"
 PROGRAM = """
 import sys, msgspec
 from planaria.transport.actor import ActorContext
@@ -68,6 +70,7 @@ class PartitionProcess:
             data_directory=str(self.data_directory),
             control_endpoint=control_endpoint(str(self.run_directory)),
             instance_id="i1",
+            secret=SECRET,
         )
         argument = msgspec.json.encode(context)
         self.process = subprocess.Popen([sys.executable, "-c", program, argument], stderr=subprocess.PIPE)
@@ -101,7 +104,9 @@ class PartitionProcess:
         return self._client
 
     def send(self, request: Request, payload: Sequence[Any] = (), as_json: bool = False) -> None:
-        self.client.send_multipart([encode_header(request, as_json), *payload])
+        # Requests of actors have the context of one.
+        context = [ContextFrames(SECRET).own] if isinstance(request, InternalRequest) else []
+        self.client.send_multipart([*context, encode_header(request, as_json), *payload])
 
     def receive(self, reply_type: type[Reply]) -> tuple[Any, list[bytes]]:
         """Return the next reply, or ErrorBody, and its payload."""

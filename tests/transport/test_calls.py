@@ -32,6 +32,13 @@ MAX_IN_FLIGHT = 20
 CONTEXTS = ContextFrames(b"secret")
 
 
+def received(peer: "zmq.Socket[bytes]") -> list[bytes]:
+    """Receive a message as an actor does: without its context."""
+    frames = peer.recv_multipart()
+    assert CONTEXTS.take(frames) is not None
+    return frames
+
+
 class Owner:
     """The machine that makes the calls. Outcomes are taken on their way to it."""
 
@@ -140,7 +147,7 @@ def code_of(outcomes: list[Any]) -> str:
 
 def answer(peer: "zmq.Socket[bytes]", header: bytes = b'{"producer_id":1,"producer_epoch":0}') -> None:
     assert peer.poll(TIMEOUT_MS)
-    peer.send_multipart([*peer.recv_multipart()[:-1], header])
+    peer.send_multipart([*received(peer)[:-1], header])
 
 
 def outcome(table: Table) -> Answered | Failed | None:
@@ -207,7 +214,7 @@ def test_a_second_answer_is_nobodys(table: Table) -> None:
     peer = table.peer("controller", 1)
     table.call(call("key"), now=0)
     assert peer.poll(TIMEOUT_MS)
-    envelope = peer.recv_multipart()[:-1]
+    envelope = received(peer)[:-1]
     for _ in range(2):
         peer.send_multipart([*envelope, b'{"producer_id":1,"producer_epoch":0}'])
     assert isinstance(outcome(table), Answered)

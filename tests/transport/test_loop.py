@@ -38,6 +38,13 @@ def receive(client: "zmq.Socket[bytes]") -> Any:
     return json.loads(client.recv_multipart()[-1])
 
 
+def received(peer: "zmq.Socket[bytes]") -> list[bytes]:
+    """Receive a message as an actor does: without its context."""
+    frames = peer.recv_multipart()
+    assert ContextFrames(SECRET).take(frames) is not None
+    return frames
+
+
 def ask(client: "zmq.Socket[bytes]", op: str, **fields: Any) -> Any:
     send(client, op, **fields)
     return receive(client)
@@ -123,6 +130,15 @@ def test_only_the_broker_itself_makes_a_context(run: LoopRun, secret: bytes) -> 
         assert reply["text"] == "billing True"
     else:
         assert reply["error"]["code"] == ErrorCode.INVALID_REQUEST
+
+
+def test_only_actors_may_make_internal_requests(run: LoopRun) -> None:
+    run.start()
+    client = run.client(zmq.DEALER)
+    assert ask(client, "secretly", id=1)["error"]["code"] == ErrorCode.FORBIDDEN
+    header = b'{"op":"secretly","id":2}'
+    client.send_multipart([b"\0\0\0\0\0\0\0\7", b"", ContextFrames(SECRET).own, header])
+    assert receive(client) == {"id": 2, "text": "done"}
 
 
 def test_nothing_is_answered_before_it_is_durable(run: LoopRun) -> None:
@@ -233,7 +249,7 @@ def test_a_call_is_answered(run: LoopRun) -> None:
     peer, client = run.peer("controller", 1), run.client()
     send(client, "ask", id=9, address="controller")
     assert peer.poll(TIMEOUT_MS)
-    *route, header = peer.recv_multipart()
+    *route, header = received(peer)
     assert msgspec.msgpack.decode(header)["text"] == "asked"
     peer.send_multipart([*route, b'{"id":null,"text":"answer"}'])
     assert receive(client) == {"id": 9, "text": "answer"}
@@ -248,7 +264,7 @@ def test_a_refused_call_fails_with_the_peers_words(run: LoopRun) -> None:
     ):
         send(client, "ask", address="controller")
         assert peer.poll(TIMEOUT_MS)
-        peer.send_multipart([*peer.recv_multipart()[:-1], answer])
+        peer.send_multipart([*received(peer)[:-1], answer])
         assert receive(client)["error"]["code"] == code
 
 
@@ -295,7 +311,7 @@ def test_a_newer_incarnation_takes_over_and_an_older_never_comes_back(run: LoopR
     run.wait_heard(PeerDown, 1)
     send(client, "ask", id=2, address="controller")
     assert new.poll(TIMEOUT_MS)
-    *route, _ = new.recv_multipart()
+    *route, _ = received(new)
     new.send_multipart([*route, b'{"text":"new"}'])
     assert receive(client) == {"id": 2, "text": "new"}
 
@@ -306,7 +322,7 @@ def test_a_call_has_a_deadline_and_a_late_answer_goes_nowhere(run: LoopRun) -> N
     error = ask(client, "ask", address="controller", timeout_ms=20)["error"]
     assert (error["code"], error["retriable"]) == ("TIMED_OUT", True)
     assert peer.poll(TIMEOUT_MS)
-    peer.send_multipart([*peer.recv_multipart()[:-1], b'{"text":"late"}'])
+    peer.send_multipart([*received(peer)[:-1], b'{"text":"late"}'])
     assert ask(client, "echo", text="next") == {"id": None, "text": "next"}
     assert run.loop._calls.next_at() is None
 
@@ -329,7 +345,7 @@ def test_a_cast_arrives_without_an_envelope_or_is_lost(run: LoopRun) -> None:
     peer = run.peer("controller", 1)
     ask(client, "tell", address="controller")
     assert peer.poll(TIMEOUT_MS)
-    assert peer.recv_multipart()[1:] == [encode_header(Echo(text="told"))]
+    assert received(peer)[1:] == [encode_header(Echo(text="told"))]
     assert not peer.poll(0)
 
 

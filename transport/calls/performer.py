@@ -47,8 +47,8 @@ class Performer:
     ) -> None:
         """`deliver` takes the outcomes. `host` takes the effects that need more than the socket.
 
-        Messages on the routes of `links` travel on sockets of their own. `contexts` makes the frames of contexts; a
-        client sends none.
+        Messages on the routes of `links` travel on sockets of their own, without contexts. `contexts` makes the frames of
+        contexts; a client sends none.
         """
         self.exchange = exchange
         self.socket = socket
@@ -142,16 +142,13 @@ class Performer:
     def _send(self, send: Send) -> Undeliverable | None:
         request = send.request
         header = request if isinstance(request, bytes) else encode_header(request)
-        socket = self._links.get(send.route)
-        frames: list[Any] = []
-        if socket is None:
-            socket = self.socket
-            frames.append(send.route)
+        link = self._links.get(send.route)
+        socket = self.socket if link is None else link
+        frames: list[Any] = [send.route] if link is None else []
         if send.has_envelope:
             frames += (send.attempt.to_bytes(8, "big"), b"")
-        if send.context is not None:
-            assert self._contexts is not None, "only actors send contexts"
-            frames.append(self._contexts.frame(send.context))
+        if self._contexts is not None and link is None:
+            frames.append(self._contexts.own if send.context is None else self._contexts.frame(send.context))
         frames.append(header)
         frames += send.payload
         self.used.add(socket)

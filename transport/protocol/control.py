@@ -20,7 +20,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from .message import Request
+from .message import InternalRequest, Request
 from .operations import NO_REPORT
 
 RestartKind = Literal["permanent", "transient", "temporary"]
@@ -144,14 +144,14 @@ class StopChild(Request, tag="stop_child", frozen=True):
     address: str
 
 
-class EnsureInternalActors(Request, tag="ensure_internal_actors", frozen=True):
+class EnsureInternalActors(InternalRequest, tag="ensure_internal_actors", frozen=True):
     """Sent by the gateway to the controller: create an internal topic with its actors. Answered once their start
     is ordered."""
 
     topic: str
 
 
-class EnsureGroup(Request, tag="ensure_group", frozen=True):
+class EnsureGroup(InternalRequest, tag="ensure_group", frozen=True):
     """Sent by the gateway to the controller: start a group's coordinator. Answered once its start is ordered."""
 
     group: str

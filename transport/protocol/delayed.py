@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 
 from .data import MAX_DELAY_MS, TimestampMilliseconds
 from .errors import ErrorBody, ErrorCode, ProtocolError
-from .message import Reply, Request
+from .message import InternalRequest, Reply, Request
 
 MAX_SCHEDULED_ID_BYTES = 256
 
@@ -33,7 +33,7 @@ class ScheduleRecord(Struct, frozen=True, kw_only=True):
     timestamp_ms: int | None = None
 
 
-class Schedule(Request, tag="schedule", frozen=True):
+class Schedule(InternalRequest, tag="schedule", frozen=True):
     records: list[ScheduleRecord]
 
 

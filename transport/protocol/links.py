@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from ..request_context import RequestContext
 from .data import WaitMilliseconds
-from .message import Reply, Request
+from .message import InternalRequest, Reply, Request
 
 PING_INTERVAL_MS = 100
 
@@ -65,7 +65,7 @@ class Ping(Request, tag="ping", frozen=True):
     report: LinkReport
 
 
-class LinkReports(Request, tag="link_reports", frozen=True):
+class LinkReports(InternalRequest, tag="link_reports", frozen=True):
     """The link's own report, and those that it has from other links."""
 
     reports: tuple[LinkReport, ...]
@@ -77,7 +77,7 @@ class LinkedNode(Struct, frozen=True):
     peer_endpoint: str
 
 
-class WatchNodes(Request, tag="watch_nodes", frozen=True):
+class WatchNodes(InternalRequest, tag="watch_nodes", frozen=True):
     """Park until the nodes differ from those of `after_version`; None: answer at once."""
 
     after_version: int | None = None

@@ -7,12 +7,12 @@ partition. A coordinator reports everything when it starts, and everything about
 report without an offset and without members removes the group. Between actors only: no client may rely on it.
 """
 
-from .message import Reply, Request
+from .message import InternalRequest, Reply
 
 NOT_COMMITTED = -1
 
 
-class ReportProgress(Request, tag="report_progress", frozen=True):
+class ReportProgress(InternalRequest, tag="report_progress", frozen=True):
     topic: str
     partition: int
     topic_id: str

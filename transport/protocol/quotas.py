@@ -16,7 +16,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from .message import Reply, Request
+from .message import InternalRequest, Reply, Request
 
 DEFAULT_CLIENT = "default"
 ClientId = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -64,7 +64,7 @@ class ListQuotasReply(Reply):
     quotas: dict[str, Quota]
 
 
-class QuotasInForce(Request, tag="quotas_in_force", frozen=True):
+class QuotasInForce(InternalRequest, tag="quotas_in_force", frozen=True):
     """The clients that must use the gateway."""
 
     clients: frozenset[str] = frozenset()

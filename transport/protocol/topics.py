@@ -18,7 +18,7 @@ from .. import patterns
 from ..batch import MAX_RECORDS_PER_BATCH
 from ..compression import MAX_UNPACKED_BYTES
 from .data import WaitMilliseconds
-from .message import Reply, Request
+from .message import InternalRequest, Reply, Request
 from .quotas import Quota
 
 PartitionCount = Annotated[int, Meta(ge=1, le=10_000)]
@@ -167,7 +167,7 @@ class DescribeTopicReply(Reply):
     partitions: list[PartitionDescription]
 
 
-class DescribePartition(Request, tag="describe_partition", frozen=True):
+class DescribePartition(InternalRequest, tag="describe_partition", frozen=True):
     """Sent to a partition itself."""
 
 
@@ -175,7 +175,7 @@ class DescribePartitionReply(Reply):
     description: PartitionDescription
 
 
-class HighestEra(Request, tag="highest_era", frozen=True):
+class HighestEra(InternalRequest, tag="highest_era", frozen=True):
     """Sent to a partition by the controller, which must not issue the producer ids of eras up to the reply's."""
 
 
@@ -195,13 +195,13 @@ class DeleteRecordsReply(Reply):
     log_start_offset: int
 
 
-class ConfigurePartition(Request, tag="configure_partition", frozen=True):
+class ConfigurePartition(InternalRequest, tag="configure_partition", frozen=True):
     """Sent by the controller to a running partition: its topic's new configuration."""
 
     config: TopicConfig
 
 
-class WatchCatalog(Request, tag="watch_catalog", frozen=True):
+class WatchCatalog(InternalRequest, tag="watch_catalog", frozen=True):
     """Sent to the controller: parked until the topics' version differs from `after_version`.
 
     None requests the present catalog. A version that the controller has not reached belongs to an earlier life, and

@@ -25,7 +25,7 @@ from zlib import crc32
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from .message import Reply, Request, TopicPartitions
+from .message import InternalRequest, Reply, Request, TopicPartitions
 
 REPORT_AFTER_MS = 200
 """Time for which a participant leaves a transaction open before it reports it to the coordinator."""
@@ -115,7 +115,7 @@ class Marker(Struct, frozen=True):
     committed: bool
 
 
-class WriteMarkers(Request, tag="write_markers", frozen=True):
+class WriteMarkers(InternalRequest, tag="write_markers", frozen=True):
     """Answered when all are durable. A marker that is already written, or has no transaction to end here, counts
     as durable."""
 
@@ -124,7 +124,7 @@ class WriteMarkers(Request, tag="write_markers", frozen=True):
     markers: list[Marker]
 
 
-class EndGroupTransaction(Request, tag="end_group_transaction", frozen=True):
+class EndGroupTransaction(InternalRequest, tag="end_group_transaction", frozen=True):
     """Apply or discard the offsets committed under this producer's epoch."""
 
     group: str
