@@ -135,3 +135,53 @@ def test_a_broker_that_is_not_there_shows_in_the_health_and_at_the_deadline(run:
                 await client.list_topics()
 
     run(main)
+
+
+def test_a_message_to_a_topic_that_is_not_known_yet_is_what_it_was_at_its_publish(
+    shared_broker: Broker, topic: str, run: Run
+) -> None:
+    async def main() -> None:
+        async with planaria.aio.connect(shared_broker.endpoint) as client:
+            value, headers, key = {"n": 1}, {"h": "1"}, bytearray(b"k")
+            handle = client.publish_nowait(topic, value, key=key, headers=headers)  # type: ignore[arg-type]
+            assert not handle.done()
+            value["n"], headers["h"], key[0] = 2, "2", 0
+            with pytest.raises(planaria.InvalidOption):
+                client.publish_nowait(topic, {"n": float("nan")})
+            await handle
+            async with client.consumer(None, [topic], auto_offset_reset="earliest") as consumer:
+                [found] = await consumer.poll()
+                assert (found.data, found.headers["h"], found.key) == ({"n": 1}, "1", b"k")
+
+    run(main)
+
+
+def test_messages_keep_their_order_while_the_first_ones_wait_for_the_topic(
+    shared_broker: Broker, topic: str, run: Run
+) -> None:
+    """Also while a buffer that is full stops them on their way into batches."""
+
+    async def main() -> None:
+        async with (
+            planaria.aio.connect(shared_broker.endpoint) as client,
+            client.producer(buffer_bytes=20_000, batch_bytes=2_000) as producer,
+        ):
+            handles, number = [], 0
+            while number < 3_000:
+                try:
+                    handles.append(producer.publish_nowait(topic, number, key=f"k{number % 7}"))
+                    number += 1
+                except planaria.BufferFull:
+                    await handles[-1]
+                if number == 500:
+                    await handles[100]
+            for handle in handles:
+                await handle
+            async with client.consumer(None, [topic], auto_offset_reset="earliest") as consumer:
+                found: dict[bytes | None, list[int]] = {}
+                while sum(map(len, found.values())) < 3_000:
+                    for message in await consumer.poll():
+                        found.setdefault(message.key, []).append(message.data)
+                assert all(numbers == sorted(numbers) for numbers in found.values())
+
+    run(main)

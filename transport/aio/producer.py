@@ -9,14 +9,14 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self, TypedDict
+from typing import Any, Self
 
 from msgspec import Struct
 
 from ..addresses import TopicPartition
-from ..batch import Headers
+from ..batch import Headers, RecordFields
 from ..calls.events import Submitted
-from ..client.delivery import Delivery, RecordMetadata
+from ..client.delivery import ProducerBatch, RecordMetadata
 from ..client.destinations import Destinations
 from ..client.errors import BufferFull, Closed, TimedOut, UnknownTopic, error_from
 from ..client.held import HeldPartitions
@@ -32,19 +32,6 @@ MAX_EARLY = 10_000
 """Messages that may wait for the partitions of their topic."""
 
 
-class MessageOptions(TypedDict, total=False):
-    """Keywords of `publish`."""
-
-    key: bytes | str | None
-    headers: Headers | None
-    partition: int | None
-    timestamp_ms: datetime | int | None
-    dedup_id: str | None
-    deliver_at: datetime | int | None
-    delay: timedelta | float | None
-    scheduled_id: str | None
-
-
 class PublishHandle(Struct, gc=False, eq=False):
     """A published message. `await handle` waits for its acknowledgement and returns its RecordMetadata.
 
@@ -52,40 +39,61 @@ class PublishHandle(Struct, gc=False, eq=False):
     take the message back.
     """
 
-    _caller: Caller
-    _delivery: Delivery | None = None
-    _error: Exception | None = None
-    _gates: list[LoopGate] | None = None
+    _batch: ProducerBatch | None
+    _record: RecordFields | None
+    _early: "_EarlyMessage | None" = None
+    """Present if the message had to wait for its batch."""
 
     def __await__(self) -> Generator[Any, Any, RecordMetadata]:
         return self._result().__await__()
 
     def done(self) -> bool:
         """Return True if the message is acknowledged or has failed."""
-        return self._error is not None or (self._delivery is not None and self._delivery.done())
+        if self._batch is None:
+            assert self._early is not None
+            return self._early.error is not None
+        return self._batch.is_done
 
     async def _result(self) -> RecordMetadata:
-        await self._accepted()
-        if self._error is not None:
-            raise self._error
-        assert self._delivery is not None
-        await self._caller.finish(self._delivery._batch)
-        return self._delivery.result(0)
+        if self._batch is None:
+            assert self._early is not None
+            await self._early.accepted()
+            if self._early.error is not None:
+                raise self._early.error
+        batch = self._batch
+        assert batch is not None
+        assert self._record is not None
+        await batch.caller.finish(batch)
+        if batch.error is not None:
+            raise batch.error
+        return batch.location_of(self._record)
 
-    async def _accepted(self) -> None:
+
+class _EarlyMessage:
+    """A message to a topic whose partitions are not known yet: until it is in a batch, or has failed."""
+
+    def __init__(self, caller: Caller, placed: tuple[Any, ...]) -> None:
+        self.handle = PublishHandle(None, None, self)
+        self.placed = placed
+        """The message, encoded, as `Accumulator.place` takes it."""
+        self.error: Exception | None = None
+        self._caller = caller
+        self._gates: list[LoopGate] = []
+
+    async def accepted(self) -> None:
         """Wait until the message is in a batch, or has failed."""
-        if self._delivery is None and self._error is None:
+        if self.handle._batch is None and self.error is None:
             gate = LoopGate(self._caller.bridge)
-            if self._gates is None:
-                self._gates = []
             self._gates.append(gate)
             await gate.signal.wait()
 
-    def _accept(self, delivery: Delivery | None, error: Exception | None = None) -> None:
-        """Take the Delivery of a message that had to wait, or its failure."""
-        self._delivery, self._error = delivery, error
-        gates, self._gates = self._gates, None
-        for gate in gates or ():
+    def accept(self, handle: PublishHandle | None, error: Exception | None = None) -> None:
+        """Take the place of the message in a batch, or its failure."""
+        if handle is not None:
+            self.handle._batch, self.handle._record = handle._batch, handle._record
+        self.error = error
+        gates, self._gates = self._gates, []
+        for gate in gates:
             gate.signal.set()
 
 
@@ -104,12 +112,18 @@ class AsyncProducer:
         self._caller = caller
         self._on_refused = on_refused
         self._batching = BatchingProducer(
-            caller.network, options, on_done, may_wait=lambda: False, destinations=_KnownDestinations
+            caller.network,
+            options,
+            on_done,
+            may_wait=lambda: False,
+            destinations=_KnownDestinations,
+            handle=PublishHandle,
+            place=self._place,
+            caller=caller,
         )
+        # Hides the method of this name, as in the producer for threads.
+        self.__dict__["publish_nowait"] = self._batching.publish
         self._metadata_timeout_ms = min(options.request_timeout_ms, options.max_block_ms)
-        self._publish = self._batching.publish
-        self._known: set[str] = set()
-        """Topics whose partitions were known at the last look."""
         self._early: dict[str, _EarlyMessages] = {}
         self._is_closed = False
 
@@ -132,38 +146,7 @@ class AsyncProducer:
         Raises BufferFull if more than `buffer_bytes` wait for the broker, InvalidOption, Closed. A topic that does not
         exist fails the handle.
         """
-        if not self._early and partition is None and topic in self._known:
-            try:
-                delivery = self._publish(
-                    topic,
-                    value,
-                    None,
-                    key,
-                    headers,
-                    None,
-                    timestamp_ms,
-                    dedup_id,
-                    deliver_at,
-                    delay,
-                    scheduled_id,
-                )
-                return PublishHandle(self._caller, delivery)
-            except UnknownTopic:  # forgotten, with the broker that knew it
-                self._known.discard(topic)
-        options: MessageOptions = {
-            "key": key,
-            "headers": headers,
-            "partition": partition,
-            "timestamp_ms": timestamp_ms,
-            "dedup_id": dedup_id,
-            "deliver_at": deliver_at,
-            "delay": delay,
-            "scheduled_id": scheduled_id,
-        }
-        if topic in self._early or self._is_unknown(topic, partition):
-            return self._publish_early(topic, value, options)
-        self._known.add(topic)
-        return PublishHandle(self._caller, self._publish(topic, value, **options))
+        raise NotImplementedError  # the accumulator's method is bound in its place
 
     async def publish(
         self,
@@ -263,47 +246,54 @@ class AsyncProducer:
         count = self._batching.destinations.partitions_known(topic)
         return count is None or (partition is not None and partition >= count)
 
-    def _publish_early(self, topic: str, value: Any, options: MessageOptions) -> PublishHandle:
+    def _place(self, topic: str, partition: int | None, *rest: Any) -> PublishHandle:
+        """Put an encoded message into a batch, or let it wait until the partitions of its topic are known."""
+        if topic in self._early or self._is_unknown(topic, partition):
+            return self._keep_early(topic, partition, rest)
+        return self._batching.accumulator.place(topic, partition, *rest)  # type: ignore[no-any-return]
+
+    def _keep_early(self, topic: str, partition: int | None, rest: tuple[Any, ...]) -> PublishHandle:
         if self._is_closed:
             raise Closed("the producer is closed")
         self._caller.network.refuse_when_closed()
         early = self._early.get(topic)
         if early is None:
-            partition = options.get("partition")
             finding = self._caller.network.finding_partitions(
                 topic, self._metadata_timeout_ms, 1 if partition is None else partition + 1
             )
             early = self._early[topic] = _EarlyMessages(self._caller, finding, lambda: self._pass(topic))
+            # Later messages of the topic come here too, and do not overtake.
+            self._batching.accumulator.hide(topic)
             early.begin()
         if len(early.messages) >= MAX_EARLY:
             raise BufferFull(f"{MAX_EARLY} messages wait for the partitions of {topic!r}")
-        handle = PublishHandle(self._caller)
-        early.messages.append((handle, value, options))
-        return handle
+        message = _EarlyMessage(self._caller, (topic, partition, *rest))
+        early.messages.append(message)
+        return message.handle
 
     def _pass(self, topic: str) -> None:
-        """Publish the messages that waited for the partitions of their topic, as far as there is room."""
+        """Place the messages that waited for the partitions of their topic, as far as there is room."""
         early = self._early[topic]
+        accumulator = self._batching.accumulator
         if early.count is not None:
             destinations = self._batching.destinations
             assert isinstance(destinations, _KnownDestinations)
             destinations.learn(topic, early.count)
         while early.messages:
-            handle, value, options = early.messages[0]
-            delivery, error = None, early.error
+            message = early.messages[0]
+            handle, error = None, early.error
             if error is None:
                 try:
-                    delivery = self._batching.publish(topic, value, **options)
+                    handle = accumulator.place(*message.placed)
                 except BufferFull as full:
-                    if self._batching.accumulator.attend_room(
-                        _Again(self._caller, lambda: self._pass(topic))
-                    ):
+                    if accumulator.attend_room(_Again(self._caller, lambda: self._pass(topic))):
+                        accumulator.hide(topic)
                         return
                     error = full
                 except Exception as refused:  # noqa: BLE001 - raised where the handle is awaited
                     error = refused
             early.messages.popleft()
-            handle._accept(delivery, error)
+            message.accept(handle, error)
             if error is not None and self._on_refused is not None:
                 self._on_refused(error)
         del self._early[topic]
@@ -317,8 +307,7 @@ class AsyncProducer:
         """Fail the messages to topics that are not known yet."""
         for early in self._early.values():
             while early.messages:
-                handle, *_ = early.messages.popleft()
-                handle._accept(None, error)
+                early.messages.popleft().accept(None, error)
 
     async def _room(self) -> None:
         gate = LoopGate(self._caller.bridge)
@@ -326,7 +315,7 @@ class AsyncProducer:
             early = next(iter(self._early.values()))
             if len(early.messages) >= MAX_EARLY:
                 with suppress(Exception):
-                    await early.messages[0][0]
+                    await early.messages[0].handle
                 return
         if self._batching.accumulator.attend_room(gate):
             await gate.signal.wait()
@@ -379,7 +368,7 @@ class _EarlyMessages:
     def __init__(
         self, caller: Caller, finding: Generator[Call, Any, int], on_found: Callable[[], None]
     ) -> None:
-        self.messages: deque[tuple[PublishHandle, Any, MessageOptions]] = deque()
+        self.messages: deque[_EarlyMessage] = deque()
         self.event: Event = None
         self.error: Exception | None = None
         self.count: int | None = None
@@ -399,8 +388,8 @@ class _EarlyMessages:
 
     async def settle(self) -> None:
         """Wait until the messages have been handed over, or have failed."""
-        for handle, *_ in list(self.messages):
-            await handle._accepted()
+        for message in list(self.messages):
+            await message.accepted()
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         try:

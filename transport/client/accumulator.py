@@ -86,6 +86,9 @@ class Accumulator(Batches):
         wait_at: Callable[[Gate, float | None], bool] = wait_at,
         call: Callable[[Callable[[], None]], None] = call_here,
         may_wait: Callable[[], bool] = may_wait,
+        handle: type = Delivery,
+        place: Callable[..., Any] | None = None,
+        caller: object = None,
     ) -> None:
         """`held` has the partitions that refuse for backpressure: publishers wait for them, or are refused.
         `unnamed`: why no message may have a dedup id or a delivery time; empty if it may.
@@ -94,6 +97,9 @@ class Accumulator(Batches):
         waits for it. `let_pass(gate)` wakes the callers that wait for a finished batch, at the end of the network turn.
         `wait_at(gate, timeout_s)` is their wait; `call(callback)` runs the callbacks of deliveries.
         Where `may_wait()` is False, publishing raises BufferFull instead of waiting for room.
+        `handle(batch, record)` is what publishing returns; `caller` is for its use, in each batch.
+        `place` is called instead of the method of this name, which it calls when it may: for a message that no batch
+        is open for, or that has more than a value, a key and headers.
         """
         super().__init__(
             batch_records=batch_records,
@@ -113,6 +119,9 @@ class Accumulator(Batches):
         self._unnamed = unnamed
         self._may_wait = may_wait
         self._contents = ContentEncoder()
+        self._handle = handle
+        self._place = place or self.place
+        self._caller = caller
 
     # The way in, by user threads.
 
@@ -174,9 +183,8 @@ class Accumulator(Batches):
             batch.append(record)
             room = batch.room = batch.room - size_bytes
             if room >= batch.mark or self._settle(batch, record):
-                return Delivery(batch, record)
-        chosen = None if name is None else self._partition_of_key(topic, name)
-        return self._append(topic, chosen, name, data, headers, None, size_bytes)
+                return self._handle(batch, record)  # type: ignore[no-any-return]
+        return self._place(topic, None, name, data, headers, None, size_bytes)  # type: ignore[no-any-return]
 
     def _publish_in_detail(
         self,
@@ -197,22 +205,41 @@ class Accumulator(Batches):
         data, headers, size_bytes = self._contents.encode(value, headers)
         name = encode_key(key)
         size_bytes += len(name or b"")
+        when = None
         if deliver_at is not None or delay is not None or scheduled_id is not None:
             when = self._schedule(deliver_at, delay, scheduled_id, dedup_id)
-            return self._send_later(topic, partition, name, data, headers, at_ms, when, size_bytes)
-        if dedup_id is not None:
+        elif dedup_id is not None:
             headers, more_bytes = self._identify(headers, dedup_id)
             size_bytes += more_bytes
-            if partition is None and name is None:
-                partition = partition_for_dedup_id(dedup_id, self._destinations.partitions_of(topic))
-        if partition is None and name is not None:
-            partition = self._partition_of_key(topic, name)
-        elif partition is not None:
+        return self._place(topic, partition, name, data, headers, at_ms, size_bytes, dedup_id, when)  # type: ignore[no-any-return]
+
+    def place(
+        self,
+        topic: str,
+        partition: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | None,
+        timestamp_ms: int | None,
+        size_bytes: int,
+        dedup_id: str | None = None,
+        when: Schedule | None = None,
+    ) -> Any:
+        """Put an encoded message into a batch of its partition, which it chooses unless it is given."""
+        if when is not None:
             self._destinations.check_partition(topic, partition)
+            tp = ANY_PARTITION if partition is None else partition
+            return self._send_alone(topic, tp, key, value, headers, timestamp_ms, size_bytes, when)
+        if partition is not None:
+            self._destinations.check_partition(topic, partition)
+        elif key is not None:
+            partition = self._partition_of_key(topic, key)
+        elif dedup_id is not None:
+            partition = partition_for_dedup_id(dedup_id, self._destinations.partitions_of(topic))
         if dedup_id is not None:
             assert partition is not None
-            return self._send_alone(topic, partition, name, data, headers, at_ms, size_bytes)
-        return self._append(topic, partition, name, data, headers, at_ms, size_bytes)
+            return self._send_alone(topic, partition, key, value, headers, timestamp_ms, size_bytes)
+        return self._append(topic, partition, key, value, headers, timestamp_ms, size_bytes)
 
     def _identify(self, headers: Headers | None, dedup_id: str) -> tuple[Headers, int]:
         if self._unnamed:
@@ -229,21 +256,6 @@ class Accumulator(Batches):
         if self._unnamed:
             raise InvalidOption(f"delay: {self._unnamed}")
         return schedule(deliver_at, delay, scheduled_id, dedup_id)
-
-    def _send_later(
-        self,
-        topic: str,
-        partition: int | None,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Headers | None,
-        timestamp_ms: int | None,
-        when: Schedule,
-        size_bytes: int,
-    ) -> Delivery:
-        self._destinations.check_partition(topic, partition)
-        tp = ANY_PARTITION if partition is None else partition
-        return self._send_alone(topic, tp, key, value, headers, timestamp_ms, size_bytes, when)
 
     def _partition_of_key(self, topic: str, key: bytes) -> int:
         """Return the partition of an open batch for this key; otherwise by the present number of partitions."""
@@ -278,7 +290,7 @@ class Accumulator(Batches):
             batch.append(record)
             room = batch.room = batch.room - size_bytes
             if room >= batch.mark or self._settle(batch, record):
-                return Delivery(batch, record)
+                return self._handle(batch, record)  # type: ignore[no-any-return]
 
     def _append_alone(
         self, open_batch: ProducerBatch, record: RecordFields, size_bytes: int, timestamp_ms: int | None
@@ -293,7 +305,7 @@ class Accumulator(Batches):
                 self._seal(lane, lane.open)
             self._seal(lane, batch)
         self._notify(lane)
-        return Delivery(batch, record)
+        return self._handle(batch, record)  # type: ignore[no-any-return]
 
     def _batch_of_one(
         self, topic: str, partition: int, record: RecordFields, size_bytes: int, timestamp_ms: int | None
@@ -312,6 +324,7 @@ class Accumulator(Batches):
         batch = ProducerBatch(
             topic, partition, room, large_bytes, self._now_ms(), self._lock, self._hasten, self._wait_at
         )
+        batch.caller = self._caller
         batch.is_urgent = self._lingers == "not at all"
         batch.is_announced = self._lingers == "to the end"
         return batch
@@ -336,7 +349,7 @@ class Accumulator(Batches):
             self._wait_for_room()
             self._close(batch)
         self._notify_identified(batch)
-        return Delivery(batch, record)
+        return self._handle(batch, record)  # type: ignore[no-any-return]
 
     def _find(self, topic: str, partition: int | None) -> ProducerBatch:
         if partition is None:

@@ -201,6 +201,12 @@ class Batches:
             self.identity = identity
             self._closed_by = None
 
+    def hide(self, topic: str) -> None:
+        """Have the next message of the topic go through `place`, as if no batch were open."""
+        with self._lock:
+            self._sticky.pop(topic, None)
+            self._keyed.pop(topic, None)
+
     @property
     def is_open(self) -> bool:
         return self._closed_by is None

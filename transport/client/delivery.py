@@ -44,8 +44,8 @@ class ProducerBatch:
     """Records of one partition on their way: open, sealed, then done with an offset or an error."""
 
     __slots__ = (
-        "_positions", "append", "base_offset", "callbacks", "created_ms", "delta_ms", "error", "first_ms", "frame",
-        "gates", "has_own_times", "hasten", "is_announced", "is_done", "is_duplicate", "is_open", "is_urgent",
+        "_positions", "append", "base_offset", "callbacks", "caller", "created_ms", "delta_ms", "error", "first_ms",
+        "frame", "gates", "has_own_times", "hasten", "is_announced", "is_done", "is_duplicate", "is_open", "is_urgent",
         "large_bytes", "lock", "mark", "partition", "records", "room", "schedule", "size_bytes", "topic", "wait_at",
     )  # fmt: skip
 
@@ -87,6 +87,8 @@ class ProducerBatch:
         self.callbacks: list[tuple[Callable[[Delivery], object], Delivery]] = []
         self.lock = lock
         self.schedule: Schedule | None = None
+        self.caller: Any = None
+        """What a handle on an event loop needs beyond its batch."""
         self._positions: dict[int, int] | None = None
 
     @property
@@ -102,6 +104,12 @@ class ProducerBatch:
         if self._positions is None:
             self._positions = {id(held): position for position, held in enumerate(self.records)}
         return self.base_offset + self._positions[id(record)]
+
+    def location_of(self, record: RecordFields) -> RecordMetadata:
+        """Return the location of a record of a batch that is done without an error."""
+        if self.schedule is not None:
+            return RecordMetadata(self.topic, None, None, self.is_duplicate, self.schedule.scheduled_id)
+        return RecordMetadata(self.topic, self.partition, self.offset_of(record), self.is_duplicate)
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait until the batch is done; False on timeout. A waiting thread ends the batch's lingering."""
@@ -174,10 +182,7 @@ class Delivery(Struct, gc=False, eq=False):
         error = self.exception(timeout)
         if error is not None:
             raise error
-        batch = self._batch
-        if batch.schedule is not None:
-            return RecordMetadata(batch.topic, None, None, batch.is_duplicate, batch.schedule.scheduled_id)
-        return RecordMetadata(batch.topic, batch.partition, batch.offset_of(self._record), batch.is_duplicate)
+        return self._batch.location_of(self._record)
 
     def exception(self, timeout: Duration | None = None) -> Exception | None:
         """Wait as `result` does. Return the cause of the failure, or None. Raises TimedOut."""

@@ -82,6 +82,19 @@ def _delayed_record(batch: ProducerBatch) -> PublishRecord:
     return PublishRecord(key=entry.key, value=entry.value, headers=entry.headers, timestamp_ms=timestamp_ms)
 
 
+def _machines_of_single_records(options: ProducerOptions, is_patient: bool) -> list[Identified]:
+    """Return the machines of records with a dedup id, and of delayed records."""
+    return [
+        Identified(
+            dialog,
+            delivery_timeout_ms=options.delivery_timeout_ms,
+            request_timeout_ms=options.request_timeout_ms,
+            is_patient=is_patient,
+        )
+        for dialog in (identified_dialog(options.acks, _identified_frame), delayed_dialog(_delayed_record))
+    ]
+
+
 class Producer:
     """Publishes messages, each once and in order within its partition; safe to use from several threads.
 
@@ -172,8 +185,14 @@ class BatchingProducer:
         on_done: Callable[[TopicPartition, Exception | None], None] | None = None,
         may_wait: Callable[[], bool] = may_wait,
         destinations: type[Destinations] = Destinations,
+        handle: type = Delivery,
+        place: Callable[..., Any] | None = None,
+        caller: object = None,
     ) -> None:
-        """Take `on_done`, called on the network thread with the outcome of each batch, before its deliveries."""
+        """Take `on_done`, called on the network thread with the outcome of each batch, before its deliveries.
+
+        `handle`, `place` and `caller` are those of the Accumulator.
+        """
         options = options or ProducerOptions()
         _require_codec(options)
         is_patient = options.on_backpressure == "block"
@@ -195,6 +214,9 @@ class BatchingProducer:
             wait_at=network.wait,
             call=network.call_back,
             may_wait=may_wait,
+            handle=handle,
+            place=place,
+            caller=caller,
         )
         self.publish = self.accumulator.publish
         self._network = network
@@ -210,18 +232,7 @@ class BatchingProducer:
             is_transactional=options.transactional_id is not None,
             topic_id_of=network.topics.topic_id,
         )
-        identified, delayed = (
-            Identified(
-                dialog,
-                delivery_timeout_ms=options.delivery_timeout_ms,
-                request_timeout_ms=options.request_timeout_ms,
-                is_patient=is_patient,
-            )
-            for dialog in (
-                identified_dialog(options.acks, _identified_frame),
-                delayed_dialog(_delayed_record),
-            )
-        )
+        identified, delayed = _machines_of_single_records(options, is_patient)
         self.bridge = ProducerBridge(
             self.accumulator,
             machine,
