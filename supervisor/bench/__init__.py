@@ -15,13 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from .ceilings import Ceilings, measure_ceilings
+from .event_loops import EVENT_LOOP_ROWS
 from .hops import HOP_ROWS
 from .rows import QUICK, Row, Scale
 from .rows import ROWS as BULK_ROWS
 from .shapes import SHAPE_ROWS
 from .singles import SINGLE_ROWS
 
-ROWS = BULK_ROWS | SHAPE_ROWS | SINGLE_ROWS | HOP_ROWS
+ROWS = BULK_ROWS | SHAPE_ROWS | SINGLE_ROWS | EVENT_LOOP_ROWS | HOP_ROWS
 
 
 class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):

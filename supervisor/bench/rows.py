@@ -94,14 +94,7 @@ def transactions_row(scale: Scale, _: Ceilings) -> Row:
     rounds = max(1, scale.messages // 2 // TRANSACTION_MESSAGES // TRANSACTION_PRODUCERS)
     with fresh_broker() as broker:
         plain = max(_publish(broker, scale.messages // 5) for _ in range(2))
-        with ExitStack() as stack:
-            producers = [
-                stack.enter_context(broker.producer(transactional_id=f"bench-{number}"))
-                for number in range(TRANSACTION_PRODUCERS)
-            ]
-            _run_transactions(producers, 2)  # from here on the coordinators exist and hold all the producers
-            alone = _run_transactions(producers[:1], 4 * rounds)
-            rate = _run_transactions(producers, rounds)
+        rate, alone = in_transactions(broker, rounds)
     return Row(
         name=f"publish in transactions of {TRANSACTION_MESSAGES}",
         figure=rate,
@@ -290,6 +283,18 @@ def _publish(broker: Broker, messages: int) -> float:
             publish(TOPIC, VALUE)
         producer.flush()
         return messages / (time.perf_counter() - started)
+
+
+def in_transactions(broker: Broker, rounds: int) -> tuple[float, float]:
+    """Return the messages per second of TRANSACTION_PRODUCERS producers, and of one alone."""
+    with ExitStack() as stack:
+        producers = [
+            stack.enter_context(broker.producer(transactional_id=f"bench-{number}"))
+            for number in range(TRANSACTION_PRODUCERS)
+        ]
+        _run_transactions(producers, 2)  # from here on the coordinators exist and hold all the producers
+        alone = _run_transactions(producers[:1], 4 * rounds)
+        return _run_transactions(producers, rounds), alone
 
 
 def _run_transactions(producers: list[TransactionalProducer], rounds: int) -> float:

@@ -1,20 +1,16 @@
 """Rows of the bench for one message at a time: latencies, and loops that wait for each message."""
 
-import asyncio
 import statistics
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from ...transport.aio import connect
 from ..broker import Broker
 from .ceilings import Ceilings
-from .rows import TOPIC, Row, Scale, fresh_broker
+from .rows import TOPIC, VALUE, Row, Scale, fresh_broker
 
-VALUE = b"v" * 100
 PACE_PER_S = 5_000
-TASKS = 100
 
 
 def paced_row(linger_ms: int | None, bar_ms: float) -> Callable[[Scale, Ceilings], Row]:
@@ -66,7 +62,7 @@ def commit_each_row(scale: Scale, _: Ceilings) -> Row:
     """Measure a consumer that commits after each message."""
     messages = scale.rounds * 4
     with fresh_broker() as broker:
-        _fill(broker, messages)
+        fill(broker, messages)
         with broker.consumer("bench", [TOPIC], auto_offset_reset="earliest", auto_commit=False) as consumer:
             first = consumer.poll(10.0, max_messages=1)
             consumer.commit(first[0])
@@ -84,7 +80,7 @@ def queue_one_row(scale: Scale, _: Ceilings) -> Row:
     """Measure a work queue: one message acquired, then accepted."""
     messages = scale.rounds * 4
     with fresh_broker() as broker:
-        _fill(broker, messages)
+        fill(broker, messages)
         with broker.share_consumer("bench", [TOPIC]) as consumer:
 
             def work() -> None:
@@ -106,19 +102,8 @@ def queue_each_row(scale: Scale, _: Ceilings) -> Row:
     """Measure a work queue: up to 100 messages acquired, each acknowledged by a call of its own."""
     messages = scale.messages // 20
     with fresh_broker() as broker:
-        _fill(broker, messages)
-        with broker.share_consumer("bench", [TOPIC]) as consumer:
-            left = messages
-            for message in consumer.poll(10.0, max_messages=100):
-                message.accept()
-                left -= 1
-            began, measured = time.perf_counter(), left
-            while left > 0:
-                for message in consumer.poll(5.0, max_messages=100):
-                    message.accept()
-                    left -= 1
-            consumer.flush()
-            rate = measured / (time.perf_counter() - began)
+        fill(broker, messages)
+        rate = queue_each(broker, "bench", messages)
     return Row(
         name="work queue: acquire up to 100, acknowledge each",
         figure=rate,
@@ -128,87 +113,23 @@ def queue_each_row(scale: Scale, _: Ceilings) -> Row:
     )
 
 
-def tasks_row(scale: Scale, _: Ceilings) -> Row:
-    """Measure awaited publishes of TASKS tasks on one loop, against as many threads."""
-    each = max(1, scale.rounds // 2)
-    with fresh_broker() as broker:
-        with broker.producer(linger_ms=0) as producer:
-
-            def publish() -> None:
-                for _ in range(each):
-                    producer.publish(TOPIC, VALUE).result()
-
-            threads = [threading.Thread(target=publish) for _ in range(TASKS)]
-            began = time.perf_counter()
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            threaded = TASKS * each / (time.perf_counter() - began)
-        rate = asyncio.run(_publish_in_tasks(broker, each))
-    return Row(
-        name=f"asyncio: awaited publishes of {TASKS} tasks",
-        figure=rate,
-        unit="per second",
-        bar=0.7 * threaded,
-        is_higher_better=True,
-        ceiling=threaded,
-        detail=f"bar: 0.7 of {TASKS} threads, the ceiling here",
-    )
+def queue_each(broker: Broker, group: str, messages: int) -> float:
+    """Return the messages per second that a member acquires and accepts."""
+    with broker.share_consumer(group, [TOPIC]) as consumer:
+        left = messages
+        for message in consumer.poll(10.0, max_messages=100):
+            message.accept()
+            left -= 1
+        began, measured = time.perf_counter(), left
+        while left > 0:
+            for message in consumer.poll(5.0, max_messages=100):
+                message.accept()
+                left -= 1
+        consumer.flush()
+        return measured / (time.perf_counter() - began)
 
 
-async def _publish_in_tasks(broker: Broker, each: int) -> float:
-    async with connect(broker.endpoint) as client:
-        await client.publish(TOPIC, VALUE)
-
-        async def publish() -> None:
-            for _ in range(each):
-                await client.publish(TOPIC, VALUE)
-
-        began = time.perf_counter()
-        await asyncio.gather(*(publish() for _ in range(TASKS)))
-        return TASKS * each / (time.perf_counter() - began)
-
-
-def nowait_row(scale: Scale, _: Ceilings) -> Row:
-    """Measure `publish_nowait`, one call a message, and asynchronous consuming, against the client for threads."""
-    messages = scale.messages // 5
-    with fresh_broker() as broker:
-        plain = max(_fill(broker, messages) for _ in range(2))
-        rate, read = asyncio.run(_publish_nowait(broker, messages))
-        with broker.consumer(None, [TOPIC], auto_offset_reset="earliest") as consumer:
-            left, began = messages, time.perf_counter()
-            while left > 0:
-                left -= len(consumer.poll(5.0, max_messages=500))
-            plain_read = messages / (time.perf_counter() - began)
-    return Row(
-        name="asyncio: publish_nowait, to acknowledged",
-        figure=rate,
-        unit="messages/s",
-        bar=0.8 * plain,
-        is_higher_better=True,
-        ceiling=plain,
-        detail=f"ceiling: the client for threads; consuming {read / 1e6:.2f} M/s, threads {plain_read / 1e6:.2f} M/s",
-    )
-
-
-async def _publish_nowait(broker: Broker, messages: int) -> tuple[float, float]:
-    async with connect(broker.endpoint) as client:
-        async with client.producer(buffer_bytes=1 << 30) as producer:
-            await producer.publish(TOPIC, VALUE)
-            began = time.perf_counter()
-            for _ in range(messages):
-                producer.publish_nowait(TOPIC, VALUE)
-            await producer.flush()
-            rate = messages / (time.perf_counter() - began)
-        async with client.consumer(None, [TOPIC], auto_offset_reset="earliest") as consumer:
-            left, began = messages, time.perf_counter()
-            while left > 0:
-                left -= len(await consumer.poll(5.0))
-            return rate, messages / (time.perf_counter() - began)
-
-
-def _fill(broker: Broker, messages: int) -> float:
+def fill(broker: Broker, messages: int) -> float:
     with broker.producer() as producer:
         began = time.perf_counter()
         for _ in range(messages):
@@ -230,6 +151,4 @@ SINGLE_ROWS: dict[str, Callable[[Scale, Ceilings], Row]] = {
     "commit-each": commit_each_row,
     "queue-one": queue_one_row,
     "queue-each": queue_each_row,
-    "aio-tasks": tasks_row,
-    "aio-nowait": nowait_row,
 }

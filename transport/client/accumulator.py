@@ -97,7 +97,7 @@ class Accumulator(Batches):
         waits for it. `let_pass(gate)` wakes the callers that wait for a finished batch, at the end of the network turn.
         `wait_at(gate, timeout_s)` is their wait; `call(callback)` runs the callbacks of deliveries.
         Where `may_wait()` is False, publishing raises BufferFull instead of waiting for room.
-        `handle(batch, record)` is what publishing returns; `caller` is for its use, in each batch.
+        Publishing returns `handle(batch, record)`; `caller` is for its use, in each batch.
         `place` is called instead of the method of this name, which it calls when it may: for a message that no batch
         is open for, or that has more than a value, a key and headers.
         """

@@ -88,7 +88,7 @@ class ProducerBatch:
         self.lock = lock
         self.schedule: Schedule | None = None
         self.caller: Any = None
-        """What a handle on an event loop needs beyond its batch."""
+        """The link of a handle on an event loop to its loop."""
         self._positions: dict[int, int] | None = None
 
     @property
