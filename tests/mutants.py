@@ -26,6 +26,15 @@ GROUPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "partition": (("actors/partition",), ("tests/partition",)),
     "coordinator": (("actors/coordinator", "actors/journal"), ("tests/coordinator", "tests/journal")),
     "share": (("actors/coordinator/share",), ("tests/share", "tests/coordinator/test_progress.py")),
+    "reader": (
+        ("transport/log_access", "transport/calls/peers.py"),
+        (
+            "tests/transport/test_partition_reader.py",
+            "tests/transport/test_partition_writer.py",
+            "tests/transport/test_peer_directory.py",
+            "tests/client/test_fetching.py",
+        ),
+    ),
     "producer": (
         (
             "transport/client/accumulator.py",

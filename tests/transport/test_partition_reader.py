@@ -50,12 +50,17 @@ def test_a_reply_without_batches_moves_the_position_past_a_gap() -> None:
     assert reader.offset == 9
 
 
-def test_batches_before_the_position_are_left_out_and_one_around_it_is_not() -> None:
+@pytest.mark.parametrize(
+    ("first", "found"), [((3, 2), [(5, 3), (8, 0)]), ((4, 4), [(4, 3), (8, 0)])], ids=["before", "around"]
+)
+def test_batches_before_the_position_are_left_out_and_one_around_it_is_not(
+    first: tuple[int, int], found: list[tuple[int, int]]
+) -> None:
     reader = PartitionReader(TP, 5)
-    run = fetched(reader, 8, stored(2, 2) + stored(4, 3), stored(7, 1, leader_epoch=2))
-    assert [(batch.header.base_offset, batch.header.leader_epoch) for batch in run.batches()] == [
-        (4, 0), (7, 2)
-    ]  # fmt: skip
+    own = stored(*first, leader_epoch=3)
+    middle = stored(5, 3, leader_epoch=3) if first == (3, 2) else b""
+    run = fetched(reader, 9, own + middle, stored(8, 1))
+    assert [(batch.header.base_offset, batch.header.leader_epoch) for batch in run.batches()] == found
 
 
 @pytest.mark.parametrize("at", [8, 30, 70], ids=["offset", "body's description", "record"])
@@ -82,6 +87,10 @@ def test_the_log_ends_where_the_isolation_lets_a_reader_see(isolation: Any, is_a
     reader = PartitionReader(TP, 5, isolation=isolation)
     assert fetched(reader, 9, high_watermark=12, last_stable_offset=9).is_at_end == is_at_end
     assert fetched(reader, 12, high_watermark=12, last_stable_offset=9).is_at_end
+
+
+def test_a_log_that_begins_with_an_open_transaction_ends_there_for_committed_readers() -> None:
+    assert fetched(PartitionReader(TP, 0), 0, high_watermark=5, last_stable_offset=0).is_at_end
 
 
 def test_aborted_transactions_are_named_by_producer_and_epoch() -> None:

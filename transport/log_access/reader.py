@@ -15,7 +15,7 @@ Batches are returned as the leader stores them, unopened: a reader that copies t
 open those that concern them. Called by the client's machines and the actors'.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from msgspec import UNSET, Struct
@@ -64,11 +64,16 @@ class Fetched(NamedTuple):
         return self.next_offset > self.offset
 
     def batches(self) -> Iterator[StoredBatch]:
-        """Yield the batches that end behind the position before. Raises InvalidBatch if their lengths are impossible."""
-        for frame in self.frames:
-            for header, batch in split(frame):
-                if header.next_offset > self.offset:
-                    yield StoredBatch(header, batch)
+        """Yield the batches that end behind the position before. Raises InvalidBatch as `batches_from` does."""
+        return batches_from(self.offset, self.frames)
+
+
+def batches_from(offset: int, frames: Iterable[Buffer]) -> Iterator[StoredBatch]:
+    """Yield the batches in these runs that end behind the offset. Raises InvalidBatch if their lengths are impossible."""
+    for frame in frames:
+        for header, batch in split(frame):
+            if header.next_offset > offset:
+                yield StoredBatch(header, batch)
 
 
 class PartitionReader(Struct, eq=False):
