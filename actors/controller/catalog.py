@@ -125,7 +125,7 @@ class Catalog(Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self._with(changes), changes=self.changes + changes)
 
     def applied(self, revision: int, changes: Iterable[Change]) -> "Catalog":
-        """Return the durable catalog with what the store has applied at `revision`."""
+        """Return the durable catalog with the changes that the store has applied at `revision`."""
         changes = tuple(changes)
         modified = dict(self.modified)
         for change in changes:

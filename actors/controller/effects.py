@@ -24,7 +24,7 @@ class Loaded(Struct, frozen=True):
 
 
 class TurnEnds(Struct, frozen=True):
-    """All events of the turn are handled: what they decided may be proposed together."""
+    """All events of the turn are handled: their decisions may be proposed together."""
 
 
 class RemoveTopic(Struct, frozen=True):

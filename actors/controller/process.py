@@ -1,6 +1,6 @@
 """The controller's process: loads the catalog, performs the machine's effects. Impure and thin.
 
-At the end of a turn the store settles what was proposed. That may lead to the next decisions, which settle in the same
+At the end of a turn the store settles the proposals. That may lead to the next decisions, which settle in the same
 turn.
 """
 

@@ -15,9 +15,8 @@ order. A value is a JSON document, so that a person can read the store. Three im
 Invariants:
 
 1. All changes of a proposal take effect, or none. They do so only if every guard holds at that revision.
-2. Between two States, the Changed events lead from each revision to the next, in rising order: who applies them has
-   what the store had at that revision. A State replaces all that was known, and its revision may be lower than the
-   last one: of a store that was restored from a backup.
+2. Between two States, every revision that changed something arrives as one Changed, in rising order. A State replaces
+   all that was known. Its revision may be lower than the last one: of a store that was restored from a backup.
 3. The Changed of a proposal (or a State that includes it) arrives before its Applied.
 4. Rejected and NotApplied are certain: the proposal has had no effect and never will. After Unknown it may have had
    one, or have it later; a Changed shows it, if so. A proposal takes effect once at most.
@@ -117,8 +116,7 @@ class Unknown(Struct, frozen=True):
 
 
 class Changed(Struct, frozen=True):
-    """What has changed at `revision`, or, if the store fell behind, since the last one. A Delete of a key that did not
-    exist is not among it."""
+    """The changes of one revision. A Delete of a key that did not exist is not among them."""
 
     revision: int
     changes: tuple[Change, ...]
@@ -163,7 +161,7 @@ class MetadataStore(Protocol):
         ...
 
     def settle(self) -> list[StoreEvent]:
-        """Complete what can be completed in this turn, and return the events so far."""
+        """Complete all that is possible in this turn, and return the events so far."""
         ...
 
     def close(self) -> None: ...

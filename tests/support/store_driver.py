@@ -4,12 +4,16 @@ Every event of the store passes `_check`: revisions rise, an Applied never prece
 one outcome.
 """
 
+import select
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from etcd_members import Members
 from patience import TIMEOUT_S
 from planaria.actors.metadata.entries import Entries
+from planaria.actors.metadata.etcd.store import EtcdConfig, EtcdStore
 from planaria.actors.metadata.store import (
     Applied,
     Change,
@@ -39,10 +43,17 @@ class StoreDriver:
         self.outcomes: dict[int, Outcome] = {}
         self.session: Session | None = None
         self._number = 0
+        self._is_closed = False
 
     def load(self) -> "StoreDriver":
         self._check(self.store.load(lambda: None))
         return self
+
+    def close(self) -> None:
+        """Close the store, once."""
+        if not self._is_closed:
+            self._is_closed = True
+            self.store.close()
 
     def begin(self, changes: Iterable[Change], guards: Iterable[Guard] = ()) -> int:
         """Propose without waiting for the outcome."""
@@ -94,3 +105,14 @@ class StoreDriver:
 
     def revision_of(self, key: str) -> int:
         return self.mirror.by_key[key].modified
+
+
+def open_etcd(members: Members, cluster: str, name: str = "n1", **options: Any) -> StoreDriver:
+    config = EtcdConfig(endpoints=members.endpoints, cluster=cluster, name=name, **options)
+    store = EtcdStore(config, uuid.uuid4().hex)
+    return StoreDriver(store, lambda: _wait_readable(store)).load()
+
+
+def _wait_readable(store: EtcdStore) -> None:
+    assert store.descriptor is not None
+    select.select([store.descriptor], [], [], 0.2)

@@ -1,0 +1,1 @@
+"""The metadata store in etcd, over the JSON gateway that every member serves."""
