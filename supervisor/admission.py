@@ -8,6 +8,7 @@ start_child(must_fit)            refused with LIMIT_REACHED above the share of t
 
 from collections.abc import Iterable
 
+from ..transport.addresses import Address
 from ..transport.protocol.errors import ErrorCode, ProtocolError
 from .capacity import Capacity
 from .children import Child
@@ -21,7 +22,7 @@ class Admission:
     def __init__(self, tree: Tree, capacity: Capacity) -> None:
         self._tree = tree
         self._capacity = capacity
-        self._left_out: dict[str, Child] = {}
+        self._left_out: dict[Address, Child] = {}
         """Children quarantined for lack of capacity."""
 
     def admit(self, children: Iterable[Child]) -> tuple[list[Child], list[Child]]:

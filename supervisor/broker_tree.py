@@ -14,11 +14,11 @@ A crash restarts only the crashed actor. Stops run in reverse: the gateway close
 
 from typing import Any
 
-from ..transport.addresses import CONTROLLER
+from ..transport.addresses import CONTROLLER, Address, Kind
 from ..transport.protocol.control import EVERYBODY, ChildSpec
 from .child_spec import DynamicSpec, SupervisorSpec
 
-GATEWAY = "gateway/0"
+GATEWAY = Address(Kind.GATEWAY, number=0)
 _PACKAGE = __package__.rpartition(".")[0]
 RECOVERY = f"{_PACKAGE}.actors.controller.recovery"
 """Module that repairs a stopped broker's data directory."""
@@ -34,17 +34,17 @@ def broker_tree(endpoint: str, controller_arguments: dict[str, Any]) -> Supervis
                 arguments=controller_arguments,
                 directory=EVERYBODY,
             ),
-            DynamicSpec(name="partitions", prefix="partition/"),
+            DynamicSpec(name="partitions", kind=Kind.PARTITION),
             ChildSpec(
                 address=GATEWAY,
                 start=f"{_PACKAGE}.actors.gateway.process:main",
                 arguments={"endpoint": endpoint},
                 directory=EVERYBODY,
             ),
-            DynamicSpec(name="coordinators", prefix="coordinator/"),
-            DynamicSpec(name="transactions", prefix="transactions/"),
-            DynamicSpec(name="schedulers", prefix="scheduler/"),
-            DynamicSpec(name="subscribers", prefix="subscriber/"),
+            DynamicSpec(name="coordinators", kind=Kind.COORDINATOR),
+            DynamicSpec(name="transactions", kind=Kind.TRANSACTIONS),
+            DynamicSpec(name="schedulers", kind=Kind.SCHEDULER),
+            DynamicSpec(name="subscribers", kind=Kind.SUBSCRIBER),
         ),
     )
 

@@ -33,8 +33,8 @@ class DynamicSpec(Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    prefix: str
-    """Prefix of the addresses of its children."""
+    kind: str
+    """Kind of its children."""
     max_starting: int = 8
     """Maximum of children starting at once, so that the first ones are ready early."""
 

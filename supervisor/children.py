@@ -19,6 +19,7 @@ from enum import Enum
 
 from msgspec import Raw
 
+from ..transport.addresses import Address
 from ..transport.machine import Sender
 from ..transport.protocol.control import ChildSpec, Heartbeat
 from ..transport.protocol.operations import NO_REPORT, ActorState
@@ -121,7 +122,7 @@ class Child:
         return self._state
 
     @property
-    def address(self) -> str:
+    def address(self) -> Address:
         return self.spec.address
 
     @property

@@ -13,6 +13,7 @@ import signal
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
+from ..transport.addresses import Address
 from .events import ChildDied
 
 STATUS_MS = 100
@@ -26,7 +27,7 @@ _STATUS_LOST = 255
 
 @dataclass(slots=True, eq=False)
 class _Watched:
-    address: str
+    address: Address
     incarnation: int
     process: BaseProcess
     pidfd: int | None
@@ -39,13 +40,13 @@ class _Watched:
 class DeathWatch:
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
-        self._watched: dict[tuple[str, int], _Watched] = {}
+        self._watched: dict[tuple[Address, int], _Watched] = {}
         self._dead: list[_Watched] = []
 
     def __len__(self) -> int:
         return len(self._watched)
 
-    def add(self, address: str, incarnation: int, process: BaseProcess, now: int) -> None:
+    def add(self, address: Address, incarnation: int, process: BaseProcess, now: int) -> None:
         """Watch a process that was just started."""
         assert process.pid is not None
         watched = _Watched(address, incarnation, process, None)
@@ -61,7 +62,7 @@ class DeathWatch:
         else:
             self._selector.register(watched.pidfd, selectors.EVENT_READ, watched)
 
-    def signal(self, address: str, incarnation: int, number: signal.Signals) -> None:
+    def signal(self, address: Address, incarnation: int, number: signal.Signals) -> None:
         """Send a signal to this incarnation; a no-op when it is gone."""
         watched = self._watched.get((address, incarnation))
         if watched is None or watched.status_by is not None:
@@ -75,7 +76,7 @@ class DeathWatch:
             # Its death will be reported.
             return
 
-    def note_exit_report(self, address: str, incarnation: int) -> None:
+    def note_exit_report(self, address: Address, incarnation: int) -> None:
         watched = self._watched.get((address, incarnation))
         if watched is not None:
             watched.has_reported = True

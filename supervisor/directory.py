@@ -1,6 +1,6 @@
 """Notification of actors that come and go: PeerUp and PeerDown to the children that subscribe to them. Pure.
 
-    by prefix      gateway and controller need to know every actor: the prefixes are in their specs. Such a child receives
+    by kind        gateway and controller need to know every actor: the kinds are in their specs. Such a child receives
                    all that it subscribes to with its first message to the supervisor (its control socket is connected
                    then), the sleeping actors in one message, and each change after that
     by address     all others watch the actors that they call: the present state answers the watch, each change follows
@@ -9,6 +9,7 @@ So the number of messages grows with the number of actors that call each other, 
 machine.py.
 """
 
+from ..transport.addresses import Address
 from ..transport.protocol.control import PeerDown, PeersAsleep, PeerUp
 from .children import Child
 from .events import Tell
@@ -21,10 +22,8 @@ def snapshot(tree: Tree, newcomer: Child) -> list[Tell]:
     if not newcomer.spec.directory:
         return []
     told: list[Tell] = []
-    asleep: list[str] = []
+    asleep: list[Address] = []
     for child in tree.among(newcomer.spec.directory):
-        if not _hears_of(newcomer, child):
-            continue
         if child.state is State.READY:
             told.append(_tell(newcomer, _up(child)))
         elif child.state is State.QUARANTINED:
@@ -34,7 +33,7 @@ def snapshot(tree: Tree, newcomer: Child) -> list[Tell]:
     return [*told, _tell(newcomer, PeersAsleep(addresses=asleep))] if asleep else told
 
 
-def state_of(tree: Tree, watcher: Child, address: str) -> Tell:
+def state_of(tree: Tree, watcher: Child, address: Address) -> Tell:
     """Return the present state of an actor, for a child that watches it from now on."""
     child = tree.get(address)
     if child is None:
@@ -70,10 +69,6 @@ def _down(child: Child) -> PeerDown:
 
 def _publish(tree: Tree, subject: Child, news: PeerUp | PeerDown) -> list[Tell]:
     return [_tell(child, news) for child in tree.listeners.of(subject.address) if child is not subject]
-
-
-def _hears_of(child: Child, other: Child) -> bool:
-    return other.address.startswith(child.spec.directory)
 
 
 def _tell(child: Child, news: PeerUp | PeerDown | PeersAsleep) -> Tell:

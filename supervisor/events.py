@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from ..transport.addresses import Address
 from ..transport.machine import (
     CancelTimer,
     Received,
@@ -31,7 +32,7 @@ class Begin(Struct, frozen=True):
 class ChildStarted(Struct, frozen=True):
     """Event: the launched process exists."""
 
-    address: str
+    address: Address
     incarnation: int
     pid: int
 
@@ -39,7 +40,7 @@ class ChildStarted(Struct, frozen=True):
 class ChildDied(Struct, frozen=True):
     """Event: the process is confirmed dead (or was never created). Only this may lead to a restart."""
 
-    address: str
+    address: Address
     incarnation: int
     reason: str
     is_normal: bool
@@ -49,7 +50,7 @@ class ChildDied(Struct, frozen=True):
 class ChildDeaf(Struct, frozen=True):
     """Event: the child's inbox is full, so it has missed a message and is no longer reliable."""
 
-    address: str
+    address: Address
     incarnation: int
 
 
@@ -69,7 +70,7 @@ class Launch(Struct, frozen=True):
 class Signal(Struct, frozen=True):
     """Effect: send a signal to exactly this incarnation; a no-op when it is gone."""
 
-    address: str
+    address: Address
     incarnation: int
     signal: SignalName
 
@@ -77,7 +78,7 @@ class Signal(Struct, frozen=True):
 class Tell(Struct, frozen=True):
     """Effect: send a message to exactly this incarnation; lost when it is gone, ChildDeaf when it cannot be delivered."""
 
-    address: str
+    address: Address
     incarnation: int
     request: Request
 
@@ -98,25 +99,25 @@ class Log(Struct, frozen=True):
 class RestartTimer(Struct, frozen=True):
     """A child that backs off is started again."""
 
-    address: str
+    address: Address
 
 
 class WakeTimer(Struct, frozen=True):
     """A sleeping child is launched without a wake-up."""
 
-    address: str
+    address: Address
 
 
 class KillTimer(Struct, frozen=True):
     """A child that is stopping has had its time."""
 
-    address: str
+    address: Address
 
 
 class StuckTimer(Struct, frozen=True):
     """SIGKILL has not ended a child in time."""
 
-    address: str
+    address: Address
 
 
 class CheckTimer(Struct, frozen=True):

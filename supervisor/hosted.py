@@ -5,6 +5,7 @@ them. Pickles handlers and never unpickles one. Called by Broker.
 """
 
 import importlib.util
+import itertools
 import os
 import sys
 import threading
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..transport.addresses import subscriber_address
+from ..transport.addresses import Address, subscriber_address
 from ..transport.client.client import Client
 from ..transport.client.descriptions import ActorStatus
 from ..transport.protocol.control import ChildSpec
@@ -52,7 +53,7 @@ def _check_handler(handler: Callable[..., object] | str) -> None:
 class Subscription:
     """The processes of one `subscribe` call."""
 
-    def __init__(self, hosted: "HostedSubscriptions", addresses: list[str]) -> None:
+    def __init__(self, hosted: "HostedSubscriptions", addresses: list[Address]) -> None:
         self._hosted = hosted
         self.addresses = addresses
         """Actor addresses, as used by `status` and `kill`."""
@@ -68,7 +69,7 @@ class HostedSubscriptions:
     def __init__(self, keeper: SupervisorKeeper, client: Client) -> None:
         self._keeper = keeper
         self._client = client
-        self._specs: dict[str, ChildSpec] = {}
+        self._specs: dict[Address, ChildSpec] = {}
         self._lock = threading.Lock()
         keeper.on_restart(self._install_again)
 
@@ -104,9 +105,9 @@ class HostedSubscriptions:
         self._check_named(group, topics, subscriber.dead_letter)
         _check_handler(handler)
         with self._lock:
-            addresses = self._free_addresses(group, workers)
-            numbers = [int(address.rpartition("/")[2]) for address in addresses]
+            numbers = self._free_numbers(group, workers)
             specs = [child_spec(subscriber, number, SUBSCRIBER_ENTRY) for number in numbers]
+            addresses = [spec.address for spec in specs]
             self._specs.update((spec.address, spec) for spec in specs)
             # After the supervisor has ended, the keeper installs them in its successor.
             with self._unless_gone():
@@ -135,22 +136,18 @@ class HostedSubscriptions:
     def _names_of_topics(self) -> set[str]:
         return {summary.topic for summary in self._client.list_topics()}
 
-    def remove(self, addresses: list[str]) -> None:
+    def remove(self, addresses: list[Address]) -> None:
         with self._lock:
             known = [self._specs.pop(address) for address in addresses if address in self._specs]
             # They end with a supervisor that ends, and its successor does not install them.
             with self._unless_gone(), self._keeper.link() as link:
                 link.stop_children(known)
 
-    def _free_addresses(self, group: str, count: int) -> list[str]:
-        free: list[str] = []
-        number = 0
-        while len(free) < count:
-            number += 1
-            address = subscriber_address(group, number)
-            if address not in self._specs:
-                free.append(address)
-        return free
+    def _free_numbers(self, group: str, count: int) -> list[int]:
+        free = (
+            number for number in itertools.count(1) if subscriber_address(group, number) not in self._specs
+        )
+        return list(itertools.islice(free, count))
 
     def _install_again(self) -> None:
         with self._lock:
@@ -184,7 +181,7 @@ class HostedSubscriptions:
             if error.code not in (ErrorCode.ACTOR_UNAVAILABLE, ErrorCode.SHUTTING_DOWN):
                 raise
 
-    def _await_ready(self, addresses: list[str]) -> None:
+    def _await_ready(self, addresses: list[Address]) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
         waiting = set(addresses)
         while waiting:
@@ -201,7 +198,7 @@ class HostedSubscriptions:
                 )
             time.sleep(STATUS_POLL_S)
 
-    def _is_settled(self, actor: ActorStatus, addresses: list[str]) -> bool:
+    def _is_settled(self, actor: ActorStatus, addresses: list[Address]) -> bool:
         if actor.state == "quarantined":
             self.remove(addresses)
             raise SubscriptionFailed(f"{actor.address} cannot start: {actor.reason}")

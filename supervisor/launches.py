@@ -13,6 +13,7 @@ import selectors
 import signal
 from collections.abc import Callable
 
+from ..transport.addresses import Address
 from ..transport.machine import Event
 from .child import ChildParameters
 from .deaths import DeathWatch
@@ -33,9 +34,9 @@ class Launches:
         self._selector = selector
         self._deaths = deaths
         self._order_for = order_for
-        self._queued: dict[tuple[str, int], Launch] = {}
+        self._queued: dict[tuple[Address, int], Launch] = {}
         """By address and incarnation."""
-        self._begun: tuple[str, int] | None = None
+        self._begun: tuple[Address, int] | None = None
         self._process: ForkedProcess
         self._deadline = 0
         self._signals: list[signal.Signals] = []
@@ -86,7 +87,7 @@ class Launches:
             return []
         return [_failed(self._end(), self._launcher.give_up())]
 
-    def signal(self, address: str, incarnation: int, number: signal.Signals) -> list[Event]:
+    def signal(self, address: Address, incarnation: int, number: signal.Signals) -> list[Event]:
         """Send a signal to a child, wherever its launch is; a no-op when it is gone."""
         which = (address, incarnation)
         if self._queued.pop(which, None) is not None:
@@ -97,12 +98,12 @@ class Launches:
             self._deaths.signal(address, incarnation, number)
         return []
 
-    def _end(self) -> tuple[str, int]:
+    def _end(self) -> tuple[Address, int]:
         assert self._begun is not None
         self._selector.unregister(self._process.sentinel)
         which, self._begun = self._begun, None
         return which
 
 
-def _failed(which: tuple[str, int], error: LaunchFailed) -> ChildDied:
+def _failed(which: tuple[Address, int], error: LaunchFailed) -> ChildDied:
     return ChildDied(*which, f"no process could be started: {error}", False)

@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from ..transport.addresses import Address
 from ..transport.machine import CancelTimer, Reply, SetTimer, Stop
 from ..transport.protocol.control import Stop as StopNotice
 from ..transport.protocol.message import Done
@@ -47,7 +48,7 @@ class SupervisorIdentity(Struct, frozen=True, kw_only=True):
     pid: int
     instance_id: str
     data_directory: str
-    public_address: str
+    public_address: Address
     """The child whose endpoint is the broker's."""
 
 

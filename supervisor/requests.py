@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from ..transport.addresses import Address
 from ..transport.machine import Received, Reply, Sender
 from ..transport.protocol.control import ChildSpec, StartChild, StopChild, Wake
 from ..transport.protocol.errors import ErrorCode, ProtocolError
@@ -138,7 +139,11 @@ class Requests:
             self._life.advance(now)
         return answer
 
-    def _child(self, address: str) -> Child:
+    def _child(self, named: str) -> Child:
+        try:
+            address = Address.parse(named)
+        except ValueError:
+            raise ProtocolError(ErrorCode.UNKNOWN_ACTOR, f"there is no actor {named!r}") from None
         child = self._life.tree.get(address)
         if address == SUPERVISOR:
             pid = self._life.identity.pid

@@ -16,6 +16,7 @@ import socket
 import stat
 from pathlib import Path
 
+from ..transport.addresses import Address
 from ..transport.door import shut_path
 from ..transport.endpoints import control_endpoint, endpoint_for
 
@@ -110,7 +111,7 @@ def remove_run_directory(path: Path) -> None:
     shutil.rmtree(path.parent, ignore_errors=True)
 
 
-def remove_socket(run_directory: str, address: str, incarnation: int) -> None:
+def remove_socket(run_directory: str, address: Address, incarnation: int) -> None:
     """Remove the socket file of an actor that has ended: ZeroMQ leaves it when a process is killed."""
     path = endpoint_for(run_directory, address, incarnation).removeprefix("ipc://")
     for name in (path, shut_path(path)):

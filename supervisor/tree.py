@@ -11,7 +11,8 @@ Order is decided only here. machine.py queries after each change and performs. P
 from collections.abc import Iterable, Iterator
 from itertools import count, islice
 
-from ..transport.protocol.control import ChildSpec
+from ..transport.addresses import Address
+from ..transport.protocol.control import EVERYBODY, ChildSpec, is_among
 from .census import Census
 from .child_spec import DynamicSpec, NodeSpec, Strategy, SupervisorSpec
 from .children import Child, Goal
@@ -43,39 +44,39 @@ class Group:
 
 
 class Listeners:
-    """The children that messages reach, by the prefixes of the addresses that they are notified of, and by the addresses
-    that they watch."""
+    """The children that messages reach, by the kinds of the actors that they are notified of, and by the addresses that
+    they watch."""
 
     def __init__(self) -> None:
-        self._by_prefix: dict[str, dict[Child, None]] = {}
-        self._prefixes: dict[Child, tuple[str, ...]] = {}
-        self._by_address: dict[str, dict[Child, None]] = {}
-        self._watched: dict[Child, dict[str, None]] = {}
+        self._by_kinds: dict[tuple[str, ...], dict[Child, None]] = {}
+        self._kinds: dict[Child, tuple[str, ...]] = {}
+        self._by_address: dict[Address, dict[Child, None]] = {}
+        self._watched: dict[Child, dict[Address, None]] = {}
 
     def add(self, child: Child) -> None:
-        self._prefixes[child] = child.spec.directory
-        for prefix in child.spec.directory:
-            self._by_prefix.setdefault(prefix, {})[child] = None
+        self._kinds[child] = child.spec.directory
+        self._by_kinds.setdefault(child.spec.directory, {})[child] = None
 
-    def watch(self, child: Child, address: str) -> None:
+    def watch(self, child: Child, address: Address) -> None:
         """Notify a child of this address too, which need not have an actor."""
         self._watched.setdefault(child, {})[address] = None
         self._by_address.setdefault(address, {})[child] = None
 
     def remove(self, child: Child) -> None:
-        for prefix in self._prefixes.pop(child, ()):
-            del self._by_prefix[prefix][child]
+        kinds = self._kinds.pop(child, None)
+        if kinds is not None:
+            del self._by_kinds[kinds][child]
         for address in self._watched.pop(child, ()):
             watchers = self._by_address[address]
             del watchers[child]
             if not watchers:
                 del self._by_address[address]
 
-    def of(self, address: str) -> list[Child]:
+    def of(self, address: Address) -> list[Child]:
         """Return the children that are notified of this one."""
         found = dict(self._by_address.get(address, {}))
-        for prefix, children in self._by_prefix.items():
-            if address.startswith(prefix):
+        for kinds, children in self._by_kinds.items():
+            if is_among(kinds, address):
                 found |= children
         return list(found)
 
@@ -83,11 +84,11 @@ class Listeners:
 class Tree:
     def __init__(self, spec: SupervisorSpec, policy: RestartPolicy) -> None:
         self._policy = policy
-        self._children: dict[str, Child] = {}
-        self._group_of: dict[str, Group] = {}
+        self._children: dict[Address, Child] = {}
+        self._group_of: dict[Address, Group] = {}
         self._positions = count()
         # Outlives the children: an incarnation is never reused for an address, and neither is its endpoint.
-        self._incarnations: dict[str, int] = {}
+        self._incarnations: dict[Address, int] = {}
         # Children whose goal is not up. Nearly always empty, which saves walks through a tree of hundreds.
         self._leaving: set[Child] = set()
         self.listeners = Listeners()
@@ -127,22 +128,22 @@ class Tree:
         """Iterate in start order."""
         return self.root.children()
 
-    def among(self, prefixes: tuple[str, ...]) -> Iterator[Child]:
-        """Iterate over the children whose addresses may begin with one of these, in start order."""
+    def among(self, kinds: tuple[str, ...]) -> Iterator[Child]:
+        """Iterate over the children of these kinds, in start order."""
         for group in self._groups:
-            if group.dynamic is not None and not _may_match(group.dynamic.prefix, prefixes):
+            if group.dynamic is not None and kinds != EVERYBODY and group.dynamic.kind not in kinds:
                 continue
             for node in group.nodes:
-                if isinstance(node, Child):
+                if isinstance(node, Child) and is_among(kinds, node.address):
                     yield node
 
-    def get(self, address: str) -> Child | None:
+    def get(self, address: Address) -> Child | None:
         return self._children.get(address)
 
     def add(self, spec: ChildSpec) -> Child | None:
         """Add a dynamic child; return None if no group accepts the address."""
         for group in self._groups:
-            if group.dynamic is not None and spec.address.startswith(group.dynamic.prefix):
+            if group.dynamic is not None and spec.address.kind == group.dynamic.kind:
                 return self._add(group, spec)
         return None
 
@@ -165,7 +166,7 @@ class Tree:
         else:
             self._leaving.add(child)
 
-    def next_incarnation(self, address: str) -> int:
+    def next_incarnation(self, address: Address) -> int:
         incarnation = self._incarnations.get(address, 0) + 1
         self._incarnations[address] = incarnation
         return incarnation
@@ -244,7 +245,3 @@ class Tree:
             are_settled = are_settled and is_settled
             may_start = may_start and is_settled
         return are_settled
-
-
-def _may_match(prefix: str, prefixes: tuple[str, ...]) -> bool:
-    return any(prefix.startswith(each) or each.startswith(prefix) for each in prefixes)

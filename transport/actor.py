@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
+from .addresses import Address
 from .codec import RequestDecoder
 from .endpoints import endpoint_for
 from .machine import LoopEffect, LoopEvent, Machine
@@ -34,7 +35,7 @@ def built_early(kind: KindT) -> KindT:
 class ActorContext(msgspec.Struct, kw_only=True):
     """The values with which a child starts."""
 
-    address: str
+    address: Address
     incarnation: int
     arguments: dict[str, Any]
     run_directory: str
@@ -44,7 +45,7 @@ class ActorContext(msgspec.Struct, kw_only=True):
     secret: bytes = b""
     """Known to the actors of this broker alone; it marks the contexts of their requests (`request_context.py`)."""
     directory: tuple[str, ...] = EVERYBODY
-    """Address prefixes of the peers that the supervisor reports unasked; others are watched when they are called."""
+    """Kinds of the peers that the supervisor reports unasked; others are watched when they are called."""
     heartbeat_interval_ms: int = 500
     clock: Origin | None = None
     """Origin of the broker's steady clock, the same for all its actors. None makes one for this actor."""

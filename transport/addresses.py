@@ -1,16 +1,19 @@
-"""Names of actors and internal topics. They are stable while incarnations come and go. Pure.
+"""Addresses of actors, and names of internal topics. They are stable while incarnations come and go. Pure.
 
-An address outlives every process. The directory has its present endpoint (`endpoints.py` names those).
+An address outlives every process. The directory has its present endpoint (`endpoints.py` names those): nothing else
+resolves an address, and nothing but this module reads its text.
+
+    controller, supervisor, gateway     kind
+    coordinator/GROUP, link/NODE        kind, name
+    partition/TOPIC/N                   kind, name, number
+    subscriber/GROUP/N                  kind, name, number
+    gateway/N, scheduler/N,             kind, number
+      transactions/N
 """
 
-from typing import NamedTuple
-
-SUPERVISOR = "supervisor"
-CONTROLLER = "controller"
-GATEWAY = "gateway"
-"""The public endpoint, as clients address it."""
-TRANSACTIONS_PREFIX = "transactions/"
-_COORDINATOR_PREFIX = "coordinator/"
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, NamedTuple, NoReturn
 
 INTERNAL_PREFIX = "__"
 """Prefix of the broker's own topics: clients may only read them."""
@@ -21,6 +24,26 @@ DELAYED_TOPIC = "__delayed"
 TRANSACTIONS_TOPIC = "__transactions"
 """The internal topic in which the coordinators of transactions keep them."""
 
+CACHED_ADDRESSES = 16_384
+"""Addresses of partitions kept once they are made: a call needs one, and there are far fewer partitions than calls.
+Those of coordinators are not kept, because any client may send any group."""
+
+
+class Kind(StrEnum):
+    """The kinds of actors. A supervisor takes children of any other kind as well."""
+
+    PARTITION = "partition"
+    COORDINATOR = "coordinator"
+    SUBSCRIBER = "subscriber"
+    SCHEDULER = "scheduler"
+    TRANSACTIONS = "transactions"
+    GATEWAY = "gateway"
+    LINK = "link"
+
+
+_NAMED = frozenset({Kind.PARTITION, Kind.SUBSCRIBER, Kind.COORDINATOR, Kind.LINK})
+_NUMBERED = frozenset({Kind.PARTITION, Kind.SUBSCRIBER, Kind.SCHEDULER, Kind.TRANSACTIONS, Kind.GATEWAY})
+
 
 class TopicPartition(NamedTuple):
     """One partition of one topic: the key of every table by partition."""
@@ -29,52 +52,114 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
-def partition_address(topic: str, partition: int) -> str:
-    return f"partition/{topic}/{partition}"
+class Address(str):
+    """The name of an actor. It is its own text, so that logs, messages and tables take it as it is: `partition/T/0`.
+
+    The text is made once. It compares and hashes as fast as any text.
+    """
+
+    __slots__ = ("kind", "name", "number")
+    kind: str
+    name: str
+    number: int | None
+
+    def __new__(cls, kind: str, name: str = "", number: int | None = None) -> "Address":
+        text = f"{kind}/{name}" if name else kind
+        address = super().__new__(cls, text if number is None else f"{text}/{number}")
+        object.__setattr__(address, "kind", kind)
+        object.__setattr__(address, "name", name)
+        object.__setattr__(address, "number", number)
+        return address
+
+    @staticmethod
+    def parse(text: str) -> "Address":
+        """Return the address with this text. Raises ValueError if there is none."""
+        kind, _, name = text.partition("/")
+        number = None
+        if name and kind in _NUMBERED:
+            name, _, last = name.rpartition("/")
+            number = int(last) if last.isascii() and last.isdigit() else None
+        address = Address(kind, name, number)
+        if not kind or address != text or not address._is_complete:
+            raise ValueError(f"{text[:250]!r} is no address of an actor")
+        return address
+
+    @property
+    def _is_complete(self) -> bool:
+        if self == GATEWAY or self.kind not in _NAMED | _NUMBERED:
+            return True
+        is_named, is_numbered = bool(self.name), self.number is not None
+        return is_named == (self.kind in _NAMED) and is_numbered == (self.kind in _NUMBERED)
+
+    @property
+    def topic(self) -> str | None:
+        """Topic of a partition; None for any other actor."""
+        return self.name if self.kind == Kind.PARTITION else None
+
+    @property
+    def topic_partition(self) -> TopicPartition | None:
+        """Topic and number of a partition; None for any other actor."""
+        if self.kind != Kind.PARTITION:
+            return None
+        assert self.number is not None
+        return TopicPartition(self.name, self.number)
+
+    @property
+    def group(self) -> str | None:
+        """Group of a coordinator or of a hosted subscriber; None for any other actor."""
+        return self.name if self.kind in (Kind.COORDINATOR, Kind.SUBSCRIBER) else None
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("an address does not change")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Address, (self.kind, self.name, self.number)
 
 
-def coordinator_address(group: str) -> str:
-    return _COORDINATOR_PREFIX + group
+def as_text(value: object) -> str:
+    """Encode an address, for msgspec, which does not encode a subclass of `str` as it is."""
+    if isinstance(value, Address):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be encoded")
 
 
-def coordinator_group(address: str) -> str | None:
-    """Return the group of a coordinator's address, None for any other actor."""
-    return address.removeprefix(_COORDINATOR_PREFIX) if address.startswith(_COORDINATOR_PREFIX) else None
+def from_text(kind: type[Any], found: object) -> Address:
+    """Decode an address, for msgspec. Raises ValueError."""
+    assert kind is Address, kind
+    if not isinstance(found, str):
+        raise ValueError(f"Expected `str`, got `{type(found).__name__}`")
+    return Address.parse(found)
 
 
-def scheduler_address(number: int) -> str:
+SUPERVISOR = Address("supervisor")
+CONTROLLER = Address("controller")
+GATEWAY = Address(Kind.GATEWAY)
+"""The public endpoint, as clients address it."""
+
+
+@lru_cache(CACHED_ADDRESSES)
+def partition_address(topic: str, partition: int) -> Address:
+    return Address(Kind.PARTITION, topic, partition)
+
+
+def coordinator_address(group: str) -> Address:
+    return Address(Kind.COORDINATOR, group)
+
+
+@lru_cache(CACHED_ADDRESSES)
+def scheduler_address(number: int) -> Address:
     """Return the address of the scheduler that keeps its messages in this partition of `__delayed`."""
-    return f"scheduler/{number}"
+    return Address(Kind.SCHEDULER, number=number)
 
 
-def transactions_address(number: int) -> str:
+@lru_cache(CACHED_ADDRESSES)
+def transactions_address(number: int) -> Address:
     """Return the address of the coordinator that keeps its transactions in this partition of `__transactions`."""
-    return f"{TRANSACTIONS_PREFIX}{number}"
+    return Address(Kind.TRANSACTIONS, number=number)
 
 
-def subscriber_address(group: str, number: int) -> str:
-    return f"subscriber/{group}/{number}"
-
-
-def subscriber_group(address: str) -> str | None:
-    """Return the group in a hosted subscriber's address, None for any other actor."""
-    kind, _, rest = address.partition("/")
-    return rest.rpartition("/")[0] if kind == "subscriber" else None
-
-
-def topic_partition_of(address: str) -> TopicPartition | None:
-    """Return the topic and partition of a partition's address, None for any other actor."""
-    kind, _, rest = address.partition("/")
-    if kind != "partition":
-        return None
-    topic, _, number = rest.rpartition("/")
-    return TopicPartition(topic, int(number))
-
-
-def topic_of(address: str) -> str | None:
-    """Return the topic of a partition's address, None for any other actor."""
-    tp = topic_partition_of(address)
-    return None if tp is None else tp[0]
+def subscriber_address(group: str, number: int) -> Address:
+    return Address(Kind.SUBSCRIBER, group, number)
 
 
 def is_internal(topic: str) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Union
 import msgspec
 
 from . import coercion, patterns
+from .addresses import as_text, from_text
 from .coercion import Coercion
 from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .protocol.message import MAX_FRAMES, MAX_HEADER_BYTES, Reply, Request, RequestId
@@ -33,8 +34,8 @@ _MAP_STARTS = frozenset(bytes([first]) for first in (0x7B, *range(0x80, 0x90), 0
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 """Matches every JSON header with a number beyond 64 bits, which MessagePack cannot represent."""
 
-_to_msgpack = msgspec.msgpack.Encoder().encode
-_to_json = msgspec.json.Encoder().encode
+_to_msgpack = msgspec.msgpack.Encoder(enc_hook=as_text).encode
+_to_json = msgspec.json.Encoder(enc_hook=as_text).encode
 
 
 class _IdProbe(msgspec.Struct):
@@ -137,8 +138,8 @@ class RequestDecoder:
 
     def __init__(self, types: Sequence[type[Request]]) -> None:
         union: Any = Union[tuple(types)]  # noqa: UP007 - built from a sequence
-        self._from_msgpack = msgspec.msgpack.Decoder(union).decode
-        self._from_json = msgspec.json.Decoder(union).decode
+        self._from_msgpack = msgspec.msgpack.Decoder(union, dec_hook=from_text).decode
+        self._from_json = msgspec.json.Decoder(union, dec_hook=from_text).decode
         self._kinds = {str(struct.__struct_config__.tag): struct for struct in types}
         self._coercion = Coercion(self._kinds)
 
@@ -197,8 +198,8 @@ def decode_reply(header: bytes, reply_type: type[Reply]) -> Any:
         if found.error is not None:
             return found.error
         if as_json:
-            return msgspec.json.decode(header, type=reply_type)
-        return msgspec.msgpack.decode(header, type=reply_type)
+            return msgspec.json.decode(header, type=reply_type, dec_hook=from_text)
+        return msgspec.msgpack.decode(header, type=reply_type, dec_hook=from_text)
     except _UNREADABLE as error:
         raise ProtocolError(
             ErrorCode.INVALID_REQUEST, f"unreadable reply: {str(error)[:MAX_EXPLANATION_CHARACTERS]}"

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from .addresses import from_text
 from .protocol.message import Request
 
 MAX_COERCED_BYTES = 64 * 1024
@@ -44,7 +45,7 @@ class Coercion:
         if op not in self._types:
             self._types[op] = _type_of(kind)
         fitted = _fitted(fields, self._types[op], is_json)
-        return msgspec.convert(fitted, kind, builtin_types=None if is_json else (bytes,))
+        return msgspec.convert(fitted, kind, builtin_types=None if is_json else (bytes,), dec_hook=from_text)
 
 
 def fields_of(header: bytes, is_json: bool) -> dict[Any, Any]:

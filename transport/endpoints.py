@@ -10,6 +10,8 @@ import ipaddress
 import re
 import sys
 
+from .addresses import Address
+
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5570"
 """The endpoint of a broker and of its clients, unless another is configured."""
 
@@ -25,7 +27,7 @@ class PathTooLong(ValueError):
     """The run directory leaves no room for a socket's name."""
 
 
-def endpoint_for(run_directory: str, address: str, incarnation: int) -> str:
+def endpoint_for(run_directory: str, address: Address, incarnation: int) -> str:
     """Return the `ipc://` endpoint of one incarnation of an actor."""
     return _ipc(run_directory, f"{address.replace('/', '-')}.{incarnation}")
 
@@ -35,7 +37,7 @@ def control_endpoint(run_directory: str) -> str:
     return _ipc(run_directory, "supervisor")
 
 
-def peer_id(address: str, incarnation: int) -> bytes:
+def peer_id(address: Address, incarnation: int) -> bytes:
     """Return the ZeroMQ routing id of one incarnation of an actor."""
     return f"{address}.{incarnation}".encode()
 

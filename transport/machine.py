@@ -26,6 +26,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
 
+from .addresses import Address
 from .compression import Buffer
 from .protocol.control import PeerDown, PeersAsleep, PeerUp
 from .protocol.errors import ErrorBody
@@ -163,7 +164,7 @@ class Call(Struct, frozen=True, gc=False):
     """
 
     key: Any
-    address: str
+    address: Address
     request: Request | bytes
     reply_type: type[ReplyBody] | None = None
     """Type of the reply; None for the raw header."""
@@ -197,7 +198,7 @@ class CancelCall(Struct, frozen=True):
 class Cast(Struct, frozen=True):
     """Send a message to another actor without expecting a reply; lost when it is down."""
 
-    address: str
+    address: Address
     request: Request | bytes
     payload: Payload = ()
     context: RequestContext | None = None

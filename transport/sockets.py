@@ -14,6 +14,7 @@ from typing import Any
 import zmq
 from zmq.backend import Socket as CoreSocket
 
+from .addresses import Address
 from .endpoints import peer_id
 from .protocol.message import MAX_FRAME_BYTES
 
@@ -200,7 +201,7 @@ def disconnect_peer(socket: "zmq.Socket[bytes]", endpoint: str) -> list[list[byt
 
 
 def control_link(
-    context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, address: str, incarnation: int
+    context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, address: Address, incarnation: int
 ) -> "zmq.Socket[bytes]":
     """Return an actor's DEALER to its supervisor, named `address.incarnation` there."""
     socket = _socket(context, zmq.DEALER, CONTROL_HIGH_WATER_MARK)

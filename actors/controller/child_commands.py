@@ -6,7 +6,7 @@ replaces the older one; the older one's answer is ignored.
 
 from collections.abc import Iterable, Mapping
 
-from ...transport.addresses import SUPERVISOR
+from ...transport.addresses import SUPERVISOR, Address
 from ...transport.machine import Call, SetTimer
 from ...transport.protocol.control import ChildSpec, StartChild, StopChild
 from ...transport.protocol.errors import ErrorBody, ErrorCode
@@ -15,15 +15,17 @@ from .effects import RETRY_MS, Effect
 from .keys import CommandCall, CommandRetry
 
 ORDER_TIMEOUT_MS = 30_000
-NOBODY: Mapping[str, int | None] = {}
+NOBODY: Mapping[Address, int | None] = {}
 
 
 class ChildCommands:
     def __init__(self) -> None:
-        self._open: dict[str, tuple[int, StartChild | StopChild]] = {}
+        self._open: dict[Address, tuple[int, StartChild | StopChild]] = {}
         self._last_number = 0
 
-    def start(self, specs: Iterable[ChildSpec], asleep: Mapping[str, int | None] = NOBODY) -> list[Effect]:
+    def start(
+        self, specs: Iterable[ChildSpec], asleep: Mapping[Address, int | None] = NOBODY
+    ) -> list[Effect]:
         """Start children; those in `asleep` are started by the next call, or after that many milliseconds."""
         return [
             self._give(
@@ -35,13 +37,13 @@ class ChildCommands:
             for spec in specs
         ]
 
-    def stop(self, addresses: Iterable[str]) -> list[Effect]:
+    def stop(self, addresses: Iterable[Address]) -> list[Effect]:
         return [self._give(address, StopChild(address=address)) for address in addresses]
 
-    def is_open(self, address: str) -> bool:
+    def is_open(self, address: Address) -> bool:
         return address in self._open
 
-    def done(self, key: CommandCall) -> str | None:
+    def done(self, key: CommandCall) -> Address | None:
         """Return the address whose command this completes; None for a command that a newer one replaced."""
         address, number = key.address, key.number
         if self._open.get(address, (0, None))[0] != number:
@@ -49,7 +51,7 @@ class ChildCommands:
         del self._open[address]
         return address
 
-    def failed(self, key: CommandCall, error: ErrorBody, now: int) -> tuple[str | None, list[Effect]]:
+    def failed(self, key: CommandCall, error: ErrorBody, now: int) -> tuple[Address | None, list[Effect]]:
         """Return the address if the child to stop does not exist anyway; otherwise schedule a retry."""
         address, number = key.address, key.number
         open_number, request = self._open.get(address, (0, None))
@@ -67,7 +69,7 @@ class ChildCommands:
             return []
         return [self._give(address, request)]
 
-    def _give(self, address: str, request: StartChild | StopChild) -> Effect:
+    def _give(self, address: Address, request: StartChild | StopChild) -> Effect:
         self._last_number += 1
         self._open[address] = (self._last_number, request)
         key = CommandCall(address, self._last_number)

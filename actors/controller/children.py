@@ -12,6 +12,7 @@ from ...transport.addresses import (
     DELAYED_TOPIC,
     OFFSETS_TOPIC,
     TRANSACTIONS_TOPIC,
+    Address,
     coordinator_address,
     is_internal,
     partition_address,
@@ -32,7 +33,7 @@ def offsets_partition_for(group: str, partitions: int) -> int:
     return crc32(group.encode()) % partitions
 
 
-def partition_addresses(entry: TopicEntry) -> list[str]:
+def partition_addresses(entry: TopicEntry) -> list[Address]:
     return [partition_address(entry.topic, partition) for partition in range(entry.partitions)]
 
 

@@ -4,7 +4,7 @@ waiting    after create and alter: until every partition is up, or UP_TIMEOUT_MS
 gathering  each partition that is up or sleeps has been asked; the others are described by the reason
 """
 
-from ...transport.addresses import partition_address
+from ...transport.addresses import Address, partition_address
 from ...transport.machine import Call, CancelTimer, Reply, Sender, SetTimer
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.topics import (
@@ -28,7 +28,7 @@ MAX_DESCRIPTIONS = 1_000
 
 
 class _Description:
-    def __init__(self, sender: Sender, entry: TopicEntry, missing: set[str]) -> None:
+    def __init__(self, sender: Sender, entry: TopicEntry, missing: set[Address]) -> None:
         self.sender = sender
         self.entry = entry
         self.missing = missing
@@ -52,7 +52,7 @@ class Descriptions:
         return self._describe_without(missing, sender, entry, now + UP_TIMEOUT_MS)
 
     def _describe_without(
-        self, missing: set[str], sender: Sender, entry: TopicEntry, deadline: int
+        self, missing: set[Address], sender: Sender, entry: TopicEntry, deadline: int
     ) -> list[Effect]:
         number = self._begin(sender, entry, missing)
         return [SetTimer(DescriptionTimer(number), deadline)] if missing else self._gather(number)
@@ -62,7 +62,7 @@ class Descriptions:
         if len(self._open) >= MAX_DESCRIPTIONS:
             raise ProtocolError(ErrorCode.OVERLOADED, "too many topics are being described")
 
-    def on_up(self, address: str) -> list[Effect]:
+    def on_up(self, address: Address) -> list[Effect]:
         effects: list[Effect] = []
         for number, description in list(self._open.items()):
             if address in description.missing:
@@ -91,7 +91,7 @@ class Descriptions:
         gone = [number for number, description in self._open.items() if description.entry.topic == topic]
         return [Reply(self._open.pop(number).sender, error) for number in gone]
 
-    def _begin(self, sender: Sender, entry: TopicEntry, missing: set[str]) -> int:
+    def _begin(self, sender: Sender, entry: TopicEntry, missing: set[Address]) -> int:
         self._last_number += 1
         self._open[self._last_number] = _Description(sender, entry, missing)
         return self._last_number

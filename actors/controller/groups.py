@@ -6,7 +6,7 @@
 A group's state (members, offsets) belongs to the coordinator; the controller only records its existence.
 """
 
-from ...transport.addresses import OFFSETS_TOPIC, coordinator_address, is_internal
+from ...transport.addresses import OFFSETS_TOPIC, Address, Kind, coordinator_address, is_internal
 from ...transport.machine import Call, Reply, Sender
 from ...transport.protocol.control import ChildSpec, EnsureGroup
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
@@ -126,12 +126,11 @@ class Groups:
     def apply_deleted(self, group: str) -> list[Effect]:
         return self._commands.stop([coordinator_address(group)])
 
-    def on_stopped(self, address: str) -> list[Effect]:
-        group = address.partition("/")[2]
-        if address != coordinator_address(group) or group not in self._deleting:
+    def on_stopped(self, address: Address) -> list[Effect]:
+        if address.kind != Kind.COORDINATOR or address.name not in self._deleting:
             return []
         self._peers.forget(address)
-        return [Reply(self._deleting.pop(group), Done())]
+        return [Reply(self._deleting.pop(address.name), Done())]
 
 
 def _check_dead_letter(topic: str, catalog: Catalog) -> None:

@@ -4,18 +4,20 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from ...transport.addresses import Address
+
 
 class CommandCall(Struct, frozen=True):
     """A start or stop of a child, by the supervisor."""
 
-    address: str
+    address: Address
     number: int
 
 
 class CommandRetry(Struct, frozen=True):
     """A failed command is repeated."""
 
-    address: str
+    address: Address
     number: int
 
 
@@ -45,7 +47,7 @@ class OrphanSearch(Struct, frozen=True):
 class EraCall(Struct, frozen=True):
     """The highest era of producer ids that a partition has seen."""
 
-    address: str
+    address: Address
 
 
 class WatchTimer(Struct, frozen=True):

@@ -18,7 +18,7 @@ quotas, child commands, orphans, descriptions, watches. Called by `process.py` a
 from collections.abc import Mapping
 from typing import assert_never
 
-from ...transport.addresses import DELAYED_TOPIC, TRANSACTIONS_TOPIC, is_internal
+from ...transport.addresses import DELAYED_TOPIC, TRANSACTIONS_TOPIC, Address, is_internal
 from ...transport.machine import (
     Answered,
     Connected,
@@ -134,7 +134,7 @@ class ControllerMachine:
         coordinator_idle_ms: int = 0,
         offsets_retention_ms: int = -1,
         partition_idle_ms: int = 0,
-        asleep: Mapping[str, int | None] | None = None,
+        asleep: Mapping[Address, int | None] | None = None,
     ) -> None:
         """Create the machine.
 
@@ -370,7 +370,7 @@ class ControllerMachine:
             case _:
                 assert_never(key)
 
-    def _on_command_done(self, address: str | None) -> list[Effect]:
+    def _on_command_done(self, address: Address | None) -> list[Effect]:
         if address is None:
             return []
         return self._topics.on_stopped(address) + self._groups.on_stopped(address)

@@ -7,7 +7,7 @@ the catalog. So its successor compares the running children with the required on
     asking --failed--> waiting --timer--> asking
 """
 
-from ...transport.addresses import SUPERVISOR
+from ...transport.addresses import SUPERVISOR, Kind
 from ...transport.machine import Call, SetTimer
 from ...transport.protocol.operations import Status, StatusReply
 from .child_commands import ChildCommands
@@ -17,7 +17,7 @@ from .effects import RETRY_MS, Effect
 from .keys import OrphanSearch
 
 TIMEOUT_MS = 10_000
-KINDS = frozenset({"partition", "coordinator", "scheduler", "transactions"})
+KINDS = frozenset({Kind.PARTITION, Kind.COORDINATOR, Kind.SCHEDULER, Kind.TRANSACTIONS})
 """The kinds that the catalog determines; other children are started and stopped by other actors."""
 
 
@@ -42,7 +42,7 @@ class Orphans:
         orphans = [
             actor.address
             for actor in reply.actors
-            if actor.address.partition("/")[0] in KINDS
+            if actor.address.kind in KINDS
             and actor.address not in called_for
             and not self._commands.is_open(actor.address)
         ]

@@ -11,7 +11,7 @@ from typing import ClassVar, assert_never
 import msgspec
 
 from ...transport.actor import Actor, ActorContext
-from ...transport.addresses import coordinator_address, partition_address
+from ...transport.addresses import Address, coordinator_address, partition_address
 from ...transport.loop import run_actor
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.message import Request
@@ -88,7 +88,7 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
         )
         self.loop.dispatch(Loaded())
 
-    def _asleep(self, catalog: Catalog) -> dict[str, int | None]:
+    def _asleep(self, catalog: Catalog) -> dict[Address, int | None]:
         """Return the actors that slept when the broker ended: they stay asleep if the configuration allows it."""
         data_directory = Path(self.context.data_directory)
         groups = sleeping_groups(data_directory, self._files) if self._arguments.coordinator_idle_ms else {}

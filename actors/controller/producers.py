@@ -8,7 +8,7 @@ among the producers it remembers. If that is ahead of the catalog's, the catalog
 the clock went back as well; then the current era is doubted, and the next one begins above the partition's.
 """
 
-from ...transport.addresses import topic_partition_of
+from ...transport.addresses import Address
 from ...transport.machine import Call, Reply, Sender
 from ...transport.producer_ids import IDS_PER_ERA, era_after, producer_id_of
 from ...transport.protocol.data import InitProducerReply
@@ -53,8 +53,8 @@ class ProducerIds:
         refused, self._waiting = self._waiting, []
         return [Reply(sender, error) for sender in refused]
 
-    def on_up(self, address: str) -> list[Effect]:
-        if topic_partition_of(address) is None:
+    def on_up(self, address: Address) -> list[Effect]:
+        if address.topic is None:
             return []
         return [Call(EraCall(address), address, HighestEra(), HighestEraReply, timeout_ms=TIMEOUT_MS)]
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from ...transport.addresses import topic_partition_of
+from ...transport.addresses import Address
 from ...transport.machine import Cast, Reply, Sender
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
@@ -57,15 +57,13 @@ class Quotas:
     def apply_changed(self, follow_up: FollowUp) -> list[Effect]:
         order = self._in_force()
         told: list[Effect] = [
-            Cast(address, order)
-            for address in self._peers.all_up()
-            if topic_partition_of(address) is not None
+            Cast(address, order) for address in self._peers.all_up() if address.topic is not None
         ]
         return told if follow_up.sender is None else [*told, Reply(follow_up.sender, Done())]
 
-    def on_up(self, address: str) -> list[Effect]:
+    def on_up(self, address: Address) -> list[Effect]:
         """Send the quotas to a partition that has just started."""
-        if topic_partition_of(address) is None or not self._decisions.durable.quotas:
+        if address.topic is None or not self._decisions.durable.quotas:
             return []
         return [Cast(address, self._in_force())]
 

@@ -4,7 +4,7 @@ Counts the actors that the catalog requires, without sleeping ones, and the host
 the supervisor knows. A decision is never refused later: the supervisor quarantines actors that do not fit.
 """
 
-from ...transport.addresses import DELAYED_TOPIC, TRANSACTIONS_TOPIC
+from ...transport.addresses import DELAYED_TOPIC, TRANSACTIONS_TOPIC, Address, Kind
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from .catalog import Catalog
 from .peers import Peers
@@ -57,8 +57,8 @@ def actors_of(catalog: Catalog) -> int:
     return FIXED_ACTORS + partitions + internal_actors + len(catalog.groups)
 
 
-def is_hosted(address: str) -> bool:
-    return address.startswith("subscriber/")
+def is_hosted(address: Address) -> bool:
+    return address.kind == Kind.SUBSCRIBER
 
 
 def _check(there: int, more: int, limit: int, what: str) -> None:

@@ -9,7 +9,7 @@ A deletion interrupted by a crash continues at the next start: the catalog names
 
 import msgspec
 
-from ...transport.addresses import is_internal
+from ...transport.addresses import Address, is_internal
 from ...transport.machine import Cast, Reply, Sender, SetTimer
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
@@ -53,9 +53,9 @@ class Topics:
         self._defaults = defaults
         self._disk_reserve_bytes = disk_reserve_bytes
         self._partition_idle_ms = partition_idle_ms
-        self._altered: dict[str, str] = {}
+        self._altered: dict[Address, str] = {}
         """Topics by address of partitions that may have been started with an older configuration."""
-        self._stopping: dict[str, set[str]] = {}
+        self._stopping: dict[str, set[Address]] = {}
         """Addresses that still have to stop, by deleted topic."""
         self._deleters: dict[str, Sender] = {}
 
@@ -140,7 +140,7 @@ class Topics:
             self._altered.pop(address, None)
         return self._commands.stop(addresses)
 
-    def on_stopped(self, address: str) -> list[Effect]:
+    def on_stopped(self, address: Address) -> list[Effect]:
         for topic, addresses in self._stopping.items():
             if address in addresses:
                 addresses.discard(address)
@@ -168,7 +168,7 @@ class Topics:
         sender = self._deleters.pop(topic, None)
         return [] if sender is None else [Reply(sender, error)]
 
-    def on_up(self, address: str) -> list[Effect]:
+    def on_up(self, address: Address) -> list[Effect]:
         """Configure a partition that was starting during a change: it may have the older configuration."""
         entry = self._decisions.durable.topics.get(self._altered.get(address, ""))
         return [] if entry is None else [Cast(address, ConfigurePartition(config=entry.config))]

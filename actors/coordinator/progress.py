@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct
 
-from ...transport.addresses import TopicPartition, partition_address, topic_partition_of
+from ...transport.addresses import TopicPartition, partition_address
 from ...transport.machine import Answered, Call, Failed, LoopEffect, LoopEvent, PeerUp, SetTimer, TimerFired
 from ...transport.protocol.errors import ErrorCode
 from ...transport.protocol.progress import NOT_COMMITTED, ReportProgress, ReportProgressReply
@@ -114,7 +114,7 @@ class ProgressReports:
                 self._is_resting = False
             case Answered(key=ProgressCall(tp=tp)) | Failed(key=ProgressCall(tp=tp)):
                 return self._on_outcome(tp, event)
-            case PeerUp() if (up := topic_partition_of(event.address)) is not None:
+            case PeerUp() if (up := event.address.topic_partition) is not None:
                 if up.topic in self._tracked:
                     self._acknowledged.pop(up, None)
                     self._due[up] = None

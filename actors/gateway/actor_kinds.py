@@ -19,6 +19,7 @@ from ...transport.addresses import (
     DELAYED_TOPIC,
     SUPERVISOR,
     TRANSACTIONS_TOPIC,
+    Address,
     coordinator_address,
     is_internal,
     partition_address,
@@ -41,7 +42,7 @@ ACTOR_START_MS = 10_000
 
 
 class ActorKind(Struct, frozen=True, kw_only=True):
-    address_of: Callable[[Any, Topics], str | ProtocolError]
+    address_of: Callable[[Any, Topics], Address | ProtocolError]
     """Return the address for a request; an error if the table knows none, which the controller may correct. Raises
     ProtocolError for an invalid request."""
     is_fixed: bool = False
@@ -55,7 +56,9 @@ class ActorKind(Struct, frozen=True, kw_only=True):
     """The internal topic that belongs to these actors."""
 
 
-def _partition(request: Produce | Fetch | ListOffsets | DeleteRecords, topics: Topics) -> str | ProtocolError:
+def _partition(
+    request: Produce | Fetch | ListOffsets | DeleteRecords, topics: Topics
+) -> Address | ProtocolError:
     if is_internal(request.topic) and not isinstance(request, Fetch | ListOffsets):
         raise ProtocolError(ErrorCode.FORBIDDEN, f"topic {request.topic[:250]!r} is internal")
     refusal = refusal_of(topics.get(request.topic), request.topic, request.partition)
@@ -79,11 +82,11 @@ def _partitions(topics: Topics, topic: str) -> int:
     return 0 if entry is None else entry.partitions
 
 
-def _coordinator(request: Any, _: Topics) -> str:
+def _coordinator(request: Any, _: Topics) -> Address:
     return coordinator_address(request.group)
 
 
-def _scheduler(request: ListScheduled | CancelScheduled, topics: Topics) -> str | ProtocolError:
+def _scheduler(request: ListScheduled | CancelScheduled, topics: Topics) -> Address | ProtocolError:
     count = _partitions(topics, DELAYED_TOPIC)
     if isinstance(request, CancelScheduled):
         if count:
@@ -100,7 +103,7 @@ def _scheduler(request: ListScheduled | CancelScheduled, topics: Topics) -> str 
 
 def _transactions(
     request: InitProducer | AddToTransaction | EndTransaction, topics: Topics
-) -> str | ProtocolError:
+) -> Address | ProtocolError:
     count = _partitions(topics, TRANSACTIONS_TOPIC)
     if isinstance(request, InitProducer):
         assert request.transactional_id is not None, "others are the controller's"

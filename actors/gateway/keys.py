@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from ...transport.addresses import Address
 from ...transport.protocol.control import EnsureGroup, EnsureInternalActors
 
 
@@ -69,7 +70,7 @@ class QuotaTimer(Struct, frozen=True):
 class LaneTimer(Struct, frozen=True):
     """The next call at an actor counts as slow."""
 
-    address: str
+    address: Address
 
 
 class KeptCallTimer(Struct, frozen=True):

@@ -20,7 +20,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from ...transport.addresses import CONTROLLER
+from ...transport.addresses import CONTROLLER, Address
 from ...transport.machine import Call, Effect, Failed, SetTimer
 from ...transport.protocol.data import Fetch
 from ...transport.protocol.errors import ErrorBody, ErrorCode
@@ -124,8 +124,8 @@ class Lanes:
     def __init__(self, tickets: Tickets, hosts: Mapping[bytes, str]) -> None:
         self._tickets = tickets
         self._hosts = hosts
-        self._lanes: dict[str, _Lane] = {}
-        self._addresses: dict[Any, str] = {}
+        self._lanes: dict[Address, _Lane] = {}
+        self._addresses: dict[Any, Address] = {}
         """Addresses by key of a call, from its arrival until it has ended."""
         self._waiting: dict[int, dict[Any, _Turn]] = {}
         """Waiting calls by ticket."""
@@ -199,7 +199,7 @@ class Lanes:
         following = [effect for number in numbers for effect in self.on_ended(Forwarded(number), now)]
         return following, failed
 
-    def on_timer(self, address: str, now: int) -> list[Effect]:
+    def on_timer(self, address: Address, now: int) -> list[Effect]:
         lane = self._lanes.get(address)
         if lane is None:
             return []
@@ -208,7 +208,7 @@ class Lanes:
             lane.end(key)
         return self._advance(address, lane, now)
 
-    def _advance(self, address: str, lane: _Lane, now: int) -> list[Effect]:
+    def _advance(self, address: Address, lane: _Lane, now: int) -> list[Effect]:
         effects: list[Effect] = []
         while lane.waiting and (turn := lane.take_next()) is not None:
             number = turn.call.key.ticket
@@ -221,7 +221,7 @@ class Lanes:
             del self._lanes[address]
         return effects + self._set_timer(address, lane, now)
 
-    def _set_timer(self, address: str, lane: _Lane, now: int) -> list[Effect]:
+    def _set_timer(self, address: Address, lane: _Lane, now: int) -> list[Effect]:
         if lane.has_timer or not lane.waiting:
             return []
         lane.has_timer = True

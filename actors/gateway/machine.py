@@ -21,7 +21,7 @@ from typing import assert_never
 import msgspec
 
 from ... import __version__
-from ...transport.addresses import CONTROLLER, SUPERVISOR, topic_of
+from ...transport.addresses import CONTROLLER, SUPERVISOR, Address
 from ...transport.machine import (
     Answered,
     CancelTimer,
@@ -97,7 +97,7 @@ class GatewayMachine:
         *,
         instance_id: str,
         run_directory: str,
-        address: str,
+        address: Address,
         incarnation: int,
         pid: int,
         limits: Mapping[str, int] | None = None,
@@ -357,12 +357,12 @@ class GatewayMachine:
         effects: list[LoopEffect] = []
         if event.address == CONTROLLER:
             effects += self._table.watch() + self._controller.on_up()
-        topic = topic_of(event.address)
+        topic = event.address.topic
         if topic is not None:
             effects += self._metadata.on_changed([topic])
         return effects + self._release(event.address, now)
 
-    def _release(self, address: str, now: int) -> list[LoopEffect]:
+    def _release(self, address: Address, now: int) -> list[LoopEffect]:
         """Route the requests again that waited for an actor."""
         attempts, cancelled = self._router.release(address)
         return cancelled + self._route_all(attempts, now)
@@ -372,7 +372,7 @@ class GatewayMachine:
             return []
         if event.address == CONTROLLER:
             return self._refuse(self._controller.on_down(), now)
-        topic = topic_of(event.address)
+        topic = event.address.topic
         if topic is not None:
             if self._table.is_loaded and self._table.get(topic) is None:
                 self._peers.forget_down(topic)

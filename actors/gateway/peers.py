@@ -1,7 +1,7 @@
 """The gateway's copy of the directory: the endpoints of actors that are up, and the reasons of those that are down.
 Pure."""
 
-from ...transport.addresses import topic_of
+from ...transport.addresses import Address
 from ...transport.protocol.control import PeerDown, PeersAsleep, PeerUp
 
 MAX_DOWN = 20_000
@@ -10,9 +10,9 @@ MAX_DOWN = 20_000
 
 class Peers:
     def __init__(self) -> None:
-        self._up: dict[str, PeerUp] = {}
-        self._down: dict[str, PeerDown] = {}
-        self._asleep: dict[str, int] = {}
+        self._up: dict[Address, PeerUp] = {}
+        self._down: dict[Address, PeerDown] = {}
+        self._asleep: dict[Address, int] = {}
         """The last known incarnation of each sleeping actor."""
 
     def on_up(self, peer: PeerUp) -> None:
@@ -44,30 +44,30 @@ class Peers:
 
         A partition that is up stays: it may already be the successor's, and will be reported down otherwise.
         """
-        for address in [address for address in self._down if topic_of(address) == topic]:
+        for address in [address for address in self._down if address.topic == topic]:
             del self._down[address]
 
-    def up(self, address: str) -> PeerUp | None:
+    def up(self, address: Address) -> PeerUp | None:
         return self._up.get(address)
 
-    def takes_calls(self, address: str) -> bool:
+    def takes_calls(self, address: Address) -> bool:
         """Return True if the actor is up, or sleeps and is woken by a call."""
         return address in self._up or address in self._asleep
 
-    def next_of_sleeper(self, address: str) -> int | None:
+    def next_of_sleeper(self, address: Address) -> int | None:
         """Return the incarnation that a call will wake; None for an actor that does not sleep."""
         last = self._asleep.get(address)
         return None if last is None else last + 1
 
-    def down(self, address: str) -> PeerDown | None:
+    def down(self, address: Address) -> PeerDown | None:
         """Return None for an actor that is up, or not reported yet."""
         return self._down.get(address)
 
-    def is_starting(self, address: str) -> bool:
+    def is_starting(self, address: Address) -> bool:
         """Return True if the actor is neither up nor known to be down: its first start is not over."""
         return not self.takes_calls(address) and address not in self._down
 
-    def why_down(self, address: str) -> str:
+    def why_down(self, address: Address) -> str:
         peer = self._down.get(address)
         if peer is None:
             return f"{address} is starting"

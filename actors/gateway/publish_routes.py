@@ -5,7 +5,7 @@ a needed partition is starting    the request waits; one that is down fails only
 delayed records                   the schedulers are created with the first of them, and awaited
 """
 
-from ...transport.addresses import DELAYED_TOPIC, is_internal, partition_address, scheduler_address
+from ...transport.addresses import DELAYED_TOPIC, Address, is_internal, partition_address, scheduler_address
 from ...transport.machine import Effect
 from ...transport.protocol.data import Publish
 from ...transport.protocol.delayed import scheduler_of
@@ -52,7 +52,7 @@ class PublishRoutes:
                 return self._router.wait(attempt, SCHEDULER, address, now)
         return self._publisher.on_publish(attempt, request, entry, schedulers, now)
 
-    def _starting_partition(self, request: Publish, entry: CatalogTopic, now: int) -> str | None:
+    def _starting_partition(self, request: Publish, entry: CatalogTopic, now: int) -> Address | None:
         """Return a needed partition whose first start is not over. Raises ProtocolError."""
         needed = self._publisher.partitions_needed(request, entry, now)
         addresses = (partition_address(entry.topic, partition) for partition in needed)

@@ -14,7 +14,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from ...transport.addresses import CONTROLLER, is_internal, partition_address
+from ...transport.addresses import CONTROLLER, Address, is_internal, partition_address
 from ...transport.machine import Call, Cast, Effect, Received
 from ...transport.protocol.control import EnsureGroup, EnsureInternalActors
 from ...transport.protocol.data import Produce, ProduceReply
@@ -93,7 +93,7 @@ class Router:
             raise refusal
         return self._table.ask(attempt)
 
-    def wait(self, attempt: Attempt, kind: ActorKind, address: str, now: int) -> list[Effect]:
+    def wait(self, attempt: Attempt, kind: ActorKind, address: Address, now: int) -> list[Effect]:
         """Park a request until its actor comes up. Raises ProtocolError if that cannot be expected."""
         down = self._peers.down(address)
         is_coming = down is None or (kind.awaits_restart and not down.quarantined)
@@ -121,7 +121,7 @@ class Router:
                 effects += withdrawn + self._refuse(attempt, error)
         return effects
 
-    def release(self, address: str) -> tuple[list[Attempt], list[Effect]]:
+    def release(self, address: Address) -> tuple[list[Attempt], list[Effect]]:
         """Take out the requests that wait for an actor, to be routed again; and the effects that end their timers."""
         return self._waiting_room.release_all(address)
 
@@ -161,7 +161,7 @@ def _group_start(request: Any, create: bool) -> EnsureGroup:
     return EnsureGroup(group=request.group, create=create, dead_letter=dead_letter or "")
 
 
-def _call(attempt: Attempt, address: str) -> Call:
+def _call(attempt: Attempt, address: Address) -> Call:
     """Return the call that forwards a request. Header and payload are not decoded again, and neither is the answer:
     it has the requester's encoding and id. A route with a `reply_type` is encoded anew instead.
     """

@@ -6,6 +6,7 @@ Bounded by the tickets: each has one. Each has a deadline, after which the route
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ...transport.addresses import Address
 from ...transport.machine import CancelTimer, Effect, Received, SetTimer
 from ...transport.request_context import RequestContext
 from .keys import WaitTimer
@@ -34,13 +35,13 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
 class WaitingRoom:
     def __init__(self) -> None:
-        self._waiting: dict[str, dict[int, Attempt]] = {}
-        self._addresses: dict[int, str] = {}
+        self._waiting: dict[Address, dict[int, Attempt]] = {}
+        self._addresses: dict[int, Address] = {}
 
     def __len__(self) -> int:
         return len(self._addresses)
 
-    def park(self, address: str, attempt: Attempt, timeout_ms: int, now: int) -> list[Effect]:
+    def park(self, address: Address, attempt: Attempt, timeout_ms: int, now: int) -> list[Effect]:
         """Park it until `address` is taken, or its timer fires: after `timeout_ms`, counted from its first wait."""
         deadline = now + timeout_ms if attempt.deadline is None else attempt.deadline
         self._waiting.setdefault(address, {})[attempt.number] = replace(attempt, deadline=deadline)
@@ -62,7 +63,7 @@ class WaitingRoom:
         """Take one out, and end its timer."""
         return [] if self.release(number) is None else [CancelTimer(WaitTimer(number))]
 
-    def release_all(self, address: str) -> tuple[list[Attempt], list[Effect]]:
+    def release_all(self, address: Address) -> tuple[list[Attempt], list[Effect]]:
         """Take out all that wait for an address, oldest first, and the effects that end their timers."""
         attempts = list(self._waiting.get(address, {}).values())
         return attempts, [effect for attempt in attempts for effect in self.withdraw(attempt.number)]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from ...transport.addresses import Address
 from ...transport.batch import BatchHeader
 from ..log.key_map import FAMILY_BITS, OWN_ID
 
@@ -41,7 +42,7 @@ class JournalIdentity(NamedTuple):
     epoch: int
 
 
-def identity_of(address: str, start: int) -> JournalIdentity:
+def identity_of(address: Address, start: int) -> JournalIdentity:
     """Return the identity of the actor's start number `start`, from 0 on. Ids of the controller's never have bit 62."""
     era, epoch = divmod(start, STARTS_PER_ID)
     digest = sha256(address.encode()).digest()
@@ -50,14 +51,14 @@ def identity_of(address: str, start: int) -> JournalIdentity:
     return JournalIdentity(OWN_ID | family << ERA_BITS | era, epoch)
 
 
-def closing_identity(address: str, start: int) -> JournalIdentity | None:
+def closing_identity(address: Address, start: int) -> JournalIdentity | None:
     """Return the identity with which the first start of a new id fences the id before; None for any other start."""
     if start == 0 or start % STARTS_PER_ID:
         return None
     return JournalIdentity(identity_of(address, start - 1).producer_id, STARTS_PER_ID)
 
 
-def start_of(address: str, header: BatchHeader) -> int | None:
+def start_of(address: Address, header: BatchHeader) -> int | None:
     """Return the number of the start that wrote a batch; None if the batch is not this actor's."""
     first_id = identity_of(address, 0).producer_id
     if header.producer_id >> ERA_BITS != first_id >> ERA_BITS:

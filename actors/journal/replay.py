@@ -23,7 +23,7 @@ from typing import Any, Literal, Protocol
 
 from msgspec import UNSET, Struct
 
-from ...transport.addresses import TopicPartition
+from ...transport.addresses import Address, TopicPartition
 from ...transport.batch import BatchHeader, InvalidBatch, Record, build
 from ...transport.compression import Buffer
 from ...transport.log_access.reader import PartitionReader, StoredBatch
@@ -93,7 +93,7 @@ class Ledger(Protocol):
 class Replay:
     def __init__(
         self,
-        address: str,
+        address: Address,
         topic: str,
         partition: int,
         starter: str,

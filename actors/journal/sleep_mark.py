@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
+from ...transport.addresses import Address
 from ..log.errors import StorageFull
 from ..log.files import Files
 
@@ -64,10 +65,10 @@ def sleeping_groups(data_directory: Path, files: Files) -> dict[str, int | None]
 
 
 def sleeping_partitions(
-    data_directory: Path, folders: Mapping[str, str], files: Files
-) -> dict[str, int | None]:
+    data_directory: Path, folders: Mapping[Address, str], files: Files
+) -> dict[Address, int | None]:
     """Return the partitions that are asleep, of these addresses and folders, with the time at which to wake each."""
-    found: dict[str, int | None] = {}
+    found: dict[Address, int | None] = {}
     for address, folder in folders.items():
         mark = _read(partition_mark(data_directory / folder), files)
         if mark is not None:

@@ -10,6 +10,7 @@ the relay, the call is withdrawn as well, so that the receiver parks nothing for
 
 import msgspec
 
+from ...transport.addresses import Address
 from ...transport.machine import (
     Answered,
     Call,
@@ -44,7 +45,7 @@ class Relays:
         """Raises ProtocolError when it cannot be passed on."""
         if not received.payload:
             raise ProtocolError(ErrorCode.INVALID_REQUEST, "payload: a relay carries a header")
-        address: str
+        address: Address
         request: Relay | bytes
         if relay.node == self._node:
             header, *payload = received.payload
@@ -85,7 +86,7 @@ class Relays:
         gone = [number for number, sender in self._open.items() if sender.route[0] == connection]
         return self._withdraw(gone)
 
-    def _other_link(self, relay: Relay) -> str:
+    def _other_link(self, relay: Relay) -> Address:
         if relay.is_forwarded:
             raise ProtocolError(
                 ErrorCode.ACTOR_UNAVAILABLE, f"this is node {self._node!r}, not {relay.node[:100]!r}"

@@ -6,7 +6,7 @@
 While the controller is down, or the store away, the last nodes stay: links do not depend on either.
 """
 
-from ...transport.addresses import CONTROLLER
+from ...transport.addresses import CONTROLLER, Address, Kind
 from ...transport.machine import Call, Effect, SetTimer
 from ...transport.protocol.control import PeerDown, PeerUp
 from ...transport.protocol.errors import ErrorCode, ProtocolError
@@ -18,9 +18,9 @@ WATCH_SLACK_MS = 5_000
 WATCH_RETRY_MS = 200
 
 
-def link_address(node: str) -> str:
+def link_address(node: str) -> Address:
     """Return the address under which a link knows the link of another node."""
-    return f"link/{node}"
+    return Address(Kind.LINK, node)
 
 
 class Roster:
@@ -76,7 +76,7 @@ class Roster:
         self._incarnations[node] = incarnation
         return self._introduce(node)
 
-    def link_to(self, node: str) -> str:
+    def link_to(self, node: str) -> Address:
         """Return the address of a node's link. Raises ProtocolError if the node has no session."""
         if node not in self.others:
             raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, f"node {node[:100]!r} is not running")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from ...transport.addresses import TopicPartition
+from ...transport.addresses import Address, TopicPartition
 from ...transport.batch import InvalidBatch
 from ...transport.fetched_records import as_text
 from ...transport.log_access.reader import Fetched, PartitionReader, StoredBatch
@@ -48,7 +48,7 @@ class Page(Struct, eq=False):
 class Listing:
     def __init__(
         self,
-        address: str,
+        address: Address,
         tp: TopicPartition,
         schedulers: int,
         pending: PendingMessages,

@@ -12,7 +12,7 @@ from typing import assert_never
 
 from msgspec import Struct
 
-from ...transport.addresses import TopicPartition, topic_partition_of
+from ...transport.addresses import TopicPartition
 from ...transport.future import latest_ms
 from ...transport.log_access.writer import append_call, result_of
 from ...transport.machine import (
@@ -125,7 +125,7 @@ class Moves:
         if job is not None:
             effects += self._on_read(job, now)
         match event:
-            case PeerUp() if (up := topic_partition_of(event.address)) is not None:
+            case PeerUp() if (up := event.address.topic_partition) is not None:
                 queue = self._targets.queues.get(up)
                 if queue is not None and queue.step == "waiting":
                     effects += self._retry(queue, now)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from ...transport.addresses import TopicPartition, partition_address
+from ...transport.addresses import Address, TopicPartition, partition_address
 from ...transport.batch import InvalidBatch
 from ...transport.compression import Buffer
 from ...transport.log_access.reader import PartitionReader, StoredBatch
@@ -61,7 +61,7 @@ class _Sweep(Struct, eq=False):
 
 
 class MessageReading:
-    def __init__(self, address: str, tp: TopicPartition) -> None:
+    def __init__(self, address: Address, tp: TopicPartition) -> None:
         self._address = address
         """The scheduler's own address; records of other writers do not count."""
         self._tp = tp

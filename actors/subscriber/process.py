@@ -97,8 +97,7 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
         """Start. Raises HandlerUnusable, which the supervisor shows when it gives up."""
         options, context = self._options, self.context
         handler = load_handler(options.handler, options.sys_path)
-        number = context.address.rpartition("/")[2]
-        path = flight_path(context.data_directory, options.group, number)
+        path = flight_path(context.data_directory, options.group, str(context.address.number))
         # The stack of a process killed by a signal is written there, and logged when the next one starts.
         stack = take_stack(path.with_suffix(".stack"))
         if stack is not None:
@@ -107,7 +106,7 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
         # The retries bound how often a record may kill the process; the supervisor need not.
         self.is_death_accounted = self._recorder.is_death_explained
         self.machine = SubscriberMachine(options, self._recorder.recovered(), random.random)
-        self._client = Client(options.endpoint, client_id=context.address)
+        self._client = Client(options.endpoint, client_id=str(context.address))
         producer = self._client.producer(delivery_timeout_ms=OUTPUT_TIMEOUT_MS)
         is_exact = options.delivery == "exactly-once"
 
@@ -199,7 +198,7 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
 
     def _transactions(self) -> TransactionalProducer:
         return self._client.producer(
-            transactional_id=self.context.address,
+            transactional_id=str(self.context.address),
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
             delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
             # A publish that waits for a backlog to shrink would keep a transaction open meanwhile.
@@ -211,7 +210,7 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
         return self._client.consumer(
             options.group,
             options.topics,
-            instance_id=self.context.address,
+            instance_id=str(self.context.address),
             auto_commit=False,
             auto_offset_reset=options.auto_offset_reset,
             session_timeout_ms=options.session_timeout_ms,

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from ...transport.addresses import CONTROLLER, TopicPartition, coordinator_address, partition_address
+from ...transport.addresses import CONTROLLER, Address, TopicPartition, coordinator_address, partition_address
 from ...transport.machine import Answered, Call, Failed, LoopEffect, LoopEvent, PeerUp, SetTimer, TimerFired
 from ...transport.protocol.control import EnsureGroup
 from ...transport.protocol.errors import ErrorBody, ErrorCode
@@ -50,7 +50,7 @@ class Participant(NamedTuple):
         return self.partition < 0
 
     @property
-    def address(self) -> str:
+    def address(self) -> Address:
         if self.is_group:
             return coordinator_address(self.name)
         return partition_address(self.name, self.partition)

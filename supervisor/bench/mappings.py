@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from ...transport.addresses import Address
 from ..broker import EMBEDDED_ENDPOINT, Broker
 
 _MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \S+\s*(.*)$")
@@ -30,7 +31,7 @@ def main() -> None:
         time.sleep(SETTLING_S)
         actors = broker.status().actors
         tables = [
-            own_kib(each.pid) for each in actors if each.pid and each.address.startswith("partition/T/")
+            own_kib(each.pid) for each in actors if each.pid and Address.parse(each.address).topic == "T"
         ]
     kinds = sorted({kind for table in tables for kind in table}, key=lambda kind: -tables[0][kind])
     for kind in kinds:

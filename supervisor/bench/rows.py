@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from ...transport.addresses import Address, partition_address
 from ...transport.client.client import Client
 from ...transport.client.errors import Closed
 from ...transport.client.producer import Producer
@@ -183,7 +184,7 @@ def recovery_row(scale: Scale, _: Ceilings) -> Row:
     ):
         producer.publish(TOPIC, VALUE).result(10)
         for _kill in range(scale.kills):
-            pid = _pid_of(broker, f"partition/{TOPIC}/0")
+            pid = _pid_of(broker, partition_address(TOPIC, 0))
             os.kill(pid, signal.SIGKILL)
             started = time.perf_counter()
             producer.publish(TOPIC, VALUE).result(30)
@@ -341,7 +342,7 @@ def _wait_until_ready(broker: Broker) -> None:
         time.sleep(0.01)
 
 
-def _pid_of(broker: Broker, address: str) -> int:
+def _pid_of(broker: Broker, address: Address) -> int:
     pid = next(actor.pid for actor in broker.status().actors if actor.address == address)
     assert pid is not None
     return pid

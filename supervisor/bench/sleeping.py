@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from ...transport.addresses import CONTROLLER, Address
 from ..broker import EMBEDDED_ENDPOINT, Broker
+from ..broker_tree import GATEWAY
 from ..status_reports import own_memory_bytes
 
 IDLE_MS = 3_000
@@ -70,7 +72,7 @@ def _wake(broker: Broker, topics: int, active: int) -> None:
 
 
 def _is_awake_partition(actor: Any) -> bool:
-    return actor.pid is not None and actor.address.startswith("partition/")
+    return actor.pid is not None and Address.parse(actor.address).topic is not None
 
 
 def _memory(broker: Broker) -> str:
@@ -81,7 +83,7 @@ def _memory(broker: Broker) -> str:
     others = [
         f"{each.address} {each.memory_bytes / MEGABYTE:.1f} MB"
         for each in awake
-        if each.address in ("controller", "gateway/0")
+        if each.address in (CONTROLLER, GATEWAY)
     ]
     supervisor = own_memory_bytes(found.supervisor_pid) / MEGABYTE
     return ", ".join(

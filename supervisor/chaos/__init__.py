@@ -16,6 +16,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from ...transport.addresses import Address
 from ..broker import EMBEDDED_ENDPOINT, Broker
 from .clocks import rehearsed
 from .history import History, Verdict
@@ -153,14 +154,14 @@ def _report(options: ChaosOptions, took_s: float, faults: list[Fault], verdict: 
     times: dict[str, list[float]] = {}
     for fault in faults:
         if fault.recovery_ms is not None:
-            kind = fault.victim.partition("/")[0]
+            kind = Address.parse(fault.victim).kind
             times.setdefault(f"{fault.kind} {kind}", []).append(fault.recovery_ms)
             times.setdefault(fault.kind, []).append(fault.recovery_ms)
     return Report(
         seed=options.seed,
         duration_s=round(took_s, 1),
         faults=dict(sorted(Counter(fault.kind for fault in faults).items())),
-        victims=dict(sorted(Counter(fault.victim.partition("/")[0] for fault in faults).items())),
+        victims=dict(sorted(Counter(Address.parse(fault.victim).kind for fault in faults).items())),
         verdict=verdict,
         not_recovered=sum(fault.recovery_ms is None for fault in faults),
         recovery={name: _summary(found) for name, found in sorted(times.items())},

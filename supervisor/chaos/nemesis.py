@@ -18,6 +18,7 @@ from typing import Literal
 
 import msgspec
 
+from ...transport.addresses import Address
 from ...transport.client.descriptions import ActorStatus
 from ...transport.protocol.errors import PlanariaError
 from ..broker import Broker
@@ -113,7 +114,7 @@ class Nemesis:
     def _is_candidate(self, actor: ActorStatus) -> bool:
         if actor.state != "ready" or actor.pid is None:
             return False
-        return not self._victims or actor.address.partition("/")[0] in self._victims
+        return not self._victims or Address.parse(actor.address).kind in self._victims
 
     def _strike_supervisor(self, kind: FaultKind = "supervisor") -> str:
         # The process that answers is alive; the keeper's record may be of one that was just killed.

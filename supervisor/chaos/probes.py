@@ -6,6 +6,7 @@ The client's own retries do the waiting, so a probe measures the outage that a p
 import itertools
 import time
 
+from ...transport.addresses import CONTROLLER, Address, Kind
 from ...transport.client.client import Client
 from ...transport.client.descriptions import ActorStatus
 from ...transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
@@ -31,12 +32,13 @@ class Probes:
 
     def actor(self, victim: ActorStatus) -> None:
         """Return once the victim's service answers. Raises PlanariaError if it does not in time."""
-        kind, _, rest = victim.address.partition("/")
-        if kind == "partition" and rest.startswith(f"{self._topic}/"):
-            self._partition(int(rest.rpartition("/")[2]))
-        elif kind == "coordinator":
-            self._client.describe_group(rest)
-        elif kind in ("gateway", "controller"):
+        address = Address.parse(victim.address)
+        tp = address.topic_partition
+        if tp is not None and tp.topic == self._topic:
+            self._partition(tp.partition)
+        elif address.kind == Kind.COORDINATOR:
+            self._client.describe_group(address.name)
+        elif address.kind == Kind.GATEWAY or address == CONTROLLER:
             self.gateway()
         else:
             self._ready_again(victim)

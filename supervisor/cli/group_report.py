@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from ...transport.addresses import TopicPartition, coordinator_address, subscriber_group
+from ...transport.addresses import Address, TopicPartition, coordinator_address
 from ...transport.client.descriptions import GroupDescription, GroupMember
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from .retries import RetryingRecord, of_hosted
@@ -121,7 +121,7 @@ def alarms_of(status: "BrokerStatus", group: str) -> list[str]:
     return [
         f"{actor.address}: {alarm}"
         for actor in status.actors
-        if actor.address == coordinator_address(group) or subscriber_group(actor.address) == group
+        if Address.parse(actor.address).group == group
         for alarm in actor.alarms
     ]
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from ...transport.addresses import Address
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached, operating
 from .failures import CommandFailed
 from .output import UNKNOWN, duration_text, note, print_json, print_table
@@ -70,7 +71,7 @@ def records_of(found: "BrokerStatus", topic: str, group: str | None) -> list[dic
     """Return the records in flight in hosted handlers."""
     records: list[dict[str, Any]] = []
     for actor in found.actors:
-        name = actor.address.removeprefix("subscriber/").rpartition("/")[0]
+        name = Address.parse(actor.address).group
         who = {"group": name, "member": actor.address, "pid": actor.pid}
         if group in (None, name):
             records += [who | msgspec.to_builtins(each) for each in actor.in_flight if each.topic == topic]

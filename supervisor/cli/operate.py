@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from ...transport.addresses import Address
 from ...transport.client.descriptions import ActorStatus, BrokerStatus
 from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import ActorState, SignalName
@@ -190,12 +191,13 @@ def _branches(actors: list[ActorStatus]) -> list[tuple[ActorStatus, str]]:
 
 
 def _kind(actor: ActorStatus) -> str:
-    return actor.address.partition("/")[0]
+    return Address.parse(actor.address).kind
 
 
-def _natural(actor: ActorStatus) -> list[tuple[int, int | str]]:
+def _natural(actor: ActorStatus) -> tuple[str, int]:
     """Sort key that places partition 10 after partition 9."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in actor.address.split("/")]
+    address = Address.parse(actor.address)
+    return address.name, address.number or 0
 
 
 def _troubles(actors: list[ActorStatus]) -> list[Text]:

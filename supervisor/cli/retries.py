@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from rich.text import Text
 
-from ...transport.addresses import TopicPartition, subscriber_group
+from ...transport.addresses import Address, TopicPartition
 from ...transport.protocol.operations import MAX_RETRYING_SHOWN, shown_key
 from .output import UNKNOWN, duration_text, note, plural, print_table, show
 from .tables import Listing
@@ -53,7 +53,7 @@ def of_hosted(found: "BrokerStatus", group: str | None = None, topic: str | None
     count = 0
     records: list[RetryingRecord] = []
     for actor in found.actors:
-        name = subscriber_group(actor.address)
+        name = Address.parse(actor.address).group
         if name is None or group not in (None, name):
             continue
         shown = [each for each in actor.retrying.records if topic in (None, each.topic)]

@@ -17,11 +17,12 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ...transport.addresses import topic_partition_of
+from ...transport.addresses import Address, coordinator_address, partition_address, subscriber_address
 from ...transport.client.descriptions import ActorStatus
 from ...transport.client.messages import Message
 from ...transport.protocol.errors import PlanariaError
 from ..broker import EMBEDDED_ENDPOINT, Broker
+from ..broker_tree import GATEWAY
 from ..chaos.history import History, LogEntry, Verdict
 from ..chaos.probes import Probes
 from ..chaos.workload import read_journals
@@ -31,7 +32,7 @@ from .stream import GROUP, TOPIC, FlightStream, departure_board
 
 PARTITIONS = 3
 WORKERS = 3
-VICTIMS = (f"partition/{TOPIC}/0", f"coordinator/{GROUP}", "gateway/0", f"subscriber/{GROUP}/2")
+VICTIMS = (partition_address(TOPIC, 0), coordinator_address(GROUP), GATEWAY, subscriber_address(GROUP, 2))
 TIMEOUT_S = 20.0
 POLL_S = 0.05
 RESPITE_S = 0.5
@@ -143,7 +144,7 @@ def _show(stream: FlightStream, board: Path, progress: Progress, bars: dict[str,
     return consumed
 
 
-def _kill(address: str, stream: FlightStream, broker: Broker, probes: Probes, screen: Screen) -> Regrowth:
+def _kill(address: Address, stream: FlightStream, broker: Broker, probes: Probes, screen: Screen) -> Regrowth:
     victim = _actor(broker, address)
     assert victim.pid is not None
     os.kill(victim.pid, signal.SIGKILL)
@@ -154,7 +155,7 @@ def _kill(address: str, stream: FlightStream, broker: Broker, probes: Probes, sc
     screen.print(f"[red]killed[/red] {address} (pid {victim.pid}): {served}, incarnation {incarnation}")
     time.sleep(RESPITE_S)
     return Regrowth(
-        victim=address,
+        victim=str(address),
         pid=victim.pid,
         served_again_ms=None if served_s is None else served_s * 1000,
         incarnation=incarnation,
@@ -162,7 +163,7 @@ def _kill(address: str, stream: FlightStream, broker: Broker, probes: Probes, sc
 
 
 def _served_again_s(victim: ActorStatus, moment: float, stream: FlightStream, probes: Probes) -> float | None:
-    tp = topic_partition_of(victim.address)
+    tp = Address.parse(victim.address).topic_partition
     if tp is not None:
         return stream.served_since(tp[1], moment, TIMEOUT_S)
     try:
@@ -172,7 +173,7 @@ def _served_again_s(victim: ActorStatus, moment: float, stream: FlightStream, pr
     return time.monotonic() - moment
 
 
-def _actor(broker: Broker, address: str) -> ActorStatus:
+def _actor(broker: Broker, address: Address) -> ActorStatus:
     return next(actor for actor in broker.status().actors if actor.address == address)
 
 

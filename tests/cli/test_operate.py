@@ -9,6 +9,7 @@ from rich.console import Console
 
 from command_line import TIMEOUT_S, Command, ServedBroker
 from planaria.supervisor.cli.operate import render
+from planaria.transport.addresses import Address
 from planaria.transport.client.descriptions import ActorStatus as ShownStatus
 from planaria.transport.client.descriptions import described_status
 from planaria.transport.protocol.operations import ActorReport, ActorStatus, StatusReply
@@ -19,7 +20,7 @@ def actor(address: str, **fields: Any) -> ActorStatus:
         "pid": 4000, "incarnation": 1, "restarts": 0, "state": "ready", "uptime_ms": 61_000, "memory_bytes": 5 << 20
     }  # fmt: skip
     report = ActorReport(**{name: fields.pop(name) for name in ("alarms", "retrying") if name in fields})
-    return ActorStatus(address=address, report=report, **{**values, **fields})
+    return ActorStatus(address=Address.parse(address), report=report, **{**values, **fields})
 
 
 def shown(*actors: ActorStatus) -> str:

@@ -3,7 +3,7 @@
 from msgspec import UNSET
 
 from exchange_driver import DOOR, OFFSETS, Wire
-from planaria.transport.addresses import GATEWAY
+from planaria.transport.addresses import GATEWAY, Address
 from planaria.transport.calls.events import (
     Disconnected,
     Submitted,
@@ -376,7 +376,13 @@ def test_a_receipt_tells_whether_an_attempt_has_left() -> None:
     wire = Wire()
     receipt = Receipt()
     ask = Call(
-        "k", "partition/T/0", OFFSETS, ListOffsetsReply, receipt=receipt, is_retried=True, timeout_ms=30_000
+        "k",
+        Address.parse("partition/T/0"),
+        OFFSETS,
+        ListOffsetsReply,
+        receipt=receipt,
+        is_retried=True,
+        timeout_ms=30_000,
     )
     assert not receipt.is_unsent, "nobody keeps it yet"
     wire.feed(Submitted(wire.owner, ask))

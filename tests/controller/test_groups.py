@@ -7,6 +7,7 @@ import pytest
 from controller_driver import ControllerDriver
 from planaria.actors.controller.catalog import Catalog
 from planaria.actors.controller.room import MAX_GROUPS
+from planaria.transport.addresses import Address
 from planaria.transport.machine import PeerDown
 from planaria.transport.producer_ids import IDS_PER_ERA, era_after, era_of, producer_id_of
 from planaria.transport.protocol.control import EnsureGroup
@@ -326,7 +327,7 @@ def test_who_slept_before_is_not_started() -> None:
 
 def test_groups_are_woken_when_a_topic_begins_to_ask_for_them() -> None:
     controller = with_groups()
-    controller.give(PeerDown(address="coordinator/b", incarnation=0, reason="", asleep=True))
+    controller.give(PeerDown(address=Address.parse("coordinator/b"), incarnation=0, reason="", asleep=True))
     controller.ask(AlterTopic(topic="T", config=TopicConfigChange(retention_ms=5_000)))
     assert controller.woken == []
     controller.ask(AlterTopic(topic="T", config=TopicConfigChange(max_backlog_messages=5)))
@@ -336,7 +337,7 @@ def test_groups_are_woken_when_a_topic_begins_to_ask_for_them() -> None:
 def test_a_group_that_sleeps_takes_no_room() -> None:
     controller = with_groups(max_actors=9)
     assert controller.answer(EnsureGroup(group="c")).code == "LIMIT_REACHED"
-    controller.give(PeerDown(address="coordinator/b", incarnation=0, reason="", asleep=True))
+    controller.give(PeerDown(address=Address.parse("coordinator/b"), incarnation=0, reason="", asleep=True))
     assert isinstance(controller.answer(EnsureGroup(group="c")), Done)
 
 

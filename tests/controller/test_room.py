@@ -4,7 +4,7 @@ import pytest
 
 from controller_driver import ControllerDriver
 from planaria.actors.controller.catalog import Catalog
-from planaria.transport.addresses import DELAYED_TOPIC
+from planaria.transport.addresses import DELAYED_TOPIC, Address
 from planaria.transport.machine import PeerUp
 from planaria.transport.protocol.control import EnsureGroup, EnsureInternalActors
 from planaria.transport.protocol.errors import ErrorBody
@@ -49,7 +49,7 @@ def test_the_last_place_is_given_and_none_after_it() -> None:
 
 def test_hosted_subscribers_take_room() -> None:
     controller = with_partitions(5, max_actors=8)
-    controller.give(PeerUp(address="subscriber/g/1", incarnation=1, endpoint=None))
+    controller.give(PeerUp(address=Address.parse("subscriber/g/1"), incarnation=1, endpoint=None))
     assert controller.answer(CreateTopic(topic="B", partitions=1)).code == "LIMIT_REACHED"
 
 

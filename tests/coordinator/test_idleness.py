@@ -4,6 +4,7 @@ import pytest
 
 from planaria.actors.coordinator.resets import TIMEOUT_MS
 from planaria.actors.journal.machine import IDLE_CHECK_MS
+from planaria.transport.addresses import Address
 from planaria.transport.machine import PeerUp, StopRequested
 from planaria.transport.producer_ids import transactional_producer_id
 from planaria.transport.protocol.errors import ErrorCode
@@ -140,7 +141,7 @@ def test_a_partition_that_has_not_been_told_keeps_it_awake(group: SimulatedGroup
     pass_time(group, 10 * IDLE_MS)
     assert not is_asleep(group)
     group.down.clear()
-    group.handle(PeerUp(address="partition/ORDERS/1", incarnation=2, endpoint="ipc://x"))
+    group.handle(PeerUp(address=Address.parse("partition/ORDERS/1"), incarnation=2, endpoint="ipc://x"))
     pass_time(group, IDLE_CHECK_MS)
     assert is_asleep(group)
 

@@ -3,6 +3,7 @@
 import pytest
 
 from planaria.actors.journal.appender import AppendCall
+from planaria.transport.addresses import Address
 from planaria.transport.machine import PeerUp, StopRequested
 from planaria.transport.protocol.groups import CommitOffsets, DeleteGroup, PartitionOffset
 from planaria.transport.protocol.message import Done
@@ -130,7 +131,7 @@ def test_a_partition_that_came_up_is_told_everything(group: SimulatedGroup) -> N
     assert told(group) == []
     assert not group.answerable(), "a partition that is down is not asked again and again"
     group.down = set()
-    group.handle(PeerUp(address="partition/ORDERS/0", incarnation=2, endpoint="ipc://p"))
+    group.handle(PeerUp(address=Address.parse("partition/ORDERS/0"), incarnation=2, endpoint="ipc://p"))
     group.drain()
     settle(group)
     assert told(group) == [("ORDERS", 0, 4, False)]

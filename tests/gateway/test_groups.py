@@ -4,6 +4,7 @@ import pytest
 
 from gateway_driver import GatewayDriver
 from planaria.actors.gateway.keys import WaitTimer
+from planaria.transport.addresses import Address
 from planaria.transport.machine import Disconnected, PeersAsleep
 from planaria.transport.protocol.control import EnsureGroup
 from planaria.transport.protocol.data import Fetch
@@ -213,12 +214,12 @@ def test_to_a_coordinator_that_sleeps(gateway: GatewayDriver, request_: Request)
 def test_what_waits_goes_on_when_its_coordinator_is_found_asleep(gateway: GatewayDriver) -> None:
     gateway.ask(HEARTBEAT)
     gateway.answer(Done())
-    gateway.give(PeersAsleep(addresses=["coordinator/other", "coordinator/g"]))
+    gateway.give(PeersAsleep(addresses=[Address.parse("coordinator/other"), Address.parse("coordinator/g")]))
     (call,) = gateway.calls
     assert call.address == "coordinator/g"
 
 
 def test_an_unavailable_one_is_not_taken_for_asleep(gateway: GatewayDriver) -> None:
-    gateway.give(PeersAsleep(addresses=["coordinator/g"]))
+    gateway.give(PeersAsleep(addresses=[Address.parse("coordinator/g")]))
     gateway.down("coordinator/g", "no room", quarantined=True)
     assert gateway.reply(HEARTBEAT).code == "ACTOR_UNAVAILABLE"

@@ -14,6 +14,7 @@ import zmq
 
 from patience import TIMEOUT_MS
 from planaria.transport.actor import ActorContext
+from planaria.transport.addresses import Address, as_text, from_text
 from planaria.transport.codec import encode_header, split_envelope
 from planaria.transport.endpoints import control_endpoint, peer_id
 from planaria.transport.protocol.control import Heartbeat, PeerUp, Ready, Stop
@@ -24,8 +25,9 @@ pytestmark = pytest.mark.processes
 PROGRAM = """
 import sys, msgspec, importlib
 from planaria.transport.actor import ActorContext
+from planaria.transport.addresses import from_text
 module = importlib.import_module(sys.argv[1])
-module.main(msgspec.json.decode(sys.argv[2], type=ActorContext))
+module.main(msgspec.json.decode(sys.argv[2], type=ActorContext, dec_hook=from_text))
 """
 GARBAGE = [
     [b""],
@@ -62,7 +64,7 @@ class Actors:
         """Start an actor and return its endpoint, once it is ready."""
         data_directory, run_directory = self._directories
         context = ActorContext(
-            address=address,
+            address=Address.parse(address),
             incarnation=1,
             arguments=arguments,
             run_directory=run_directory,
@@ -70,9 +72,15 @@ class Actors:
             control_endpoint=control_endpoint(run_directory),
             instance_id="i1",
         )
-        command = [sys.executable, "-c", PROGRAM, module, msgspec.json.encode(context).decode()]
+        command = [
+            sys.executable,
+            "-c",
+            PROGRAM,
+            module,
+            msgspec.json.encode(context, enc_hook=as_text).decode(),
+        ]
         self._processes[address] = subprocess.Popen(command)
-        decode = msgspec.msgpack.Decoder(Ready | Heartbeat | Status).decode
+        decode = msgspec.msgpack.Decoder(Ready | Heartbeat | Status, dec_hook=from_text).decode
         while self._control.poll(TIMEOUT_MS):
             message = decode(split_envelope(self._control.recv_multipart()[1:])[1])
             if isinstance(message, Ready) and message.address == address:
@@ -116,7 +124,7 @@ def test_a_socket_and_a_json_parser_are_enough(actors: Actors) -> None:
     assert ask(client, op="hello", id="mine")["id"] == "mine"
     assert ask(client, op="list_topics", id=1)["error"]["code"] == "ACTOR_UNAVAILABLE"
     controller = actors.start("controller", "planaria.actors.controller.process")
-    actors.tell("gateway/0", PeerUp(address="controller", incarnation=1, endpoint=controller))
+    actors.tell("gateway/0", PeerUp(address=Address.parse("controller"), incarnation=1, endpoint=controller))
     reply = ask(client, op="list_topics", id=2)
     while "error" in reply:
         # The update arrives by another socket.

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from gateway_driver import GatewayDriver
+from planaria.transport.addresses import Address
 from planaria.transport.machine import PeersAsleep
 from planaria.transport.protocol.data import Fetch, ListOffsets, Produce, Publish, PublishRecord
 from planaria.transport.protocol.message import Request
@@ -71,7 +72,7 @@ def test_a_poll_ends_when_it_falls_asleep() -> None:
 def test_those_that_slept_before_the_gateway_was_there() -> None:
     gateway = GatewayDriver()
     gateway.up("controller")
-    gateway.give(PeersAsleep(addresses=[ADDRESS]))
+    gateway.give(PeersAsleep(addresses=[Address.parse(ADDRESS)]))
     gateway.set_topics(ORDERS=1)
     gateway.ask(Produce(**TP), b"payload")
     assert [call.address for call in gateway.calls] == [ADDRESS]

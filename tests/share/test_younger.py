@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from planaria.transport.addresses import Address
 from planaria.transport.machine import PeerUp
 from planaria.transport.protocol.shares import Acquire, AcquiredRange, ConfigureShareGroup
 from simulated_group import GROUP
@@ -86,7 +87,7 @@ def test_what_took_the_place_of_records_that_a_power_cut_took_is_delivered(
     if refill:
         group.publish(refill)
     restarted(group, with_snapshot)
-    group.handle(PeerUp(address="partition/ORDERS/0", incarnation=2, endpoint="ipc://p"))
+    group.handle(PeerUp(address=Address.parse("partition/ORDERS/0"), incarnation=2, endpoint="ipc://p"))
     assert group.acknowledge("a", 2, 3, "release") == (None if with_snapshot is None else "NOT_ACQUIRED")
     assert group.acquire("b", 2) == [some(2, 3, deliveries=1 if with_snapshot is None else 2)]
     found: list[Any] = []

@@ -6,6 +6,8 @@ import cloudpickle
 import msgspec
 import pytest
 
+from planaria.transport.codec import RequestDecoder, encode_header
+from planaria.transport.protocol.control import StartChild
 from planaria.transport.subscription import (
     HandlerSource,
     InvalidSubscription,
@@ -124,7 +126,9 @@ def test_refuses_a_handler_that_cannot_travel() -> None:
 def test_options_survive_the_child_spec() -> None:
     original = options(handler=HandlerSource(pickled=b"\x80\x00\xff"), retries=2, dead_letter="ORDERS.dlq")
     spec = child_spec(original, 1, "planaria.actors.subscriber.process:main")
-    travelled = msgspec.msgpack.decode(msgspec.msgpack.encode(spec), type=type(spec))
+    order = RequestDecoder([StartChild]).decode(encode_header(StartChild(spec=spec)))
+    assert isinstance(order, StartChild)
+    travelled = order.spec
     assert travelled.address == "subscriber/billing/1"
     assert travelled.restart == "permanent"
     assert msgspec.convert(travelled.arguments, SubscriberOptions) == original

@@ -17,6 +17,7 @@ import pytest
 import zmq
 
 from patience import TIMEOUT_S
+from planaria.transport.addresses import from_text
 from planaria.transport.protocol.operations import ActorStatus, StatusReply
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -60,7 +61,7 @@ class RunningSupervisor:
             return reply
 
     def status(self) -> dict[str, ActorStatus]:
-        reply = msgspec.convert(self.ask("status"), StatusReply)
+        reply = msgspec.convert(self.ask("status"), StatusReply, dec_hook=from_text)
         return {actor.address: actor for actor in reply.actors}
 
     def wait_for(self, address: str, is_so: Callable[[ActorStatus], bool]) -> ActorStatus:

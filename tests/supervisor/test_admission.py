@@ -1,6 +1,7 @@
 """A tree on a machine that is too small for all of its children."""
 
 from planaria.supervisor.capacity import Capacity
+from planaria.transport.addresses import Address
 from planaria.transport.protocol.control import StartChild, StopChild
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.message import Done
@@ -49,7 +50,7 @@ def test_a_child_that_died_has_its_place_still() -> None:
 
 def test_a_place_that_becomes_free_is_given_to_one_that_waits_for_it() -> None:
     world = small_world(3, partitions=2)
-    world.ask(StopChild(address="partition/T/0"))
+    world.ask(StopChild(address=Address.parse("partition/T/0")))
     world.die("partition/T/0", "exit code 0")
     assert world.state("partition/T/1") == "starting"
 
@@ -58,7 +59,7 @@ def test_revive_makes_no_room() -> None:
     world = small_world(3, partitions=2)
     world.ask(Revive(address="partition/T/1"))
     assert world.state("partition/T/1") == "quarantined"
-    world.ask(StopChild(address="partition/T/1"))
+    world.ask(StopChild(address=Address.parse("partition/T/1")))
     assert world.state("partition/T/1") == "unknown"
 
 

@@ -16,6 +16,7 @@ from planaria.supervisor.deaths import DeathWatch
 from planaria.supervisor.events import ChildDied, ChildStarted, Launch
 from planaria.supervisor.launcher import LAUNCH_TIMEOUT_S, LOADING_TIMEOUT_S, Launcher, LaunchFailed
 from planaria.supervisor.launches import Launches
+from planaria.transport.addresses import Address
 from planaria.transport.protocol.control import ChildSpec
 
 ORDER: Any = SimpleNamespace(context=SimpleNamespace(address="controller", incarnation=1))
@@ -121,7 +122,7 @@ class Queue:
         self.deaths = Deaths()
         self.launches = Launches(machine.launcher, self.selector, self.deaths, lambda _: ORDER)
         for address in "abc":
-            self.launches.add(Launch(ChildSpec(address=address, start="m:f"), 1))
+            self.launches.add(Launch(ChildSpec(address=Address.parse(address), start="m:f"), 1))
 
     def turn(self, now: int = 0) -> list[Any]:
         found: list[Any] = []

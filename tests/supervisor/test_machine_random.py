@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from planaria.supervisor.child_spec import DynamicSpec, SupervisorSpec
 from planaria.supervisor.restart import RestartPolicy
-from planaria.transport.protocol.control import StartChild, StopChild
+from planaria.transport.addresses import Address
+from planaria.transport.protocol.control import EVERYBODY, StartChild, StopChild
 from planaria.transport.protocol.operations import Kill, Revive
 from supervision import World, broker_like, worker
 
@@ -20,11 +21,11 @@ EXITS = ("killed by SIGKILL", "exit code 0", "exit code 1")
 
 def nested(strategy: Any) -> SupervisorSpec:
     inner = SupervisorSpec(name="inner", strategy="rest_for_one", children=(worker("x"), worker("y")))
-    partitions = DynamicSpec(name="partitions", prefix="partition/", max_starting=2)
+    partitions = DynamicSpec(name="partitions", kind="partition", max_starting=2)
     return SupervisorSpec(
         name="root",
         strategy=strategy,
-        children=(worker("a"), inner, partitions, worker("b", directory=("",))),
+        children=(worker("a"), inner, partitions, worker("b", directory=EVERYBODY)),
     )
 
 
@@ -62,7 +63,7 @@ def take(world: World, step: tuple[Any, ...]) -> None:
         case "start_child":
             world.ask(StartChild(spec=worker(address, restart=arguments[1])))
         case "stop_child":
-            world.ask(StopChild(address=address))
+            world.ask(StopChild(address=Address.parse(address)))
         case "kill":
             world.ask(Kill(address=address))
         case "revive":

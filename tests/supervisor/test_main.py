@@ -9,6 +9,7 @@ import pytest
 from planaria.supervisor.__main__ import main, parse
 from planaria.supervisor.broker_tree import broker_tree, preloaded_modules
 from planaria.supervisor.child_spec import with_endpoint
+from planaria.transport.addresses import Address
 from planaria.transport.protocol.control import ChildSpec
 
 
@@ -66,11 +67,13 @@ def test_what_the_fork_server_loads_exists_and_starts_no_thread() -> None:
 
 def test_only_a_port_that_was_left_open_is_replaced() -> None:
     fixed = ChildSpec(
-        address="gateway/0", start="m:f", arguments={"endpoint": "tcp://127.0.0.1:5570", "n": 1}
+        address=Address.parse("gateway/0"),
+        start="m:f",
+        arguments={"endpoint": "tcp://127.0.0.1:5570", "n": 1},
     )
     assert with_endpoint(fixed, "tcp://127.0.0.1:1") is fixed
     open_port = ChildSpec(
-        address="gateway/0", start="m:f", arguments={"endpoint": "tcp://127.0.0.1:*", "n": 1}
+        address=Address.parse("gateway/0"), start="m:f", arguments={"endpoint": "tcp://127.0.0.1:*", "n": 1}
     )
     assert with_endpoint(open_port, "tcp://127.0.0.1:1").arguments == {
         "endpoint": "tcp://127.0.0.1:1",

@@ -1,5 +1,6 @@
 """A child that reports that only an operator can help is not restarted repeatedly."""
 
+from planaria.transport.addresses import Address
 from planaria.transport.protocol.control import ActorFailed, StartChild
 from supervision import World, broker_like, worker
 
@@ -8,7 +9,7 @@ def refuse(world: World, address: str) -> None:
     reason = "Lost: bring it back"
     world.give(
         ActorFailed(
-            address=address,
+            address=Address.parse(address),
             incarnation=world.incarnations[address],
             reason=reason,
             traceback="",

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from planaria.transport.addresses import Address
 from planaria.transport.protocol.control import StartChild, StopChild
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.message import Done
@@ -72,8 +73,8 @@ def test_start_child_during_the_stop_is_refused(world: World) -> None:
 def test_stop_child_is_done_when_it_is_gone_and_forgotten(world: World) -> None:
     world.ask(StartChild(spec=worker(PARTITION)))
     world.ready(PARTITION)
-    assert world.ask(StopChild(address=PARTITION), 1) is None
-    assert world.ask(StopChild(address=PARTITION), 2) is None
+    assert world.ask(StopChild(address=Address.parse(PARTITION)), 1) is None
+    assert world.ask(StopChild(address=Address.parse(PARTITION)), 2) is None
     assert world.asked_to_stop == [PARTITION]
     world.replies.clear()
     world.die(PARTITION, "exit code 0")
@@ -84,24 +85,24 @@ def test_stop_child_is_done_when_it_is_gone_and_forgotten(world: World) -> None:
 
 
 def test_stop_child_of_nobody_is_done(world: World) -> None:
-    assert world.ask(StopChild(address=PARTITION)) == Done()
+    assert world.ask(StopChild(address=Address.parse(PARTITION))) == Done()
 
 
 def test_stop_child_of_a_fixed_child_is_refused(world: World) -> None:
-    assert refusal(world.ask(StopChild(address="gateway/0"))) == "INVALID_REQUEST"
+    assert refusal(world.ask(StopChild(address=Address.parse("gateway/0")))) == "INVALID_REQUEST"
 
 
 def test_stop_child_of_a_quarantined_one(world: World) -> None:
     world.ask(StartChild(spec=worker(PARTITION)))
     world.crash_until_quarantined(PARTITION)
-    assert world.ask(StopChild(address=PARTITION)) == Done()
+    assert world.ask(StopChild(address=Address.parse(PARTITION))) == Done()
     assert world.state(PARTITION) == "unknown"
 
 
 def test_a_successor_waits_until_its_predecessor_is_gone(world: World) -> None:
     world.ask(StartChild(spec=worker(PARTITION)))
     world.ready(PARTITION)
-    world.ask(StopChild(address=PARTITION))
+    world.ask(StopChild(address=Address.parse(PARTITION)))
     world.ask(StartChild(spec=worker(PARTITION, arguments={"topic_id": "new"})))
     assert world.launched.count(PARTITION) == 1
     world.die(PARTITION, "exit code 0")
@@ -114,9 +115,9 @@ def test_a_successor_waits_until_its_predecessor_is_gone(world: World) -> None:
 def test_a_second_stop_child_takes_the_successor_back(world: World) -> None:
     world.ask(StartChild(spec=worker(PARTITION)))
     world.ready(PARTITION)
-    world.ask(StopChild(address=PARTITION))
+    world.ask(StopChild(address=Address.parse(PARTITION)))
     world.ask(StartChild(spec=worker(PARTITION)))
-    world.ask(StopChild(address=PARTITION))
+    world.ask(StopChild(address=Address.parse(PARTITION)))
     world.die(PARTITION, "exit code 0")
     assert world.state(PARTITION) == "unknown"
 
@@ -124,7 +125,7 @@ def test_a_second_stop_child_takes_the_successor_back(world: World) -> None:
 def test_an_incarnation_is_never_used_twice(world: World) -> None:
     world.ask(StartChild(spec=worker(PARTITION)))
     world.ready(PARTITION)
-    world.ask(StopChild(address=PARTITION))
+    world.ask(StopChild(address=Address.parse(PARTITION)))
     world.die(PARTITION, "exit code 0")
     world.ask(StartChild(spec=worker(PARTITION)))
     assert world.processes[PARTITION] == 2

@@ -3,12 +3,13 @@
 import pytest
 
 from planaria.supervisor.capacity import Capacity
+from planaria.transport.addresses import Address
 from planaria.transport.protocol.control import PeerDown, PeersAsleep, StartChild, StopChild, Wake
 from planaria.transport.protocol.message import Done, Request
 from planaria.transport.protocol.operations import Revive
 from supervision import World, broker_like, worker
 
-GROUP = "coordinator/g"
+GROUP = Address.parse("coordinator/g")
 
 
 @pytest.fixture
@@ -71,8 +72,8 @@ def test_an_operator_may_wake_it(world: World) -> None:
 
 def test_who_is_awake_is_not_woken(world: World) -> None:
     world.ask(Wake(address=GROUP))
-    world.ask(Wake(address="coordinator/unknown"))
-    world.ask(Wake(address="gateway/0"))
+    world.ask(Wake(address=Address.parse("coordinator/unknown")))
+    world.ask(Wake(address=Address.parse("gateway/0")))
     assert world.processes[GROUP] == 1
 
 
@@ -107,7 +108,7 @@ def test_a_child_that_is_added_asleep_has_no_process(world: World) -> None:
     assert "coordinator/h" not in world.launched
     world.ask(StartChild(spec=worker(GROUP), is_asleep=True))
     assert world.state(GROUP) == "ready", "one that is there stays as it is"
-    world.ask(Wake(address="coordinator/h"))
+    world.ask(Wake(address=Address.parse("coordinator/h")))
     assert world.processes["coordinator/h"] == 1
 
 
@@ -120,7 +121,9 @@ def test_a_newcomer_hears_at_once_of_all_who_sleep(world: World) -> None:
     world.news["gateway/0"].clear()
     world.ready("gateway/0")
     told = [news for news in world.news["gateway/0"] if isinstance(news, PeersAsleep)]
-    assert told == [PeersAsleep(addresses=[GROUP, "coordinator/h", "coordinator/i"])]
+    assert told == [
+        PeersAsleep(addresses=[GROUP, Address.parse("coordinator/h"), Address.parse("coordinator/i")])
+    ]
 
 
 def test_a_sleeper_can_be_stopped_for_good(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from planaria.supervisor.events import ReportStatus
 from planaria.supervisor.status_reports import MAX_REPORTS, REPORT_MS, StatusReports
+from planaria.transport.addresses import Address
 from planaria.transport.machine import Reply, Sender
 from planaria.transport.protocol.operations import ActorStatus, StatusReply
 
@@ -22,7 +23,7 @@ class Reports:
     def ask(self, who: int = 1) -> None:
         actors = [
             ActorStatus(
-                address=f"partition/T/{pid}", pid=pid or None, incarnation=1, restarts=0, state="ready",
+                address=Address.parse(f"partition/T/{pid}"), pid=pid or None, incarnation=1, restarts=0, state="ready",
                 uptime_ms=1, memory_bytes=0,
             )
             for pid in range(self.actors)

@@ -15,6 +15,7 @@ from planaria.supervisor.broker_tree import broker_tree
 from planaria.supervisor.events import Begin, CheckTimer, ChildDied, ChildStarted, Launch, RestartTimer
 from planaria.supervisor.machine import SupervisorMachine, Timing
 from planaria.supervisor.restart import RestartPolicy
+from planaria.transport.addresses import Address
 from planaria.transport.machine import Received, Sender, TimerFired
 from planaria.transport.protocol.control import EVERYBODY, ChildSpec, Heartbeat, Phase, Ready, StartChild
 from planaria.transport.protocol.operations import Status
@@ -77,7 +78,9 @@ class Machine:
 
     def start(self, number: int, *, is_counted: bool = False) -> None:
         spec = ChildSpec(
-            address=f"partition/T/{number}", start="module:main", directory=("transactions/", "scheduler/")
+            address=Address.parse(f"partition/T/{number}"),
+            start="module:main",
+            directory=("transactions", "scheduler"),
         )
         self.give(
             "start_child", Received(Sender((b"c",), number), StartChild(spec=spec)), is_counted=is_counted
@@ -85,7 +88,9 @@ class Machine:
 
     def start_all(self, *, is_counted: bool = False) -> None:
         def beat(address: str, incarnation: int, turns: int, phase: Phase) -> Heartbeat:
-            return Heartbeat(address=address, incarnation=incarnation, turns=turns, phase=phase)
+            return Heartbeat(
+                address=Address.parse(address), incarnation=incarnation, turns=turns, phase=phase
+            )
 
         while self.launches:
             which = self.launches.popleft()
@@ -93,7 +98,7 @@ class Machine:
             self.give("first heartbeat", beat(*which, 1, "starting"), is_counted=is_counted)
             self.give("recovering", beat(*which, 2, "recovering"), is_counted=is_counted)
             self.give("heartbeat", beat(*which, 3, "recovering"), is_counted=is_counted)
-            ready = Ready(address=which[0], incarnation=which[1], endpoint="ipc://x")
+            ready = Ready(address=Address.parse(which[0]), incarnation=which[1], endpoint="ipc://x")
             self.give("ready", ready, is_counted=is_counted)
 
 
@@ -126,7 +131,7 @@ def test_the_work_for_a_look_at_all_children_is_small_for_each(event: Any, limit
 
 
 def test_the_directory_of_a_child_that_is_notified_of_all_is_the_only_one_that_grows() -> None:
-    spec = ChildSpec(address="coordinator/g", start="module:main", directory=EVERYBODY)
+    spec = ChildSpec(address=Address.parse("coordinator/g"), start="module:main", directory=EVERYBODY)
     machine = Machine(600)
     machine.give("start", Received(Sender((b"c",), 1), StartChild(spec=spec)))
     machine.start_all(is_counted=True)

@@ -16,6 +16,7 @@ from planaria.actors.controller.machine import ControllerMachine
 from planaria.actors.controller.process import ControllerActor
 from planaria.actors.controller.storage import CATALOG_NAME
 from planaria.actors.log.errors import StorageFull
+from planaria.transport.addresses import Address
 from planaria.transport.machine import (
     Answered,
     Call,
@@ -201,11 +202,18 @@ class ControllerDriver:
 
     def bring_up(self, address: str) -> None:
         self.up[address] = self.up.get(address, 0) + 1
-        self.give(PeerUp(address=address, incarnation=self.up[address], endpoint=f"ipc://{address}"))
+        self.give(
+            PeerUp(address=Address.parse(address), incarnation=self.up[address], endpoint=f"ipc://{address}")
+        )
 
     def bring_down(self, address: str, reason: str = "killed by SIGKILL", quarantined: bool = False) -> None:
         self.give(
-            PeerDown(address=address, incarnation=self.up[address], reason=reason, quarantined=quarantined)
+            PeerDown(
+                address=Address.parse(address),
+                incarnation=self.up[address],
+                reason=reason,
+                quarantined=quarantined,
+            )
         )
 
     def _take_output(self) -> None:
@@ -272,7 +280,7 @@ class ControllerDriver:
             uptime_ms=0,
             actors=[
                 ActorStatus(
-                    address=address,
+                    address=Address.parse(address),
                     pid=2,
                     incarnation=1,
                     restarts=0,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from planaria.transport.addresses import GATEWAY
+from planaria.transport.addresses import GATEWAY, Address
 from planaria.transport.calls.events import (
     Arrived,
     CheckLocality,
@@ -155,7 +155,11 @@ class Wire:
 
     def ask(self, key: str = "k", **options: Any) -> None:
         options = RETRIED | options
-        self.feed(Submitted(self.owner, Call(key, "partition/T/0", OFFSETS, ListOffsetsReply, **options)))
+        self.feed(
+            Submitted(
+                self.owner, Call(key, Address.parse("partition/T/0"), OFFSETS, ListOffsetsReply, **options)
+            )
+        )
 
     def ask_gateway(self, key: str = "k", **options: Any) -> None:
         options = RETRIED | options
@@ -166,7 +170,9 @@ class Wire:
         request: Request = COMMIT,
         reply_type: type[Reply] = CommitOffsetsReply,
     ) -> None:
-        self.feed(Submitted(self.owner, Call("k", "coordinator/g", request, reply_type, **RETRIED)))
+        self.feed(
+            Submitted(self.owner, Call("k", Address.parse("coordinator/g"), request, reply_type, **RETRIED))
+        )
 
     def name_coordinator(self, metadata: Send, endpoint: str) -> None:
         group = GroupMetadata(group="g", endpoint=endpoint)

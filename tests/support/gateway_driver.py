@@ -10,6 +10,7 @@ import msgspec
 from manual_loop import ManualLoop, context_of
 from planaria.actors.gateway.machine import REQUESTS
 from planaria.actors.gateway.process import GatewayActor
+from planaria.transport.addresses import Address
 from planaria.transport.codec import RequestDecoder, encode_header
 from planaria.transport.machine import (
     Answered,
@@ -120,7 +121,7 @@ class GatewayDriver:
         incarnation = self._incarnations[address]
         self.give(
             PeerUp(
-                address=address,
+                address=Address.parse(address),
                 incarnation=incarnation,
                 endpoint=endpoint or f"ipc://{address}.{incarnation}",
             )
@@ -129,7 +130,13 @@ class GatewayDriver:
     def down(self, address: str, reason: str = "killed", quarantined: bool = False, **more: Any) -> None:
         incarnation = self._incarnations.setdefault(address, 1)
         self.give(
-            PeerDown(address=address, incarnation=incarnation, reason=reason, quarantined=quarantined, **more)
+            PeerDown(
+                address=Address.parse(address),
+                incarnation=incarnation,
+                reason=reason,
+                quarantined=quarantined,
+                **more,
+            )
         )
 
     def answer(self, reply: Any, *payload: bytes, call: Call | None = None) -> None:

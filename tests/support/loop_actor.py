@@ -12,6 +12,7 @@ from msgspec import Struct
 from patience import TIMEOUT_MS
 from planaria.transport import sockets
 from planaria.transport.actor import Actor, ActorContext
+from planaria.transport.addresses import Address
 from planaria.transport.codec import RequestDecoder, encode_header
 from planaria.transport.endpoints import control_endpoint, endpoint_for, peer_id
 from planaria.transport.loop import Loop
@@ -35,7 +36,7 @@ from planaria.transport.protocol.control import Heartbeat, PeerDown, PeerUp, Rea
 from planaria.transport.protocol.message import InternalRequest, Request
 from planaria.transport.protocol.message import Reply as ReplyBody
 
-ADDRESS = "partition/LOOP/0"
+ADDRESS = Address.parse("partition/LOOP/0")
 
 
 class Echo(Request, tag="echo", frozen=True):
@@ -58,14 +59,14 @@ SECRET = b"secret"
 class Ask(Request, tag="ask", frozen=True):
     """Request another actor's echo, and return the outcome."""
 
-    address: str
+    address: Address
     timeout_ms: int = TIMEOUT_MS
 
 
 class Tell(Request, tag="tell", frozen=True):
     """Cast an echo."""
 
-    address: str
+    address: Address
 
 
 class Later(Request, tag="later", frozen=True):
@@ -283,12 +284,12 @@ class LoopRun:
         socket = self._exits.enter_context(self._zmq.socket(zmq.ROUTER))
         socket.linger = 0
         socket.bind(endpoint)
-        self.order(PeerUp(address=address, incarnation=incarnation, endpoint=endpoint))
+        self.order(PeerUp(address=Address.parse(address), incarnation=incarnation, endpoint=endpoint))
         self.wait_heard(PeerUp, incarnation)
         return socket
 
     def peer_down(self, address: str, incarnation: int, reason: str = "killed") -> None:
-        self.order(PeerDown(address=address, incarnation=incarnation, reason=reason))
+        self.order(PeerDown(address=Address.parse(address), incarnation=incarnation, reason=reason))
 
     def wait_heard(self, kind: type[PeerUp | PeerDown], incarnation: int) -> None:
         """Wait until the machine has received it: turns go by with the heartbeats."""

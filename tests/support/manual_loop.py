@@ -13,6 +13,7 @@ from planaria.actors.journal.sleep_mark import SUFFIX
 from planaria.actors.log.errors import StorageFull
 from planaria.actors.log.files import Files
 from planaria.transport.actor import Actor, ActorContext
+from planaria.transport.addresses import Address
 from planaria.transport.machine import Call, CancelCall, Cast, Event, Reply, TimerFired, WallClockStepped
 from planaria.transport.turns import Turns
 
@@ -21,7 +22,7 @@ def context_of(
     address: str, incarnation: int, arguments: dict[str, Any], data_directory: str = "/nowhere"
 ) -> ActorContext:
     return ActorContext(
-        address=address,
+        address=Address.parse(address),
         incarnation=incarnation,
         arguments=arguments,
         run_directory="/nowhere/run",

@@ -16,6 +16,7 @@ import zmq
 from labelled_folders import label_partition
 from patience import TIMEOUT_MS
 from planaria.transport.actor import ActorContext
+from planaria.transport.addresses import Address, as_text, from_text
 from planaria.transport.codec import decode_reply, encode_header
 from planaria.transport.endpoints import control_endpoint
 from planaria.transport.protocol.control import Heartbeat, Ready, Stop
@@ -27,8 +28,9 @@ SECRET = b"secret"
 PROGRAM = """
 import sys, msgspec
 from planaria.transport.actor import ActorContext
+from planaria.transport.addresses import from_text
 from planaria.actors.partition import process
-process.main(msgspec.json.decode(sys.argv[1], type=ActorContext))
+process.main(msgspec.json.decode(sys.argv[1], type=ActorContext, dec_hook=from_text))
 """
 
 
@@ -57,7 +59,7 @@ class PartitionProcess:
     def launch(self, program: str = PROGRAM) -> None:
         self.incarnation += 1
         context = ActorContext(
-            address="partition/ORDERS/0",
+            address=Address.parse("partition/ORDERS/0"),
             incarnation=self.incarnation,
             arguments={
                 "topic": "ORDERS",
@@ -72,11 +74,11 @@ class PartitionProcess:
             instance_id="i1",
             secret=SECRET,
         )
-        argument = msgspec.json.encode(context)
+        argument = msgspec.json.encode(context, enc_hook=as_text)
         self.process = subprocess.Popen([sys.executable, "-c", program, argument], stderr=subprocess.PIPE)
 
     def wait_ready(self) -> None:
-        decode = msgspec.msgpack.Decoder(Ready | Heartbeat).decode
+        decode = msgspec.msgpack.Decoder(Ready | Heartbeat, dec_hook=from_text).decode
         while self.control.poll(TIMEOUT_MS):
             message = decode(self.control.recv_multipart()[1])
             if isinstance(message, Ready) and message.incarnation == self.incarnation:

@@ -7,6 +7,7 @@ from typing import Any
 from planaria.actors.coordinator.machine import CoordinatorMachine, GroupService
 from planaria.actors.coordinator.process import CoordinatorActor
 from planaria.actors.coordinator.state import GroupState
+from planaria.transport.addresses import Address
 from planaria.transport.batch import parse_header, stamp, verify
 from planaria.transport.machine import (
     Call,
@@ -225,7 +226,7 @@ class SimulatedGroup(SimulatedActor):
 
     def partition_up(self) -> None:
         self.is_partition_up = True
-        self.handle(PeerUp(address=PARTITION, incarnation=2, endpoint="ipc://p"))
+        self.handle(PeerUp(address=Address.parse(PARTITION), incarnation=2, endpoint="ipc://p"))
 
     def freeze(self, milliseconds: int) -> None:
         """Stop the coordinator's process for a while: its timers fire late, all at once."""

@@ -8,7 +8,7 @@ from planaria.actors.log.key_map import KeyMap
 from planaria.actors.log.survivors import rewritten, survivors
 from planaria.actors.scheduler.machine import SchedulerMachine
 from planaria.actors.scheduler.process import SchedulerActor
-from planaria.transport.addresses import CONTROLLER, TopicPartition, partition_address, topic_partition_of
+from planaria.transport.addresses import CONTROLLER, TopicPartition, partition_address
 from planaria.transport.batch import decode_records, parse_header
 from planaria.transport.machine import (
     Call,
@@ -114,7 +114,7 @@ class SimulatedSchedule(SimulatedActor):
             assert call.address == CONTROLLER
             self.producer_ids += 1
             return (InitProducerReply(producer_id=self.producer_ids, producer_epoch=0),)
-        tp = topic_partition_of(call.address)
+        tp = call.address.topic_partition
         assert tp is not None
         log = self.logs.get(tp)
         if log is None:

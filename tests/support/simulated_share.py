@@ -6,7 +6,6 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from planaria.actors.partition.divergence import divergence
-from planaria.transport.addresses import topic_partition_of
 from planaria.transport.batch import BatchHeader, build, parse_header
 from planaria.transport.machine import Call
 from planaria.transport.protocol.data import Fetch, ListOffsets, ListOffsetsReply, Produce, ProduceReply
@@ -73,7 +72,7 @@ class SimulatedShare(SimulatedGroup):
         return self.actor.alarms
 
     def _is_parked(self, call: Call) -> bool:
-        tp, request = topic_partition_of(call.address), call.request
+        tp, request = call.address.topic_partition, call.request
         if tp in self.tps and isinstance(request, Fetch) and call.address not in self.down:
             log = self.log_of(*tp)
             is_refused = self._refusal(request, log) is not None
@@ -85,7 +84,7 @@ class SimulatedShare(SimulatedGroup):
         return {(topic, number) for topic, count in self.topics.items() for number in range(count)}
 
     def _outcome(self, call: Call) -> Any:
-        tp, request = topic_partition_of(call.address), call.request
+        tp, request = call.address.topic_partition, call.request
         if tp not in self.tps or isinstance(request, ReportProgress):
             return super()._outcome(call)
         if call.address in self.down:

@@ -10,9 +10,11 @@ from typing import Any
 
 import zmq
 
+from planaria.transport.addresses import Address
 from planaria.transport.codec import RequestDecoder, encode_header, split_envelope
 from planaria.transport.endpoints import control_endpoint, peer_id
 from planaria.transport.protocol.control import (
+    EVERYBODY,
     ActorFailed,
     ChildSpec,
     FallingAsleep,
@@ -26,6 +28,7 @@ from planaria.transport.protocol.control import (
     StopChild,
     Wake,
     Watch,
+    is_among,
 )
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Done, ErrorReply, Reply
@@ -87,7 +90,14 @@ class SimulatedSupervisor(Host):
             "coordinator_idle_ms": coordinator_idle_ms,
             "partition_idle_ms": partition_idle_ms,
         }
-        self.add(ChildSpec(address="controller", start="controller", arguments=arguments, directory=("",)))
+        self.add(
+            ChildSpec(
+                address=Address.parse("controller"),
+                start="controller",
+                arguments=arguments,
+                directory=EVERYBODY,
+            )
+        )
 
     def add(self, spec: ChildSpec) -> None:
         child = self.children[spec.address] = Child(spec)
@@ -131,7 +141,7 @@ class SimulatedSupervisor(Host):
             return
         if not child.is_heard:
             child.is_heard = True
-            if child.spec.directory == ("",):
+            if child.spec.directory == EVERYBODY:
                 others = [other for other in self.children.values() if other is not child]
                 for other in others:
                     if other.is_ready:
@@ -146,7 +156,12 @@ class SimulatedSupervisor(Host):
             if news.address == "controller" and "gateway/0" not in self.children:
                 arguments = {"endpoint": GATEWAY_ENDPOINT}
                 self.add(
-                    ChildSpec(address="gateway/0", start="gateway", arguments=arguments, directory=("",))
+                    ChildSpec(
+                        address=Address.parse("gateway/0"),
+                        start="gateway",
+                        arguments=arguments,
+                        directory=EVERYBODY,
+                    )
                 )
 
     def _on_watch(self, watch: Watch) -> None:
@@ -260,7 +275,7 @@ class SimulatedSupervisor(Host):
         for child in self.children.values():
             if (
                 (
-                    subject.spec.address.startswith(child.spec.directory)
+                    is_among(child.spec.directory, subject.spec.address)
                     or subject.spec.address in child.watched
                 )
                 and child.is_heard

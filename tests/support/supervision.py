@@ -23,6 +23,7 @@ from planaria.supervisor.events import (
 from planaria.supervisor.lifecycle import SupervisorIdentity
 from planaria.supervisor.machine import SupervisorMachine, Timing
 from planaria.supervisor.restart import RestartPolicy
+from planaria.transport.addresses import Address
 from planaria.transport.machine import (
     CancelTimer,
     Received,
@@ -34,6 +35,7 @@ from planaria.transport.machine import (
     TimerFired,
 )
 from planaria.transport.protocol.control import (
+    EVERYBODY,
     ActorFailed,
     ChildSpec,
     FallingAsleep,
@@ -48,11 +50,13 @@ from planaria.transport.protocol.control import Stop as StopNotice
 from planaria.transport.protocol.message import Request
 from planaria.transport.timers import Timers
 
-IDENTITY = SupervisorIdentity(pid=1, instance_id="i", data_directory="/data", public_address="gateway/0")
+IDENTITY = SupervisorIdentity(
+    pid=1, instance_id="i", data_directory="/data", public_address=Address.parse("gateway/0")
+)
 
 
 def worker(address: str, **options: Any) -> ChildSpec:
-    return ChildSpec(address=address, start="module:main", **options)
+    return ChildSpec(address=Address.parse(address), start="module:main", **options)
 
 
 def supervisor(strategy: Any, *children: str) -> SupervisorSpec:
@@ -63,10 +67,10 @@ def broker_like() -> SupervisorSpec:
     return SupervisorSpec(
         name="root",
         children=(
-            worker("controller", directory=("",)),
-            DynamicSpec(name="partitions", prefix="partition/", max_starting=2),
-            worker("gateway/0", directory=("",), arguments={"endpoint": "tcp://127.0.0.1:*"}),
-            DynamicSpec(name="coordinators", prefix="coordinator/"),
+            worker("controller", directory=EVERYBODY),
+            DynamicSpec(name="partitions", kind="partition", max_starting=2),
+            worker("gateway/0", directory=EVERYBODY, arguments={"endpoint": "tcp://127.0.0.1:*"}),
+            DynamicSpec(name="coordinators", kind="coordinator"),
         ),
     )
 
@@ -164,7 +168,7 @@ class World:
             where = endpoint or f"ipc://{address}.{self.processes[address]}"
             self.give(
                 Ready(
-                    address=address,
+                    address=Address.parse(address),
                     incarnation=self.processes[address],
                     endpoint=where,
                     is_death_accounted=is_death_accounted,
@@ -173,13 +177,20 @@ class World:
 
     def beat(self, address: str, turns: int, phase: Phase = "ready") -> None:
         incarnation = self.processes[address]
-        self.give(Heartbeat(address=address, incarnation=incarnation, phase=phase, turns=turns))
+        self.give(
+            Heartbeat(address=Address.parse(address), incarnation=incarnation, phase=phase, turns=turns)
+        )
 
     def fail(self, address: str, reason: str) -> None:
         """Die of an exception, after an exit report."""
         incarnation = self.processes[address]
         self.give(
-            ActorFailed(address=address, incarnation=incarnation, reason=reason, traceback="Traceback ...")
+            ActorFailed(
+                address=Address.parse(address),
+                incarnation=incarnation,
+                reason=reason,
+                traceback="Traceback ...",
+            )
         )
         self.die(address, "exit code 1")
 
@@ -192,7 +203,10 @@ class World:
         incarnation = self.processes[address]
         self.give(
             FallingAsleep(
-                address=address, incarnation=incarnation, reason=reason, wake_after_ms=wake_after_ms
+                address=Address.parse(address),
+                incarnation=incarnation,
+                reason=reason,
+                wake_after_ms=wake_after_ms,
             )
         )
 

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from patience import TIMEOUT_MS
 from planaria.transport import sockets
+from planaria.transport.addresses import Address
 from planaria.transport.calls.exchange import Exchange
 from planaria.transport.calls.peers import SUPERVISOR_ROUTE, PeerDirectory
 from planaria.transport.calls.performer import Performer
@@ -27,7 +28,7 @@ from planaria.transport.protocol.errors import ErrorCode
 from planaria.transport.request_context import ContextFrames, RequestContext
 from planaria.transport.untaken import MAX_UNTAKEN_BYTES_PER_CONNECTION
 
-GROUP = "coordinator/g"
+GROUP = Address.parse("coordinator/g")
 MAX_IN_FLIGHT = 20
 CONTEXTS = ContextFrames(b"secret")
 
@@ -108,7 +109,7 @@ class Table:
         peer.linger = 0
         if binds:
             peer.bind(endpoint)
-        self.handle(PeerUp(address=address, incarnation=incarnation, endpoint=endpoint))
+        self.handle(PeerUp(address=Address.parse(address), incarnation=incarnation, endpoint=endpoint))
         return peer
 
 
@@ -119,7 +120,7 @@ def table(run_dir: Path) -> Iterator[Table]:
 
 
 def call(key: object, address: str = "controller", timeout_ms: int = 1_000) -> Call:
-    return Call(key, address, InitProducer(), InitProducerReply, timeout_ms=timeout_ms)
+    return Call(key, Address.parse(address), InitProducer(), InitProducerReply, timeout_ms=timeout_ms)
 
 
 def test_casts_to_one_who_does_not_read_are_lost_before_they_pile_up(table: Table) -> None:
@@ -128,14 +129,14 @@ def test_casts_to_one_who_does_not_read_are_lost_before_they_pile_up(table: Tabl
     size = 1024 * 1024
     sent = 5 * MAX_UNTAKEN_BYTES_PER_CONNECTION // size
     for _ in range(sent):
-        table.cast(Cast("partition/T/0", InitProducer(), [bytes(size)]))
+        table.cast(Cast(Address.parse("partition/T/0"), InitProducer(), [bytes(size)]))
     received = 0
     while peer.poll(500):
         assert len(peer.recv_multipart()[-1]) == size
         received += 1
     # Frames taken by the peer's own end do not count any more.
     assert 0 < received < sent
-    table.cast(Cast("partition/T/0", InitProducer(), [bytes(size)]))
+    table.cast(Cast(Address.parse("partition/T/0"), InitProducer(), [bytes(size)]))
     assert peer.poll(TIMEOUT_MS), "what was taken makes room"
 
 
@@ -164,7 +165,7 @@ def test_the_context_of_a_request_precedes_its_header(table: Table, is_cast: boo
     peer = table.peer("controller", 1)
     context = RequestContext(client_id="billing", is_admitted=True)
     if is_cast:
-        table.cast(Cast("controller", InitProducer(), context=context))
+        table.cast(Cast(Address.parse("controller"), InitProducer(), context=context))
     else:
         table.call(structs.replace(call("a"), context=context))
     assert peer.poll(TIMEOUT_MS)
@@ -179,7 +180,7 @@ def test_a_peer_is_connected_to_by_the_first_call_and_not_before(table: Table, r
         door.bind(endpoint.removeprefix("ipc://"))
         door.listen()
         door.settimeout(TIMEOUT_MS / 1000)
-        table.handle(PeerUp(address="partition/T/0", incarnation=1, endpoint=endpoint))
+        table.handle(PeerUp(address=Address.parse("partition/T/0"), incarnation=1, endpoint=endpoint))
         controller = table.peer("controller", 1)
         table.call(call("other"), now=0)
         answer(controller)
@@ -191,7 +192,7 @@ def test_a_peer_is_connected_to_by_the_first_call_and_not_before(table: Table, r
 
 def test_a_peer_that_was_never_called_may_go_and_come_back(table: Table) -> None:
     table.peer("controller", 1)
-    assert table.handle(PeerDown(address="controller", incarnation=1, reason="")) == []
+    assert table.handle(PeerDown(address=Address.parse("controller"), incarnation=1, reason="")) == []
     peer = table.peer("controller", 2)
     assert table.call(call("key"), now=0) == []
     answer(peer)
@@ -238,7 +239,7 @@ def test_a_death_ends_calls_once(table: Table) -> None:
     for key in ("a", "b"):
         table.call(call(key, "partition/T/0"), now=0)
     table.call(call("other"), now=0)
-    down = PeerDown(address="partition/T/0", incarnation=1, reason="killed")
+    down = PeerDown(address=Address.parse("partition/T/0"), incarnation=1, reason="killed")
     lost = table.handle(down)
     assert [(failed.key, failed.error.code) for failed in lost] == [
         ("a", ErrorCode.PARTITION_OFFLINE),
@@ -251,15 +252,15 @@ def test_a_death_ends_calls_once(table: Table) -> None:
 def test_an_older_death_is_no_news_and_a_newer_one_is(table: Table) -> None:
     table.peer("controller", 2)
     table.call(call("key"), now=0)
-    assert table.handle(PeerDown(address="controller", incarnation=1, reason="")) == []
-    assert len(table.handle(PeerDown(address="controller", incarnation=3, reason=""))) == 1
+    assert table.handle(PeerDown(address=Address.parse("controller"), incarnation=1, reason="")) == []
+    assert len(table.handle(PeerDown(address=Address.parse("controller"), incarnation=3, reason=""))) == 1
     assert code_of(table.call(call("key"), now=0)) == ErrorCode.ACTOR_UNAVAILABLE
 
 
 def test_an_actor_without_an_endpoint_cannot_be_called(table: Table) -> None:
-    table.handle(PeerUp(address="subscriber/g/0", incarnation=1, endpoint=None))
+    table.handle(PeerUp(address=Address.parse("subscriber/g/0"), incarnation=1, endpoint=None))
     assert code_of(table.call(call("key", "subscriber/g/0"), now=0)) == ErrorCode.ACTOR_UNAVAILABLE
-    assert table.handle(PeerDown(address="subscriber/g/0", incarnation=1, reason="")) == []
+    assert table.handle(PeerDown(address=Address.parse("subscriber/g/0"), incarnation=1, reason="")) == []
 
 
 def test_a_peer_whose_queue_is_full_fails_calls_at_once(
@@ -271,7 +272,7 @@ def test_a_peer_whose_queue_is_full_fails_calls_at_once(
     assert 1 <= len(refused) <= 5
     assert {code_of([failed]) for failed in refused} == {ErrorCode.OVERLOADED}
     assert len(table.expire(10_000)) == 10 - len(refused)
-    table.cast(Cast("controller", InitProducer()))  # lost, as casts are
+    table.cast(Cast(Address.parse("controller"), InitProducer()))  # lost, as casts are
 
 
 def test_calls_in_flight_are_bounded(table: Table) -> None:
@@ -292,7 +293,7 @@ def test_calls_in_flight_are_bounded(table: Table) -> None:
 
 def test_a_raw_request_gets_a_raw_reply(table: Table) -> None:
     peer = table.peer("controller", 1)
-    table.call(Call("key", "controller", b'{"op":"init_producer","id":"theirs"}'), now=0)
+    table.call(Call("key", Address.parse("controller"), b'{"op":"init_producer","id":"theirs"}'), now=0)
     answer(peer, b'{"id":"theirs","whatever":1}')
     assert outcome(table) == Answered("key", b'{"id":"theirs","whatever":1}', [])
 

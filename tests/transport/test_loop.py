@@ -11,6 +11,7 @@ import pytest
 import zmq
 
 from loop_actor import ADDRESS, SECRET, TIMEOUT_MS, Echo, LoopRun
+from planaria.transport.addresses import Address
 from planaria.transport.clock import REHEARSAL, new_origin
 from planaria.transport.codec import encode_header
 from planaria.transport.endpoints import endpoint_for
@@ -306,7 +307,7 @@ def test_a_newer_incarnation_takes_over_and_an_older_never_comes_back(run: LoopR
     # Repeated, or late: a name used twice would make ZeroMQ abort the process.
     for incarnation in (2, 1):
         endpoint = endpoint_for(run.run_directory, "controller", incarnation)
-        run.order(PeerUp(address="controller", incarnation=incarnation, endpoint=endpoint))
+        run.order(PeerUp(address=Address.parse("controller"), incarnation=incarnation, endpoint=endpoint))
     run.peer_down("nobody", 1)
     run.wait_heard(PeerDown, 1)
     send(client, "ask", id=2, address="controller")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from planaria.transport.addresses import Address
 from planaria.transport.calls.connections import Owner
 from planaria.transport.calls.events import Arrived, Connect, Deliver, Send
 from planaria.transport.calls.exchange import Exchange
@@ -15,7 +16,7 @@ from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 from planaria.transport.protocol.message import ErrorReply, Reply
 from planaria.transport.protocol.session import Cancel
 
-PEER = "partition/T/0"
+PEER = Address.parse("partition/T/0")
 
 
 class Machine:
@@ -28,12 +29,12 @@ OWNER: Owner = Machine()
 
 @pytest.fixture
 def exchange() -> Exchange:
-    directory = PeerDirectory("coordinator/g", 3, ("controller",))
+    directory = PeerDirectory(Address.parse("coordinator/g"), 3, ("controller",))
     return Exchange(directory, retry=RetryPolicy(), jitter=lambda: 0.0)
 
 
 def submit(exchange: Exchange, key: str, address: str = PEER) -> list[Effect]:
-    return exchange.submit(OWNER, Call(key, address, InitProducer(), InitProducerReply), 0)
+    return exchange.submit(OWNER, Call(key, Address.parse(address), InitProducer(), InitProducerReply), 0)
 
 
 def submit_endless(exchange: Exchange, address: str = PEER) -> list[Effect]:
@@ -65,7 +66,7 @@ def failures(effects: list[Effect]) -> list[str]:
 
 def test_a_peer_is_watched_once_and_calls_wait_for_its_state(exchange: Exchange) -> None:
     effects = submit(exchange, "a")
-    assert to_supervisor(effects) == [Watch(address="coordinator/g", incarnation=3, peer=PEER)]
+    assert to_supervisor(effects) == [Watch(address=Address.parse("coordinator/g"), incarnation=3, peer=PEER)]
     assert submit(exchange, "b") == []
     connect, *sends = exchange.handle(PeerUp(address=PEER, incarnation=4, endpoint="ipc://p"), 0)
     assert isinstance(connect, Connect)
@@ -86,7 +87,10 @@ def test_a_peer_that_is_down_fails_the_waiting_calls(exchange: Exchange) -> None
 
 @pytest.mark.parametrize(
     "state",
-    [PeersAsleep(addresses=[PEER]), PeerDown(address=PEER, incarnation=2, reason="idle", asleep=True)],
+    [
+        PeersAsleep(addresses=[PEER]),
+        PeerDown(address=PEER, incarnation=2, reason="idle", asleep=True),
+    ],
 )
 def test_a_peer_that_sleeps_is_woken_by_the_waiting_call(exchange: Exchange, state: Event) -> None:
     submit(exchange, "a")

@@ -10,19 +10,20 @@ from typing import Protocol, TypeAlias
 
 from msgspec import Struct
 
+from ..addresses import Address
 from ..machine import Call, Effect, Event
 from ..protocol.errors import ErrorBody
 from ..protocol.message import Request
 from .connections import Connection, Connections, InFlight
 
-Held: TypeAlias = Mapping[str, Mapping[int, InFlight]]
+Held: TypeAlias = Mapping[Address, Mapping[int, InFlight]]
 """Calls that wait for their receiver: by its address, then by serial in the order in which they were made."""
 
 
 class Release(Struct, frozen=True):
     """Attempt the held calls again: those to one address, or all."""
 
-    address: str | None = None
+    address: Address | None = None
 
 
 class Lost(Struct, frozen=True):
@@ -41,7 +42,7 @@ class Refused(Struct, frozen=True):
 
     error: ErrorBody
     serial: int | None = None
-    address: str | None = None
+    address: Address | None = None
 
 
 class Ask(Struct, frozen=True):
@@ -72,7 +73,7 @@ class Directory(Protocol):
     def locate(self, pending: InFlight, now: int) -> tuple[Location, list[Effect]]:
         """Return where to send a call. The exchange holds it if that is nowhere yet, and attempts it again on Release."""
 
-    def connection_to(self, address: str) -> tuple[Connection | None, list[Effect]]:
+    def connection_to(self, address: Address) -> tuple[Connection | None, list[Effect]]:
         """Return the connection for a message that is dropped if its receiver is not up."""
 
     def addressed(self, attempt: int, connection: Connection, request: Request) -> Request:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any
 
+from ..addresses import Address
 from ..codec import decode_reply, id_of
 from ..machine import (
     Answered,
@@ -72,7 +73,7 @@ class Exchange:
         self._serials = count(1)
         self._attempts = count(1)
         self._pending: dict[int, InFlight] = {}
-        self._held: dict[str, dict[int, InFlight]] = {}
+        self._held: dict[Address, dict[int, InFlight]] = {}
         self._tokens: dict[int, InFlight] = {}
         self._connections = Connections()
         directory.attach(self._connections, self._held)
@@ -354,7 +355,7 @@ class Exchange:
                     found.append(effect)
         return found
 
-    def _held_at(self, address: str | None) -> list[InFlight]:
+    def _held_at(self, address: Address | None) -> list[InFlight]:
         if address is not None:
             return list(self._held.get(address, {}).values())
         held = [pending for waiting in self._held.values() for pending in waiting.values()]

@@ -16,9 +16,9 @@ successor by mistake.
     peer down                        calls in flight fail
 """
 
-from ..addresses import SUPERVISOR, topic_partition_of
+from ..addresses import SUPERVISOR, Address
 from ..machine import Effect, Event
-from ..protocol.control import EVERYBODY, PeerDown, PeersAsleep, PeerUp, Wake, Watch
+from ..protocol.control import EVERYBODY, PeerDown, PeersAsleep, PeerUp, Wake, Watch, is_among
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.message import Request
 from .connections import Connection, Connections, InFlight
@@ -32,21 +32,21 @@ class PeerDirectory:
     uses_envelopes = True
 
     def __init__(
-        self, address: str = "", incarnation: int = 0, reported: tuple[str, ...] = EVERYBODY
+        self, address: Address = SUPERVISOR, incarnation: int = 0, reported: tuple[str, ...] = EVERYBODY
     ) -> None:
-        """`reported` are the address prefixes of the peers that the supervisor reports unasked to this actor."""
+        """`reported` are the kinds of the peers that the supervisor reports unasked to this actor."""
         self._address = address
         self._incarnation = incarnation
         self._reported = reported
-        self._watched: set[str] = set()
-        self._unanswered: set[str] = set()
+        self._watched: set[Address] = set()
+        self._unanswered: set[Address] = set()
         """Watched peers that the supervisor has not reported yet."""
         self._connections: Connections
         self._held: Held
         self._supervisor = Connection(SUPERVISOR_ROUTE, SUPERVISOR)
-        self._peers: dict[str, PeerUp] = {}
-        self._newest: dict[str, int] = {}
-        self._asleep: set[str] = set()
+        self._peers: dict[Address, PeerUp] = {}
+        self._newest: dict[Address, int] = {}
+        self._asleep: set[Address] = set()
         """Actors that sleep, or have been woken and are not up yet."""
 
     def attach(self, connections: Connections, held: Held) -> None:
@@ -67,7 +67,7 @@ class PeerDirectory:
                 return self._on_asleep(addresses)
         raise AssertionError(f"no such event: {event!r}")
 
-    def _on_asleep(self, addresses: list[str]) -> list[Effect]:
+    def _on_asleep(self, addresses: list[Address]) -> list[Effect]:
         asleep = [address for address in addresses if address not in self._peers]
         self._asleep.update(asleep)
         self._unanswered.difference_update(addresses)
@@ -135,7 +135,7 @@ class PeerDirectory:
         if address in self._unanswered:
             return None, []
         if address not in self._asleep:
-            if address.startswith(self._reported) or address in self._watched:
+            if is_among(self._reported, address) or address in self._watched:
                 if pending.call.is_endless:
                     return None, []
                 return _unavailable(address, "is not running"), []
@@ -147,7 +147,7 @@ class PeerDirectory:
             return None, []
         return None, [Send(SUPERVISOR_ROUTE, 0, Wake(address=address))]
 
-    def connection_to(self, address: str) -> tuple[Connection | None, list[Effect]]:
+    def connection_to(self, address: Address) -> tuple[Connection | None, list[Effect]]:
         if address == SUPERVISOR:
             return self._supervisor, []
         peer = self._peers.get(address)
@@ -180,6 +180,6 @@ class PeerDirectory:
         return "the supervisor has not reported it" if is_unknown else "it is asleep"
 
 
-def _unavailable(address: str, reason: str) -> ErrorBody:
-    code = ErrorCode.ACTOR_UNAVAILABLE if topic_partition_of(address) is None else ErrorCode.PARTITION_OFFLINE
+def _unavailable(address: Address, reason: str) -> ErrorBody:
+    code = ErrorCode.ACTOR_UNAVAILABLE if address.topic is None else ErrorCode.PARTITION_OFFLINE
     return ErrorBody(code, f"{address} {reason}", True)

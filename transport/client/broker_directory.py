@@ -17,7 +17,7 @@ from typing import Any
 
 from msgspec import structs
 
-from ..addresses import GATEWAY, TopicPartition, coordinator_group, topic_partition_of
+from ..addresses import GATEWAY, Address, Kind, TopicPartition
 from ..calls.connections import Connection, Connections, InFlight
 from ..calls.directory import Ask, Held, Location, Lost, Refused, Release
 from ..calls.events import (
@@ -187,11 +187,10 @@ class BrokerDirectory:
 
     def locate(self, pending: InFlight, now: int) -> tuple[Location, list[Effect]]:
         gateway = self._link.connection if self._link.session is not None else None
-        tp = topic_partition_of(pending.call.address)
+        tp = pending.call.address.topic_partition
         if tp is None:
-            group = coordinator_group(pending.call.address)
-            if group is not None:
-                return self._locate_coordinator(group, pending, now)
+            if pending.call.address.kind == Kind.COORDINATOR:
+                return self._locate_coordinator(pending.call.address.name, pending, now)
             endpoint = pending.call.endpoint
             if endpoint is not None and self._is_local and endpoint not in self._lost:
                 return self._connection_at(endpoint, None)
@@ -225,7 +224,7 @@ class BrokerDirectory:
             return gateway, []
         return self._connection_at(endpoint, None)
 
-    def connection_to(self, address: str) -> tuple[Connection | None, list[Effect]]:
+    def connection_to(self, address: Address) -> tuple[Connection | None, list[Effect]]:
         raise AssertionError("a client sends no casts")
 
     def _connection_at(
@@ -250,7 +249,7 @@ class BrokerDirectory:
     def on_refusal(
         self, pending: InFlight, connection: Connection, error: ErrorBody, now: int
     ) -> list[Effect]:
-        tp = topic_partition_of(pending.call.address)
+        tp = pending.call.address.topic_partition
         if tp is not None and error.code in _OFFLINE:
             found = self.topics.partition(*tp)
             if found is not None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
-from ..addresses import TopicPartition
+from ..addresses import TopicPartition, as_text
 from ..protocol.operations import ActorState
 from ..protocol.topics import TopicConfig
 
@@ -360,7 +360,7 @@ def described_quota(found: Struct) -> Quota:
 
 
 def _plain(found: Struct) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(found, builtin_types=(bytes,))
+    plain: dict[str, Any] = msgspec.to_builtins(found, builtin_types=(bytes,), enc_hook=as_text)
     return plain
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from msgspec import UNSET
 
-from ..addresses import TopicPartition, partition_address
+from ..addresses import Address, TopicPartition, partition_address
 from ..machine import Answered, Call, Effect, Event, Failed, Payload, Receipt, SetTimer, TimerFired
 from ..protocol.data import Acks, Produce, ProducedBatch, ProduceReply
 from ..protocol.errors import ErrorBody, ErrorCode
@@ -31,7 +31,7 @@ AGAIN_MS = 20
 class Question(NamedTuple):
     """The request for some batches of a lane."""
 
-    address: str
+    address: Address
     request: Request
     reply_type: type[Reply]
     payload: Payload = ()

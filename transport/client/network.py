@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 import zmq
 
-from ..addresses import GATEWAY, topic_partition_of
+from ..addresses import GATEWAY, Address
 from ..calls.connections import Owner
 from ..calls.events import (
     Submitted,
@@ -63,7 +63,7 @@ class Network(NetworkThread):
 
     def call(
         self,
-        address: str,
+        address: Address,
         request: Request,
         reply_type: type[ReplyT],
         *,
@@ -189,7 +189,7 @@ def _refuse_unsendable(call: Call) -> None:
     request = call.request
     assert not isinstance(request, bytes)
     try:
-        topic_partition_of(call.address)
+        Address.parse(call.address)
         encode_header(request)
     except (OverflowError, TypeError, ValueError) as error:
         op = request.__struct_config__.tag

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal, TypeVar
 
-from ..addresses import TopicPartition, coordinator_address, partition_address
+from ..addresses import Address, TopicPartition, coordinator_address, partition_address
 from ..protocol.data import Isolation, ListOffsets, ListOffsetsReply
 from ..protocol.errors import PlanariaError
 from ..protocol.groups import FetchOffsets, FetchOffsetsReply, PartitionOffset
@@ -100,7 +100,7 @@ class OffsetQueries:
         request = ListOffsets(topic=topic, partition=partition, at=at, isolation=self._isolation)
         return self._call(partition_address(topic, partition), request, ListOffsetsReply).offset
 
-    def _call(self, address: str, request: Request, reply_type: type[ReplyT]) -> ReplyT:
+    def _call(self, address: Address, request: Request, reply_type: type[ReplyT]) -> ReplyT:
         timeout_ms = self._request_timeout_ms
         return self._network.call(address, request, reply_type, timeout_ms=timeout_ms, asker=self)
 

@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 
 from msgspec import UNSET, Struct
 
-from ..addresses import TopicPartition, partition_address
+from ..addresses import Address, TopicPartition, partition_address
 from ..batch import BatchHeader, Record, decode_records, split, verify_stored
 from ..compression import Buffer
 from ..machine import Call
@@ -87,7 +87,7 @@ class PartitionReader(Struct, eq=False):
     isolation: Isolation = "read_committed"
 
     @property
-    def address(self) -> str:
+    def address(self) -> Address:
         return partition_address(*self.tp)
 
     def fetch(

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from ..addresses import Address
 from .message import InternalRequest, Request
 from .operations import NO_REPORT
 
@@ -27,14 +28,19 @@ RestartKind = Literal["permanent", "transient", "temporary"]
 Phase = Literal["starting", "recovering", "ready", "stopping"]
 
 
-EVERYBODY = ("",)
+EVERYBODY = ("*",)
 """The directory of actors that may call any other."""
+
+
+def is_among(kinds: tuple[str, ...], address: Address) -> bool:
+    """Return True if a directory of these kinds contains the actor."""
+    return kinds == EVERYBODY or address.kind in kinds
 
 
 class ChildSpec(Struct, frozen=True, kw_only=True):
     """The specification of a child: its start, shutdown and restart limits, in OTP's terms."""
 
-    address: str
+    address: Address
     start: str
     """Dotted path of the actor's entry point, `package.module:function`; resolved only in the child."""
     arguments: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -42,13 +48,13 @@ class ChildSpec(Struct, frozen=True, kw_only=True):
     shutdown_ms: int = 5_000
     """Time to stop before the child is killed."""
     directory: tuple[str, ...] = ()
-    """Address prefixes of the peers whose PeerUp and PeerDown it receives."""
+    """Kinds of the peers whose PeerUp and PeerDown it receives."""
     start_timeout_ms: int = 30_000
     """Time for which a starting child may be silent. Recovery counts as silence unless it reports progress."""
 
 
 class Ready(Request, tag="ready", frozen=True):
-    address: str
+    address: Address
     incarnation: int
     endpoint: str | None
     is_death_accounted: bool = False
@@ -57,7 +63,7 @@ class Ready(Request, tag="ready", frozen=True):
 
 
 class Heartbeat(Request, tag="heartbeat", frozen=True):
-    address: str
+    address: Address
     incarnation: int
     phase: Phase
     turns: int
@@ -67,7 +73,7 @@ class Heartbeat(Request, tag="heartbeat", frozen=True):
 
 
 class ActorFailed(Request, tag="failed", frozen=True):
-    address: str
+    address: Address
     incarnation: int
     reason: str
     traceback: str
@@ -78,7 +84,7 @@ class ActorFailed(Request, tag="failed", frozen=True):
 class FallingAsleep(Request, tag="falling_asleep", frozen=True):
     """The actor exits in good order and is started again by a call, or at its time."""
 
-    address: str
+    address: Address
     incarnation: int
     reason: str
     wake_after_ms: int | None = None
@@ -87,7 +93,7 @@ class FallingAsleep(Request, tag="falling_asleep", frozen=True):
 class PeerUp(Request, tag="peer_up", frozen=True):
     """An actor is ready at `endpoint`. Also an event for machines."""
 
-    address: str
+    address: Address
     incarnation: int
     endpoint: str | None
 
@@ -95,7 +101,7 @@ class PeerUp(Request, tag="peer_up", frozen=True):
 class PeerDown(Request, tag="peer_down", frozen=True):
     """An incarnation has ended, and its calls in flight have failed. Also an event for machines."""
 
-    address: str
+    address: Address
     incarnation: int
     reason: str
     quarantined: bool = False
@@ -106,22 +112,22 @@ class PeerDown(Request, tag="peer_down", frozen=True):
 class PeersAsleep(Request, tag="peers_asleep", frozen=True):
     """Actors that sleep, sent to a new actor at once. Also an event for machines."""
 
-    addresses: list[str]
+    addresses: list[Address]
 
 
 class Wake(Request, tag="wake", frozen=True):
     """Start an actor that sleeps; any other is unaffected."""
 
-    address: str
+    address: Address
 
 
 class Watch(Request, tag="watch", frozen=True):
     """Report another actor's state now, and each change until this incarnation ends; for actors outside its
     directory. An address without an actor is reported as down."""
 
-    address: str
+    address: Address
     incarnation: int
-    peer: str
+    peer: Address
 
 
 class Stop(Request, tag="stop", frozen=True):
@@ -141,7 +147,7 @@ class StartChild(Request, tag="start_child", frozen=True):
 class StopChild(Request, tag="stop_child", frozen=True):
     """Stop a child and forget it; answered once it has ended."""
 
-    address: str
+    address: Address
 
 
 class EnsureInternalActors(InternalRequest, tag="ensure_internal_actors", frozen=True):

@@ -13,6 +13,7 @@ A relay names the receiver's address within its node. Links read no further than
 
 from msgspec import Struct
 
+from ..addresses import Address
 from ..request_context import RequestContext
 from .data import WaitMilliseconds
 from .message import InternalRequest, Reply, Request
@@ -24,7 +25,7 @@ class Relay(Request, tag="relay", frozen=True):
     """Pass the request in the payload, its header first, to an actor of a node."""
 
     node: str
-    address: str
+    address: Address
     timeout_ms: int = 5_000
     """Time after which the sender waits no longer. A cast has none."""
     is_cast: bool = False

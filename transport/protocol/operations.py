@@ -9,6 +9,7 @@ from typing import Literal
 
 from msgspec import Raw, Struct, structs
 
+from ..addresses import Address
 from .message import Reply, Request
 
 ActorState = Literal[
@@ -130,7 +131,7 @@ NO_REPORT = Raw(b"\x80")
 
 
 class ActorStatus(Struct, kw_only=True):
-    address: str
+    address: Address
     pid: int | None
     incarnation: int
     restarts: int

@@ -21,6 +21,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from msgspec import Meta, Struct
 
+from ..addresses import Address
 from .data import WaitMilliseconds
 from .message import Reply, Request
 
@@ -56,7 +57,7 @@ class Follow(Request, tag="follow", frozen=True):
     leader_epoch: LeaderEpoch
     leader: str
     """The leader's node."""
-    address: str
+    address: Address
     """The actor that takes the replica's requests for the leader."""
     revision: int = 0
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from ....transport.addresses import TopicPartition, topic_partition_of
+from ....transport.addresses import TopicPartition
 from ....transport.machine import (
     Answered,
     CancelTimer,
@@ -236,7 +236,7 @@ class ShareGroup:
                 | Failed(key=DeadLetterReadCall() | DeadLetterWriteCall() as copy)
             ):
                 return self._dead_letters.on_outcome(copy, event, self._settings.dead_letter, now)
-            case PeerUp() if (up := topic_partition_of(event.address)) is not None:
+            case PeerUp() if (up := event.address.topic_partition) is not None:
                 self._log_bounds.on_up(up)
             case _:
                 return []

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from planaria.transport.actor import Actor, ActorContext
+from planaria.transport.addresses import Address, from_text
 from planaria.transport.loop import run_actor
 from planaria.transport.machine import Cast, Stop, StopRequested
 from planaria.transport.protocol.control import ChildSpec, StartChild
@@ -23,7 +24,7 @@ class StubMachine:
         if isinstance(event, StopRequested):
             return [Stop()]
         if isinstance(event, Announce):
-            return [Cast("supervisor", StartChild(spec=spec)) for spec in event.children]
+            return [Cast(Address.parse("supervisor"), StartChild(spec=spec)) for spec in event.children]
         return []
 
 
@@ -37,7 +38,9 @@ class StubActor(Actor):
         arguments = self.context.arguments
         if arguments.get("fail") or Path(arguments.get("fail_if", "/nonexistent")).exists():
             raise RuntimeError("no will to live")
-        self.loop.dispatch(Announce(msgspec.convert(arguments.get("children", []), list[ChildSpec])))
+        self.loop.dispatch(
+            Announce(msgspec.convert(arguments.get("children", []), list[ChildSpec], dec_hook=from_text))
+        )
 
     def endpoint(self) -> str | None:
         return self.context.arguments.get("endpoint") or super().endpoint()

@@ -13,7 +13,8 @@ from typing import Any
 from planaria.supervisor import __main__ as program
 from planaria.supervisor.child_spec import DynamicSpec, SupervisorSpec
 from planaria.supervisor.launcher import Launcher
-from planaria.transport.protocol.control import ChildSpec
+from planaria.transport.addresses import Address
+from planaria.transport.protocol.control import EVERYBODY, ChildSpec
 
 MAIN = "stub_actors:main"
 
@@ -29,19 +30,19 @@ def tree(endpoint: str, controller_arguments: dict[str, Any]) -> SupervisorSpec:
         name="stub",
         children=(
             ChildSpec(
-                address="controller",
+                address=Address.parse("controller"),
                 start=MAIN,
                 arguments={"children": children, **wanted.get("controller", {})},
-                directory=("",),
+                directory=EVERYBODY,
             ),
-            DynamicSpec(name="partitions", prefix="partition/"),
+            DynamicSpec(name="partitions", kind="partition"),
             ChildSpec(
-                address="gateway/0",
+                address=Address.parse("gateway/0"),
                 start=MAIN,
                 arguments={"endpoint": endpoint, **wanted.get("gateway", {})},
-                directory=("",),
+                directory=EVERYBODY,
             ),
-            DynamicSpec(name="coordinators", prefix="coordinator/"),
+            DynamicSpec(name="coordinators", kind="coordinator"),
         ),
     )
 
