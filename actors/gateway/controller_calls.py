@@ -5,8 +5,8 @@ Pure.
     quarantined       called as well: the loop refuses it at once
     otherwise         kept until it is up, CONTROLLER_TIMEOUT_MS at most, then ACTOR_UNAVAILABLE with the reason
 
-The tickets bound the kept calls: each belongs to a request that is not answered yet. The watch is not kept: it begins
-again with each controller.
+The tickets bound the kept calls: each belongs to a request that is not answered yet. The watch is not kept here: its
+call waits by itself.
 """
 
 from collections.abc import Iterable

@@ -42,7 +42,7 @@ class ActorStart(Struct, frozen=True):
 
 
 class TableWatch(Struct, frozen=True):
-    """The long poll for the table of topics, and the timer of its next attempt."""
+    """The long poll for the table of topics."""
 
 
 class TableQuestion(Struct, frozen=True):
@@ -84,4 +84,4 @@ class StopTimer(Struct, frozen=True):
 
 
 CallKey = Forwarded | PublishCall | ScheduleCall | TransactionsCall | ActorStart | TableWatch | TableQuestion
-TimerKey = WaitTimer | PollTimer | QuotaTimer | TableWatch | LaneTimer | KeptCallTimer | StopTimer
+TimerKey = WaitTimer | PollTimer | QuotaTimer | LaneTimer | KeptCallTimer | StopTimer

@@ -320,7 +320,7 @@ class GatewayMachine:
             case TransactionsCall():
                 return self._transactions.on_failed(key, event.error)
             case TableWatch():
-                return self._table.on_watch_failed(now)
+                raise AssertionError(f"the controller refuses the watch: {event.error.message}")
             case TableQuestion():
                 return self._on_not_asked(event.error)
             case _:
@@ -391,8 +391,6 @@ class GatewayMachine:
                 return self._metadata.on_timer(key.ticket)
             case QuotaTimer():
                 return self._route(self._held.pop(key.ticket), now)
-            case TableWatch():
-                return self._table.watch()
             case LaneTimer():
                 return self._lanes.on_timer(key.address, now)
             case KeptCallTimer():

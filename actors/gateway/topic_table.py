@@ -1,6 +1,6 @@
 """The topics needed for routing, kept current by a long poll on the controller. Pure.
 
-    watching   one `watch_catalog` is always in flight; when it fails it is repeated after a delay
+    watching   one `watch_catalog` is always in flight, or waits for the controller
     asking     a request names a topic or partition that the table lacks: the controller is asked once; requests
                that came before it is asked wait for its answer, bounded by the tickets
 
@@ -12,14 +12,13 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from ...transport.addresses import CONTROLLER
-from ...transport.machine import Call, Effect, SetTimer
+from ...transport.machine import Call, Effect
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
 from .keys import TableQuestion, TableWatch
 from .waiting import Attempt
 
 WATCH_WAIT_MS = 30_000
-WATCH_RETRY_MS = 200
 WATCH_SLACK_MS = 5_000
 ASK_TIMEOUT_MS = 5_000
 
@@ -68,14 +67,12 @@ class TopicTable:
         self._is_watching = True
         request = WatchCatalog(after_version=self._version, max_wait_ms=WATCH_WAIT_MS)
         timeout_ms = WATCH_WAIT_MS + WATCH_SLACK_MS
-        return [Call(TableWatch(), CONTROLLER, request, WatchCatalogReply, timeout_ms=timeout_ms)]
+        return [
+            Call(TableWatch(), CONTROLLER, request, WatchCatalogReply, timeout_ms=timeout_ms, is_endless=True)
+        ]
 
     def on_watch_ended(self) -> None:
         self._is_watching = False
-
-    def on_watch_failed(self, now: int) -> list[Effect]:
-        self._is_watching = False
-        return [SetTimer(TableWatch(), now + WATCH_RETRY_MS)]
 
     def ask(self, attempt: Attempt) -> list[Effect]:
         """Let the controller's answer decide about a request."""

@@ -1,7 +1,7 @@
 """An actor's view of the topics: a long poll at the controller, repeated forever. Pure.
 
-Owns the version it has seen, and drops it whenever a poll fails: a new controller counts versions from the start, so
-the first request after a failure asks for all topics at once. Called by the actors' machines.
+Owns the version it has seen, and drops it whenever a poll fails: the next controller may have a catalog that was
+restored meanwhile, so the first request after a failure asks for all topics at once. Called by the actors' machines.
 
     asking for everything --answered--> polling from that version, and from each answer's
                                         polling --failed--> asking for everything, however long the controller is down

@@ -78,7 +78,7 @@ def headers(draw: st.DrawFn) -> bytes:
 
 
 ANSWERS = st.sampled_from(["raw", "failed", "down", "typed"])
-HAPPENINGS = st.sampled_from(["answer", "up", "down", "advance", "topics", "watch"])
+HAPPENINGS = st.sampled_from(["answer", "up", "down", "advance", "topics"])
 
 
 @examples(300)
@@ -123,8 +123,6 @@ def happen(gateway: GatewayDriver, happening: str, answer: str) -> None:
             gateway.advance(1_700)
         case "topics" if gateway.is_watching:
             gateway.set_topics(**({"ORDERS": 2, "NEW": 2} if answer == "raw" else {"NEW": 1}))
-        case "watch" if gateway.is_watching:
-            gateway.fail_watch()
 
 
 def answer_one(gateway: GatewayDriver, answer: str) -> None:

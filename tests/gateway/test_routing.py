@@ -181,7 +181,6 @@ def test_questions_are_asked_together(gateway: GatewayDriver) -> None:
 def test_without_a_controller_known_topics_are_served(gateway: GatewayDriver) -> None:
     gateway.controller_answers = False
     gateway.down("controller")
-    gateway.fail_watch()
     gateway.ask(produce())
     assert gateway.calls.pop().address == "partition/ORDERS/0"
     number = gateway.ask(produce("NEW"))
@@ -229,15 +228,11 @@ def test_nothing_waits_for_a_controller_that_is_quarantined(request_: Request) -
     assert "again and again" in gateway.replies[number].message
 
 
-def test_the_watch_is_taken_up_again(gateway: GatewayDriver) -> None:
-    gateway.fail_watch()
-    assert not gateway.is_watching
-    gateway.advance(200)
-    assert gateway.is_watching
-    gateway.fail_watch()
+def test_the_watch_waits_for_the_next_controller_by_itself(gateway: GatewayDriver) -> None:
+    assert gateway.watch.is_endless
+    gateway.down("controller")
     gateway.up("controller")
-    assert gateway.is_watching
-    gateway.advance(200)
+    assert gateway.is_watching, "there is one, and no second one was made"
 
 
 def test_news_of_a_deletion_after_the_successor_is_up_does_not_hide_it(gateway: GatewayDriver) -> None:

@@ -94,10 +94,10 @@ class GatewayDriver:
         ]
         self.version += 1
 
-    def fail_watch(self) -> None:
-        watch, self._watch = self._watch, None
-        assert watch is not None
-        self.give(Failed(watch.key, ErrorBody("ACTOR_UNAVAILABLE", "controller died", True)))
+    @property
+    def watch(self) -> Call:
+        assert self._watch is not None
+        return self._watch
 
     @property
     def is_watching(self) -> bool:
