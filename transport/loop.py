@@ -5,7 +5,8 @@ A turn:
     wait          for the control link, the calls' replies, the server socket, watched files, the earliest timer
     drain         control first, then replies, then requests, each bounded in number, bytes and time, so that none
                   starves another and a turn stays short; external requests are read ahead and handled in turn
-                  (inbox.py), others are handled as they come, from one connection after the other
+                  (inbox.py), others are handled as they come, from one connection after the other; lost connections of
+                  external clients are ended in the time that the requests leave
     handle        every event goes to the machine, every effect is performed or gathered
     make durable  `Actor.end_turn`: one write and one sync for all appends of the turn; the machine is notified
     release       replies, calls and casts leave the process only now
@@ -55,8 +56,9 @@ MAX_MESSAGES_PER_TURN = 256
 MAX_BYTES_PER_TURN = 16 * 1024 * 1024
 MAX_DRAIN_MS = 3
 """Time for which one socket's messages may delay the others. The current message is finished."""
-MAX_READING_MS = 2
-"""Part of MAX_DRAIN_MS for reading ahead."""
+MAX_EXTERNAL_DRAIN_MS = 1
+"""The same in an actor with external clients, and the time for reading ahead. A newcomer waits for the turn in progress,
+which takes three of these, and on a busy machine several times as long. No sync there is shared by a longer turn."""
 MAX_CALLS_IN_FLIGHT = 50_000
 
 _log = logging.getLogger("planaria.loop")
@@ -74,6 +76,7 @@ class Loop(Turns[Any]):
         super().__init__(actor, context)
         self._clock = Clock(context.clock, context.address)
         self._now_ms = self._clock.now_ms
+        self._drain_ms = MAX_EXTERNAL_DRAIN_MS if actor.follows_hosts else MAX_DRAIN_MS
         self._told = WallClockStepped(0)
         self._replies = Replies(self.meters)
         self._watched: dict[Any, Callable[[], None]] = {}
@@ -198,19 +201,23 @@ class Loop(Turns[Any]):
         inbox = server.inbox
         if server.socket in ready:
             if inbox is None:
-                self._drain(server.socket, server.on_request, note=server.note)
+                self._drain(server.socket, server.on_request, server.note)
             elif inbox.is_full:
                 self._used.add(server.socket)
             elif server.read_first(self.meters):
-                self._drain(server.socket, inbox.put, MAX_READING_MS, server.note)
+                self._drain(server.socket, inbox.put, server.note)
         if server.follow_connections(ready):
             self._used.add(server.socket)
-        if not inbox:
+        if not inbox and not server.ended:
             return
-        ends_at = self._now_ms() + MAX_DRAIN_MS
+        ends_at = self._now_ms() + self._drain_ms
         while inbox:
             server.on_request(inbox.take())
             if self._replies.large_bytes > MAX_BYTES_PER_TURN or self._now_ms() >= ends_at:
+                break
+        while server.ended:
+            server.end_next()
+            if self._now_ms() >= ends_at:
                 return
 
     def _end_turn(self) -> None:
@@ -223,7 +230,7 @@ class Loop(Turns[Any]):
         self._calls.expire(now)
 
     def _timeout_ms(self) -> int:
-        if self._server is not None and self._server.inbox:
+        if self._server is not None and (self._server.inbox or self._server.ended):
             return 0
         wake_at = self._next_beat
         for at in (self._timers.next_at(), self._calls.next_at()):
@@ -235,11 +242,10 @@ class Loop(Turns[Any]):
         self,
         socket: "zmq.Socket[bytes]",
         take: Callable[[list[bytes]], None],
-        limit_ms: int = MAX_DRAIN_MS,
         note: Callable[[Any], None] | None = None,
     ) -> None:
         size = 0
-        ends_at = self._now_ms() + limit_ms
+        ends_at = self._now_ms() + self._drain_ms
         for _ in range(MAX_MESSAGES_PER_TURN):
             try:
                 frames = sockets.receive_frames(socket, note)

@@ -47,6 +47,9 @@ class ServerSide:
         self.endpoint = endpoint if is_local else self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._hosts: dict[bytes, str] = {}
         self.inbox: Inbox | None = Inbox(self._hosts) if actor.follows_hosts else None
+        self.ended: dict[bytes, None] = {}
+        """Lost connections whose end is not delivered yet. An actor with an inbox is given as many in a turn as there is
+        time for: each may have a thousand requests to withdraw."""
         on_new = self._on_connected if actor.follows_hosts else None
         self.connections = ServerConnections(context, self.socket, endpoint, on_new)
         self.note = self.connections.note if actor.follows_connections else None
@@ -68,13 +71,21 @@ class ServerSide:
             # After the requests: a connection that sent one and then ended is entered first, and removed again.
             for connection in self.connections.gone():
                 self._hosts.pop(connection, None)
-                if self.inbox is not None:
+                self.ended[connection] = None
+                if self.inbox is None:
+                    self.end_next()
+                else:
                     self.inbox.forget(connection)
-                self._deliver(Disconnected(connection))
         if self.connections.queue in ready:
             self.connections.admit()
             has_changed = True
         return has_changed
+
+    def end_next(self) -> None:
+        """Deliver the end of the connection that has been lost for longest."""
+        connection = next(iter(self.ended))
+        del self.ended[connection]
+        self._deliver(Disconnected(connection))
 
     def read_first(self, meters: Meters) -> bool:
         """Handle the request that has arrived if it is the only one: it needs no queue. Otherwise put it into the
@@ -121,5 +132,8 @@ class ServerSide:
         self.socket.close()
 
     def _on_connected(self, connection: bytes, host: str) -> None:
+        if connection in self.ended:  # the client gives its connections this name
+            del self.ended[connection]
+            self._deliver(Disconnected(connection))
         self._hosts[connection] = host
         self._deliver(Connected(connection, host))
