@@ -13,7 +13,7 @@ first 24 bytes and do not open the rest, consumers verify and decode them. Big-e
 
 `length` counts the bytes from 24 to the end, `crc32c` covers them, `head_crc32c` covers bytes 0 to 20. The producer sets
 `length` and `crc32c`, so a consumer verifies the producer's own checksum. Attributes: bits 0-2 the codec (0 none,
-1 zstd), bit 3 transactional, bit 4 control, bit 5 the leader's own append time, bit 6 one record with a dedup id
+1 zstd, 2 LZ4), bit 3 transactional, bit 4 control, bit 5 the leader's own append time, bit 6 one record with a dedup id
 (`deduplication.py`): the only kind that partitions open.
 
 A transactional batch belongs to the transaction that its producer id and epoch name. A control batch is the marker that
@@ -196,9 +196,11 @@ def judge(frame: Buffer) -> Judged:
         return Judged(header, len(body))
     if codec not in CODECS.values():
         raise InvalidBatch(f"unknown batch codec {codec}")
-    stated_bytes = stated_size_bytes(body)
+    stated_bytes = stated_size_bytes(body, codec)
     if stated_bytes is None:
-        raise InvalidBatch("a compressed batch is one zstd frame that states the size of its contents")
+        raise InvalidBatch(
+            "a compressed batch is one frame of its codec that states the size of its contents"
+        )
     if header.record_count * SMALLEST_RECORD_BYTES >= stated_bytes:
         raise InvalidBatch(
             f"the batch says {header.record_count} records, which do not fit {stated_bytes} unpacked bytes"
@@ -330,7 +332,8 @@ def records_announced(body: Buffer) -> int | None:
 def unpacked_bytes(frame: Buffer, header: BatchHeader) -> int | None:
     """Return the stated size of the decompressed records; None when a compressed body states none."""
     body = memoryview(frame)[HEADER_BYTES : header.size_bytes]
-    return stated_size_bytes(body) if header.attributes & CODEC_MASK else len(body)
+    codec = header.attributes & CODEC_MASK
+    return stated_size_bytes(body, codec) if codec else len(body)
 
 
 def split(buffer: Buffer) -> list[tuple[BatchHeader, memoryview]]:

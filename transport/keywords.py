@@ -46,8 +46,8 @@ class ProducerConfig(TypedDict, total=False):
     Default 120,000."""
     request_timeout_ms: Milliseconds
     """Milliseconds until a request without an answer is sent again, from 1. Default: the client's."""
-    compression: Literal["none", "zstd"]
-    """Codec of the batches; "zstd" needs the extra `planaria[zstd]`. Default "none"."""
+    compression: Literal["none", "zstd", "lz4"]
+    """Codec of the batches; "zstd" and "lz4" need the extra of that name: `planaria[zstd]`. Default "none"."""
     on_backpressure: Literal["block", "raise"]
     """Reaction to a partition that refuses records because a group lags too far behind: keep them and block when the
     buffer is full, or raise Backpressure from `publish`. Default "block"."""

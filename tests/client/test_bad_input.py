@@ -219,8 +219,12 @@ def test_an_endpoint_that_is_none(endpoint: Any) -> None:
         Client(endpoint)
 
 
-def test_a_codec_that_is_not_installed(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "zstandard", None)
-    with pytest.raises(InvalidOption, match="compression: zstd batches need the extra"):
-        client.producer(compression="zstd")
+@pytest.mark.parametrize(("codec", "library"), [("zstd", "zstandard"), ("lz4", "lz4")])
+def test_a_codec_that_is_not_installed(
+    client: Client, monkeypatch: pytest.MonkeyPatch, codec: Any, library: str
+) -> None:
+    monkeypatch.delitem(sys.modules, "lz4.frame", raising=False)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(InvalidOption, match=f"compression: {codec} batches need the extra"):
+        client.producer(compression=codec)
     assert is_unharmed(client)

@@ -25,7 +25,7 @@ def test_a_wrong_choice_names_the_right_ones() -> None:
     assert told == "auto_offset_reset: 'earlist' is unknown; choose one of earliest, latest, error"
     assert refusal(ConsumerOptions, assignor="best").endswith("choose one of sticky, range, round_robin")
     assert refusal(ProducerOptions, acks=2) == "acks: 2 is unknown; choose one of 0, 1, all"
-    assert refusal(ProducerOptions, compression="gzip").endswith("choose one of none, zstd")
+    assert refusal(ProducerOptions, compression="gzip").endswith("choose one of none, zstd, lz4")
 
 
 @pytest.mark.parametrize(
@@ -72,6 +72,6 @@ def test_a_client_refuses_before_it_connects(endpoint: str) -> None:
         Client(endpoint, request_timeout_ms=0)
     with Client(endpoint) as client:
         with pytest.raises(InvalidOption, match="compression"):
-            client.producer(compression="lz4")
+            client.producer(compression="gzip")
         with pytest.raises(InvalidOption, match="auto_offset_reset"):
             client.consumer("g", "T", auto_offset_reset="first")

@@ -298,14 +298,17 @@ def test_ctrl_c_while_waiting_leaves_the_client_whole(client: Client, broker: Fa
     assert delivery.result(10).offset == 0
 
 
-def test_compressed_batches_arrive(client: Client, broker: FakeBroker) -> None:
-    pytest.importorskip("zstandard")
-    producer = client.producer(compression="zstd")
+@pytest.mark.parametrize(("codec", "library", "number"), [("zstd", "zstandard", 1), ("lz4", "lz4", 2)])
+def test_compressed_batches_arrive(
+    client: Client, broker: FakeBroker, codec: Any, library: str, number: int
+) -> None:
+    pytest.importorskip(library)
+    producer = client.producer(compression=codec)
     publish(producer, 100)
     producer.flush(10)
     assert numbers(broker) == list(range(100))
     header = broker.partitions["T", 0].batches[0][0]
-    assert header.attributes == 1
+    assert header.attributes == number
 
 
 def test_nobody_waits_when_nobody_acknowledges(client: Client, broker: FakeBroker) -> None:

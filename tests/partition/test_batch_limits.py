@@ -4,7 +4,7 @@ import pytest
 
 from planaria.actors.partition.validation import validated
 from planaria.transport.batch import BatchHeader, Record, build, checksum
-from planaria.transport.compression import CODEC_ZSTD
+from planaria.transport.compression import CODEC_LZ4, CODEC_ZSTD
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.topics import TopicConfig
 
@@ -26,6 +26,9 @@ def refusal(frame: bytes) -> ErrorBody | None:
     return judged if isinstance(judged, ErrorBody) else None
 
 
+CODECS = [pytest.param(CODEC_ZSTD, "zstandard", id="zstd"), pytest.param(CODEC_LZ4, "lz4", id="lz4")]
+
+
 @pytest.mark.parametrize("attributes", [0, CODEC_ZSTD], ids=["plain", "zstd"])
 def test_records_are_counted(attributes: int) -> None:
     if attributes:
@@ -38,31 +41,41 @@ def test_records_are_counted(attributes: int) -> None:
     assert refused.message == "the batch has 20001 records, the topic takes 20000"
 
 
-def test_unpacked_bytes_are_counted() -> None:
-    pytest.importorskip("zstandard")
+@pytest.mark.parametrize(("codec", "library"), CODECS)
+def test_unpacked_bytes_are_counted(codec: int, library: str) -> None:
+    pytest.importorskip(library)
     at_most = 1024 * 1024
     overhead = len(a_batch([(None, bytes(at_most // 2), 0, None)])) - 60 - at_most // 2
-    fits = a_batch([(None, bytes(at_most - overhead), 0, None)], CODEC_ZSTD)
+    fits = a_batch([(None, bytes(at_most - overhead), 0, None)], codec)
     assert isinstance(validated(fits, CONFIG), BatchHeader)
-    refused = refusal(a_batch([(None, bytes(at_most - overhead + 1), 0, None)], CODEC_ZSTD))
+    refused = refusal(a_batch([(None, bytes(at_most - overhead + 1), 0, None)], codec))
     assert refused is not None
     assert refused.code == ErrorCode.MESSAGE_TOO_LARGE
     assert "unpacks to 1048577 bytes" in refused.message
 
 
-def test_a_count_that_the_contents_cannot_back_is_refused() -> None:
-    pytest.importorskip("zstandard")
-    good = a_batch([(None, b"value", 0, None)] * 10, CODEC_ZSTD)
+@pytest.mark.parametrize(("codec", "library"), CODECS)
+def test_a_count_that_the_contents_cannot_back_is_refused(codec: int, library: str) -> None:
+    pytest.importorskip(library)
+    good = a_batch([(None, b"value", 0, None)] * 10, codec)
     refused = refusal(with_count(good, 10_000))
     assert refused is not None
     assert refused.code == ErrorCode.INVALID_BATCH
 
 
-def test_a_compressed_batch_states_its_size() -> None:
+def without_size(library: str, data: bytes) -> bytes:
+    """Return a frame that does not state the size of its contents."""
+    if library == "lz4":
+        return bytes(pytest.importorskip("lz4.frame").compress(data, store_size=False))
     zstandard = pytest.importorskip("zstandard")
+    return bytes(zstandard.ZstdCompressor(write_content_size=False).compress(data))
+
+
+@pytest.mark.parametrize(("codec", "library"), CODECS)
+def test_a_compressed_batch_states_its_size(codec: int, library: str) -> None:
     plain = a_batch([(None, b"value", 0, None)])
-    body = zstandard.ZstdCompressor(write_content_size=False).compress(plain[60:])
-    described = plain[24:25] + bytes([CODEC_ZSTD]) + plain[26:60] + body
+    body = without_size(library, plain[60:])
+    described = plain[24:25] + bytes([codec]) + plain[26:60] + body
     head = plain[:12] + len(described).to_bytes(4, "big") + checksum(described).to_bytes(4, "big")
     refused = refusal(head + plain[20:24] + described)
     assert refused is not None

@@ -5,7 +5,7 @@ import zlib
 from typing import Any
 
 from planaria.transport.batch import DEDUP, HEAD_BYTES, Record, build, checksum, parse_header, stamp
-from planaria.transport.compression import CODEC_ZSTD
+from planaria.transport.compression import CODEC_LZ4, CODEC_ZSTD
 from planaria.transport.partitioner import partition_for_key
 
 FIRST_MS = 1_700_000_000_000
@@ -57,7 +57,8 @@ def batch_vectors() -> dict[str, Any]:
 
 def compressed_batch_vectors() -> list[dict[str, Any]]:
     return [
-        _vector(f"zstd: {name}", records, zstd_batch(records))
+        _vector(f"{codec}: {name}", records, make(records))
+        for codec, make in (("zstd", zstd_batch), ("lz4", lz4_batch))
         for name, records in (("one record", PLAIN), ("nil and empty keys and values", NIL))
     ]
 
@@ -74,8 +75,39 @@ def zstd_batch(records: list[Record]) -> bytes:
     assert len(body) < 256
     block = struct.pack("<I", len(body) << 3 | 1)[:3] + body
     frame = bytes.fromhex("28b52ffd20") + bytes([len(body)]) + block
+    return _compressed(plain, frame, CODEC_ZSTD)
+
+
+def lz4_batch(records: list[Record]) -> bytes:
+    """Return a compressed batch without the library: an LZ4 frame may have blocks that are not compressed."""
+    plain = _build(records)
+    body = plain[60:]
+    descriptor = bytes.fromhex("6840") + len(body).to_bytes(8, "little")
+    block = struct.pack("<I", len(body) | 1 << 31) + body
+    frame = bytes.fromhex("04224d18") + descriptor + bytes([xxh32(descriptor) >> 8 & 0xFF]) + block + bytes(4)
+    return _compressed(plain, frame, CODEC_LZ4)
+
+
+def xxh32(data: bytes) -> int:
+    """Return the xxHash-32 with seed 0 of less than 16 bytes, as the header of an LZ4 frame has it."""
+    assert len(data) < 16
+    mask = 0xFFFFFFFF
+    found = (0x165667B1 + len(data)) & mask
+    whole = len(data) // 4 * 4
+    for (lane,) in struct.iter_unpack("<I", data[:whole]):
+        found = (found + lane * 0xC2B2AE3D) & mask
+        found = (found << 17 & mask | found >> 15) * 0x27D4EB2F & mask
+    for byte in data[whole:]:
+        found = (found + byte * 0x165667B1) & mask
+        found = (found << 11 & mask | found >> 21) * 0x9E3779B1 & mask
+    found = (found ^ found >> 15) * 0x85EBCA77 & mask
+    found = (found ^ found >> 13) * 0xC2B2AE3D & mask
+    return found ^ found >> 16
+
+
+def _compressed(plain: bytes, frame: bytes, codec: int) -> bytes:
     batch = bytearray(plain[:60] + frame)
-    batch[25] = CODEC_ZSTD
+    batch[25] = codec
     batch[12:16] = (len(batch) - HEAD_BYTES).to_bytes(4, "big")
     batch[16:20] = checksum(batch[HEAD_BYTES:]).to_bytes(4, "big")
     batch[20:24] = checksum(batch[:20]).to_bytes(4, "big")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from planaria.transport import batch, compression
 from planaria.transport.batch import HEADER_BYTES, InvalidBatch, Record
-from planaria.transport.compression import CODEC_ZSTD, CodecUnavailable
+from planaria.transport.compression import CODEC_LZ4, CODEC_ZSTD, CodecUnavailable
 
 RECORDS: list[Record] = [(b"k", b"v", 0, {"h": "\u2713"}), (None, None, 5, None), (b"", b"", -1, {})]
 
@@ -191,20 +191,26 @@ def test_split_survives_any_bytes(seed: int) -> None:
 # Compression.
 
 
-def test_compressed_records_are_read_back() -> None:
-    pytest.importorskip("zstandard")
+@pytest.mark.parametrize(("codec", "library"), [(CODEC_ZSTD, "zstandard"), (CODEC_LZ4, "lz4")])
+def test_compressed_records_are_read_back(codec: int, library: str) -> None:
+    pytest.importorskip(library)
     records: list[Record] = [(b"key", b"value " * 100, 0, None)] * 50
-    frame = build(records, attributes=CODEC_ZSTD)
+    frame = build(records, attributes=codec)
     assert len(frame) < len(build(records)) / 10
     assert batch.decode_records(frame, batch.verify(frame)) == records
 
 
-def test_without_the_library_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    frame = reseal(build(), b"compressed", 1, CODEC_ZSTD)
-    monkeypatch.setitem(sys.modules, "zstandard", None)
-    with pytest.raises(CodecUnavailable, match=r"planaria\[zstd\]"):
-        build(attributes=CODEC_ZSTD)
-    with pytest.raises(CodecUnavailable, match=r"planaria\[zstd\]"):
+@pytest.mark.parametrize(
+    ("codec", "library", "extra"), [(CODEC_ZSTD, "zstandard", "zstd"), (CODEC_LZ4, "lz4.frame", "lz4")]
+)
+def test_without_the_library_the_error_says_which_extra_to_install(
+    monkeypatch: pytest.MonkeyPatch, codec: int, library: str, extra: str
+) -> None:
+    frame = reseal(build(), b"compressed", 1, codec)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(CodecUnavailable, match=rf"planaria\[{extra}\]"):
+        build(attributes=codec)
+    with pytest.raises(CodecUnavailable, match=rf"planaria\[{extra}\]"):
         batch.decode_records(frame, batch.verify(frame))
 
 

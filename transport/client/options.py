@@ -19,7 +19,7 @@ from ..protocol.data import Acks, Isolation, WaitMilliseconds
 from ..protocol.errors import PlanariaError
 from ..protocol.groups import AssignorName, SessionMilliseconds
 
-Compression = Literal["none", "zstd"]
+Compression = Literal["none", "zstd", "lz4"]
 OnBackpressure = Literal["block", "raise"]
 OffsetReset = Literal["earliest", "latest", "error"]
 OFFSET_RESETS: tuple[str, ...] = get_args(OffsetReset)
