@@ -60,6 +60,8 @@ _id_from_json = msgspec.json.Decoder(_IdProbe, strict=False).decode
 _op_from_msgpack = msgspec.msgpack.Decoder(_OpProbe).decode
 _op_from_json = msgspec.json.Decoder(_OpProbe).decode
 _probe_reply_msgpack = msgspec.msgpack.Decoder(_ReplyProbe).decode
+_reply_decoders: dict[type[Reply], Any] = {}
+"""Made at the first reply of a type."""
 _probe_reply_json = msgspec.json.Decoder(_ReplyProbe).decode
 
 
@@ -199,7 +201,11 @@ def decode_reply(header: bytes, reply_type: type[Reply]) -> Any:
             return found.error
         if as_json:
             return msgspec.json.decode(header, type=reply_type, dec_hook=from_text)
-        return msgspec.msgpack.decode(header, type=reply_type, dec_hook=from_text)
+        decode = _reply_decoders.get(reply_type)
+        if decode is None:
+            decode = msgspec.msgpack.Decoder(reply_type, dec_hook=from_text).decode
+            _reply_decoders[reply_type] = decode
+        return decode(header)
     except _UNREADABLE as error:
         raise ProtocolError(
             ErrorCode.INVALID_REQUEST, f"unreadable reply: {str(error)[:MAX_EXPLANATION_CHARACTERS]}"

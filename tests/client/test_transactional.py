@@ -33,6 +33,7 @@ class StillNetwork:
         self.now = 0
         self.topics = SimpleNamespace(
             topic_id=lambda _: "id",
+            partition_count=lambda _: 1,
             largest_batch_bytes=lambda _: None,
             is_online=lambda *_: True,
         )

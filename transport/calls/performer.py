@@ -97,6 +97,7 @@ class Performer:
             elif int(self.socket.get(_EVENTS)) & _READABLE:  # a check is cheaper than a failed receive
                 frames = sockets.receive_frames(self.socket)
             else:
+                self.used.discard(self.socket)  # found empty; a send that follows adds it again
                 return
             self.arrive(frames[0], frames[1:], now)
 

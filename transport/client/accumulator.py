@@ -326,7 +326,7 @@ class Accumulator(Batches):
         )
         batch.caller = self._caller
         batch.is_urgent = self._lingers == "not at all"
-        batch.is_announced = self._lingers == "to the end"
+        batch.is_announced = batch.is_lingering = self._lingers == "to the end"
         return batch
 
     def _send_alone(
@@ -421,4 +421,5 @@ class Accumulator(Batches):
 
     def _hasten(self, batch: ProducerBatch) -> None:
         batch.is_urgent = True
-        self._notify(self._lanes[batch.topic, batch.partition])
+        if batch.is_lingering:
+            self._notify(self._lanes[batch.topic, batch.partition])

@@ -86,8 +86,11 @@ class Batches:
             batch = lane.open
             due_ms = None
             if batch is not None and batch.records:
-                is_waiting = self._pace is None or self._pace.is_bulk(now_ms)
-                due_ms = batch.created_ms + linger_ms if is_waiting and not batch.is_urgent else now_ms
+                batch.is_lingering = self._pace is None or self._pace.is_bulk(now_ms)
+                # In this order: a caller that waits sets `is_urgent` before it reads `is_lingering`.
+                due_ms = (
+                    batch.created_ms + linger_ms if batch.is_lingering and not batch.is_urgent else now_ms
+                )
                 if self._is_full(batch) or (is_idle and due_ms <= now_ms):
                     self._seal(lane, batch)
                     due_ms = None

@@ -45,7 +45,8 @@ class ProducerBatch:
 
     __slots__ = (
         "_positions", "append", "base_offset", "callbacks", "caller", "created_ms", "delta_ms", "error", "first_ms",
-        "frame", "gates", "has_own_times", "hasten", "is_announced", "is_done", "is_duplicate", "is_open", "is_urgent",
+        "frame", "gates", "has_own_times", "hasten", "is_announced", "is_done", "is_duplicate", "is_lingering", "is_open",
+        "is_urgent",
         "large_bytes", "lock", "mark", "partition", "records", "room", "schedule", "size_bytes", "topic", "wait_at",
     )  # fmt: skip
 
@@ -76,6 +77,8 @@ class ProducerBatch:
         self.is_open = True
         self.is_announced = False
         self.is_urgent = False
+        self.is_lingering = False
+        """True if the batch is taken later than announced, unless it becomes urgent."""
         self.hasten = hasten
         self.wait_at = wait_at
         self.is_done = False

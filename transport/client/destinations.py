@@ -29,6 +29,10 @@ class Destinations:
         self._turns: dict[str, int] = {}
 
     def partitions_of(self, topic: str, least: int = 1) -> int:
+        if type(topic) is str:  # anything else may have no hash, and is refused below
+            known = self._network.topics.partition_count(topic)
+            if known is not None and known >= least:
+                return known
         return self.find(topic, self._timeout_ms, least)
 
     def partitions_known(self, topic: str) -> int | None:

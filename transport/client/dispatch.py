@@ -63,18 +63,22 @@ class Dispatch:
 
     def next_at(self) -> int | None:
         """Return the time of the earliest timer, None if there is none."""
-        times = [at for at in (self._timers.next_at(), self.performer.next_at()) if at is not None]
-        return min(times, default=None)
+        own, calls = self._timers.next_at(), self.performer.next_at()
+        if own is None or calls is None:
+            return calls if own is None else own
+        return min(own, calls)
 
     def start(self, now: int) -> None:
         self._now = now
         self.performer.start(now)
 
-    def turn(self, now: int) -> None:
-        """Process the messages of the socket, the events posted by users, and the due timers."""
+    def turn(self, now: int, is_readable: bool = True) -> None:
+        """Process the messages of the socket, unless it is known to have none, the events posted by users, and the due
+        timers."""
         self._now = now
-        self.performer.receive(now)
-        self._hand_queued(now)
+        if is_readable or self.performer.has_arrived:
+            self.performer.receive(now)
+            self._hand_queued(now)
         for _ in range(len(self.inbox)):
             self.hand(*self.inbox.popleft(), now)
         self.performer.expire(now)

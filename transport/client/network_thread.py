@@ -28,6 +28,7 @@ from ..clock import Clock
 from ..endpoints import CONNECTED_IN_WORDS, tcp_host_and_port
 from ..forks import tell_of_fork
 from ..machine import Event, Failed
+from ..poller import Poller
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError
 from ..protocol.message import Reply
 from ..sockets import (
@@ -92,9 +93,10 @@ class NetworkThread:
         self._wake_reader, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_reader, False)
         os.set_blocking(self._wake_writer, False)
-        self._poller = zmq.Poller()
+        self._used = self._dispatch.performer.used
+        self._poller = Poller(self._used)
         for source in (self._socket, self._monitor, self._wake_reader):
-            self._poller.register(source, zmq.POLLIN)
+            self._poller.register(source)
         self._turns = TurnTaking(self._dispatch, self._turn, self._wake, self.now_ms)
         self._handover = self._turns.handover
         self.let_pass = self._turns.let_pass
@@ -220,20 +222,28 @@ class NetworkThread:
 
     def _turn(self, until: int | None = None) -> int:
         """Sleep until there is work, or the time `until`, and do it. Return the time."""
-        times = [at for at in (self._dispatch.next_at(), until) if at is not None]
-        timeout_ms = max(0, min(times) - self.now_ms()) if times else None
-        handover = self._handover
+        dispatch, handover = self._dispatch, self._handover
+        next_at = dispatch.next_at()
+        if next_at is None or (until is not None and until < next_at):
+            next_at = until
         handover.is_asleep = True
-        ready = dict(self._poller.poll(0 if self._dispatch.is_busy else timeout_ms))
+        if dispatch.is_busy:
+            timeout_ms = 0
+        else:
+            timeout_ms = -1 if next_at is None else max(0, next_at - self.now_ms())
+        ready = self._poller.wait(timeout_ms)
         handover.is_asleep = False
-        if self._wake_reader in ready:
-            os.read(self._wake_reader, 4096)
         now = self.now_ms()
-        if self._socket in ready:
-            self.last_contact_ms = now
-        if self._monitor in ready:
-            self._hear_monitor(now)
-        self._dispatch.turn(now)
+        is_readable = False
+        for source in ready:
+            if source is self._socket:
+                is_readable = True
+                self.last_contact_ms = now
+            elif source is self._monitor:
+                self._hear_monitor(now)
+            else:
+                os.read(self._wake_reader, 4096)
+        dispatch.turn(now, is_readable)
         return now
 
     def _resolve(self, endpoint: str) -> None:
@@ -243,6 +253,7 @@ class NetworkThread:
         resolve(endpoint, tell)
 
     def _hear_monitor(self, now: int) -> None:
+        self._used.add(self._monitor)
         with suppress(zmq.Again):
             while True:
                 seen = recv_monitor_message(self._monitor, zmq.NOBLOCK)

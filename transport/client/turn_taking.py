@@ -111,7 +111,9 @@ class TurnTaking:
         forbid_waiting()
         began = now = self._now_ms()
         try:
-            self._dispatch.turn(now)
+            self._dispatch.turn(
+                now, is_readable=False
+            )  # the event of the call; messages come with the next turn
             self.open_gates()
             while not gate.is_open and now - began < limit_ms and not handover.is_stopping:
                 now = self._turn(began + limit_ms)
