@@ -4,7 +4,7 @@ import pytest
 
 from planaria.actors.coordinator import machine as machine_module
 from planaria.actors.journal.appender import Fenced
-from planaria.actors.journal.replay import RecordsLost, ReplayFetchCall
+from planaria.actors.journal.replay import RecordsLost, ReplayFailed, ReplayFetchCall
 from planaria.transport.batch import build, parse_header
 from planaria.transport.machine import Failed
 from planaria.transport.protocol.data import Fetch
@@ -116,3 +116,18 @@ def test_damage_that_ends_with_the_snapshot_is_covered_by_it(group: SimulatedGro
     group.drain()
     assert group.is_ready
     assert committed(group) == 4
+
+
+def test_a_partition_that_loses_records_during_the_replay_ends_it(group: SimulatedGroup) -> None:
+    """Those read are in the state and no longer in the log; others have their offsets."""
+    group.snapshot = None
+    group.start()
+    [first] = [call for call in group.calls if isinstance(call.request, Fetch)]
+    group.answer(first)
+    kept = parse_header(group.log.batches[1]).next_offset
+    group.log.cut(2)
+    stranger = build([(b"key", b"value", 0, None)] * 20, first_timestamp_ms=0, max_timestamp_ms=0)
+    group.log.append(stranger)
+    assert group.log.end > kept
+    with pytest.raises(ReplayFailed, match="LOG_TRUNCATED"):
+        group.drain()

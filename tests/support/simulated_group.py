@@ -7,8 +7,9 @@ from typing import Any
 from planaria.actors.coordinator.machine import CoordinatorMachine, GroupService
 from planaria.actors.coordinator.process import CoordinatorActor
 from planaria.actors.coordinator.state import GroupState
+from planaria.actors.partition.divergence import divergence
 from planaria.transport.addresses import Address
-from planaria.transport.batch import parse_header, stamp, verify
+from planaria.transport.batch import BatchHeader, parse_header, stamp, verify
 from planaria.transport.machine import (
     Call,
     PeerUp,
@@ -109,6 +110,18 @@ class SimulatedLog:
             leader_epoch=self.leader_epoch,
         )
         return reply, (b"".join(found),) if found else ()
+
+    def truncation(self, position: int, leader_epoch: int | None) -> ErrorBody | None:
+        """Return the refusal of a reader that has read records which are gone."""
+
+        def header_at(offset: int) -> BatchHeader | None:
+            headers = map(parse_header, self.batches)
+            return next((header for header in headers if header.next_offset > offset), None)
+
+        if leader_epoch is None:
+            return None
+        found = divergence(header_at, self.start, self.end, position, leader_epoch)
+        return None if found is None else ErrorBody(ErrorCode.LOG_TRUNCATED, "cut", next_offset=found)
 
 
 class SimulatedGroup(SimulatedActor):
@@ -211,7 +224,8 @@ class SimulatedGroup(SimulatedActor):
         if isinstance(request, ListOffsets):
             return (ListOffsetsReply(offset=0),)
         assert isinstance(request, Fetch)
-        return self.log.fetch(request.offset)
+        cut = self.log.truncation(request.offset, request.leader_epoch)
+        return cut or self.log.fetch(request.offset)
 
     def recreate(self, *topics: str) -> None:
         """Delete topics and create them again before any poll."""

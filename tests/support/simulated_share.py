@@ -5,8 +5,7 @@ from typing import Any
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from planaria.actors.partition.divergence import divergence
-from planaria.transport.batch import BatchHeader, build, parse_header
+from planaria.transport.batch import build
 from planaria.transport.machine import Call
 from planaria.transport.protocol.data import Fetch, ListOffsets, ListOffsetsReply, Produce, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
@@ -101,12 +100,4 @@ class SimulatedShare(SimulatedGroup):
     def _refusal(self, request: Fetch, log: SimulatedLog) -> ErrorBody | None:
         if request.topic_id not in (None, f"{request.topic}.{self.lives.get(request.topic, 0)}"):
             return ErrorBody(ErrorCode.UNKNOWN_TOPIC_ID, "created again")
-
-        def header_at(offset: int) -> BatchHeader | None:
-            headers = map(parse_header, log.batches)
-            return next((header for header in headers if header.next_offset > offset), None)
-
-        if request.leader_epoch is None:
-            return None
-        found = divergence(header_at, log.start, log.end, request.offset, request.leader_epoch)
-        return None if found is None else ErrorBody(ErrorCode.LOG_TRUNCATED, "cut", next_offset=found)
+        return log.truncation(request.offset, request.leader_epoch)
