@@ -9,8 +9,10 @@ So the number of messages grows with the number of actors that call each other, 
 machine.py.
 """
 
+from collections.abc import Iterable
+
 from ..transport.addresses import Address
-from ..transport.protocol.control import PeerDown, PeersAsleep, PeerUp
+from ..transport.protocol.control import Location, PeerDown, PeersAsleep, PeerUp, is_among
 from .children import Child
 from .events import Tell
 from .states import State
@@ -30,12 +32,18 @@ def snapshot(tree: Tree, newcomer: Child) -> list[Tell]:
             told.append(_tell(newcomer, _down(child)))
         elif child.has_slept and child is not newcomer:
             asleep.append(child.address)
+    told += [
+        _tell(newcomer, peer) for peer in tree.locations if is_among(newcomer.spec.directory, peer.address)
+    ]
     return [*told, _tell(newcomer, PeersAsleep(addresses=asleep))] if asleep else told
 
 
 def state_of(tree: Tree, watcher: Child, address: Address) -> Tell:
     """Return the present state of an actor, for a child that watches it from now on."""
     child = tree.get(address)
+    located = tree.locations.state_of(address)
+    if child is None and located is not None:
+        return _tell(watcher, located)
     if child is None:
         return _tell(watcher, PeerDown(address=address, incarnation=0, reason="there is no such actor"))
     if child.state is State.READY:
@@ -46,11 +54,27 @@ def state_of(tree: Tree, watcher: Child, address: Address) -> Tell:
 
 
 def announce_up(tree: Tree, child: Child) -> list[Tell]:
-    return _publish(tree, child, _up(child))
+    located = tree.locations.on_up(child.address, child.endpoint)
+    return [*_publish(tree, child, _up(child)), *_publish_all(tree, located)]
 
 
 def announce_down(tree: Tree, child: Child) -> list[Tell]:
-    return _publish(tree, child, _down(child))
+    located = tree.locations.on_down(child.address, child.reason or "")
+    return [*_publish(tree, child, _down(child)), *_publish_all(tree, located)]
+
+
+def locate(tree: Tree, locations: Iterable[Location]) -> list[Tell]:
+    """Replace locations, and notify of the changes. A child answers for its own address."""
+    changes: list[PeerUp | PeerDown] = []
+    for location in locations:
+        if tree.get(location.address) is None or location.target is None:
+            changes += tree.locations.locate(location, lambda address: _endpoint(tree, address))
+    return _publish_all(tree, changes)
+
+
+def _endpoint(tree: Tree, address: Address) -> str | None:
+    child = tree.get(address)
+    return child.endpoint if child is not None and child.state is State.READY else None
 
 
 def _up(child: Child) -> PeerUp:
@@ -65,6 +89,10 @@ def _down(child: Child) -> PeerDown:
         quarantined=child.state is State.QUARANTINED,
         asleep=child.has_slept and child.state is not State.QUARANTINED,
     )
+
+
+def _publish_all(tree: Tree, changes: Iterable[PeerUp | PeerDown]) -> list[Tell]:
+    return [_tell(child, news) for news in changes for child in tree.listeners.of(news.address)]
 
 
 def _publish(tree: Tree, subject: Child, news: PeerUp | PeerDown) -> list[Tell]:

@@ -44,6 +44,7 @@ from ..transport.protocol.control import (
     ActorFailed,
     FallingAsleep,
     Heartbeat,
+    Locate,
     Ready,
     StartChild,
     StopChild,
@@ -68,7 +69,20 @@ MAX_DRAIN_MS = 5
 """Time for which messages may delay everything else. ZeroMQ takes them from the connections in turn."""
 
 _REQUESTS = RequestDecoder(
-    (Ready, Heartbeat, ActorFailed, FallingAsleep, StartChild, StopChild, Wake, Watch, Status, Kill, Revive)
+    (
+        Ready,
+        Heartbeat,
+        ActorFailed,
+        FallingAsleep,
+        Locate,
+        StartChild,
+        StopChild,
+        Wake,
+        Watch,
+        Status,
+        Kill,
+        Revive,
+    )
 )
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ import msgspec
 
 from ..transport.addresses import Address
 from ..transport.machine import Received, Reply, Sender
-from ..transport.protocol.control import ChildSpec, StartChild, StopChild, Wake
+from ..transport.protocol.control import ChildSpec, Locate, StartChild, StopChild, Wake
 from ..transport.protocol.errors import ErrorCode, ProtocolError
 from ..transport.protocol.message import Done
 from ..transport.protocol.message import Reply as ReplyBody
@@ -42,6 +42,7 @@ class Requests:
             StartChild: self._start_child,
             StopChild: self._stop_child,
             Wake: self._wake,
+            Locate: self._locate,
             Status: self._status,
             Kill: self._kill,
             Revive: self._revive,
@@ -101,6 +102,10 @@ class Requests:
         if child is not None and child.goal is Goal.UP:
             child.wake()
             self._life.advance(now)
+
+    def _locate(self, request: Locate, sender: Sender, now: int) -> Done:
+        self._life.order(*directory.locate(self._life.tree, request.locations))
+        return Done()
 
     def _stop_child(self, request: StopChild, sender: Sender, now: int) -> Done | None:
         child = self._life.tree.get(request.address)

@@ -16,6 +16,7 @@ from ..transport.protocol.control import EVERYBODY, ChildSpec, is_among
 from .census import Census
 from .child_spec import DynamicSpec, NodeSpec, Strategy, SupervisorSpec
 from .children import Child, Goal
+from .locations import Locations
 from .restart import RestartHistory, RestartPolicy
 from .states import State
 
@@ -92,6 +93,7 @@ class Tree:
         # Children whose goal is not up. Nearly always empty, which saves walks through a tree of hundreds.
         self._leaving: set[Child] = set()
         self.listeners = Listeners()
+        self.locations = Locations(self.next_incarnation)
         self.root = Group(spec)
         self._groups = [self.root]
         """All groups, in start order; only children are ever added."""

@@ -5,7 +5,7 @@ resolves an address, and nothing but this module reads its text.
 
     controller, supervisor, gateway     kind
     coordinator/GROUP, link/NODE        kind, name
-    partition/TOPIC/N                   kind, name, number
+    partition/TOPIC/N, replica/TOPIC/N  kind, name, number
     subscriber/GROUP/N                  kind, name, number
     gateway/N, scheduler/N,             kind, number
       transactions/N
@@ -33,16 +33,22 @@ class Kind(StrEnum):
     """The kinds of actors. A supervisor takes children of any other kind as well."""
 
     PARTITION = "partition"
+    """In a cluster the leader's address, wherever it is."""
+    REPLICA = "replica"
+    """In a cluster one node's copy of a partition."""
     COORDINATOR = "coordinator"
     SUBSCRIBER = "subscriber"
     SCHEDULER = "scheduler"
     TRANSACTIONS = "transactions"
     GATEWAY = "gateway"
     LINK = "link"
+    """Named by its node: it passes requests between the nodes of a cluster."""
 
 
-_NAMED = frozenset({Kind.PARTITION, Kind.SUBSCRIBER, Kind.COORDINATOR, Kind.LINK})
-_NUMBERED = frozenset({Kind.PARTITION, Kind.SUBSCRIBER, Kind.SCHEDULER, Kind.TRANSACTIONS, Kind.GATEWAY})
+_NAMED = frozenset({Kind.PARTITION, Kind.REPLICA, Kind.SUBSCRIBER, Kind.COORDINATOR, Kind.LINK})
+_NUMBERED = frozenset(
+    {Kind.PARTITION, Kind.REPLICA, Kind.SUBSCRIBER, Kind.SCHEDULER, Kind.TRANSACTIONS, Kind.GATEWAY}
+)
 
 
 class TopicPartition(NamedTuple):
@@ -105,6 +111,14 @@ class Address(str):
         return TopicPartition(self.name, self.number)
 
     @property
+    def replica_of(self) -> TopicPartition | None:
+        """Topic and number of the partition of which this is a replica; None for any other actor."""
+        if self.kind != Kind.REPLICA:
+            return None
+        assert self.number is not None
+        return TopicPartition(self.name, self.number)
+
+    @property
     def group(self) -> str | None:
         """Group of a coordinator or of a hosted subscriber; None for any other actor."""
         return self.name if self.kind in (Kind.COORDINATOR, Kind.SUBSCRIBER) else None
@@ -140,6 +154,16 @@ GATEWAY = Address(Kind.GATEWAY)
 @lru_cache(CACHED_ADDRESSES)
 def partition_address(topic: str, partition: int) -> Address:
     return Address(Kind.PARTITION, topic, partition)
+
+
+@lru_cache(CACHED_ADDRESSES)
+def replica_address(topic: str, partition: int) -> Address:
+    return Address(Kind.REPLICA, topic, partition)
+
+
+def link_address(node: str) -> Address:
+    """Return the address of a node's link."""
+    return Address(Kind.LINK, node)
 
 
 def coordinator_address(group: str) -> Address:

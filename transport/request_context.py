@@ -47,6 +47,8 @@ class RequestContext(Struct, frozen=True, array_like=True, gc=False):
 UNKNOWN = RequestContext()
 OWN = RequestContext()
 """The context of a request that an actor makes on its own behalf."""
+NO_CONTEXT = RequestContext(trace="none")
+"""By identity: the request carries no context, because its receiver belongs to another broker, with another secret."""
 
 
 def direct_context(connection: bytes, request: Request) -> RequestContext:

@@ -18,7 +18,7 @@ neighbours, so that each can decide to replace it.
 
 from typing import assert_never
 
-from ...transport.addresses import CONTROLLER
+from ...transport.addresses import CONTROLLER, link_address
 from ...transport.machine import (
     Answered,
     Cast,
@@ -39,11 +39,12 @@ from ...transport.protocol.errors import ProtocolError
 from ...transport.protocol.links import PING_INTERVAL_MS, LinkReport, LinkReports, Ping, Relay
 from ...transport.protocol.message import Request
 from ...transport.protocol.session import Cancel
+from ...transport.request_context import NO_CONTEXT
 from .effects import Effect, Event, Started
 from .keys import BeatTimer, CallKey, NodesWatch, RelayCall, TimerKey
 from .liveness import Liveness
 from .relays import Relays
-from .roster import Roster, link_address
+from .roster import Roster
 
 CALM_INTERVAL_MS = 1_000
 REPORT_LIFE_MS = 2_500
@@ -148,7 +149,9 @@ class LinkMachine:
         self._liveness.on_beat(now)
         report = self._liveness.report(now)
         ping = Ping(node=self._node, start_id=self._start_id, incarnation=self._incarnation, report=report)
-        effects: list[Effect] = [Cast(link_address(node), ping) for node in self._watchers]
+        effects: list[Effect] = [
+            Cast(link_address(node), ping, context=NO_CONTEXT) for node in self._watchers
+        ]
         is_news = not (report.is_calm and self._was_calm)
         self._was_calm = report.is_calm
         if is_news or now - self._reported_at >= CALM_INTERVAL_MS:

@@ -24,7 +24,7 @@ from ...transport.machine import (
 )
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.links import Relay
-from ...transport.request_context import UNKNOWN
+from ...transport.request_context import NO_CONTEXT, UNKNOWN, RequestContext
 from .keys import RelayCall
 from .roster import Roster
 
@@ -47,11 +47,12 @@ class Relays:
             raise ProtocolError(ErrorCode.INVALID_REQUEST, "payload: a relay carries a header")
         address: Address
         request: Relay | bytes
+        context: RequestContext | None
         if relay.node == self._node:
             header, *payload = received.payload
             address, request, context = relay.address, bytes(header), relay.context
         else:
-            address, request, context = self._other_link(relay), _forwarded(relay, received), None
+            address, request, context = self._other_link(relay), _forwarded(relay, received), NO_CONTEXT
             payload = list(received.payload)
         if relay.is_cast:
             return [Cast(address, request, payload, context)]

@@ -6,7 +6,7 @@
 While the controller is down, or the store away, the last nodes stay: links do not depend on either.
 """
 
-from ...transport.addresses import CONTROLLER, Address, Kind
+from ...transport.addresses import CONTROLLER, Address, link_address
 from ...transport.machine import Call, Effect, SetTimer
 from ...transport.protocol.control import PeerDown, PeerUp
 from ...transport.protocol.errors import ErrorCode, ProtocolError
@@ -16,11 +16,6 @@ from .keys import NodesWatch
 WATCH_WAIT_MS = 30_000
 WATCH_SLACK_MS = 5_000
 WATCH_RETRY_MS = 200
-
-
-def link_address(node: str) -> Address:
-    """Return the address under which a link knows the link of another node."""
-    return Address(Kind.LINK, node)
 
 
 class Roster:

@@ -15,9 +15,9 @@ by a guarded write, and it is made once the store has applied it. Called by `lea
     proposal   none -> open (at most one)   open --unknown--> sent again, with the same guard
 
 The high watermark is the minimum of the durable offsets of the counting replicas, the leader among them. It never goes
-back, and stands still while fewer than `min_in_sync_replicas` are in sync. So a record below it is on that many disks,
-and replicas that leave while the set falls below the minimum hold every committed record: they stay *eligible* to lead
-(KIP-966), until the set has reached the minimum again.
+back, and stands still while fewer than `min_in_sync_replicas` are in sync, or a replica is eligible. So a record below it
+is on that many disks, and replicas that leave while the set falls below the minimum hold every committed record: they
+stay *eligible* to lead (KIP-966), until the leader has given them up because the set has reached the minimum again.
 """
 
 from collections.abc import Iterable
@@ -273,7 +273,8 @@ class InSync:
         return self.in_sync if self._proposal is None else self.in_sync.union(self._proposal.in_sync)
 
     def _advance(self) -> None:
-        if len(self.in_sync) < self._minimum or self.is_fenced:
+        # An eligible replica must miss nothing, also after the minimum was lowered.
+        if len(self.in_sync) < self._minimum or self.eligible or self.is_fenced:
             return
         offset = self._durable_offset
         for member in self._counting():
@@ -283,11 +284,12 @@ class InSync:
         self.high_watermark = max(self.high_watermark, offset)
 
     def _propose(self, now: int) -> list[Proposal]:
-        if self._proposal is not None or self.is_fenced or not self._others:
+        if self._proposal is not None or self.is_fenced or not (self._others or self.eligible):
             return []
         leaving = {member for member in self.in_sync if member != self._me and self._is_out(member, now)}
         joining = {member for member, known in self._others.items() if self._may_join(member, known)}
-        if not leaving and not joining:
+        has_outlived = self.eligible and len(self.in_sync) >= self._minimum
+        if not leaving and not joining and not has_outlived:
             return []
         after = (self.in_sync - leaving) | joining
         eligible = (self.eligible | leaving) - after if len(after) < self._minimum else frozenset[Member]()

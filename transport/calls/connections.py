@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct, field
 
+from ..addresses import Address
 from ..machine import Call
 from ..protocol.errors import ErrorBody
 
@@ -26,6 +27,8 @@ class Connection(Struct, eq=False):
     endpoint: str
     partition: tuple[str, int, int] | None = None
     """Topic, partition and incarnation at the other end, for a client; None for another actor."""
+    relays: dict[Address, tuple[str, Address]] | None = None
+    """Of a connection to this node's link, which passes requests on: node and target of each address there."""
     in_flight: "dict[int, InFlight]" = field(default_factory=dict)
     """By attempt."""
 

@@ -29,12 +29,14 @@ class Release(Struct, frozen=True):
 class Lost(Struct, frozen=True):
     """A connection is over. Its calls in flight are retried, or fail with `error`.
 
-    With `is_unexecuted` the receiver has executed none of them: all are attempted again, repeatable or not.
+    With `is_unexecuted` the receiver has executed none of them: all are attempted again, repeatable or not. With an
+    address only the calls to it are lost: others use the connection as well.
     """
 
     connection: Connection
     error: ErrorBody
     is_unexecuted: bool = False
+    address: str | None = None
 
 
 class Refused(Struct, frozen=True):

@@ -49,6 +49,7 @@ from .events import (
     Undeliverable,
     Withdrawn,
 )
+from .relaying import relayed
 from .retry import Jitter, RetryPolicy
 
 MAX_LONG_POLLS = 16
@@ -124,13 +125,11 @@ class Exchange:
     def cast(self, cast: Cast, now: int) -> list[Effect]:
         connection, effects = self._directory.connection_to(cast.address)
         if connection is not None:
+            request, payload = cast.request, cast.payload
+            if connection.relays is not None:
+                request, payload = relayed(connection.relays[cast.address], request, payload, None)
             send = Send(
-                connection.route,
-                0,
-                cast.request,
-                cast.payload,
-                is_dropped_when_full=True,
-                context=cast.context,
+                connection.route, 0, request, payload, is_dropped_when_full=True, context=cast.context
             )
             effects = [*effects, send]
         return effects
@@ -189,9 +188,11 @@ class Exchange:
             pending.connection = connection
             connection.in_flight[attempt] = pending
         if self._directory.uses_envelopes or isinstance(call.request, bytes):
-            return Send(
-                connection.route, attempt, call.request, call.payload, has_envelope=True, context=call.context
-            )
+            request, payload = call.request, call.payload
+            if connection.relays is not None:
+                target = connection.relays[call.address]
+                request, payload = relayed(target, request, payload, call.timeout_ms)
+            return Send(connection.route, attempt, request, payload, has_envelope=True, context=call.context)
         request = self._directory.addressed(attempt, connection, call.request)
         return Send(connection.route, attempt, request, call.payload)
 
@@ -332,6 +333,15 @@ class Exchange:
                 effects += self._retry_or_fail(pending, error, now, at_once=True)
         return effects
 
+    def _lose_address(self, lost: Lost, address: str, now: int) -> list[Effect]:
+        """Handle the end of one receiver behind a connection that others use as well."""
+        effects: list[Effect] = []
+        for pending in list(lost.connection.in_flight.values()):
+            if pending.call.address == address:
+                pending.land()
+                effects += self._retry_or_fail(pending, lost.error, now, at_once=True)
+        return effects
+
     # The directory.
 
     def _follow(self, effects: Iterable[Effect], now: int) -> list[Effect]:
@@ -345,6 +355,8 @@ class Exchange:
                     self.timers.cancel(key)
                 case Release(address=address):
                     found += self._each(self._held_at(address), lambda each: self._attempt(each, now))
+                case Lost(address=str(address)):
+                    found += self._lose_address(effect, address, now)
                 case Lost(connection=connection, error=error, is_unexecuted=is_unexecuted):
                     found += self._lose(connection, error, now, is_unexecuted)
                 case Refused():

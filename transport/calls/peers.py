@@ -14,9 +14,12 @@ successor by mistake.
     peer down, but asleep before     held calls wait on during the restart, and fail if the peer is quarantined,
                                      except those that are endless
     peer down                        calls in flight fail
+
+A peer that is located on another node is reached through this node's link: its requests are wrapped (`relaying.py`), and
+all such peers share one connection.
 """
 
-from ..addresses import SUPERVISOR, Address
+from ..addresses import SUPERVISOR, Address, Kind
 from ..machine import Effect, Event
 from ..protocol.control import EVERYBODY, PeerDown, PeersAsleep, PeerUp, Wake, Watch, is_among
 from ..protocol.errors import ErrorBody, ErrorCode
@@ -77,6 +80,8 @@ class PeerDirectory:
 
     def _on_up(self, peer: PeerUp) -> list[Effect]:
         """Record a new incarnation. Calls to an older one whose end was not reported fail."""
+        if peer.node and self._address.kind == Kind.LINK:
+            return []  # two links with different views must not pass a request back and forth
         if peer.incarnation <= self._newest.get(peer.address, 0):
             return []
         self._newest[peer.address] = peer.incarnation
@@ -125,7 +130,9 @@ class PeerDirectory:
         connection = self._connections.at(peer.endpoint) if peer.endpoint is not None else None
         if connection is None:
             return []
-        return [Lost(connection, _unavailable(peer.address, reason), is_unexecuted)]
+        # A located peer shares the connection of another: its own process, or the link.
+        address = peer.address if peer.target else None
+        return [Lost(connection, _unavailable(peer.address, reason), is_unexecuted, address)]
 
     def locate(self, pending: InFlight, now: int) -> tuple[Location, list[Effect]]:
         address = pending.call.address
@@ -154,10 +161,14 @@ class PeerDirectory:
         if peer is None or peer.endpoint is None:
             return None, []
         connection = self._connections.at(peer.endpoint)
-        if connection is not None:
-            return connection, []
-        connection = self._connections.new(peer.endpoint)
-        return connection, [Connect(connection.route, connection.endpoint)]
+        effects: list[Effect] = []
+        if connection is None:
+            connection = self._connections.new(peer.endpoint)
+            effects.append(Connect(connection.route, connection.endpoint))
+        if peer.node:
+            connection.relays = connection.relays or {}
+            connection.relays[address] = (peer.node, peer.target)
+        return connection, effects
 
     def addressed(self, attempt: int, connection: Connection, request: Request) -> Request:
         return request

@@ -16,7 +16,7 @@ from ..codec import encode_header, split_envelope
 from ..machine import Call, CancelCall, Cast, Effect, Event
 from ..protocol.control import PeerDown
 from ..protocol.errors import ProtocolError
-from ..request_context import ContextFrames
+from ..request_context import NO_CONTEXT, ContextFrames
 from ..untaken import Untaken
 from .connections import Owner
 from .events import Arrived, Connect, Deliver, Disconnect, Disconnected, Send, Undeliverable
@@ -148,7 +148,7 @@ class Performer:
         frames: list[Any] = [send.route] if link is None else []
         if send.has_envelope:
             frames += (send.attempt.to_bytes(8, "big"), b"")
-        if self._contexts is not None and link is None:
+        if self._contexts is not None and link is None and send.context is not NO_CONTEXT:
             frames.append(self._contexts.own if send.context is None else self._contexts.frame(send.context))
         frames.append(header)
         frames += send.payload

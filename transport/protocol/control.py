@@ -11,6 +11,7 @@
     A: watch(peer)                               before its first call to an actor outside its directory
     S: peer_up | peer_down | peers_asleep        the peer's state, and then its changes
     A: start_child(spec), stop_child(address)    S: done | error        calls, by actors that manage children
+    A: locate(locations)                         S: done | error        a call, by the controller of a cluster's node
 
 Every message of an actor names its incarnation; a stale one is counted and dropped.
 """
@@ -96,6 +97,10 @@ class PeerUp(Request, tag="peer_up", frozen=True):
     address: Address
     incarnation: int
     endpoint: str | None
+    node: str = ""
+    """The node on which it runs; empty for this one. `endpoint` is then the one of this node's link."""
+    target: Address | None = None
+    """The process that answers for the address, if it is another one's."""
 
 
 class PeerDown(Request, tag="peer_down", frozen=True):
@@ -148,6 +153,23 @@ class StopChild(Request, tag="stop_child", frozen=True):
     """Stop a child and forget it; answered once it has ended."""
 
     address: Address
+
+
+class Location(Struct, frozen=True):
+    """The process that answers for an address: a child of this supervisor or of another node's."""
+
+    address: Address
+    target: Address | None = None
+    """The child; None if no process answers."""
+    node: str = ""
+    """Its node, which is reached through the child `via`; empty for this one."""
+    via: Address | None = None
+
+
+class Locate(Request, tag="locate", frozen=True):
+    """Report these addresses as up or down, by the processes that answer for them. Replaces earlier locations."""
+
+    locations: tuple[Location, ...]
 
 
 class EnsureInternalActors(InternalRequest, tag="ensure_internal_actors", frozen=True):
