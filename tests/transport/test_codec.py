@@ -269,7 +269,14 @@ def test_an_unreadable_reply_is_said_to_be_one(header: bytes) -> None:
 
 def test_json_of_ours_is_json_to_others() -> None:
     header = json.loads(encode_header(Metadata(id=1, topics=["ä"]), as_json=True))
-    assert header == {"op": "metadata", "id": 1, "topics": ["ä"], "after_version": None, "max_wait_ms": 0}
+    assert header == {
+        "op": "metadata",
+        "id": 1,
+        "topics": ["ä"],
+        "groups": [],
+        "after_version": None,
+        "max_wait_ms": 0,
+    }
 
 
 @pytest.mark.parametrize("first", range(256))

@@ -28,7 +28,7 @@ class Connection(Struct, eq=False):
     partition: tuple[str, int, int] | None = None
     """Topic, partition and incarnation at the other end, for a client; None for another actor."""
     relays: dict[Address, tuple[str, Address]] | None = None
-    """Of a connection to this node's link, which passes requests on: node and target of each address there."""
+    """Node and target of each address, if it leads to this node's link, which passes requests on; else None."""
     in_flight: "dict[int, InFlight]" = field(default_factory=dict)
     """By attempt."""
 

@@ -317,29 +317,29 @@ class Exchange:
         return self._retry_or_fail(pending, error, now)
 
     def _lose(
-        self, connection: Connection, error: ErrorBody, now: int, is_unexecuted: bool = False
+        self,
+        connection: Connection,
+        error: ErrorBody,
+        now: int,
+        is_unexecuted: bool = False,
+        address: str | None = None,
     ) -> list[Effect]:
-        """Handle the end of a connection: the calls in flight on it have no reply."""
+        """Handle the end of a connection, or of one address behind it: the calls in flight have no reply."""
         if self._connections.on_route(connection.route) is not connection:
             return []
-        self._connections.drop(connection)
-        effects: list[Effect] = [Disconnect(connection.route, connection.endpoint)]
-        effects += self._follow(self._directory.on_lost(connection, now), now)
+        effects: list[Effect] = []
+        if address is None:
+            self._connections.drop(connection)
+            effects.append(Disconnect(connection.route, connection.endpoint))
+            effects += self._follow(self._directory.on_lost(connection, now), now)
         for pending in list(connection.in_flight.values()):
+            if address is not None and pending.call.address != address:
+                continue
             pending.land()
             if is_unexecuted:
                 effects += self._attempt(pending, now)
             else:
                 effects += self._retry_or_fail(pending, error, now, at_once=True)
-        return effects
-
-    def _lose_address(self, lost: Lost, address: str, now: int) -> list[Effect]:
-        """Handle the end of one receiver behind a connection that others use as well."""
-        effects: list[Effect] = []
-        for pending in list(lost.connection.in_flight.values()):
-            if pending.call.address == address:
-                pending.land()
-                effects += self._retry_or_fail(pending, lost.error, now, at_once=True)
         return effects
 
     # The directory.
@@ -355,10 +355,10 @@ class Exchange:
                     self.timers.cancel(key)
                 case Release(address=address):
                     found += self._each(self._held_at(address), lambda each: self._attempt(each, now))
-                case Lost(address=str(address)):
-                    found += self._lose_address(effect, address, now)
-                case Lost(connection=connection, error=error, is_unexecuted=is_unexecuted):
-                    found += self._lose(connection, error, now, is_unexecuted)
+                case Lost():
+                    found += self._lose(
+                        effect.connection, effect.error, now, effect.is_unexecuted, effect.address
+                    )
                 case Refused():
                     found += self._refuse(effect, now)
                 case Ask(connection=connection, call=call):

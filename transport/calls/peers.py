@@ -166,6 +166,7 @@ class PeerDirectory:
             connection = self._connections.new(peer.endpoint)
             effects.append(Connect(connection.route, connection.endpoint))
         if peer.node:
+            assert peer.target is not None
             connection.relays = connection.relays or {}
             connection.relays[address] = (peer.node, peer.target)
         return connection, effects
