@@ -5,6 +5,7 @@ import pytest
 
 from linked_nodes import LinkedNodes
 from planaria.actors.link import relays
+from planaria.transport.addresses import Address
 from planaria.transport.machine import Call, Cast, Disconnected, Received, Sender
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.links import Relay
@@ -12,7 +13,7 @@ from planaria.transport.protocol.session import Cancel
 from planaria.transport.request_context import RequestContext
 
 HEADER = b'{"op":"fetch","id":7}'
-TO_B = Relay(node="b", address="partition/T/0", timeout_ms=3_000)
+TO_B = Relay(node="b", address=Address.parse("partition/T/0"), timeout_ms=3_000)
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_a_relay_to_a_node_that_does_not_run_is_refused(
 
 def test_a_relay_that_reaches_the_wrong_node_goes_no_further(world: LinkedNodes) -> None:
     """An endpoint may belong to another node by now."""
-    relay = Relay(node="c", address="partition/T/0", is_forwarded=True)
+    relay = Relay(node="c", address=Address.parse("partition/T/0"), is_forwarded=True)
     sender = Sender((b"somebody", b"1"), None)
     world.nodes["b"].event(Received(sender, relay, (HEADER,)))
     [reply] = world.nodes["b"].replies

@@ -5,26 +5,37 @@ from typing import Any
 import pytest
 
 from planaria.supervisor.child_spec import DynamicSpec, SupervisorSpec
-from planaria.transport.protocol.control import Locate, Location, PeerDown, PeerUp, StartChild, Watch
+from planaria.transport.addresses import Address
+from planaria.transport.protocol.control import (
+    EVERYBODY,
+    Locate,
+    Location,
+    PeerDown,
+    PeerUp,
+    StartChild,
+    Watch,
+)
 from planaria.transport.protocol.message import Done
 from supervision import World, worker
 
-LEADER = "partition/T/0"
-HERE = Location(address=LEADER, target="replica/T/0")
-THERE = Location(address=LEADER, target="replica/T/0", node="b", via="link/0")
+LEADER = Address.parse("partition/T/0")
+REPLICA = Address.parse("replica/T/0")
+LINK = Address.parse("link/a")
+HERE = Location(address=LEADER, target=REPLICA)
+THERE = Location(address=LEADER, target=REPLICA, node="b", via=LINK)
 NOWHERE = Location(address=LEADER)
 
 
 @pytest.fixture
 def world() -> World:
     children = (
-        worker("controller", directory=("",)),
-        worker("link/0"),
-        worker("gateway/0", directory=("",)),
-        DynamicSpec(name="replicas", prefix="replica/"),
+        worker("controller", directory=EVERYBODY),
+        worker("link/a"),
+        worker("gateway/0", directory=EVERYBODY),
+        DynamicSpec(name="replicas", kind="replica"),
     )
     world = World(SupervisorSpec(name="root", children=children))
-    for address in ("controller", "link/0", "gateway/0"):
+    for address in ("controller", "link/a", "gateway/0"):
         world.ready(address)
     world.ask(StartChild(spec=worker("replica/T/0")))
     world.ready("replica/T/0")
@@ -45,13 +56,13 @@ def heard(world: World) -> list[Any]:
 
 def test_a_process_of_this_node_answers_at_its_own_endpoint(world: World) -> None:
     [up] = locate(world, HERE)
-    assert up == PeerUp(address=LEADER, incarnation=1, endpoint="ipc://replica/T/0.1", target="replica/T/0")
+    assert up == PeerUp(address=LEADER, incarnation=1, endpoint="ipc://replica/T/0.1", target=REPLICA)
     assert locate(world, HERE) == []
 
 
 def test_a_process_of_another_node_is_reached_at_the_link(world: World) -> None:
     [up] = locate(world, THERE)
-    assert (up.endpoint, up.node, up.target) == ("ipc://link/0.1", "b", "replica/T/0")
+    assert (up.endpoint, up.node, up.target) == ("ipc://link/a.1", "b", "replica/T/0")
 
 
 def test_a_leader_that_moves_is_down_and_up_with_a_higher_incarnation(world: World) -> None:
@@ -79,26 +90,26 @@ def test_a_location_here_ends_with_its_process_and_waits_for_the_controller(worl
 def test_a_location_there_comes_back_with_the_link(world: World) -> None:
     locate(world, THERE)
     world.news.clear()
-    world.die("link/0")
+    world.die("link/a")
     world.pass_time(0)
-    world.ready("link/0")
+    world.ready("link/a")
     down, up = heard(world)
     assert isinstance(down, PeerDown)
-    assert (up.endpoint, up.node, up.incarnation) == ("ipc://link/0.2", "b", 2)
+    assert (up.endpoint, up.node, up.incarnation) == ("ipc://link/a.2", "b", 2)
 
 
 def test_a_location_at_a_link_that_is_not_ready_waits_for_it(world: World) -> None:
-    world.die("link/0")
+    world.die("link/a")
     assert locate(world, THERE) == []
     world.pass_time(0)
-    world.ready("link/0")
+    world.ready("link/a")
     assert [news.node for news in heard(world)] == ["b"]
 
 
 def test_a_new_actor_and_a_watcher_receive_the_present_location(world: World) -> None:
     locate(world, THERE)
-    world.give(Watch(address="link/0", incarnation=1, peer=LEADER))
-    assert world.news["link/0"][-1].node == "b"
+    world.give(Watch(address=LINK, incarnation=1, peer=LEADER))
+    assert world.news["link/a"][-1].node == "b"
     world.die("gateway/0")
     world.pass_time(0)
     world.ready("gateway/0")
@@ -107,11 +118,22 @@ def test_a_new_actor_and_a_watcher_receive_the_present_location(world: World) ->
 
 def test_an_address_without_a_process_is_reported_as_down(world: World) -> None:
     locate(world, THERE, NOWHERE)
-    world.give(Watch(address="link/0", incarnation=1, peer=LEADER))
-    assert isinstance(world.news["link/0"][-1], PeerDown)
+    world.give(Watch(address=LINK, incarnation=1, peer=LEADER))
+    assert isinstance(world.news["link/a"][-1], PeerDown)
 
 
 def test_a_child_answers_for_its_own_address(world: World) -> None:
-    world.ask(Locate(locations=(Location(address="replica/T/0", target="x", node="b", via="link/0"),)))
-    world.give(Watch(address="link/0", incarnation=1, peer="replica/T/0"))
-    assert world.news["link/0"][-1].endpoint == "ipc://replica/T/0.1"
+    world.ask(
+        Locate(
+            locations=(
+                Location(
+                    address=REPLICA,
+                    target=Address("x"),
+                    node="b",
+                    via=LINK,
+                ),
+            )
+        )
+    )
+    world.give(Watch(address=LINK, incarnation=1, peer=REPLICA))
+    assert world.news["link/a"][-1].endpoint == "ipc://replica/T/0.1"

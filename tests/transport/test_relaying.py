@@ -2,6 +2,7 @@
 
 import pytest
 
+from planaria.transport.addresses import Address
 from planaria.transport.calls.connections import Owner
 from planaria.transport.calls.events import Arrived, Connect, Deliver, Disconnect, Send
 from planaria.transport.calls.exchange import Exchange
@@ -15,6 +16,7 @@ from planaria.transport.protocol.links import Relay
 from planaria.transport.protocol.session import Cancel
 from planaria.transport.request_context import RequestContext
 
+LEADER = Address.parse("partition/T/0")
 LINK_ENDPOINT = "tcp://127.0.0.1:5571"
 CONTEXT = RequestContext(principal="ann")
 
@@ -29,23 +31,29 @@ OWNER: Owner = Machine()
 
 @pytest.fixture
 def exchange() -> Exchange:
-    return Exchange(PeerDirectory("gateway/0", 1), retry=RetryPolicy(), jitter=lambda: 0.0)
+    return Exchange(PeerDirectory(Address.parse("gateway/0"), 1), retry=RetryPolicy(), jitter=lambda: 0.0)
 
 
 def remote(number: int, node: str = "b", incarnation: int = 1) -> PeerUp:
     return PeerUp(
-        address=f"partition/T/{number}",
+        address=Address.parse(f"partition/T/{number}"),
         incarnation=incarnation,
         endpoint=LINK_ENDPOINT,
         node=node,
-        target=f"replica/T/{number}",
+        target=Address.parse(f"replica/T/{number}"),
     )
 
 
 def call(exchange: Exchange, number: int) -> list[Effect]:
     request = InitProducer()
     made = Call(
-        number, f"partition/T/{number}", request, InitProducerReply, (b"batch",), 7_000, context=CONTEXT
+        number,
+        Address.parse(f"partition/T/{number}"),
+        request,
+        InitProducerReply,
+        (b"batch",),
+        7_000,
+        context=CONTEXT,
     )
     return exchange.submit(OWNER, made, 0)
 
@@ -60,7 +68,7 @@ def test_a_request_is_wrapped_with_its_header_and_payload(exchange: Exchange) ->
     assert isinstance(connect, Connect)
     assert connect.endpoint == LINK_ENDPOINT
     assert isinstance(send, Send)
-    assert send.request == Relay(node="b", address="replica/T/0", timeout_ms=7_000)
+    assert send.request == Relay(node="b", address=Address.parse("replica/T/0"), timeout_ms=7_000)
     assert list(send.payload) == [encode_header(InitProducer()), b"batch"]
     assert send.context == CONTEXT
     reply = Arrived(
@@ -75,8 +83,10 @@ def test_a_request_is_wrapped_with_its_header_and_payload(exchange: Exchange) ->
 
 def test_a_cast_is_wrapped_as_one(exchange: Exchange) -> None:
     exchange.handle(remote(0), 0)
-    sends = [each for each in exchange.cast(Cast("partition/T/0", Cancel()), 0) if isinstance(each, Send)]
-    assert [send.request for send in sends] == [Relay(node="b", address="replica/T/0", is_cast=True)]
+    sends = [each for each in exchange.cast(Cast(LEADER, Cancel()), 0) if isinstance(each, Send)]
+    assert [send.request for send in sends] == [
+        Relay(node="b", address=Address.parse("replica/T/0"), is_cast=True)
+    ]
 
 
 def test_all_peers_behind_the_link_share_one_connection(exchange: Exchange) -> None:
@@ -92,7 +102,7 @@ def test_one_peer_that_is_down_fails_its_own_calls_alone(exchange: Exchange) -> 
     exchange.handle(remote(1), 0)
     call(exchange, 0)
     _, send = [None, *call(exchange, 1)]
-    effects = exchange.handle(PeerDown(address="partition/T/0", incarnation=1, reason="moved"), 0)
+    effects = exchange.handle(PeerDown(address=LEADER, incarnation=1, reason="moved"), 0)
     assert not [effect for effect in effects if isinstance(effect, Disconnect)]
     [failed] = outcomes(effects)
     assert isinstance(failed, Failed)
@@ -109,7 +119,7 @@ def test_one_peer_that_is_down_fails_its_own_calls_alone(exchange: Exchange) -> 
 def test_a_leader_that_moves_to_another_node_is_reached_there(exchange: Exchange) -> None:
     exchange.handle(remote(0), 0)
     call(exchange, 0)
-    exchange.handle(PeerDown(address="partition/T/0", incarnation=1, reason="moved"), 0)
+    exchange.handle(PeerDown(address=LEADER, incarnation=1, reason="moved"), 0)
     exchange.handle(remote(0, node="c", incarnation=2), 0)
     [send] = call(exchange, 0)
     assert isinstance(send, Send)
@@ -120,8 +130,13 @@ def test_a_leader_that_moves_to_another_node_is_reached_there(exchange: Exchange
 def test_a_leader_that_moves_to_this_node_is_reached_directly(exchange: Exchange) -> None:
     exchange.handle(remote(0), 0)
     call(exchange, 0)
-    exchange.handle(PeerDown(address="partition/T/0", incarnation=1, reason="moved"), 0)
-    here = PeerUp(address="partition/T/0", incarnation=2, endpoint="ipc://r0", target="replica/T/0")
+    exchange.handle(PeerDown(address=LEADER, incarnation=1, reason="moved"), 0)
+    here = PeerUp(
+        address=LEADER,
+        incarnation=2,
+        endpoint="ipc://r0",
+        target=Address.parse("replica/T/0"),
+    )
     exchange.handle(here, 0)
     connect, send = call(exchange, 0)
     assert isinstance(connect, Connect)
@@ -131,7 +146,7 @@ def test_a_leader_that_moves_to_this_node_is_reached_directly(exchange: Exchange
 
 def test_a_link_knows_no_actors_of_other_nodes() -> None:
     """Two links with different views must not pass a request back and forth."""
-    exchange = Exchange(PeerDirectory("link/0", 1), retry=RetryPolicy(), jitter=lambda: 0.0)
+    exchange = Exchange(PeerDirectory(Address.parse("link/a"), 1), retry=RetryPolicy(), jitter=lambda: 0.0)
     exchange.handle(remote(0), 0)
     [failed] = outcomes(call(exchange, 0))
     assert isinstance(failed, Failed)
