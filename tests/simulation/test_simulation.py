@@ -19,6 +19,11 @@ def test_promises_hold_under_faults(simulation_seed: int) -> None:
     simulate(simulation_seed)
 
 
+@pytest.mark.parametrize("seed", range(200, 216))
+def test_transactions_take_effect_whole_or_not_at_all_under_faults(seed: int) -> None:
+    simulate(seed, has_transactions=True)
+
+
 @pytest.mark.chaos
 @pytest.mark.timeout(3_600)
 def test_promises_hold_under_thousands_of_faults(fresh_seeds: list[int]) -> None:

@@ -10,7 +10,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from planaria.transport.client.options import ConsumerOptions
+from planaria.transport.client.options import ConsumerOptions, ProducerOptions
 from planaria.transport.protocol.groups import CommitOffsets, CommitOffsetsReply, PartitionOffset
 from planaria.transport.protocol.topics import CreateTopic, DescribeTopicReply
 from simulator_actors import ActorHost, Disks, replacing_the_world
@@ -18,8 +18,10 @@ from simulator_checks import Checks, GroupWatch
 from simulator_clients import ClientHost, Sender, SimulatedConsumer, SimulatedProducer
 from simulator_network import Network
 from simulator_supervisor import SimulatedSupervisor
+from simulator_transactions import ATOMIC, AtomicChecks, SimulatedTransactor
 from simulator_world import MS, SECOND, Violation, World
 
+ATOMIC_PARTITIONS = 2
 LIVENESS_US = 90 * SECOND
 EXIT_FLUSH_US = 60 * SECOND
 MAX_AHEAD_MS = 3_600_000
@@ -48,7 +50,7 @@ class SimulationFailed(AssertionError):
 
 
 class Simulation:
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, has_transactions: bool = False) -> None:
         self.world = world = World(seed)
         self.network = Network(world)
         self.disks = Disks()
@@ -68,6 +70,9 @@ class Simulation:
         self.producers: list[SimulatedProducer] = []
         self.consumers: list[SimulatedConsumer] = []
         self.readers: list[SimulatedConsumer] = []
+        self.transactors: list[SimulatedTransactor] = []
+        self.committed_readers: list[SimulatedConsumer] = []
+        self.atomic = AtomicChecks(self.disks) if has_transactions else None
         self._names = 0
         self._expected = 0
         """Consumers still to come."""
@@ -113,6 +118,8 @@ class Simulation:
             )
         self._flush_at_exit()
         self.checks.check_logs()
+        if self.atomic is not None:
+            self.atomic.check()
 
     # Actors and clients.
 
@@ -137,9 +144,12 @@ class Simulation:
         for _ in range(world.between(0, 2)):
             world.after(world.between(0, self.chaos_us // 2), self._add_producer)
         Sender(self._client("ghost"), self._commit_as_others)
+        if self.atomic is not None:
+            self._add_transactors(self.atomic)
 
     def _create_topics(self, sender: Sender) -> None:
-        for topic, partitions in self.topics.items():
+        atomic = {} if self.atomic is None else {ATOMIC: ATOMIC_PARTITIONS}
+        for topic, partitions in [*self.topics.items(), *atomic.items()]:
             request = CreateTopic(topic=topic, partitions=partitions, if_not_exists=True)
             if sender.ask(request, DescribeTopicReply, timeout_ms=120_000) == "refused":
                 raise Violation(f"{topic} could not be created")
@@ -211,6 +221,40 @@ class Simulation:
         for _ in range(world.between(1, 4) if world.chance(0.9) else 10):
             producer.publish(lane, world.between(1, 3))
         world.after(world.between(pace_us // 2, 3 * pace_us), self._publish_some, producer, pace_us)
+
+    def _add_transactors(self, checks: AtomicChecks) -> None:
+        world = self.world
+        options = self._options(None)
+        reader = SimulatedConsumer(
+            self._client("reader"), checks, group=None, topics=[ATOMIC], options=options, think_us=20 * MS
+        )
+        self.committed_readers.append(reader)
+        for number in range(world.between(1, 3)):
+            self._add_transactor(f"id-{number}")
+        for _ in range(world.between(0, 3)):
+            world.after(world.between(500 * MS, self.chaos_us), self._replace_transactor)
+
+    def _add_transactor(self, transactional_id: str) -> None:
+        world = self.world
+        assert self.atomic is not None
+        options = ProducerOptions(
+            transactional_id=transactional_id,
+            transaction_timeout_ms=world.random.choice([500, 3_000]),
+            delivery_timeout_ms=world.random.choice([1_000, 20_000]),
+            request_timeout_ms=world.random.choice([500, 5_000]),
+        )
+        client = self._client("transactor")
+        self.transactors.append(
+            SimulatedTransactor(client, self.atomic, options, ATOMIC_PARTITIONS, self.chaos_us)
+        )
+
+    def _replace_transactor(self) -> None:
+        """Start a second program with the id of one that is killed, or goes on and must be fenced."""
+        victim = self.world.random.choice(self.transactors)
+        if self.world.chance(0.5) and victim.host.is_alive:
+            self.deaths += 1
+            victim.kill()
+        self._add_transactor(victim.transactional_id)
 
     # Faults.
 
@@ -370,6 +414,12 @@ class Simulation:
             missing = self.checks.undelivered(reader.host.name, list(self.topics))
             if missing is not None:
                 return missing
+        if self.atomic is not None:
+            for transactor in self.transactors:
+                if transactor.host.is_alive and not transactor.program.is_over:
+                    return f"{transactor.host.name} is {transactor.transacting.state}"
+            if not self.atomic.is_settled():
+                return "transactions are open, or not read"
         return None
 
     def _missing_of(self, group: str) -> str | None:
@@ -383,13 +433,14 @@ class Simulation:
         return None
 
     def _flush_at_exit(self) -> None:
-        for consumer in [*self.consumers, *self.readers]:
+        consumers = [*self.consumers, *self.readers, *self.committed_readers]
+        for consumer in consumers:
             consumer.is_closing = True
 
-        clients = [*self.producers, *self.consumers, *self.readers]
+        clients = [*self.producers, *self.transactors, *consumers]
 
         def have_left() -> bool:
-            are_over = all(consumer.program.is_over for consumer in [*self.consumers, *self.readers])
+            are_over = all(consumer.program.is_over for consumer in consumers)
             is_idle = self._count_tickets() <= MAX_TICKETS
             return (
                 are_over
@@ -407,6 +458,6 @@ class Simulation:
         return sum(len(host.actor.machine._tickets) for host in gateways)  # type: ignore[attr-defined]
 
 
-def simulate(seed: int) -> Report:
+def simulate(seed: int, *, has_transactions: bool = False) -> Report:
     """Run the world of this seed. Raises SimulationFailed with the command to repeat it and the last events."""
-    return Simulation(seed).run()
+    return Simulation(seed, has_transactions=has_transactions).run()

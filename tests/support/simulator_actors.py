@@ -20,6 +20,7 @@ from planaria.actors.log.errors import StorageFull
 from planaria.actors.log.files import Files
 from planaria.actors.log.lock import DirectoryLock
 from planaria.actors.partition.process import PartitionProcess
+from planaria.actors.transactions.process import TransactionsActor
 from planaria.transport.actor import Actor, ActorContext
 from planaria.transport.batch import BatchHeader
 from planaria.transport.endpoints import control_endpoint
@@ -318,6 +319,7 @@ class ActorHost(Host):
             "controller": lambda: ControllerActor(context, files),
             "coordinator": lambda: CoordinatorActor(context, files),
             "gateway": lambda: GatewayActor(context),
+            "transactions": lambda: TransactionsActor(context),
             "partition": lambda: PartitionProcess(
                 context,
                 files,

@@ -221,7 +221,7 @@ class Checks(Taps):
             self._on_partition_said(host, reply, payload)
         elif kind == "coordinator":
             self._on_coordinator_said(host, ((frames[0], *envelope), reply["id"]), reply)
-        elif "producer_id" in reply:
+        elif kind == "controller" and "producer_id" in reply:
             if reply["producer_id"] in self._producer_ids:
                 raise Violation(f"the producer id {reply['producer_id']} is given away twice")
             self._producer_ids.add(reply["producer_id"])
@@ -295,7 +295,7 @@ class Checks(Taps):
             for header, frame in disk.batches:
                 for position, record in enumerate(decode_records(frame, header)):
                     at = ((topic, int(number)), header.base_offset + position)
-                    if topic == "__offsets":
+                    if topic.startswith("__") or header.is_transactional:
                         continue
                     assert record[1] is not None
                     if record[1] in found:
@@ -315,6 +315,10 @@ class Checks(Taps):
                 raise Violation(f"{directory}: {header.base_offset} follows {expected}")
             if header.leader_epoch < epoch:
                 raise Violation(f"{directory}: leader epoch {header.leader_epoch} after {epoch}")
+            if header.is_control:
+                # It may follow the first batch of the next transaction.
+                expected, epoch = header.next_offset, header.leader_epoch
+                continue
             if header.producer_epoch < writers.get(header.producer_id, -1):
                 raise Violation(
                     f"{directory}: producer {header.producer_id} went back to {header.producer_epoch}"

@@ -39,7 +39,7 @@ from simulator_world import MS, BatonEvent, Host, Program, World
 ReplyT = TypeVar("ReplyT", bound=Reply)
 
 
-class _Waiter:
+class Waiter:
     """A program that waits for one outcome."""
 
     def __init__(self, world: World) -> None:
@@ -123,7 +123,7 @@ class ClientHost(Host):
         is_retried: bool = True,
         asker: object = None,
     ) -> ReplyT:
-        waiter = _Waiter(self.world)
+        waiter = Waiter(self.world)
         ask = Call(None, address, request, reply_type, timeout_ms=timeout_ms, is_retried=is_retried)
         self.post(self.owner, Submitted(waiter, ask))
         waiter.is_done.wait()
@@ -203,6 +203,8 @@ class Batch:
 class SimulatedProducer:
     """An idempotent producer: as many batches at once as the lane allows, every outcome reported to the checks."""
 
+    attributes = 0
+
     def __init__(
         self, host: ClientHost, checks: Checks, *, delivery_timeout_ms: int, request_timeout_ms: int
     ) -> None:
@@ -276,6 +278,7 @@ class SimulatedProducer:
                 producer_id=identity.producer_id,
                 producer_epoch=identity.epoch,
                 base_sequence=effect.sequence,
+                attributes=self.attributes,
             )
             batch.frame = (numbers, frame)
         return bytes(batch.frame[1])
