@@ -39,19 +39,23 @@ class TopicFolders:
         self._labelled: dict[str, TopicLabel] = {}
         """Topics whose folders are known to match their labels."""
 
-    def make(self, entries: Iterable[TopicEntry]) -> None:
-        """Make and label the missing folders of these topics. Durable when it returns. Raises StorageFull."""
+    def make(self, entries: Iterable[TopicEntry], progress: Callable[[], None]) -> None:
+        """Make and label the missing folders of these topics. Durable when it returns. Raises StorageFull.
+
+        Each partition takes two syncs, so `progress` is called after each: on a slow disk a large topic takes longer
+        than the supervisor waits for a heartbeat.
+        """
         for entry in entries:
             label = label_of(entry)
             if self._labelled.get(entry.topic) != label:
-                self._make_topic(label)
+                self._make_topic(label, progress)
                 self._labelled[entry.topic] = label
 
     def adopt(self, catalog: Catalog) -> None:
         """Take all folders of this durable catalog as made; missing ones were lost."""
         self._labelled = {entry.topic: label_of(entry) for entry in catalog.topics.values()}
 
-    def _make_topic(self, label: TopicLabel) -> None:
+    def _make_topic(self, label: TopicLabel, progress: Callable[[], None]) -> None:
         directory = self._path / label.topic
         known = self._labelled.get(label.topic)
         if known is None or known.topic_id != label.topic_id:
@@ -61,9 +65,12 @@ class TopicFolders:
         self._make_directory(directory)
         for number in range(0 if known is None else known.partitions, label.partitions):
             partition = directory / str(number)
-            self._make_directory(partition)
+            if not partition.is_dir():
+                self._files.make_directory(partition)
             own = PartitionLabel(topic=label.topic, topic_id=label.topic_id, partition=number)
             self._files.replace(partition / PARTITION_LABEL, encode_label(own))
+            progress()
+        # This makes the partitions' names durable as well.
         self._files.replace(directory / TOPIC_LABEL, encode_label(label))
 
     def _make_directory(self, path: Path) -> None:

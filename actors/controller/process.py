@@ -105,7 +105,7 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
     def perform(self, effect: OwnEffect) -> None:
         match effect:
             case Propose():
-                self._storage.propose(effect)
+                self._storage.propose(effect, self.loop.progress)
             case RemoveTopic():
                 self._remove(effect)
             case _:

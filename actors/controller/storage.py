@@ -46,7 +46,7 @@ class CatalogStorage:
         self.folders.adopt(catalog)
         return catalog
 
-    def propose(self, proposal: Propose) -> None:
+    def propose(self, proposal: Propose, progress: Callable[[], None]) -> None:
         """Make the folders of the topics in the proposal, then propose it; without room for them it is not made."""
         entries = [
             entry_of(change)
@@ -54,7 +54,7 @@ class CatalogStorage:
             if isinstance(change, Put) and change.key.startswith("topics/")
         ]
         try:
-            self.folders.make(entries)
+            self.folders.make(entries, progress)
         except StorageFull as full:
             error = ErrorBody(ErrorCode.STORAGE_FULL, str(full), True)
             self._refused.append(NotApplied(proposal.number, error))

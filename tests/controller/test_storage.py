@@ -3,6 +3,7 @@
 import random
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,18 @@ class DyingFiles(Files):
         super().sync_directory(path)
 
 
+class CountingFiles(Files):
+    syncs = 0
+
+    def sync_directory(self, path: Path) -> None:
+        self.syncs += 1
+        super().sync_directory(path)
+
+    def write_aside(self, path: Path, data: bytes) -> None:
+        self.syncs += 1
+        super().write_aside(path, data)
+
+
 def fill(data_directory: Path) -> Path:
     for topic in ("ORDERS", "KEPT", ".deleted"):
         for partition in ("0", "1"):
@@ -232,6 +245,19 @@ def test_a_topic_is_removed_and_no_other(tmp_path: Path) -> None:
     assert sorted(path.name for path in topics.iterdir()) == [".deleted", "KEPT"]
     assert (topics / "KEPT" / "1" / "00000000000000000000.log").exists()
     assert moves
+
+
+def test_a_large_topic_reports_progress_between_the_syncs_of_its_folders(tmp_path: Path) -> None:
+    files = CountingFiles()
+    syncs = [0]
+    folders = TopicFolders(tmp_path, files)
+    folders.make(
+        Catalog(catalog_id="c").with_topic("LARGE", 100, TopicConfig(), 0).topics.values(),
+        lambda: syncs.append(files.syncs),
+    )
+    assert max(after - before for before, after in pairwise([*syncs, files.syncs])) <= 6
+    assert files.syncs <= 2 * 100 + 6
+    assert len(list((tmp_path / "topics" / "LARGE").iterdir())) == 101
 
 
 def test_a_removal_can_be_repeated_after_a_crash_at_any_step(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class CatalogFile:
         before, after = self._values or {}, catalog.values()
         changes: list[Change] = [Put(key, after[key]) for key in after if after[key] != before.get(key)]
         changes += [Delete(key) for key in before if key not in after]
-        self._storage.propose(Propose(1, tuple(changes)))
+        self._storage.propose(Propose(1, tuple(changes)), lambda: None)
         for event in self._storage.settle():
             if isinstance(event, NotApplied):
                 raise StorageFull(event.error.message)
