@@ -519,3 +519,21 @@ def test_a_patient_publisher_is_not_refused_by_a_held_partition() -> None:
     sealer.accumulator.hold(("T", 0), HELD)
     sealer.accumulator.publish("T", b"a")
     assert ("T", 0) in sealer.accumulator._held
+
+
+@pytest.mark.parametrize("size_bytes", [10, 100, 1_000])
+def test_the_clock_is_read_once_in_so_many_records_of_any_size(
+    monkeypatch: pytest.MonkeyPatch, size_bytes: int
+) -> None:
+    sealer = Sealer(batch_bytes=1 << 20, is_patient=True)
+    monkeypatch.setattr(Partitions, "largest_batch_of", lambda *_: 1 << 22)
+    readings = []
+
+    def clock() -> float:
+        readings.append(len(readings))
+        return 1_000.0 + len(readings)
+
+    monkeypatch.setattr(accumulator_module, "time", clock)
+    for _ in range(640):
+        sealer.accumulator.publish("T", b"v" * size_bytes)
+    assert 2 <= len(readings) <= 640 // accumulator_module.CLOCK_RECORDS + 2

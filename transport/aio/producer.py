@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,6 +33,17 @@ MAX_EARLY = 10_000
 """Messages that may wait for the partitions of their topic."""
 
 
+class _LoopBatch(ProducerBatch):
+    """A batch whose publishers are tasks."""
+
+    __slots__ = ("caller",)
+
+    def __init__(self, caller: Caller, *details: Any) -> None:
+        super().__init__(*details)
+        self.caller = caller
+        self.handle = PublishHandle
+
+
 class PublishHandle(Struct, gc=False, eq=False):
     """A published message. `await handle` waits for its acknowledgement and returns its RecordMetadata.
 
@@ -39,7 +51,7 @@ class PublishHandle(Struct, gc=False, eq=False):
     take the message back.
     """
 
-    _batch: ProducerBatch | None
+    _batch: _LoopBatch | None
     _record: RecordFields | None
     _early: "_EarlyMessage | None" = None
     """Present if the message had to wait for its batch."""
@@ -117,9 +129,8 @@ class AsyncProducer:
             on_done,
             may_wait=lambda: False,
             destinations=_KnownDestinations,
-            handle=PublishHandle,
+            make_batch=partial(_LoopBatch, caller),
             place=self._place,
-            caller=caller,
         )
         # Hides the method of this name, as in the producer for threads.
         self.__dict__["publish_nowait"] = self._batching.publish

@@ -19,9 +19,9 @@ filled a batch waits until it is sealed: that bounds the batch, and hands the in
 would otherwise get it every 5 ms (`sys.getswitchinterval`). No step of a user thread leaves anything half done, so
 Ctrl-C may strike anywhere.
 
-`mark` serves four ends by one comparison: new, sealed, full, and time to read the clock: once every CLOCK_BYTES, not once
-a message, so records of one batch that follow each other closely share a timestamp. The update of `room` is not guarded;
-CPython does not switch threads inside it, and if it did a batch would only be closed a little late.
+`mark` serves four ends by one comparison: new, sealed, full, and time to read the clock: not once a message, so records
+of one batch that follow each other closely share a timestamp. The update of `room` is not guarded; CPython does not
+switch threads inside it, and if it did a batch would only be closed a little late.
 
 A Delivery holds its record, not its index: an index would need the lock. It is looked up on request.
 """
@@ -47,6 +47,8 @@ from .options import InvalidOption
 from .schedule import milliseconds_at, schedule
 
 CLOCK_BYTES = 8 * 1024
+CLOCK_RECORDS = 64
+"""The clock is read once in so many records and bytes."""
 LARGE_BYTES = 64 * 1024
 """A record from this size on travels in a batch of its own, so that its neighbours cannot make the batch too large."""
 BATCH_OVERHEAD_BYTES = 128
@@ -86,9 +88,8 @@ class Accumulator(Batches):
         wait_at: Callable[[Gate, float | None], bool] = wait_at,
         call: Callable[[Callable[[], None]], None] = call_here,
         may_wait: Callable[[], bool] = may_wait,
-        handle: type = Delivery,
+        make_batch: Callable[..., ProducerBatch] = ProducerBatch,
         place: Callable[..., Any] | None = None,
-        caller: object = None,
     ) -> None:
         """`held` has the partitions that refuse for backpressure: publishers wait for them, or are refused.
         `unnamed`: why no message may have a dedup id or a delivery time; empty if it may.
@@ -97,7 +98,7 @@ class Accumulator(Batches):
         waits for it. `let_pass(gate)` wakes the callers that wait for a finished batch, at the end of the network turn.
         `wait_at(gate, timeout_s)` is their wait; `call(callback)` runs the callbacks of deliveries.
         Where `may_wait()` is False, publishing raises BufferFull instead of waiting for room.
-        Publishing returns `handle(batch, record)`; `caller` is for its use, in each batch.
+        Publishing returns `batch.handle(batch, record)`, of a batch that `make_batch` has made.
         `place` is called instead of the method of this name, which it calls when it may: for a message that no batch
         is open for, or that has more than a value, a key and headers.
         """
@@ -119,9 +120,8 @@ class Accumulator(Batches):
         self._unnamed = unnamed
         self._may_wait = may_wait
         self._contents = ContentEncoder()
-        self._handle = handle
+        self._make_batch = make_batch
         self._place = place or self.place
-        self._caller = caller
 
     # The way in, by user threads.
 
@@ -158,12 +158,10 @@ class Accumulator(Batches):
             return self._publish_in_detail(
                 topic, value, key, headers, partition, timestamp_ms, dedup_id, deliver_at, delay, scheduled_id
             )
-        data: bytes | None
         if headers is None and type(value) is bytes:
-            data = value
             size_bytes = len(value) + RECORD_OVERHEAD_BYTES
         else:
-            data, headers, size_bytes = self._contents.encode(value, headers)
+            value, headers, size_bytes = self._contents.encode(value, headers)
         batch: ProducerBatch | None
         try:
             if key is None:
@@ -179,12 +177,13 @@ class Accumulator(Batches):
             batch = None  # none is open, or the key or the topic is refused below
             name = encode_key(key)
         if batch is not None and size_bytes < batch.large_bytes:
-            record = RecordFields(name, data, batch.delta_ms, headers)
+            record = RecordFields(name, value, batch.delta_ms, headers)
             batch.append(record)
             room = batch.room = batch.room - size_bytes
             if room >= batch.mark or self._settle(batch, record):
-                return self._handle(batch, record)  # type: ignore[no-any-return]
-        return self._place(topic, None, name, data, headers, None, size_bytes)  # type: ignore[no-any-return]
+                handle = batch.handle  # called as an attribute it would be looked up as a method first
+                return handle(batch, record)  # type: ignore[no-any-return]
+        return self._place(topic, None, name, value, headers, None, size_bytes)  # type: ignore[no-any-return]
 
     def _publish_in_detail(
         self,
@@ -290,7 +289,7 @@ class Accumulator(Batches):
             batch.append(record)
             room = batch.room = batch.room - size_bytes
             if room >= batch.mark or self._settle(batch, record):
-                return self._handle(batch, record)  # type: ignore[no-any-return]
+                return batch.handle(batch, record)  # type: ignore[no-any-return]
 
     def _append_alone(
         self, open_batch: ProducerBatch, record: RecordFields, size_bytes: int, timestamp_ms: int | None
@@ -305,7 +304,7 @@ class Accumulator(Batches):
                 self._seal(lane, lane.open)
             self._seal(lane, batch)
         self._notify(lane)
-        return self._handle(batch, record)  # type: ignore[no-any-return]
+        return batch.handle(batch, record)  # type: ignore[no-any-return]
 
     def _batch_of_one(
         self, topic: str, partition: int, record: RecordFields, size_bytes: int, timestamp_ms: int | None
@@ -321,10 +320,9 @@ class Accumulator(Batches):
         largest_bytes = self._destinations.largest_batch_of(topic) - BATCH_OVERHEAD_BYTES
         large_bytes = min(LARGE_BYTES, largest_bytes // 16)
         room = min(self._batch_bytes, largest_bytes - 8 * large_bytes)
-        batch = ProducerBatch(
+        batch = self._make_batch(
             topic, partition, room, large_bytes, self._now_ms(), self._lock, self._hasten, self._wait_at
         )
-        batch.caller = self._caller
         batch.is_urgent = self._lingers == "not at all"
         batch.is_announced = batch.is_lingering = self._lingers == "to the end"
         return batch
@@ -349,7 +347,7 @@ class Accumulator(Batches):
             self._wait_for_room()
             self._close(batch)
         self._notify_identified(batch)
-        return self._handle(batch, record)  # type: ignore[no-any-return]
+        return batch.handle(batch, record)  # type: ignore[no-any-return]
 
     def _find(self, topic: str, partition: int | None) -> ProducerBatch:
         if partition is None:
@@ -401,16 +399,19 @@ class Accumulator(Batches):
 
     def _settle(self, batch: ProducerBatch, record: RecordFields) -> bool:
         """The rare case after an append. Whether the record is in its batch."""
-        lane = self._lanes[batch.topic, batch.partition]
         with self._lock:
             if batch.is_open:
                 self._unfinished[batch] = None
-                batch.delta_ms = max(batch.delta_ms, int(time() * 1000) - batch.first_ms)
-                batch.mark = max(batch.room - CLOCK_BYTES, 0)
+                delta_ms = int(time() * 1000) - batch.first_ms
+                batch.delta_ms = max(batch.delta_ms, delta_ms)
+                step_bytes = CLOCK_RECORDS * ((batch.size_bytes - batch.room) // len(batch.records))
+                mark = batch.room - (step_bytes if step_bytes > CLOCK_BYTES else CLOCK_BYTES)
+                batch.mark = mark if mark > 0 else 0
         if not batch.is_announced:
-            self._notify(lane)
+            self._notify(self._lanes[batch.topic, batch.partition])
             batch.is_announced = True
         if batch.is_open and self._is_full(batch):
+            lane = self._lanes[batch.topic, batch.partition]
             self._notify(lane)
             with self._lock:
                 if not self._may_wait() and lane.open is batch:

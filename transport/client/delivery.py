@@ -44,10 +44,10 @@ class ProducerBatch:
     """Records of one partition on their way: open, sealed, then done with an offset or an error."""
 
     __slots__ = (
-        "_positions", "append", "base_offset", "callbacks", "caller", "created_ms", "delta_ms", "error", "first_ms",
-        "frame", "gates", "has_own_times", "hasten", "is_announced", "is_done", "is_duplicate", "is_lingering", "is_open",
-        "is_urgent",
-        "large_bytes", "lock", "mark", "partition", "records", "room", "schedule", "size_bytes", "topic", "wait_at",
+        "_positions", "append", "base_offset", "callbacks", "created_ms", "delta_ms", "error", "first_ms",
+        "frame", "gates", "handle", "has_own_times", "hasten", "is_announced", "is_done", "is_duplicate", "is_lingering",
+        "is_open", "is_urgent", "large_bytes", "lock", "mark", "partition", "records", "room", "schedule", "size_bytes",
+        "topic", "wait_at",
     )  # fmt: skip
 
     def __init__(
@@ -90,8 +90,8 @@ class ProducerBatch:
         self.callbacks: list[tuple[Callable[[Delivery], object], Delivery]] = []
         self.lock = lock
         self.schedule: Schedule | None = None
-        self.caller: Any = None
-        """The link of a handle on an event loop to its loop."""
+        self.handle: Callable[[Any, RecordFields], Any] = Delivery
+        """Makes the object through which a publisher waits for its record."""
         self._positions: dict[int, int] | None = None
 
     @property

@@ -185,13 +185,12 @@ class BatchingProducer:
         on_done: Callable[[TopicPartition, Exception | None], None] | None = None,
         may_wait: Callable[[], bool] = may_wait,
         destinations: type[Destinations] = Destinations,
-        handle: type = Delivery,
+        make_batch: Callable[..., ProducerBatch] = ProducerBatch,
         place: Callable[..., Any] | None = None,
-        caller: object = None,
     ) -> None:
         """Take `on_done`, called on the network thread with the outcome of each batch, before its deliveries.
 
-        `handle`, `place` and `caller` are those of the Accumulator.
+        `make_batch` and `place` are those of the Accumulator.
         """
         options = options or ProducerOptions()
         _require_codec(options)
@@ -214,9 +213,8 @@ class BatchingProducer:
             wait_at=network.wait,
             call=network.call_back,
             may_wait=may_wait,
-            handle=handle,
+            make_batch=make_batch,
             place=place,
-            caller=caller,
         )
         self.publish = self.accumulator.publish
         self._network = network
