@@ -333,6 +333,21 @@ def test_a_lock_that_a_poll_finds_lost_costs_no_other_verdict() -> None:
     assert [each.offset for each in driver.machine.holdings.take_refused()] == [1]
 
 
+def test_a_verdict_that_came_too_late_does_not_reach_the_next_delivery_of_its_message() -> None:
+    driver = Driver()
+    driver.acquire(0, 2)
+    driver.say(0, 1, 2)
+    driver.locked -= {0, 1}
+    request = driver.poll()
+    driver.deliver(request, 0, 1)
+    assert driver.ranges() == [("accept", 2, None)]
+    driver.answer()
+    assert driver.done == {2: "accept"}
+    assert driver.locked == {0, 1}
+    assert [each.offset for each in driver.machine.holdings.take_refused()] == [0, 1]
+    driver.say(0, 1)
+
+
 @pytest.mark.parametrize("is_lost", [False, True])
 def test_a_flush_waits_for_the_verdicts_that_a_poll_has_taken_along(is_lost: bool) -> None:
     driver = Driver()

@@ -42,6 +42,7 @@ def test_simulations_do_something() -> None:
     reports = [simulate(seed) for seed in range(100, 105)]
     assert sum(report.acknowledged for report in reports) > 500
     assert sum(report.delivered for report in reports) > 500
+    assert sum(report.jobs for report in reports) > 100
     assert sum(report.deaths for report in reports) > 3
     assert sum(report.sleeps for report in reports) > 3
     assert sum(report.wakes for report in reports) > 3

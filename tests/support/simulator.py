@@ -19,6 +19,7 @@ from simulator_clients import ClientHost, Sender, SimulatedConsumer, SimulatedPr
 from simulator_network import Network
 from simulator_supervisor import SimulatedSupervisor
 from simulator_transactions import ATOMIC, AtomicChecks, SimulatedTransactor
+from simulator_workers import WORKERS, JobChecks, SimulatedWorker
 from simulator_world import MS, SECOND, Violation, World
 
 ATOMIC_PARTITIONS = 2
@@ -39,6 +40,7 @@ class Report:
     events: int
     acknowledged: int
     delivered: int
+    jobs: int
     deaths: int
     sleeps: int
     wakes: int
@@ -73,6 +75,8 @@ class Simulation:
         self.transactors: list[SimulatedTransactor] = []
         self.committed_readers: list[SimulatedConsumer] = []
         self.atomic = AtomicChecks(self.disks) if has_transactions else None
+        self.jobs = JobChecks(self.disks)
+        self.workers: list[SimulatedWorker] = []
         self._names = 0
         self._expected = 0
         """Consumers still to come."""
@@ -101,6 +105,7 @@ class Simulation:
             events=world.events,
             acknowledged=self.checks.acknowledged_count,
             delivered=sum(len(offsets) for offsets in self.checks.delivered.values()),
+            jobs=self.jobs.deliveries,
             deaths=self.deaths,
             sleeps=self.supervisor.sleeps,
             wakes=self.supervisor.wakes,
@@ -140,6 +145,9 @@ class Simulation:
                 self._expect_member(world.between(0, 1_500) * MS, group, instance)
         for _ in range(world.between(0, 1)):
             self.readers.append(self._consumer("reader", None, self._options(None)))
+        for _ in range(world.random.choice([0, 0, 1, 2, 3])):
+            self._expected += 1
+            world.after(world.between(0, 1_500) * MS, self._add_worker)
         self._add_producer()
         for _ in range(world.between(0, 2)):
             world.after(world.between(0, self.chaos_us // 2), self._add_producer)
@@ -200,6 +208,24 @@ class Simulation:
     def _add_member(self, group: str, instance: str | None) -> None:
         self._expected -= 1
         self.consumers.append(self._consumer(group, group, self._options(instance)))
+
+    def _add_worker(self) -> None:
+        self._expected -= 1
+        world = self.world
+        worker = SimulatedWorker(
+            self._client("worker"),
+            self.jobs,
+            list(self.topics),
+            lock_ms=world.random.choice([300, 1_000, 5_000]),
+            think_us=world.random.choice([1 * MS, 5 * MS, 50 * MS, 500 * MS]),
+            is_quiet=lambda: self.is_quiet,
+            incarnation=self._workers_incarnation,
+        )
+        self.workers.append(worker)
+
+    def _workers_incarnation(self) -> int:
+        child = self.supervisor.children.get(f"coordinator/{WORKERS}")
+        return 0 if child is None else child.incarnation
 
     def _add_producer(self) -> None:
         world = self.world
@@ -267,6 +293,7 @@ class Simulation:
             self._fill_disk,
             self._kill_several,
             self._end_client,
+            self._end_worker,
             self._freeze_client,
             self._close_consumer,
             self._leave_together,
@@ -274,7 +301,7 @@ class Simulation:
             self._step_all_clocks,
             self._boot,
         ]
-        weights = [6, 2, 2, 2, 1, 1, 2, 1, 1, 2, 2, 2, 1]
+        weights = [6, 2, 2, 2, 1, 1, 2, 2, 1, 1, 2, 2, 2, 1]
         for _ in range(self.world.between(0, 14)):
             fault = self.world.random.choices(kinds, weights)[0]
             self.world.after(self.world.between(0, self.chaos_us), self._break, fault)
@@ -352,6 +379,18 @@ class Simulation:
             victim.kill()
             self._add_successor(victim)
 
+    def _end_worker(self) -> None:
+        """Kill or close a worker; sooner or later its successor starts."""
+        if self.workers:
+            victim = self.workers.pop(self.world.between(0, len(self.workers) - 1))
+            if self.world.chance(0.5):
+                self.deaths += 1
+                victim.kill()
+            else:
+                victim.is_closing = True
+            self._expected += 1
+            self.world.after(self.world.between(1, 3_000) * MS, self._add_worker)
+
     def _close_consumer(self) -> None:
         if self.consumers:
             victim = self.consumers.pop(self.world.between(0, len(self.consumers) - 1))
@@ -380,7 +419,7 @@ class Simulation:
             consumer.kill()
 
     def _freeze_client(self) -> None:
-        hosts = [each.host for each in [*self.consumers, *self.producers]]
+        hosts = [each.host for each in [*self.consumers, *self.producers, *self.workers]]
         if hosts:
             host = self.world.random.choice(hosts)
             host.freeze()
@@ -410,6 +449,8 @@ class Simulation:
             missing = self._missing_of(group) or self.checks.undelivered(group, list(self.topics))
             if missing is not None:
                 return missing
+        if self.workers and (missing := self.jobs.undone(self.topics)) is not None:
+            return missing
         for reader in self.readers:
             missing = self.checks.undelivered(reader.host.name, list(self.topics))
             if missing is not None:
@@ -433,7 +474,7 @@ class Simulation:
         return None
 
     def _flush_at_exit(self) -> None:
-        consumers = [*self.consumers, *self.readers, *self.committed_readers]
+        consumers = [*self.consumers, *self.readers, *self.committed_readers, *self.workers]
         for consumer in consumers:
             consumer.is_closing = True
 

@@ -358,6 +358,8 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
         "planaria.transport.client.consumer.monotonic": world.monotonic,
         "planaria.transport.client.consumer.random": SimpleNamespace(random=world.random.random),
         "planaria.transport.client.consumer.uuid": SimpleNamespace(uuid4=uuid4),
+        "planaria.transport.client.share_consumer.random": SimpleNamespace(random=world.random.random),
+        "planaria.transport.client.stopping.threading": SimpleNamespace(Event=lambda: BatonEvent(world)),
         "planaria.transport.client.consumer.Bell": lambda: BatonEvent(world),
     }
     patches = [mock.patch(name, value, create=True) for name, value in replaced.items()]

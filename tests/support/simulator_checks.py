@@ -189,7 +189,9 @@ class Checks(Taps):
         if type(event) is not Received or not host.address.startswith("coordinator/"):
             return
         request, now_ms = event.request, self._world.now_ms
-        watch = self.groups[host.address.partition("/")[2]]
+        watch = self.groups.get(host.address.partition("/")[2])
+        if watch is None:
+            return  # a share group
         key = (event.sender.route, event.sender.id)
         if isinstance(request, GroupHeartbeat):
             watch.on_heartbeat(key, request, now_ms)

@@ -123,14 +123,21 @@ class ClientHost(Host):
         is_retried: bool = True,
         asker: object = None,
     ) -> ReplyT:
-        waiter = Waiter(self.world)
         ask = Call(None, address, request, reply_type, timeout_ms=timeout_ms, is_retried=is_retried)
-        self.post(self.owner, Submitted(waiter, ask))
+        reply: ReplyT = self.exchange(ask).reply
+        return reply
+
+    def exchange(self, call: Call, asker: object = None) -> Answered:
+        return self.outcome(self.owner, lambda waiter: Submitted(waiter, call))
+
+    def outcome(self, owner: Owner, event_for: Callable[[Owner], Event], asker: object = None) -> Answered:
+        waiter = Waiter(self.world)
+        self.post(owner, event_for(waiter))
         waiter.is_done.wait()
         if isinstance(waiter.event, Failed):
             raise error_from(waiter.event.error)
-        reply: ReplyT = waiter.event.reply
-        return reply
+        answered: Answered = waiter.event
+        return answered
 
     def partitions_of(self, topic: str, timeout_ms: int, least: int = 1) -> int:
         self.post(self.owner, Wanted(topic))

@@ -56,6 +56,11 @@ class Holdings:
     def has(self, message: Message) -> bool:
         return message.offset in self._held.get(message.topic_partition, ())
 
+    def holds(self, single: Acknowledgement) -> bool:
+        """Return True if the message of this acknowledgement is held."""
+        held = self._held.get(TopicPartition(single.topic, single.partition), ())
+        return single.first_offset in held
+
     def hold(self, ranges: Iterable[AcquiredRange]) -> None:
         for each in ranges:
             offsets = self._held.setdefault(TopicPartition(each.topic, each.partition), set())

@@ -9,12 +9,12 @@ import uuid
 from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Generic
+from typing import Any, Generic, cast
 
 from ..codec import sendable
 from ..machine import Effect, Event
 from ..protocol.shares import Verdict
-from .acknowledgements import Said
+from .acknowledgements import ACCEPTED, RELEASED, Said
 from .errors import Closed
 from .iteration import MessageT
 from .messages import Message
@@ -54,17 +54,19 @@ class Acknowledging(Generic[MessageT]):
         self, messages: Iterable[Message], verdict: Verdict, delay: timedelta | float, reason: str
     ) -> None:
         self._refuse_when_closed()
-        if verdict not in _VERDICTS:
-            raise InvalidOption(f"verdict: {verdict!r} is unknown; choose one of {', '.join(_VERDICTS)}")
-        if not isinstance(reason, str):
-            raise InvalidOption(f"reason: must be text, not {reason!r}")
-        said = Said(verdict, milliseconds_of(delay), sendable(reason)[:1_000])
+        # Most verdicts have neither delay nor reason, and are given message by message.
+        is_plain = reason == "" and type(delay) is float and delay == 0.0 and type(verdict) is str
+        said = _PLAIN.get(verdict) if is_plain else None
+        if said is None:
+            said = _checked(verdict, delay, reason)
         given = list(messages)
+        machine = self._machine
         try:
             with self._lock:
-                self._machine.acknowledge(given, said)
+                machine.acknowledge(given, said)
         finally:
-            self._post()
+            if machine.posts:
+                self._post()
 
     def _settle(self, message: Message, verdict: Verdict, reason: str = "") -> None:
         """Like `_acknowledge`; do nothing if the message is acknowledged, the consumer closed, or the lock lost."""
@@ -89,4 +91,17 @@ class Acknowledging(Generic[MessageT]):
         self._network.refuse_when_closed()
 
 
-_VERDICTS = ("accept", "release", "fail", "reject")
+def _checked(verdict: Any, delay: timedelta | float, reason: Any) -> Said:
+    if not isinstance(verdict, str) or verdict not in _PLAIN:
+        raise InvalidOption(f"verdict: {verdict!r} is unknown; choose one of {', '.join(_PLAIN)}")
+    if not isinstance(reason, str):
+        raise InvalidOption(f"reason: must be text, not {reason!r}")
+    return Said(cast("Verdict", verdict), milliseconds_of(delay), sendable(reason)[:1_000])
+
+
+_PLAIN: dict[str, Said] = {
+    "accept": ACCEPTED,
+    "release": RELEASED,
+    "fail": Said("fail", 0, ""),
+    "reject": Said("reject", 0, ""),
+}

@@ -195,16 +195,22 @@ class Rounds:
         return self._continue(begun, now)
 
     def _refused(self, begun: _Round, results: list[AcknowledgeResult]) -> list[Acknowledgement]:
-        """Note the acknowledgements that were refused. Return those to send again message by message."""
+        """Note the acknowledgements that were refused. Return those to send again message by message.
+
+        A message that is held anew has been delivered again: an earlier verdict must not reach that delivery.
+        """
         again: list[Acknowledgement] = []
         for each, result in zip(begun.part, results, strict=True):
             if result.error is None:
                 continue
             last = each.first_offset if each.last_offset is None else each.last_offset
-            if result.error.code == ErrorCode.NOT_ACQUIRED and last > each.first_offset:
-                again += singles(each, last)
-            else:
-                self._holdings.refuse(each, ProtocolError.from_body(result.error))
+            error = ProtocolError.from_body(result.error)
+            is_range = error.code == ErrorCode.NOT_ACQUIRED and last > each.first_offset
+            for one in singles(each, last) if is_range else [each]:
+                if is_range and (begun.is_renewal or not self._holdings.holds(one)):
+                    again.append(one)
+                else:
+                    self._holdings.refuse(one, error)
         return again
 
     def on_failure(self, error: ErrorBody, now: int) -> list[Effect]:

@@ -104,6 +104,8 @@ class ShareGroup:
             self._dead_letters.on_durable(tp, each)
         self._alarms: tuple[str, ...] = ()
         self._timer_at: int | None = None
+        self._is_touched = True
+        """True if something has happened since `advance` that may give it work."""
         self.wall_offset_ms = 0
         """Wall clock minus `now`."""
 
@@ -117,6 +119,7 @@ class ShareGroup:
 
     def on_request(self, event: Received, now: int) -> list[LoopEffect]:
         """Handle a request. Raises ProtocolError."""
+        self._is_touched = True
         sender, request = event.sender, event.request
         match request:
             case ShareMemberGone(member_id=member, connection=client):
@@ -181,6 +184,7 @@ class ShareGroup:
 
     def on_disconnected(self, connection: bytes, now: int) -> list[LoopEffect]:
         """Release the records of members whose client was connected here itself."""
+        self._is_touched = True
         return [
             effect
             for member in self._connections.of(connection)
@@ -189,6 +193,7 @@ class ShareGroup:
 
     def forget_senders(self, is_gone: Callable[[Sender], bool], *, also_sent: bool) -> None:
         """Cancel the requests of senders that are gone; `also_sent`: the latest replies to them are lost."""
+        self._is_touched = True
         self._acquisitions.cancel(is_gone, also_sent=also_sent)
 
     def check_unused(self) -> None:
@@ -200,6 +205,7 @@ class ShareGroup:
 
     def delete(self) -> None:
         """Drop all state: the group is deleted."""
+        self._is_touched = True
         self._partitions.forget()
         self._settings.forget()
 
@@ -207,6 +213,7 @@ class ShareGroup:
 
     def handle(self, event: LoopEvent, now: int) -> list[LoopEffect]:
         """Handle the answers and timers of the group's own, and the start of its partitions."""
+        self._is_touched = True
         match event:
             case TimerFired(key=ShareTimer()):
                 self._timer_at = None
@@ -244,22 +251,28 @@ class ShareGroup:
         return []
 
     def set_topics(self, topics: Mapping[str, CatalogTopic]) -> None:
+        self._is_touched = True
         self._partitions.set_topics(topics)
         self._acquisitions.stir()
         if self._settings.is_share:
             self._decisions.topics.note_sharing(self.topics_in_use())
 
     def on_durable(self, durable: Durable[Change, Any]) -> list[LoopEffect]:
+        self._is_touched |= self._dead_letters.has_work
         for change in durable.changes:
             if isinstance(change.key, ShareKey):
                 assert change.value is None or isinstance(change.value, ShareProgress)
                 tp = TopicPartition(change.key.topic, change.key.partition)
                 self._dead_letters.on_durable(tp, change.value)
+        self._is_touched |= self._dead_letters.has_work
         acquired = [answer for answer in durable.answers if isinstance(answer, Acquired)]
         return [effect for each in acquired for effect in self._acquisitions.on_durable(each)]
 
     def advance(self, now: int) -> list[Effect]:
         """Serve waiting requests, request log ends, write dead letters; set the timer and the alarms."""
+        if not self._is_touched:
+            return []
+        self._is_touched = False
         if not self._settings.is_share:
             return self._raise_alarms(()) if self._alarms else []
         settings = self._settings.current
