@@ -155,6 +155,12 @@ class Catalog(Struct, frozen=True, kw_only=True):
         version = max(earlier.topics_revision + 1, self.topics_revision)
         return msgspec.structs.replace(self, topics_revision=version)
 
+    def differences(self, later: "Catalog") -> tuple[Change, ...]:
+        """Return the changes that lead to a later catalog."""
+        before, after = self.values(), later.values()
+        puts = [Put(key, value) for key, value in after.items() if before.get(key) != value]
+        return (*puts, *(Delete(key) for key in before if key not in after))
+
     def guards(self, keys: Iterable[str]) -> tuple[Guard, ...]:
         """Return guards that hold while the keys are as in this catalog."""
         return tuple(Guard(key, self.modified.get(key, ABSENT)) for key in keys)

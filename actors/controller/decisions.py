@@ -81,16 +81,21 @@ class Decisions:
         self._last_number += 1
         return [Propose(self._last_number, tuple(changes.values()), self.durable.guards(changes))]
 
-    def on_changed(self, event: Changed) -> None:
-        self._has_landed = self._has_landed or self._is_own(event.changes)
+    def on_changed(self, event: Changed) -> tuple[Change, ...]:
+        """Follow the store. Return the changes that no follow-up is going to act upon: of others, or unexpected."""
+        is_own = not self._has_landed and self._is_own(event.changes)
+        self._has_landed |= is_own
         self.durable = self.durable.applied(event.revision, event.changes)
         self._rebuild()
+        return () if is_own else event.changes
 
-    def on_state(self, event: State) -> None:
-        """Start again from the whole state of the store, after a gap."""
-        catalog = catalog_of(event, self.durable.catalog_id)
-        self.durable = catalog.not_older_than(self.durable)
+    def on_state(self, event: State) -> tuple[Change, ...]:
+        """Start again from the whole state of the store, after a gap. Return its differences from the catalog so
+        far."""
+        before = self.durable
+        self.durable = catalog_of(event, before.catalog_id).not_older_than(before)
         self._rebuild()
+        return before.differences(self.durable)
 
     def applied(self) -> list[FollowUp]:
         taken, self._in_flight = self._in_flight, []

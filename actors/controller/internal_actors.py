@@ -61,6 +61,10 @@ class InternalActors:
             return []
         return [Reply(sender, Done())]
 
+    def on_topic(self, topic: str) -> list[Effect]:
+        """Start the actors of an internal topic that another controller has created."""
+        return self.apply_created(FollowUp("companions_created", topic)) if topic in SPECS else []
+
     def apply_created(self, follow_up: FollowUp) -> list[Effect]:
         entry = self._decisions.durable.topics[follow_up.name]
         effects = self._commands.start([*partition_specs(entry), *SPECS[entry.topic](entry)])

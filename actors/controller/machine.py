@@ -7,7 +7,8 @@ quotas, child commands, orphans, descriptions, watches. Called by `process.py` a
     Loaded           nothing                    required children are started, running ones are looked up (`orphans`)
     request          any                        decided, or an answer at once, or parked
     TurnEnds         decisions are gathered     Propose, if none is in flight
-    Changed, State   any                        the durable catalog follows; watches are notified of topics
+    Changed, State   any                        the durable catalog follows; watches are notified of topics; commands
+                                                for changes that this controller did not decide
     Applied          decisions are in flight    each one's follow-up: commands, answers
     other outcomes   decisions are in flight    they are void; their requesters get the retriable error
     Answered/Failed  a call is in flight        the role that made the call continues
@@ -37,7 +38,7 @@ from ...transport.machine import (
 )
 from ...transport.protocol.control import EnsureGroup, EnsureInternalActors
 from ...transport.protocol.data import InitProducer
-from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import DeleteGroup, ListGroups
 from ...transport.protocol.message import Request
 from ...transport.protocol.quotas import ListQuotas, RemoveQuota, SetQuota
@@ -65,9 +66,10 @@ from ..metadata.store import (
 from .catalog import Catalog
 from .child_commands import ChildCommands
 from .children import GroupLife, all_specs
-from .decisions import Decisions, FollowUp
+from .decisions import Decisions
 from .descriptions import Descriptions
 from .effects import Effect, Event, Loaded, TopicNotRemoved, TopicRemoved, TurnEnds
+from .follow_ups import FollowUps
 from .groups import Groups
 from .internal_actors import InternalActors
 from .keys import (
@@ -108,14 +110,6 @@ REQUESTS: tuple[type[Request], ...] = (
     SetQuota,
     RemoveQuota,
     ListQuotas,
-)
-
-
-OVERTAKEN = ErrorBody(
-    ErrorCode.ACTOR_UNAVAILABLE, "another change came first, and this one was not made; try again", True
-)
-UNKNOWN_OUTCOME = ErrorBody(
-    ErrorCode.TIMED_OUT, "the metadata store did not answer: the change may take effect or not", True
 )
 
 
@@ -169,6 +163,16 @@ class ControllerMachine:
         self._quotas = Quotas(self._decisions, self._peers)
         self._watches = Watches(self._decisions)
         self._orphans = Orphans(self._decisions, self._commands)
+        self._follow_ups = FollowUps(
+            self._decisions,
+            self._topics,
+            self._groups,
+            self._internal_actors,
+            self._producers,
+            self._quotas,
+            self._watches,
+            self._orphans,
+        )
 
     @property
     def catalog(self) -> Catalog:
@@ -181,24 +185,8 @@ class ControllerMachine:
                 return self._on_request(sender, request, now)
             case TurnEnds():
                 return self._decisions.propose()
-            case Changed():
-                self._decisions.on_changed(event)
-                return self._watches.on_changed()
-            case State():
-                self._decisions.on_state(event)
-                return self._watches.on_changed()
-            case Applied():
-                return [
-                    effect
-                    for follow_up in self._decisions.applied()
-                    for effect in self._apply(follow_up, now)
-                ]
-            case NotApplied(error=error):
-                return self._on_not_applied(error, now)
-            case Rejected():
-                return self._on_not_applied(OVERTAKEN, now)
-            case Unknown():
-                return self._on_not_applied(UNKNOWN_OUTCOME, now)
+            case Changed() | State() | Applied() | NotApplied() | Rejected() | Unknown():
+                return self._follow_ups.on_store(event, now)
             case Session() | SessionLost():
                 return []
             case Answered():
@@ -295,47 +283,6 @@ class ControllerMachine:
                 if internal or not is_internal(entry.topic)
             ]
         )
-
-    def _apply(self, follow_up: FollowUp, now: int) -> list[Effect]:
-        match follow_up.kind:
-            case "topic_created":
-                return self._topics.apply_created(follow_up, now)
-            case "topic_altered":
-                return self._topics.apply_altered(follow_up, now) + self._wake_groups(follow_up.name)
-            case "topic_awaited":
-                return self._topics.apply_awaited(follow_up, now)
-            case "topic_deleted":
-                return self._topics.apply_deleted(follow_up)
-            case "remains_removed":
-                return self._topics.apply_remains_removed(follow_up.name)
-            case "group_created":
-                return self._groups.apply_created(follow_up)
-            case "group_deleted":
-                return self._groups.apply_deleted(follow_up.name)
-            case "producer_ids_reserved":
-                return self._producers.apply_reserved(follow_up.name, now)
-            case "companions_created":
-                return self._internal_actors.apply_created(follow_up)
-            case "quota_changed":
-                return self._quotas.apply_changed(follow_up)
-
-    def _wake_groups(self, altered: str) -> list[Effect]:
-        """Wake every group if the topic needs their positions, possibly only from now on."""
-        entry = self.catalog.topics.get(altered)
-        return self._groups.wake() if entry is not None and entry.config.tracks_groups else []
-
-    def _on_not_applied(self, error: ErrorBody, now: int) -> list[Effect]:
-        effects: list[Effect] = []
-        for follow_up in self._decisions.dropped():
-            if follow_up.kind == "remains_removed":
-                effects += self._topics.retry_remains(follow_up.name, now)
-            elif follow_up.kind == "group_deleted":
-                effects += self._groups.on_not_forgotten(follow_up.name, error)
-            elif follow_up.kind == "producer_ids_reserved":
-                effects += self._producers.on_not_reserved(error)
-            elif follow_up.sender is not None:
-                effects.append(Reply(follow_up.sender, error))
-        return effects
 
     def _on_answered(self, event: Answered) -> list[Effect]:
         key: CallKey = event.key

@@ -86,6 +86,9 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
             partition_idle_ms=self._arguments.partition_idle_ms,
             asleep=self._asleep(catalog),
         )
+        if self._storage.descriptor is not None:
+            # The end of the turn settles what has arrived.
+            self.loop.watch(self._storage.descriptor, lambda: None)
         self.loop.dispatch(Loaded())
 
     def _asleep(self, catalog: Catalog) -> dict[Address, int | None]:

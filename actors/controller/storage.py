@@ -33,6 +33,10 @@ class CatalogStorage:
         self._store = store
         self._refused: list[StoreEvent] = []
 
+    @property
+    def descriptor(self) -> int | None:
+        return self._store.descriptor
+
     def load(self, new_catalog_id: str, progress: Callable[[], None]) -> Catalog:
         """Return the catalog in the store, or an empty one. Raises CatalogCorrupt and CatalogMissing, which name the
         file."""

@@ -16,6 +16,7 @@ from planaria.actors.controller.machine import ControllerMachine
 from planaria.actors.controller.process import ControllerActor
 from planaria.actors.controller.storage import CATALOG_NAME
 from planaria.actors.log.errors import StorageFull
+from planaria.actors.metadata.store import MetadataStore
 from planaria.transport.addresses import Address
 from planaria.transport.machine import (
     Answered,
@@ -70,7 +71,7 @@ class _Actor(ControllerActor):
 
     def __init__(self, driver: "ControllerDriver", arguments: dict[str, Any]) -> None:
         context = context_of("controller", 1, arguments)
-        super().__init__(context, driver.files)
+        super().__init__(context, driver.files, driver.store)
         self._driver = driver
 
     def _asleep(self, _: Catalog) -> dict[str, int | None]:
@@ -93,9 +94,15 @@ class ControllerDriver:
     """
 
     def __init__(
-        self, catalog: Catalog | None = None, asleep: dict[str, int | None] | None = None, **arguments: Any
+        self,
+        catalog: Catalog | None = None,
+        asleep: dict[str, int | None] | None = None,
+        store: MetadataStore | None = None,
+        **arguments: Any,
     ) -> None:
         self.now = 1_000_000
+        self.store = store
+        """A store of the test's; None: the file."""
         self.slept_before = asleep or {}
         """Actors whose marks the controller finds at its start."""
         self.files = _Files(catalog or Catalog(catalog_id="test"))
