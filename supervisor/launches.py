@@ -46,6 +46,10 @@ class Launches:
         """True if a launch can begin now."""
         return bool(self._queued) and self._begun is None
 
+    def __bool__(self) -> bool:
+        """True while launches wait or are in progress."""
+        return bool(self._queued) or self._begun is not None
+
     def next_at(self) -> int | None:
         """Return the time at which the fork server has to have answered."""
         return None if self._begun is None else self._deadline

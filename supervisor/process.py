@@ -283,7 +283,7 @@ class SupervisorProcess:
             case Reply():
                 self._reply(effect)
             case events.ReportStatus():
-                self._reports.add(effect, self._clock.now_ms())
+                self._reports.add(effect, self._clock.now_ms(), is_urgent=bool(self._launches))
             case SetTimer():
                 self._timers.set(effect.key, effect.at)
             case CancelTimer():

@@ -20,7 +20,7 @@ class Reports:
         self.measured.append(pid)
         return 1_000 + pid
 
-    def ask(self, who: int = 1) -> None:
+    def ask(self, who: int = 1, *, is_urgent: bool = False) -> None:
         actors = [
             ActorStatus(
                 address=Address.parse(f"partition/T/{pid}"), pid=pid or None, incarnation=1, restarts=0, state="ready",
@@ -31,7 +31,7 @@ class Reports:
         body = StatusReply(
             supervisor_pid=1, instance_id="i", data_directory="d", endpoint="e", uptime_ms=1, actors=actors
         )
-        self._reports.add(ReportStatus(Sender((b"x",), who), body), self.now)
+        self._reports.add(ReportStatus(Sender((b"x",), who), body), self.now, is_urgent=is_urgent)
 
     def turn(self) -> list[Reply]:
         reply = self._reports.step(self.now)
@@ -55,6 +55,17 @@ def test_a_few_actors_are_all_measured_first() -> None:
     reports.ask()
     (reply,) = reports.finish()
     assert memories(reply) == [0, *range(1_001, 1_015)], "one has no process"
+
+
+def test_an_urgent_report_waits_for_no_measurement_and_shows_the_last_ones() -> None:
+    reports = Reports(actors=3)
+    reports.ask(is_urgent=True)
+    (reply,) = reports.turn()
+    assert memories(reply) == [0, 1_001, 0], "one is measured in each turn"
+    reports.finish()
+    reports.ask(is_urgent=True)
+    (reply,) = reports.turn()
+    assert memories(reply) == [0, 1_001, 1_002]
 
 
 def test_a_thousand_actors_are_answered_in_time_and_measured_afterwards() -> None:
