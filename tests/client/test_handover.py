@@ -190,10 +190,10 @@ class Calls:
         yield
         self._owner = None
 
-    def turn(self, now: int, is_readable: bool = True) -> None:
+    def short_turn(self, now: int, is_readable: bool) -> None:
         with self._alone():
             self._scheduler.block(lambda: True)
-            while self.answered:
+            while self.answered and is_readable:
                 gate = self.answered.pop(0)
                 self._network.let_pass(gate)
                 self._network.call_back(self._network.on_callback)
@@ -222,13 +222,13 @@ class InterleavedNetwork(TurnTaking):
         )
         self.handover.begin()
 
-    def _sleep_and_work(self, until: int | None) -> int:
+    def _sleep_and_work(self, until: int | None, is_short: bool) -> int:
         timeout_ms = None if until is None else max(0, until - self.scheduler.now)
         self.handover.is_asleep = True
         self.scheduler.block(lambda: True)
         self.calls.poll(0 if self.calls.is_busy else timeout_ms)
         self.handover.is_asleep = False
-        self.calls.turn(self.scheduler.now)
+        self.calls.short_turn(self.scheduler.now, True)
         return self.scheduler.now
 
     def on_callback(self) -> None:

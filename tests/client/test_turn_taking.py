@@ -109,9 +109,9 @@ def test_a_signal_handler_runs_once_for_each_signal_after_the_turn(
         seen.append(send(1_000 + len(seen)).result(10).offset)
 
     before = signal.signal(signal.SIGUSR1, handler)
-    turn = client._network._dispatch.turn
+    turn = client._network._dispatch.short_turn
 
-    def struck_turn(now: int, is_readable: bool = True) -> None:
+    def struck_turn(now: int, is_readable: bool) -> None:
         if (
             threading.current_thread() is threading.main_thread()
             and len(seen) < 3
@@ -122,7 +122,7 @@ def test_a_signal_handler_runs_once_for_each_signal_after_the_turn(
         turn(now, is_readable)
 
     client._network.is_struck = False  # type: ignore[attr-defined]
-    monkeypatch.setattr(client._network._dispatch, "turn", struck_turn)
+    monkeypatch.setattr(client._network._dispatch, "short_turn", struck_turn)
     try:
         for number in range(3):
             client._network.is_struck = False  # type: ignore[attr-defined]
@@ -307,7 +307,7 @@ def test_a_fault_in_a_turn_that_a_waiting_thread_runs_ends_the_client(
     send = publish(client)
     for number in range(10):
         send(number).result(10)
-    monkeypatch.setattr(client._network._dispatch, "turn", lambda *_, **__: 1 // 0)
+    monkeypatch.setattr(client._network._dispatch, "short_turn", lambda *_, **__: 1 // 0)
     with pytest.raises(PlanariaError):
         send(10).result(10)
     with pytest.raises(PlanariaError, match="ZeroDivisionError"):

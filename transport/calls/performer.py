@@ -101,6 +101,18 @@ class Performer:
                 return
             self.arrive(frames[0], frames[1:], now)
 
+    def receive_one(self, now: int) -> None:
+        """Process one message, of a socket that is probably readable. Does not look for another one."""
+        self.used.add(self.socket)
+        if self._arrived:
+            frames = self._arrived.popleft()
+        else:
+            try:
+                frames = sockets.receive_frames(self.socket)
+            except zmq.Again:
+                return
+        self.arrive(frames[0], frames[1:], now)
+
     def arrive(self, route: bytes, frames: list[bytes], now: int) -> None:
         """Process one message."""
         try:

@@ -72,13 +72,22 @@ class Dispatch:
         self._now = now
         self.performer.start(now)
 
-    def turn(self, now: int, is_readable: bool = True) -> None:
-        """Process the messages of the socket, unless it is known to have none, the events posted by users, and the due
-        timers."""
+    def turn(self, now: int) -> None:
+        """Process the messages of the socket, the events posted by users, and the due timers."""
+        self._now = now
+        self.performer.receive(now)
+        self._hand_queued(now)
+        self._work(now)
+
+    def short_turn(self, now: int, is_readable: bool) -> None:
+        """Like `turn`, but process one message at most, if the socket may have one."""
         self._now = now
         if is_readable or self.performer.has_arrived:
-            self.performer.receive(now)
+            self.performer.receive_one(now)
             self._hand_queued(now)
+        self._work(now)
+
+    def _work(self, now: int) -> None:
         for _ in range(len(self.inbox)):
             self.hand(*self.inbox.popleft(), now)
         self.performer.expire(now)

@@ -220,8 +220,8 @@ class NetworkThread:
         for waiter in list(self._waiters):
             waiter.handle(Failed(None, error), 0)
 
-    def _turn(self, until: int | None = None) -> int:
-        """Sleep until there is work, or the time `until`, and do it. Return the time."""
+    def _turn(self, until: int | None = None, is_short: bool = False) -> int:
+        """Sleep until there is work, or the time `until`, and do it, or little of it. Return the time."""
         dispatch, handover = self._dispatch, self._handover
         next_at = dispatch.next_at()
         if next_at is None or (until is not None and until < next_at):
@@ -243,7 +243,10 @@ class NetworkThread:
                 self._hear_monitor(now)
             else:
                 os.read(self._wake_reader, 4096)
-        dispatch.turn(now, is_readable)
+        if is_readable and not is_short:
+            dispatch.turn(now)
+        else:
+            dispatch.short_turn(now, is_readable)
         return now
 
     def _resolve(self, endpoint: str) -> None:

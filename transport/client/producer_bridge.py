@@ -124,6 +124,8 @@ class ProducerBridge:
             case LaneReady(lane=lane):
                 self._lanes[lane.key] = lane
                 return self._take(lane, now)
+            case Answered(key=(TopicPartition(), int())):  # early: a caller may wait for it
+                return self._perform(self._machine.handle(event, now), now)
             case TimerFired(key=("linger", tuple() as key)):
                 return self._take(self._lanes[key], now)
             case NamedReady(batch=batch):

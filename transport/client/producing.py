@@ -130,14 +130,14 @@ class Producing:
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         match event:
-            case Answered(key=key, reply=InitProducerReply() as reply) if key == _INIT:
-                return self._on_identity(ProducerIdentity(reply.producer_id, reply.producer_epoch))
-            case Failed(key=key, error=error) if key == _INIT:
-                return self._on_no_identity(error, now)
             case Answered(key=(lane_key, token)) | Failed(key=(lane_key, token)):
                 lane = self._lanes.get(lane_key)
                 # None: of a transaction that has ended.
                 return [] if lane is None else self._on_result(lane, token, result_of(event), now)
+            case Answered(key=key, reply=InitProducerReply() as reply) if key == _INIT:
+                return self._on_identity(ProducerIdentity(reply.producer_id, reply.producer_epoch))
+            case Failed(key=key, error=error) if key == _INIT:
+                return self._on_no_identity(error, now)
             case TimerFired(key=key) if key == _EXPIRY:
                 return self._on_expiry(now)
             case TimerFired(key=key) if key == _INIT:

@@ -21,12 +21,12 @@ class TurnTaking:
     def __init__(
         self,
         dispatch: Dispatch,
-        turn: Callable[[int | None], int],
+        turn: Callable[[int | None, bool], int],
         wake_owner: Callable[[], None],
         now_ms: Callable[[], int],
     ) -> None:
-        """`turn(until)` sleeps until there is work, or that time, does the work and returns the time. `wake_owner` ends
-        its sleep."""
+        """`turn(until, is_short)` sleeps until there is work, or that time, does the work, or that of one message, and
+        returns the time. `wake_owner` ends its sleep."""
         self.failure: BaseException | None = None
         """The exception that ended the turns."""
         self.thread: threading.Thread | None = None
@@ -111,12 +111,10 @@ class TurnTaking:
         forbid_waiting()
         began = now = self._now_ms()
         try:
-            self._dispatch.turn(
-                now, is_readable=False
-            )  # the event of the call; messages come with the next turn
+            self._dispatch.short_turn(now, False)  # sends the call; messages come with the next turn
             self.open_gates()
             while not gate.is_open and now - began < limit_ms and not handover.is_stopping:
-                now = self._turn(began + limit_ms)
+                now = self._turn(began + limit_ms, True)
                 self.open_gates()
         except BaseException as error:  # a fault, as in the network thread: all waits end
             self.failure = error
@@ -140,7 +138,7 @@ class TurnTaking:
             self._has_answered = False
             self._call_back()
             if not self.handover.is_stopping:
-                self._turn(None)
+                self._turn(None, False)
 
     @property
     def _may_rest(self) -> bool:
@@ -157,7 +155,7 @@ class TurnTaking:
                     self.handover.take()
                 return
             if is_owner:
-                self._turn(0)
+                self._turn(0, False)
                 self.open_gates()
                 if not self.handover.end_tick(self._may_rest):
                     return
