@@ -79,7 +79,9 @@ def test_what_no_topic_can_be_called(client: Client, topic: Any) -> None:
         (lambda client: client.create_topic("N", retention_ms=10**30), "create_topic"),
         (lambda client: client.delete_topic("\ud800"), "delete_topic"),
         (lambda client: client.describe_topic(object()), "describe_topic"),
-        (lambda client: client.delete_records("T", "x"), "delete_records"),
+        (lambda client: client.delete_records("T", "x"), "delete_records: 'T', 'x' is no topic and number"),
+        (lambda client: client.delete_records("T", [0]), "delete_records: "),
+        (lambda client: client.list_offsets(["T"], 0), "list_offsets: "),
         (lambda client: client.reset_offsets("g", {("T", 0): 10**30}), "offset: must be a number"),
         (
             lambda client: client.create_topic("N", retention=5),
@@ -121,6 +123,14 @@ def test_what_no_topic_can_be_called(client: Client, topic: Any) -> None:
 def test_what_cannot_be_asked(client: Client, ask: Callable[[Client], object], told: str) -> None:
     with pytest.raises(InvalidOption, match=told):
         ask(client)
+    assert is_unharmed(client)
+
+
+@pytest.mark.parametrize("partition", [-1, 100, 2**40])
+def test_a_partition_that_is_not_there_is_the_brokers_to_refuse(client: Client, partition: int) -> None:
+    with pytest.raises(PlanariaError) as refused:
+        client.list_offsets("T", partition)
+    assert not isinstance(refused.value, InvalidOption)
     assert is_unharmed(client)
 
 

@@ -3,7 +3,7 @@
 The decisions are the product's (`Transacting`, `Producing`), and so is the consumer that reads committed records. A
 program may be killed at any moment; its successor has the same transactional id.
 
-at the end      each transaction has the outcome that its program was told, in every partition; one whose outcome is
+at the end      each transaction has the outcome answered to its program, in every partition; one whose outcome is
                 unknown is there whole or not at all; a marker is the last of its transaction; all partitions agree on
                 the outcome; the consumer has read each committed record once, in order, and no other
 """

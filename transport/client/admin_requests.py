@@ -1,10 +1,11 @@
 """Requests of administrative calls: to the gateway, to a partition, to the supervisor. The base of `admin.py`."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..addresses import GATEWAY, partition_address
 from ..protocol.message import Reply, Request
 from .network import Network
+from .options import InvalidOption
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
 
@@ -23,6 +24,10 @@ class AdminRequests:
     def _ask_partition(
         self, topic: str, partition: int, request: Request, reply_type: type[ReplyT]
     ) -> ReplyT:
+        given: tuple[Any, Any] = (topic, partition)
+        if not isinstance(given[0], str) or not isinstance(given[1], int):
+            op = request.__struct_config__.tag
+            raise InvalidOption(f"{op}: {topic!r}, {partition!r} is no topic and number of a partition")
         address = partition_address(topic, partition)
         return self._network.call(address, request, reply_type, timeout_ms=self._request_timeout_ms)
 

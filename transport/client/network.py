@@ -189,7 +189,6 @@ def _refuse_unsendable(call: Call) -> None:
     request = call.request
     assert not isinstance(request, bytes)
     try:
-        Address.parse(call.address)
         encode_header(request)
     except (OverflowError, TypeError, ValueError) as error:
         op = request.__struct_config__.tag
