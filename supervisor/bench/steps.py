@@ -1,0 +1,120 @@
+"""`python -m planaria.supervisor.bench.steps`: the cost of publishing and consuming by shape, without threads and broker.
+
+Each figure is the minimum of many short runs, in nanoseconds a message, so load on the machine hardly moves it.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ...transport.batch import build, parse_header
+from ...transport.client.accumulator import Accumulator
+from ...transport.client.held import HeldPartitions
+from ...transport.client.messages import messages_of
+from .rows import TOPIC, VALUE
+from .shapes import KEYS, SHAPES, Shape
+
+MESSAGES = 2_500
+RUNS = 150
+
+
+class _Partitions:
+    """The destinations of a topic whose batches are never full."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def partitions_of(self, topic: str, least: int = 1) -> int:
+        return self.count
+
+    def check_partition(self, topic: str, partition: int | None) -> None:
+        return
+
+    def largest_batch_of(self, topic: str) -> int:
+        return 1 << 24
+
+    def choose_partition(self, topic: str) -> int:
+        return 0
+
+
+def _accumulator(partitions: int) -> Accumulator:
+    return Accumulator(
+        batch_bytes=1 << 23,
+        batch_records=10_000,
+        buffer_bytes=1 << 30,
+        max_block_ms=1_000,
+        destinations=_Partitions(partitions),
+        held=HeldPartitions(is_patient=True),
+        notify=lambda _: None,
+        notify_identified=lambda _: None,
+        now_ms=lambda: 0,
+        may_wait=lambda: False,
+    )
+
+
+def _publish(accumulator: Accumulator, shape: Shape) -> None:
+    publish, value, headers = accumulator.publish, shape.value, shape.headers
+    if shape.has_key:
+        for number in range(MESSAGES):
+            publish(TOPIC, value, key=KEYS[number])
+    elif headers is not None:
+        for _ in range(MESSAGES):
+            publish(TOPIC, value, headers=headers)
+    else:
+        for _ in range(MESSAGES):
+            publish(TOPIC, value)
+
+
+def _seal(accumulator: Accumulator) -> list[bytes]:
+    """Do the network thread's part: seal, encode and finish each batch."""
+    frames = []
+    for lane in accumulator.lanes():
+        for batch in accumulator.take(lane, 1_000, 0, True)[0]:
+            frames.append(
+                build(
+                    batch.records,
+                    first_timestamp_ms=batch.first_ms,
+                    max_timestamp_ms=batch.max_timestamp_ms(),
+                )
+            )
+            accumulator.finish(batch, 0, None)
+    return frames
+
+
+def _consume(frames: list[bytes]) -> list[Any]:
+    found = []
+    for frame in frames:
+        found += [message.data for message in messages_of(TOPIC, 0, parse_header(frame), frame, 0)]
+    return found
+
+
+def _timed(best: dict[str, float], step: str, call: Callable[[], Any]) -> Any:
+    began = time.perf_counter()
+    result = call()
+    took_ns = (time.perf_counter() - began) / MESSAGES * 1e9
+    best[step] = min(best.get(step, took_ns), took_ns)
+    return result
+
+
+def steps_of(shape: Shape) -> dict[str, float]:
+    """Return nanoseconds a message by step."""
+    best: dict[str, float] = {}
+    for _ in range(RUNS):
+        accumulator = _accumulator(shape.partitions)
+        _timed(best, "publish", lambda: _publish(accumulator, shape))  # noqa: B023 - called at once
+        frames = _timed(best, "seal", lambda: _seal(accumulator))  # noqa: B023 - called at once
+        _timed(best, "consume", lambda: _consume(frames))  # noqa: B023 - called at once
+    return best
+
+
+def main() -> None:
+    print(f"{'nanoseconds a message':32}{'publish':>10}{'seal':>10}{'consume':>10}")
+    plain = {"plain": Shape(title="no key", bar=0.0, value=VALUE)}
+    for shape in (plain | SHAPES).values():
+        steps = steps_of(shape)
+        title = f"{shape.title}, partitions: {shape.partitions}"
+        print(f"{title:32}" + "".join(f"{steps[step]:>10.0f}" for step in ("publish", "seal", "consume")))
+
+
+if __name__ == "__main__":
+    main()
