@@ -197,7 +197,7 @@ class Rounds:
     def _refused(self, begun: _Round, results: list[AcknowledgeResult]) -> list[Acknowledgement]:
         """Note the acknowledgements that were refused. Return those to send again message by message.
 
-        A message that is held anew has been delivered again: an earlier verdict must not reach that delivery.
+        A message that is held once more has been delivered again: an earlier verdict must not reach that delivery.
         """
         again: list[Acknowledgement] = []
         for each, result in zip(begun.part, results, strict=True):
