@@ -6,9 +6,9 @@ Owns the timers, the turn's messages to send, and the order of a turn's end:
     make durable  `Actor.end_turn`: one write and one sync for all appends of the turn; the machine is notified
     release       replies, calls and casts leave only now
 
-Must never release anything before `Actor.end_turn` has returned. Knows no socket and no clock: a subclass supplies
-both. `Loop` does so in every process, and the simulation tests have their own, so they test the code that runs in
-production.
+Must never release anything before `Actor.end_turn` has returned, unless that asks for it. Knows no socket and no clock:
+a subclass supplies both. `Loop` does so in every process, and the simulation tests have their own, so they test the code
+that runs in production.
 """
 
 from collections.abc import Callable
@@ -137,6 +137,13 @@ class Turns(Generic[OwnEventT]):
             for key in self._timers.pop_due(now):
                 self.dispatch(TimerFired(key))
         self._actor.end_turn()
+        self._release()
+
+    def release(self) -> None:
+        """Send the turn's output so far, before `Actor.end_turn` has returned.
+
+        Only for an actor whose machine has returned nothing yet that depends on the rest of it.
+        """
         self._release()
 
     def _release(self) -> None:

@@ -53,17 +53,19 @@ class Compactor:
         now_ms: int,
         wall_ms: int | None,
         budget_bytes: int,
+        end_offset: int,
     ) -> bool:
         """Continue the current pass, or begin one that is due; return True if there is more to do now.
 
         `segments` are the log's, the active one last. The age of tombstones is counted by `now_ms`, the clock that
         never steps, because readers with a snapshot of the log rely on it. The age of records is counted by
-        wall-clock time, as their timestamps are: `wall_ms`, where it is not `now_ms`.
+        wall-clock time, as their timestamps are: `wall_ms`, where it is not `now_ms`. A pass ends before `end_offset`.
 
         Raises StorageFailed; a full disk ends the pass.
         """
         if self._slices is None:
-            self._pass = self._begin(config, segments, now_ms, now_ms if wall_ms is None else wall_ms)
+            wall_ms = now_ms if wall_ms is None else wall_ms
+            self._pass = self._begin(config, segments, now_ms, wall_ms, end_offset)
             if self._pass is None:
                 return False
             self._slices = self._pass.run()
@@ -85,13 +87,13 @@ class Compactor:
         return True
 
     def _begin(
-        self, config: LogConfig, segments: Sequence[Segment], now_ms: int, wall_ms: int
+        self, config: LogConfig, segments: Sequence[Segment], now_ms: int, wall_ms: int, end_offset: int
     ) -> CompactionPass | None:
         """Return a pass if one is due."""
         state = self._state
         state.on_log_start(segments[0].base_offset)
         below_offset = safe_offset(self._directory, self._files, self._transactions.first_unstable_offset())
-        chosen = cleanable(segments, config, below_offset, state.is_dirty, wall_ms)
+        chosen = cleanable(segments, config, min(below_offset, end_offset), state.is_dirty, wall_ms)
         if not is_due(chosen, config, state.cleaned, state.is_dirty, self._is_unfinished, now_ms):
             return None
         return CompactionPass(

@@ -2,23 +2,16 @@
 
 Owns the table, a function of the log: epochs rise with offsets, so each takes one range of them. The checkpoint holds
 the table up to its recovery point (`checkpoint.py`), recovery adds the tail; without a checkpoint it is read from the
-segments (`epochs_in`). With it a leader finds where another replica's log begins to differ from its own, as in
+segments (`epoch_search.py`). With it a leader finds where another replica's log begins to differ from its own, as in
 KIP-101 and KIP-279:
 
     epoch    0        1        4              offset 0      10       25       31 (end)
     end_of(1) = (1, 25)   end_of(3) = (1, 25): there was none between   end_of(4) = (4, 31)
 
-Called by `log.py` and `recovery.py`; the partition's machine looks ends up.
+Pure. Kept by `log.py` and `recovery.py`; the partition's machine looks ends up.
 """
 
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from itertools import pairwise
-
-from ...transport.batch import HEADER_BYTES
-from .errors import Unreadable
-from .scan import Damaged, SegmentReader
-from .segment import Segment
+from collections.abc import Iterable
 
 NO_EPOCH = -1
 """The leader epoch of a log without batches."""
@@ -65,60 +58,3 @@ class EpochTable:
         """Forget the epochs that end before the log's start; the last one stays."""
         while len(self._entries) > 1 and self._entries[1][1] <= log_start_offset:
             self._entries.pop(0)
-
-
-def epochs_in(segments: Sequence[Segment]) -> EpochTable:
-    """Read the table from sealed segments: one head of each, and of those in which an epoch begins one in 64 KiB.
-
-    Where the first batches of an epoch cannot be found, because compaction has dropped them or they are damaged, it
-    counts as begun right after the batch before: a replica that is compared with this table cuts too much and fetches
-    that again, and never too little.
-    """
-    table = EpochTable()
-    unread_offset: int | None = None
-    """Where the segments begin whose first head is damaged, and none since has been read."""
-    firsts = [_first_epoch(segment) for segment in segments]
-    for segment, (first, following) in zip(segments, pairwise([*firsts, None]), strict=True):
-        if first is None:
-            unread_offset = segment.base_offset if unread_offset is None else unread_offset
-            continue
-        table.note(first, segment.base_offset if unread_offset is None else unread_offset)
-        unread_offset = None
-        if following is None or first != following:
-            _note_starts(segment, table)
-    return table
-
-
-def _first_epoch(segment: Segment) -> int | None:
-    """Return the epoch of a segment's first batch; None if it has none, or a damaged head."""
-    try:
-        return segment.reader().head(0, HEADER_BYTES).leader_epoch if segment.size_bytes else None
-    except (Damaged, Unreadable):
-        return None
-    finally:
-        segment.close()
-
-
-def _note_starts(segment: Segment, table: EpochTable) -> None:
-    """Note the epochs that begin inside a segment. Damage ends the search, the next segment continues it."""
-    reader = segment.reader()
-    points = [*reversed(list(segment.index().points_before(segment.next_offset)))]
-    with suppress(Damaged, Unreadable):
-        position, end_offset = 0, segment.base_offset
-        for point in points:
-            if point.position >= segment.size_bytes:
-                break
-            if reader.head(point.position, HEADER_BYTES).leader_epoch == table.last:
-                position, end_offset = point.position, point.offset
-                continue
-            _walk(reader, position, point.position, end_offset, table)
-            position, end_offset = point.position, point.offset
-        _walk(reader, position, segment.size_bytes, end_offset, table)
-    segment.close()
-
-
-def _walk(reader: SegmentReader, position: int, stop: int, end_offset: int, table: EpochTable) -> None:
-    while position < stop:
-        header = reader.head(position)
-        table.note(header.leader_epoch, end_offset)
-        position, end_offset = position + header.size_bytes, header.next_offset

@@ -109,6 +109,10 @@ class PartitionLog(ReadableLog):
         self.leader_epoch = self.highest_leader_epoch = leader_epoch
         self._is_epoch_noted = self.checkpoint()
 
+    def follow(self) -> None:
+        """Lead no more: the log takes the batches of another leader."""
+        self.leader_epoch = NO_EPOCH
+
     # -- state
 
     def note_companion(self, name: str) -> None:
@@ -251,16 +255,21 @@ class PartitionLog(ReadableLog):
 
     # -- deleting
 
-    def apply_retention(self, now_ms: int, consumed_offset: int | None = None) -> int:
+    def apply_retention(
+        self, now_ms: int, consumed_offset: int | None = None, up_to_offset: int | None = None
+    ) -> int:
         """Delete the segments that have outlived the topic's retention; return the new log_start_offset.
 
-        Some group still has to read the records from `consumed_offset` on; None: no group holds back retention. When
+        Some group still has to read the records from `consumed_offset` on; None: no group holds back retention. No
+        record from `up_to_offset` on is deleted, whatever its age. When
         even the newest record is too old the active segment is rolled and deleted too, as in Kafka.
         """
         with self._usable:
             self.producers.expire(now_ms)
             segments = self._segments.all
             count = expired_count(self.config, segments, now_ms, consumed_offset)
+            if up_to_offset is not None:
+                count = min(count, sum(1 for segment in segments if segment.next_offset <= up_to_offset))
             if count == len(segments):
                 try:
                     self._roll()
@@ -338,12 +347,24 @@ class PartitionLog(ReadableLog):
 
     # -- compaction
 
-    def compact(self, now_ms: int, budget_bytes: int, wall_ms: int | None = None) -> bool:
-        """Compact about `budget_bytes`, if due; return True if there is more to do now. See `Compactor.step`."""
+    def compact(
+        self,
+        now_ms: int,
+        budget_bytes: int,
+        wall_ms: int | None = None,
+        up_to_offset: int | None = None,
+    ) -> bool:
+        """Compact about `budget_bytes`, if due; return True if there is more to do now. See `Compactor.step`.
+
+        A pass that begins leaves the segments alone that reach beyond `up_to_offset`.
+        """
         if not self.config.is_compacting:
             return False
         with self._usable:
-            is_more = self._compactor.step(self.config, self._segments.all, now_ms, wall_ms, budget_bytes)
+            end_offset = self.log_end_offset if up_to_offset is None else up_to_offset
+            is_more = self._compactor.step(
+                self.config, self._segments.all, now_ms, wall_ms, budget_bytes, end_offset
+            )
         if self._compactor.cleaned != Cleaned():
             self.note_companion(COMPACTION_NAME)
         return is_more

@@ -38,7 +38,8 @@ from .checkpoint import (
 )
 from .cleaned import Cleaned, is_damaged, load_cleaned, recover_cleaned, save_cleaned, shown_by_indexes
 from .companions import COMPACTION_NAME, COMPANIONS, loss_of_companion
-from .epochs import EpochTable, epochs_in
+from .epoch_search import epochs_in
+from .epochs import EpochTable
 from .errors import CorruptLog, StorageFailed, StorageFull
 from .files import TEMPORARY_SUFFIX, Files
 from .producers import ProducerStates

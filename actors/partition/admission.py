@@ -4,6 +4,7 @@
     any                 SHUTTING_DOWN while stopping; UNKNOWN_PARTITION if it names another partition
     Produce, Fetch      UNKNOWN_TOPIC_ID if it was meant for an earlier topic of the name;
                         ACTOR_UNAVAILABLE if its client is under a quota and the gateway has not admitted it
+    of other replicas   UNKNOWN_TOPIC_ID, likewise
     Produce             STORAGE_FULL (disk.py), BACKPRESSURE (backlog.py)
 
 Called by the partition's machine with every request, and by the leader before it places batches.
@@ -14,6 +15,7 @@ from ...transport.protocol.data import Fetch, ListOffsets, Produce
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.progress import ReportProgress
 from ...transport.protocol.quotas import QuotasInForce
+from ...transport.protocol.replication import Follow, Lead, ReplicaDurable, ReplicaFetch, ReplicaReported
 from ...transport.protocol.session import Cancel
 from ...transport.protocol.topics import DeleteRecords
 from ...transport.protocol.transactions import WriteMarkers
@@ -21,8 +23,9 @@ from .backlog import Backlog, LogEnd
 from .disk import DiskReserve
 from .effects import Effect
 
+_REPLICATION = (Lead, Follow, ReplicaFetch, ReplicaDurable, ReplicaReported)
 _ADMITTED = (Produce, Fetch)
-_NAMING_A_PARTITION = (Produce, Fetch, ListOffsets, DeleteRecords, ReportProgress, WriteMarkers)
+_OTHERS = (ListOffsets, DeleteRecords, ReportProgress, WriteMarkers)
 
 
 class PartitionAdmission:
@@ -33,7 +36,7 @@ class PartitionAdmission:
         self._partition = partition
         self._topic_id = topic_id
         self._disk = disk
-        self._backlog = backlog
+        self.backlog = backlog
         self.quotas = QuotasInForce()
         self.is_stopping = False
 
@@ -42,27 +45,32 @@ class PartitionAdmission:
         request, context = received.request, received.context
         if self.is_stopping and not isinstance(request, Cancel):
             return ProtocolError(ErrorCode.SHUTTING_DOWN, "the partition is stopping")
-        if isinstance(request, _NAMING_A_PARTITION) and (
-            request.partition != self._partition or request.topic != self._topic
-        ):
+        if not isinstance(request, _ADMITTED) and not isinstance(request, (*_OTHERS, *_REPLICATION)):
+            return None
+        if request.partition != self._partition or request.topic != self._topic:
             here = f"{self._topic}/{self._partition}"
             there = f"{request.topic}/{request.partition}"
             return ProtocolError(ErrorCode.UNKNOWN_PARTITION, f"this is {here}, not {there}")
         if not isinstance(request, _ADMITTED):
-            return None
+            return self._topic_refusal(request.topic_id) if isinstance(request, _REPLICATION) else None
         if request.topic_id is not None and request.topic_id != self._topic_id:
-            message = f"{self._topic} was created again: its id is {self._topic_id}"
-            return ProtocolError(ErrorCode.UNKNOWN_TOPIC_ID, message, topic_id=self._topic_id)
+            return self._topic_refusal(request.topic_id)
         if context.client_id and not context.is_admitted and self.quotas.limits(context.client_id):
             client = repr(context.client_id[:256])
             message = f"client {client} is under a quota, which the gateway keeps: ask there"
             return ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, message)
         return None
 
+    def _topic_refusal(self, topic_id: str) -> ProtocolError | None:
+        if topic_id == self._topic_id:
+            return None
+        message = f"{self._topic} was created again: its id is {self._topic_id}"
+        return ProtocolError(ErrorCode.UNKNOWN_TOPIC_ID, message, topic_id=self._topic_id)
+
     def produce_refusal(self, end: LogEnd, now: int) -> tuple[ProtocolError | None, list[Effect]]:
         """Return the reason why producers are refused now, with the effects of finding out."""
         refusal, effects = self._disk.on_produce(end.bytes, now)
         if refusal is None:
-            refusal, alarm = self._backlog.refusal(end)
+            refusal, alarm = self.backlog.refusal(end)
             effects += alarm
         return refusal, effects

@@ -148,6 +148,11 @@ class Appends:
         self._pending = waiting
         return released
 
+    def take_all(self) -> list[PendingProduce]:
+        """Take out every request that waits: whether it will be held is not known here any more."""
+        taken, self._pending = self._pending, []
+        return taken
+
     def failed(self, log_end_offset: int) -> list[PendingProduce]:
         """Undo this turn, of which no batch was written, and take out the requests that depended on it."""
         self.log_end_offset = log_end_offset

@@ -1,12 +1,15 @@
 """The effects of a partition's machine and the events that answer them. Structs only, no behaviour.
 
 effect                     performed                    answered by
-Append                     at the end of the turn       Appended | AppendFailed, one for all of a turn
+Append                     at the end of the turn       Written if it is shared, before the sync, and then
+                                                        Appended | AppendFailed, one for all of a turn
 Sync                       at the end of the turn       by the Appended of the turn; a failed sync ends the actor
 Read                       at once                      ReadDone | ReadUnfinished | RequestFailed
 LookUp                     at once                      LookedUp
 Compare                    at once                      Compared
 DeleteBefore               at once                      Trimmed | RequestFailed
+TakeRole                   at once                      RoleTaken, after the Appended of the appends before it
+CutLog                     at once                      LogCut | CutFailed, likewise
 ApplyRetention             at once                      Trimmed
 CompactSlice               at once                      Compacted
 MeasureBacklog             at once                      BacklogMeasured
@@ -21,13 +24,15 @@ MarkAsleep                 at once                      not at all
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from ...transport.batch import BatchHeader
 from ...transport.compression import Buffer
 from ...transport.machine import LoopEffect, LoopEvent, Received
 from ...transport.protocol.errors import ErrorBody
 from ...transport.protocol.topics import TopicConfig
+from ..log.epochs import NO_EPOCH, EpochTable
+from ..log.producers import ProducerStates
 
 
 class Append(Struct, frozen=True):
@@ -38,6 +43,8 @@ class Append(Struct, frozen=True):
 
     frames: Sequence[Buffer]
     headers: Sequence[BatchHeader]
+    is_shared: bool = False
+    """True if other replicas may have the batches before they are durable here: Written follows before the sync."""
 
 
 class Sync(Struct, frozen=True):
@@ -74,24 +81,45 @@ class Compare(Struct, frozen=True):
 class DeleteBefore(Struct, frozen=True):
     """Move the start of the log up to `offset` permanently."""
 
-    received: Received
+    received: Received | None
+    """The request; None for a follower, whose leader has moved its start."""
     offset: int
+
+
+class TakeRole(Struct, frozen=True):
+    """Write and sync the turn's appends; then, with an epoch, take it for the batches of this log's leader."""
+
+    leader_epoch: int | None
+
+
+class CutLog(Struct, frozen=True):
+    """Remove every batch that reaches beyond `offset`; with `is_reset` all of them, and start again there."""
+
+    offset: int
+    is_reset: bool = False
 
 
 class ApplyRetention(Struct, frozen=True):
     """Drop the segments beyond retention by age or size, except for records that some group still has to read."""
 
     consumed_offset: int | None = None
+    up_to_offset: int | None = None
+    """The high watermark, beyond which nothing is deleted; None: it is the end of the log."""
 
 
 class CompactSlice(Struct, frozen=True):
     """Compact a little, if compaction is due: about the work of copying `budget_bytes`."""
 
     budget_bytes: int
+    up_to_offset: int | None = None
+    """As above: a record that may still be removed must not displace an older one."""
 
 
 class WriteCheckpoint(Struct, frozen=True):
     """Record the recovery point, so that a restart need not read the log again. Losing it costs only time."""
+
+    high_watermark: int | None = None
+    """Recorded with it; None: it is the end of the log."""
 
 
 class Reconfigure(Struct, frozen=True):
@@ -138,8 +166,47 @@ class Loss(Struct, frozen=True):
     message: str
 
 
+class OpenedLog(Struct, frozen=True, kw_only=True):
+    """The state of the log at its opening, or after a change of its role or its end."""
+
+    leader_epoch: int
+    """The epoch in which it leads; NO_EPOCH if it does not."""
+    highest_leader_epoch: int = NO_EPOCH
+    """The highest epoch that a leader of this log took."""
+    epochs: EpochTable = field(default_factory=EpochTable)
+    high_watermark: int = 0
+    """An offset below which every record was known to be committed."""
+    log_start_offset: int
+    log_end_offset: int
+    size_bytes: int
+    producers: ProducerStates
+    losses: Sequence[Loss] = ()
+    lost_files: Sequence[str] = ()
+    """Descriptions of files beside the segments that are missing or damaged."""
+
+
 class LogOpened(Struct, frozen=True):
     """The log is open and the machine may set its timers: the first event."""
+
+
+class Written(Struct, frozen=True):
+    """The turn's appends are in the log, and not synced yet."""
+
+    log_end_offset: int
+
+
+class RoleTaken(Struct, frozen=True):
+    """The log has the epoch of the TakeRole, unless that one was used before: then it has none."""
+
+    log: OpenedLog
+
+
+class LogCut(Struct, frozen=True):
+    log: OpenedLog
+
+
+class CutFailed(Struct, frozen=True):
+    """The disk was full: the log is unchanged."""
 
 
 class Appended(Struct, frozen=True):
@@ -231,8 +298,12 @@ class RequestFailed(Struct, frozen=True):
 
 OwnEvent: TypeAlias = (
     LogOpened
+    | Written
     | Appended
     | AppendFailed
+    | RoleTaken
+    | LogCut
+    | CutFailed
     | ReadDone
     | ReadUnfinished
     | LookedUp
@@ -251,6 +322,8 @@ OwnEffect: TypeAlias = (
     | LookUp
     | Compare
     | DeleteBefore
+    | TakeRole
+    | CutLog
     | ApplyRetention
     | CompactSlice
     | WriteCheckpoint

@@ -141,20 +141,14 @@ class InSync:
         self._live: dict[str, str] = {}
         """The data directory that each replica's node has now, where it is known."""
         self._others: dict[Member, _Replica] = {}
+        self.has_others = False
+        """True if there is another replica, or was one in the set."""
+        self.is_below_minimum = False
+        """True if a record may not reach as many disks as the topic requires, now or after the proposal."""
         self._assign(lead, now)
-        self._advance()
+        self._settle()
 
     # -- queries
-
-    @property
-    def has_others(self) -> bool:
-        return len(self._others) > 0
-
-    @property
-    def is_below_minimum(self) -> bool:
-        """Return True if a record may not reach as many disks as the topic requires, now or after the proposal."""
-        after = self.in_sync if self._proposal is None else self._proposal.in_sync
-        return min(len(self.in_sync), len(after)) < self._minimum
 
     @property
     def is_confirmed(self) -> bool:
@@ -186,6 +180,7 @@ class InSync:
                 self._on_written(event.log_end_offset, now)
             case LeaderDurable():
                 self._durable_offset = event.durable_offset
+                self._log_end_offset = max(self._log_end_offset, event.durable_offset)
             case LivenessReported():
                 self._on_liveness(event, now)
             case Tick():
@@ -200,8 +195,25 @@ class InSync:
                 self._is_unanswered = self._proposal is not None
             case Reassigned(lead=lead):
                 self._on_reassigned(lead, now)
+        self._settle()
+        proposals = self._propose(now)
+        if proposals:
+            self._settle()
+        return proposals
+
+    def _settle(self) -> None:
+        """Derive the high watermark and the rest from the state."""
         self._advance()
-        return self._propose(now)
+        after = self.in_sync if self._proposal is None else self._proposal.in_sync
+        self.is_below_minimum = min(len(self.in_sync), len(after)) < self._minimum
+        self.has_others = bool(self._others or self.eligible)
+
+    def advance_alone(self, durable_offset: int) -> int:
+        """Note the durable end of a leader without other replicas; return the high watermark."""
+        self._durable_offset = self._log_end_offset = durable_offset
+        if not self.is_below_minimum:
+            self.high_watermark = durable_offset
+        return self.high_watermark
 
     def _on_fetched(self, event: ReplicaFetched, now: int) -> None:
         known = self._others.get(event.member)

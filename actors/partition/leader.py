@@ -1,62 +1,95 @@
 """The leader's part of a partition: it places batches, acknowledges them, answers readers and decides on deletion. Pure.
 
-Owns the watermarks, the appends that wait for them, the fetches, and the groups' backlog. `machine.py` has the parts
-that do not depend on the role. Called by the machine.
+Owns the appends that wait for the watermarks, the fetches of clients, the replicas (`replicas.py`), and the groups'
+backlog. `machine.py` has the parts that do not depend on the role. Called by the machine.
 
     request or event      decides
     Produce               validate, stamp, place each batch: Append (and Sync); the acknowledgement waits
     WriteMarkers          Append the markers that are missing; answered when they are visible
-    Appended              high watermark up; acknowledgements and fetches that waited for it are answered
+    Written               the followers' parked fetches are answered
+    Appended              durable here; requests that waited for that, or for the high watermark, are answered
+    a follower's report   the high watermark may move
     AppendFailed          the log is as it was before the turn; its produces are answered STORAGE_FULL
     DeleteRecords         DeleteBefore, never beyond the high watermark
     Trimmed               the log's start up; a DeleteRecords is answered
-    Answered, Failed      `transaction_reports.py`: a coordinator's answer about transactions that stay open
+    Answered, Failed      a coordinator's answer (`open_transactions.py`), or the controller's (`replicas.py`)
 
 Durable before visible: under flush = batch an offset falls below the high watermark only by the Appended that follows
-the sync, so neither its acknowledgement nor a fetch can run ahead of the disk.
+the sync, so neither its acknowledgement nor a client's fetch can run ahead of the disk; with followers, only once it is
+durable on all that are in sync. A new leader does not know how far the high watermark of its predecessor was: until its
+own has reached the start of its epoch, fetches beyond wait and offsets are not looked up, so no reader sees time go back.
 """
+
+from collections import deque
+
+from msgspec import UNSET, UnsetType
 
 from ...transport.addresses import is_internal
 from ...transport.future import latest_ms
-from ...transport.machine import Answered, Failed, Received, Reply
-from ...transport.protocol.data import Produce, ProduceReply
+from ...transport.machine import Answered, Disconnected, Failed, Received, Reply, WallClockStepped
+from ...transport.protocol.data import Fetch, ListOffsets, Produce, ProduceReply
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
 from ...transport.protocol.progress import ReportProgress
+from ...transport.protocol.replication import Lead, ReplicaDurable, ReplicaFetch, ReplicaReported, Role
+from ...transport.protocol.session import Cancel
 from ...transport.protocol.topics import DeleteRecords, DeleteRecordsReply, TopicConfig
 from ...transport.protocol.transactions import WriteMarkers
-from ..journal.transaction_reports import ReportCall, TransactionReports
+from ..journal.transaction_reports import ReportTimer
 from .admission import PartitionAdmission
 from .appends import Appends, PendingProduce, Placement
-from .arguments import OpenedLog, PartitionArguments
+from .arguments import PartitionArguments
 from .backlog import Backlog, LogEnd
 from .effects import (
     Append,
     Appended,
     AppendFailed,
     BacklogMeasured,
+    Compared,
     DeleteBefore,
     Effect,
+    Event,
     GroupsSaved,
+    LookedUp,
+    OpenedLog,
+    ReadDone,
+    ReadUnfinished,
     Sync,
     Trimmed,
+    Written,
 )
 from .fetches import Fetches
 from .flush import Flush
 from .offset_queries import OffsetLookups
-from .replication import LEADER, Watermarks
+from .open_transactions import OpenTransactions
+from .replicas import ProposalCall, Replicas
+from .roles import Undecided, refuse
+from .timers import (
+    FetchesExpire,
+    GroupLapses,
+    InSyncDue,
+    ReplicaFetchesExpire,
+    SaveGroupsDue,
+    SearchContinues,
+    TimerKey,
+)
 from .views import Views
 
 
-class Leader:
+class Leader(Undecided):
+    name: Role = "leader"
+
     def __init__(
         self,
         arguments: PartitionArguments,
+        lead: Lead,
         log: OpenedLog,
         backlog: Backlog,
         admission: PartitionAdmission,
         flush: Flush,
+        now: int,
     ) -> None:
+        super().__init__(log)
         topic_id, leader_epoch = arguments.topic_id, log.leader_epoch
         self._topic = arguments.topic
         self._config = arguments.config
@@ -64,29 +97,40 @@ class Leader:
         self._admission = admission
         self._flush = flush
         self._transactions = log.producers.transactions
-        self.watermarks = Watermarks(log.log_start_offset, log.log_end_offset)
+        self._open_transactions = OpenTransactions(arguments, self._transactions)
+        self.leader_epoch = leader_epoch
+        self.replicas = Replicas(arguments, lead, log, self.watermarks, now)
+        self._in_sync = self.replicas.in_sync
         self._appends = Appends(log.producers, log.log_end_offset, leader_epoch)
+        self._turns: deque[tuple[int, int]] = deque()
+        """The log end after each turn whose appends are not all visible yet, and all bytes written until then."""
         views = Views(self.watermarks, self._transactions)
         self.fetches = Fetches(topic_id, leader_epoch, self.watermarks, views)
         self.offsets = OffsetLookups(topic_id, leader_epoch, self.watermarks, views)
-        self._reports = TransactionReports({arguments.topic: [arguments.partition]})
         self.wall_offset_ms = 0
         """Offset of the time of day from the clock of `now`."""
+        self._is_over = False
+        """True once another replica is known to lead."""
+
+    @property
+    def parked_count(self) -> int:
+        return self.fetches.parked_count
 
     @property
     def log_end_offset(self) -> int:
-        """Return the end of the log once this turn's appends are written."""
         return self._appends.log_end_offset
 
     @property
     def has_pending_appends(self) -> bool:
-        """True while a producer waits for the disk."""
         return len(self._appends) > 0
 
     @property
     def is_busy(self) -> bool:
-        """True while a request waits, or an open transaction has to be watched."""
-        return self.has_pending_appends or self.fetches.is_busy or self._reports.is_watching
+        return self.has_pending_appends or self.fetches.is_busy or self._open_transactions.is_watching
+
+    @property
+    def committed_offset(self) -> int | None:
+        return self.watermarks.high_watermark if self._in_sync.has_others else None
 
     @property
     def _end(self) -> LogEnd:
@@ -95,16 +139,119 @@ class Leader:
     def start(self, now: int) -> list[Effect]:
         return [
             *self._backlog.configure(self._config, self._end, now),
-            *self._look_for_open_transactions(now),
+            *self._open_transactions.look(now),
+            *self.replicas.start(now),
         ]
 
     def configure(self, config: TopicConfig, now: int) -> list[Effect]:
         self._config = config
         return self._backlog.configure(config, self._end, now)
 
+    def reassign(self, lead: Lead, now: int) -> list[Effect]:
+        """Take the state of the partition again, in the same leader epoch."""
+        return self.replicas.reassign(lead, now) + self._on_watermarks()
+
+    # -- the machine's events
+
+    def on_request(self, received: Received, now: int) -> list[Effect]:
+        request = received.request
+        if self._is_over:
+            return refuse(received, self.not_leader())
+        match request:
+            case Produce():
+                return self._on_produce(received, request, now)
+            case Fetch():
+                return self.fetches.on_fetch(received, now)
+            case ReplicaFetch():
+                return self.replicas.on_fetch(received, request, now) + self._on_watermarks()
+            case ReplicaDurable():
+                return self.replicas.on_durable_reported(request, now) + self._on_watermarks()
+            case ReplicaReported():
+                return self.replicas.on_liveness(request, now) + self._on_watermarks()
+            case ListOffsets():
+                return self.offsets.on_list_offsets(received, request, self._in_sync.is_confirmed)
+            case ReportProgress():
+                return self._backlog.on_report(received, request, self._end, now)
+            case WriteMarkers():
+                return self._on_write_markers(received, request, now)
+            case DeleteRecords():
+                return self._on_delete_records(received, request)
+            case Cancel():
+                self.replicas.fetches.view.parked.cancel(received)
+                return self.fetches.on_cancel(received)
+        raise AssertionError(f"a leader takes no {type(request).__name__}")
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        match event:
+            case ReadDone():
+                if isinstance(event.read.received.request, ReplicaFetch):
+                    return self.replicas.on_read_done(event)
+                return self.fetches.on_read_done(event, now)
+            case Written():
+                self.watermarks.written_offset = event.log_end_offset
+                return self.replicas.on_written(event.log_end_offset, now)
+            case AppendFailed():
+                lost = self._appends.failed(event.log_end_offset)
+                return [Reply(pending.sender, event.error) for pending in lost]
+            case ReadUnfinished():
+                return self.fetches.on_read_unfinished(event.read, now)
+            case LookedUp():
+                return self.offsets.on_looked_up(event)
+            case Compared():
+                return self.fetches.on_compared(event, now)
+            case Trimmed():
+                return self._on_trimmed(event, now)
+            case BacklogMeasured():
+                return self._backlog.on_measured(event.behind_bytes, self._appends.bytes_written, self._end)
+            case GroupsSaved():
+                return self._backlog.on_saved(event, self._end, now)
+            case Answered() | Failed():
+                return self._on_outcome(event, now)
+            case Disconnected():
+                self.replicas.fetches.view.parked.forget_connection(event.connection)
+                return self.fetches.on_disconnected(event.connection)
+            case WallClockStepped():
+                self.wall_offset_ms = event.offset_ms
+        return []
+
+    def on_timer(self, key: TimerKey, now: int) -> list[Effect]:
+        match key:
+            case FetchesExpire():
+                return self.fetches.on_timer(now)
+            case SearchContinues():
+                return self.fetches.on_search_timer(now)
+            case ReportTimer():
+                return self._open_transactions.on_timer(now)
+            case GroupLapses():
+                return self._backlog.on_lapse(self._end, now)
+            case SaveGroupsDue():
+                return self._backlog.on_save_timer()
+            case ReplicaFetchesExpire():
+                return self.replicas.fetches.on_timer(now)
+            case InSyncDue():
+                return self.replicas.on_tick(now) + self._on_watermarks()
+        return []
+
+    # -- the end of the role
+
+    def stop(self) -> list[Effect]:
+        """Refuse the fetches that wait. Producers wait for this disk; with other replicas their wait may not end."""
+        error = ProtocolError(ErrorCode.SHUTTING_DOWN, "the partition is stopping")
+        effects = self.fetches.fail_all(error) + self.replicas.fetches.fail_all(error)
+        return effects + self._fail_appends() if self._in_sync.has_others else effects
+
+    def resign(self, leader: str | UnsetType) -> list[Effect]:
+        self._is_over, self.leader = True, leader
+        error = ProtocolError.from_body(self.not_leader())
+        return self.fetches.fail_all(error) + self.replicas.fetches.fail_all(error) + self._fail_appends()
+
+    def _fail_appends(self) -> list[Effect]:
+        error = self.not_leader()
+        return [Reply(pending.sender, error) for pending in self._appends.take_all()]
+
     # -- appends
 
-    def on_produce(self, received: Received, request: Produce, now: int) -> list[Effect]:
+    def _on_produce(self, received: Received, request: Produce, now: int) -> list[Effect]:
         if not received.payload:
             refusal: ProtocolError | None = ProtocolError(
                 ErrorCode.INVALID_REQUEST, "produce: no batch frames"
@@ -112,12 +259,14 @@ class Leader:
             effects: list[Effect] = []
         else:
             refusal, effects = self._admission.produce_refusal(self._end, now)
+            if refusal is None and self._in_sync.is_below_minimum and request.acks == "all":
+                refusal = self.replicas.refusal()
         if refusal is not None:
             return effects if request.acks == 0 else [*effects, Reply(received.sender, refusal.body)]
         # The later of the two clocks: no producer is refused when the machine's clock is set back.
         latest = latest_ms(now + max(0, self.wall_offset_ms), self._config.max_timestamp_ahead_ms)
         placement = self._appends.place(received.payload, self._config, now, latest)
-        effects += _append(placement, self._flush.is_every_turn)
+        effects += _append(placement, self._flush.is_every_turn, self._in_sync.has_others)
         if request.acks == 0:
             return effects
         pending = PendingProduce(
@@ -125,11 +274,14 @@ class Leader:
         )
         return effects + self._acknowledge_when_held(pending)
 
-    def on_write_markers(self, received: Received, request: WriteMarkers, now: int) -> list[Effect]:
+    def _on_write_markers(self, received: Received, request: WriteMarkers, now: int) -> list[Effect]:
+        if self._in_sync.is_below_minimum:
+            return [Reply(received.sender, self.replicas.refusal().body)]
         placement = self._appends.place_markers(request.markers, now, now + self.wall_offset_ms)
         pending = PendingProduce(received.sender, "all", None, placement.complete_at_offset)
         # Coordinators forget a transaction once its markers are written, so they are synced under any flush policy.
-        return _append(placement, is_synced=True) + self._acknowledge_when_held(pending)
+        is_shared = self._in_sync.has_others
+        return _append(placement, is_synced=True, is_shared=is_shared) + self._acknowledge_when_held(pending)
 
     def _acknowledge_when_held(self, pending: PendingProduce) -> list[Effect]:
         if pending.complete_at_offset <= self.watermarks.held(pending.acks):
@@ -145,47 +297,34 @@ class Leader:
 
     def on_appended(self, event: Appended, now: int) -> list[Effect]:
         self._appends.written(event.log_end_offset)
-        self.watermarks.advance(LEADER, event.log_end_offset)
+        marks, end_offset = self.watermarks, event.log_end_offset
+        marks.durable_offset = marks.written_offset = end_offset
+        effects = self.replicas.on_durable(end_offset, now)
+        self._turns.append((end_offset, self._appends.bytes_written))
+        effects += self._on_watermarks()
+        effects += self._open_transactions.look(now)
+        return effects
+
+    def _on_watermarks(self) -> list[Effect]:
+        """Answer everything that has waited for a watermark that may have moved."""
         effects = [self._acknowledge(pending) for pending in self._appends.release(self.watermarks)]
-        effects += self.fetches.on_visible(self._appends.bytes_written)
-        return effects + self._look_for_open_transactions(now)
+        visible_bytes = None
+        while self._turns and self._turns[0][0] <= self.watermarks.high_watermark:
+            _, visible_bytes = self._turns.popleft()
+        if visible_bytes is not None:
+            effects += self.fetches.on_visible(visible_bytes)
+        if self._in_sync.is_fenced and not self._is_over:
+            effects += self.resign(UNSET)
+        return effects
 
-    def on_append_failed(self, event: AppendFailed) -> list[Effect]:
-        lost = self._appends.failed(event.log_end_offset)
-        return [Reply(pending.sender, event.error) for pending in lost]
-
-    # -- open transactions
-
-    def _look_for_open_transactions(self, now: int) -> list[Effect]:
-        if self._transactions.first_unstable_offset() is None and not self._reports.is_watching:
-            return []
-        return [*self._reports.look(self._transactions.open(), now)]
-
-    def on_report_timer(self, now: int) -> list[Effect]:
-        return [*self._reports.on_timer(now)]
-
-    def on_outcome(self, event: Answered | Failed, now: int) -> list[Effect]:
-        assert isinstance(event.key, ReportCall)
-        return [*self._reports.on_outcome(event.key.transaction, event, now)]
-
-    # -- the groups' progress
-
-    def on_report_progress(self, received: Received, request: ReportProgress, now: int) -> list[Effect]:
-        return self._backlog.on_report(received, request, self._end, now)
-
-    def on_backlog_measured(self, event: BacklogMeasured) -> list[Effect]:
-        return self._backlog.on_measured(event.behind_bytes, self._appends.bytes_written, self._end)
-
-    def on_groups_saved(self, event: GroupsSaved, now: int) -> list[Effect]:
-        return self._backlog.on_saved(event, self._end, now)
-
-    def on_group_lapse(self, now: int) -> list[Effect]:
-        """Handle the lapse of a group that has had no members and no reports for long enough."""
-        return self._backlog.on_lapse(self._end, now)
+    def _on_outcome(self, event: Answered | Failed, now: int) -> list[Effect]:
+        if isinstance(event.key, ProposalCall):
+            return self.replicas.on_outcome(event, now) + self._on_watermarks()
+        return self._open_transactions.on_outcome(event, now)
 
     # -- the log's start
 
-    def on_delete_records(self, received: Received, request: DeleteRecords) -> list[Effect]:
+    def _on_delete_records(self, received: Received, request: DeleteRecords) -> list[Effect]:
         high_watermark = self.watermarks.high_watermark
         before_offset = high_watermark if request.before_offset == -1 else request.before_offset
         if is_internal(self._topic):
@@ -199,7 +338,7 @@ class Leader:
             return [DeleteBefore(received, before_offset)]
         return [Reply(received.sender, error.body)]
 
-    def on_trimmed(self, event: Trimmed, now: int) -> list[Effect]:
+    def _on_trimmed(self, event: Trimmed, now: int) -> list[Effect]:
         self.watermarks.log_start_offset = event.log_start_offset
         self._transactions.trim(event.log_start_offset)
         effects = self._backlog.on_log_start(event.log_start_offset, self._end, now)
@@ -209,8 +348,8 @@ class Leader:
         return effects
 
 
-def _append(placement: Placement, is_synced: bool) -> list[Effect]:
+def _append(placement: Placement, is_synced: bool, is_shared: bool) -> list[Effect]:
     if not placement.frames:
         return []
-    append = Append(placement.frames, placement.headers)
+    append = Append(placement.frames, placement.headers, is_shared)
     return [append, Sync()] if is_synced else [append]

@@ -3,7 +3,8 @@
 Owns the parts of a partition and passes each event to one of them. It must never read a clock, a file or a socket: it
 returns effects (`effects.py`), and `process.py` performs them. Called by the loop through `handle`.
 
-    role        leader.py: appends and acknowledgements, fetches.py and offset_queries.py: reads, backlog.py: groups
+    role        roles.py: undecided, leader.py: appends and acknowledgements, with fetches.py and offset_queries.py:
+                reads, replicas.py: followers, backlog.py: groups; follower.py: copies of a leader's batches
     any role    admission.py: refusals, flush.py: syncs, upkeep.py: retention, compaction, checkpoints,
                 disk.py and damage.py: alarms, journal/idleness.py: sleep
 
@@ -11,9 +12,15 @@ returns effects (`effects.py`), and `process.py` performs them. Called by the lo
     serving     takes requests                                            StopRequested -> stopping; no traffic -> asleep
     stopping    refuses requests, waiting fetches have failed             no producer waits for the disk -> Stop
     asleep      retention has run once more; the process ends (Sleep)
+
+The only replica of a partition leads from its start. Any other has no role until its node's controller sends `lead` or
+`follow`, and may get another at any time. These describe a state: one that is older than the newest, by leader epoch
+and revision, changes nothing, and the reply says which role the replica has.
 """
 
 from typing import assert_never
+
+from msgspec import UNSET, structs
 
 from ...transport.machine import (
     Answered,
@@ -29,26 +36,22 @@ from ...transport.machine import (
     WallClockStepped,
 )
 from ...transport.protocol.control import PeerDown, PeersAsleep, PeerUp
-from ...transport.protocol.data import Fetch, ListOffsets, Produce
-from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.data import Fetch, Produce
 from ...transport.protocol.message import Done
-from ...transport.protocol.progress import ReportProgress
 from ...transport.protocol.quotas import QuotasInForce
-from ...transport.protocol.session import Cancel
+from ...transport.protocol.replication import Follow, Lead, Member, RoleReply
 from ...transport.protocol.topics import (
     ConfigurePartition,
-    DeleteRecords,
     DescribePartition,
     DescribePartitionReply,
     HighestEra,
     HighestEraReply,
     PartitionDescription,
 )
-from ...transport.protocol.transactions import WriteMarkers
 from ..journal.idleness import Idleness, IdleTimer
-from ..journal.transaction_reports import ReportTimer
+from ..log.epochs import NO_EPOCH
 from .admission import PartitionAdmission
-from .arguments import OpenedLog, PartitionArguments
+from .arguments import PartitionArguments
 from .backlog import Backlog
 from .damage import KnownDamage
 from .disk import DiskReserve
@@ -59,41 +62,47 @@ from .effects import (
     BacklogMeasured,
     Compacted,
     Compared,
+    CutFailed,
     DiskMeasured,
     Effect,
     Event,
     GroupsSaved,
+    LogCut,
     LogOpened,
     LookedUp,
     MarkAsleep,
+    OpenedLog,
     ReadDone,
     ReadUnfinished,
     RequestFailed,
+    RoleTaken,
+    TakeRole,
     Trimmed,
+    Written,
 )
 from .flush import Flush
+from .follower import Follower
 from .groups import ReportedGroups
 from .leader import Leader
+from .roles import Undecided, refuse
 from .timers import (
     CheckpointDue,
     CompactionDue,
-    FetchesExpire,
-    GroupLapses,
     MeasureDiskDue,
     RetentionDue,
-    SaveGroupsDue,
-    SearchContinues,
     SyncDue,
     TimerKey,
 )
 from .upkeep import Upkeep
 
+_OF_A_ROLE = (Produce, Fetch)
+"""The most frequent requests that the role answers; it gets all others that the machine does not know as well."""
 IDLE_CHECK_MS = 5_000
 """Time after which a partition that was idle, but at work, looks again."""
 
 
 class PartitionMachine:
-    """One partition, led by this process, whose log is open."""
+    """One replica of a partition, whose log is open."""
 
     def __init__(
         self,
@@ -106,27 +115,52 @@ class PartitionMachine:
         self._arguments = arguments
         self._log = log
         self._incarnation = incarnation
-        self._backlog = Backlog(
-            arguments.topic_id,
-            log.leader_epoch,
-            groups or ReportedGroups(),
-            log.log_start_offset,
-            log.log_end_offset,
-        )
+        self._groups = groups or ReportedGroups()
+        self._backlog = self._new_backlog()
         self._disk = DiskReserve(arguments.disk_reserve_bytes)
         self._damage = KnownDamage(log.losses)
         # The alarm of a lost file must stay visible.
-        self._idleness = Idleness(0 if log.lost_files else arguments.idle_ms, IDLE_CHECK_MS)
+        is_asleep_at_times = arguments.leadership == "own" and not log.lost_files
+        self._idleness = Idleness(arguments.idle_ms if is_asleep_at_times else 0, IDLE_CHECK_MS)
         self._upkeep = Upkeep(config, log.size_bytes)
         self._flush = Flush(config.flush)
         self._admission = PartitionAdmission(
             arguments.topic, arguments.partition, arguments.topic_id, self._disk, self._backlog
         )
-        self._leader = Leader(arguments, log, self._backlog, self._admission, self._flush)
+        self._wall_clock = WallClockStepped(0)
+        self._order = (NO_EPOCH, 0)
+        """Leader epoch and revision of the newest `lead` or `follow`."""
+        self._asked: Received | None = None
+        """The `lead` or `follow` that is being carried out."""
+        self._next_token = 0
+        self._role: Undecided = Undecided(log)
+        if arguments.leadership == "own":
+            self._role = self._leader_by(self._own_lead())
 
     @property
     def parked_fetches(self) -> int:
-        return self._leader.fetches.parked_count
+        return self._role.parked_count
+
+    def _new_backlog(self) -> Backlog:
+        log = self._log
+        bounds = (log.log_start_offset, log.log_end_offset)
+        return Backlog(self._arguments.topic_id, log.leader_epoch, self._groups, *bounds)
+
+    def _own_lead(self) -> Lead:
+        """Return the state of a partition with one replica."""
+        arguments = self._arguments
+        return Lead(
+            topic=arguments.topic,
+            topic_id=arguments.topic_id,
+            partition=arguments.partition,
+            leader_epoch=self._log.leader_epoch,
+            replicas={arguments.node: arguments.data_id},
+            in_sync=(Member(arguments.node, arguments.data_id),),
+        )
+
+    def _leader_by(self, lead: Lead, now: int = 0) -> Leader:
+        self._backlog = self._admission.backlog = self._new_backlog()
+        return Leader(self._arguments, lead, self._log, self._backlog, self._admission, self._flush, now)
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         match event:
@@ -135,36 +169,32 @@ class PartitionMachine:
             case Appended():
                 return self._on_appended(event, now)
             case ReadDone():
-                return self._leader.fetches.on_read_done(event, now)
+                return self._role.handle(event, now)
             case TimerFired():
                 return self._on_timer(event, now)
             case AppendFailed():
-                return self._leader.on_append_failed(event) + self._stop_if_done()
-            case ReadUnfinished():
-                return self._leader.fetches.on_read_unfinished(event.read, now)
-            case LookedUp():
-                return self._leader.offsets.on_looked_up(event)
-            case Compared():
-                return self._leader.fetches.on_compared(event, now)
+                return self._role.handle(event, now) + self._stop_if_done()
             case Trimmed():
                 return self._on_trimmed(event, now)
             case RequestFailed():
                 return self._on_request_failed(event)
             case Compacted():
                 return self._upkeep.on_compacted(event, now)
-            case BacklogMeasured():
-                return self._leader.on_backlog_measured(event)
-            case GroupsSaved():
-                return self._leader.on_groups_saved(event, now)
             case DiskMeasured():
                 return self._disk.on_measured(event.free_bytes, now)
-            case Answered() | Failed():
-                return self._leader.on_outcome(event, now)
-            case Disconnected():
-                return self._leader.fetches.on_disconnected(event.connection)
+            case RoleTaken():
+                return self._on_role_taken(event.log, now)
+            case LogCut(log=log):
+                self._log = log
+                self._upkeep.size_bytes = log.size_bytes
+                return self._role.handle(event, now)
+            case Written() | ReadUnfinished() | LookedUp() | Compared() | BacklogMeasured() | GroupsSaved():
+                return self._role.handle(event, now)
+            case Answered() | Failed() | Disconnected() | CutFailed():
+                return self._role.handle(event, now)
             case WallClockStepped():
-                self._leader.wall_offset_ms = event.offset_ms
-                return []
+                self._wall_clock = event
+                return self._role.handle(event, now)
             case LogOpened():
                 return self._on_opened(now)
             case StopRequested():
@@ -181,24 +211,23 @@ class PartitionMachine:
             *self._upkeep.start(now),
             *self._disk.look(),
             *self._damage.alarm(),
-            *self._leader.start(now),
+            *self._role.start(now),
             *self._idleness.start(now),
         ]
 
     def _on_stop(self) -> list[Effect]:
         self._admission.is_stopping = True
-        error = ProtocolError(ErrorCode.SHUTTING_DOWN, "the partition is stopping")
-        return self._leader.fetches.fail_all(error) + self._stop_if_done()
+        return self._role.stop() + self._stop_if_done()
 
     def _stop_if_done(self) -> list[Effect]:
-        is_done = self._admission.is_stopping and not self._leader.has_pending_appends
+        is_done = self._admission.is_stopping and not self._role.has_pending_appends
         return [Stop("asked to")] if is_done else []
 
     def _on_idle(self, now: int) -> list[Effect]:
         is_working = (
             self._admission.is_stopping
             or self._flush.is_due
-            or self._leader.is_busy
+            or self._role.is_busy
             or self._damage.is_known
             or not self._backlog.is_saved
             or self._upkeep.is_compacting
@@ -208,7 +237,7 @@ class PartitionMachine:
             return [*effects]
         sleep_ms = self._upkeep.longest_sleep_ms
         wake_at = None if sleep_ms is None else now + sleep_ms
-        retention = self._upkeep.retain(self._backlog.consumed_offset)
+        retention = self._upkeep.retain(self._backlog.consumed_offset, self._role.committed_offset)
         return [retention, MarkAsleep(wake_at), Sleep("no traffic", sleep_ms)]
 
     # -- requests
@@ -218,23 +247,14 @@ class PartitionMachine:
         self._idleness.on_request(now)
         refusal = self._admission.refusal(received)
         if refusal is not None:
-            is_unanswered = isinstance(request, Produce) and request.acks == 0
-            return [] if is_unanswered else [Reply(received.sender, refusal.body)]
+            return refuse(received, refusal.body)
+        if isinstance(request, _OF_A_ROLE):
+            return self._role.on_request(received, now)
         match request:
-            case Produce():
-                return self._leader.on_produce(received, request, now)
-            case Fetch():
-                return self._leader.fetches.on_fetch(received, now)
-            case ListOffsets():
-                return self._leader.offsets.on_list_offsets(received, request)
-            case ReportProgress():
-                return self._leader.on_report_progress(received, request, now)
-            case WriteMarkers():
-                return self._leader.on_write_markers(received, request, now)
-            case DeleteRecords():
-                return self._leader.on_delete_records(received, request)
-            case Cancel():
-                return self._leader.fetches.on_cancel(received)
+            case Lead():
+                return self._on_lead(received, request, now)
+            case Follow():
+                return self._on_follow(received, request)
             case ConfigurePartition():
                 return self._on_configure(received, request, now)
             case DescribePartition():
@@ -244,18 +264,74 @@ class PartitionMachine:
             case QuotasInForce():
                 self._admission.quotas = request
                 return []
-        raise AssertionError(f"a partition takes no {type(request).__name__}")
+        return self._role.on_request(received, now)
+
+    # -- the role
+
+    def _on_lead(self, received: Received, request: Lead, now: int) -> list[Effect]:
+        if not self._is_news(request):
+            return [self._role_reply(received)]
+        self._order = (request.leader_epoch, request.revision)
+        if isinstance(self._role, Leader) and self._role.leader_epoch == request.leader_epoch:
+            return [*self._role.reassign(request, now), self._role_reply(received)]
+        return self._change_role(received, self._arguments.node, request.leader_epoch)
+
+    def _on_follow(self, received: Received, request: Follow) -> list[Effect]:
+        if not self._is_news(request):
+            return [self._role_reply(received)]
+        self._order = (request.leader_epoch, request.revision)
+        if isinstance(self._role, Follower) and self._role.leader_epoch == request.leader_epoch:
+            return [*self._role.redirect(request), self._role_reply(received)]
+        return self._change_role(received, request.leader, None)
+
+    def _is_news(self, request: Lead | Follow) -> bool:
+        is_given = self._arguments.leadership == "given"
+        return is_given and (request.leader_epoch, request.revision) >= self._order
+
+    def _change_role(self, received: Received, leader: str, leader_epoch: int | None) -> list[Effect]:
+        role = self._role
+        self._log = structs.replace(self._log, high_watermark=role.watermarks.high_watermark)
+        if isinstance(role, Follower):
+            self._next_token = role.next_token
+        effects = role.resign(UNSET if leader_epoch is not None else leader)
+        self._role, self._asked = Undecided(self._log), received
+        return [*effects, TakeRole(leader_epoch)]
+
+    def _on_role_taken(self, log: OpenedLog, now: int) -> list[Effect]:
+        known = max(log.high_watermark, min(self._log.high_watermark, log.log_end_offset))
+        self._log = structs.replace(log, high_watermark=known)
+        received, self._asked = self._asked, None
+        assert received is not None, "a role is taken once"
+        request = received.request
+        if isinstance(request, Follow):
+            self._role = Follower(self._arguments, request, self._log, self._flush, self._next_token)
+        elif isinstance(request, Lead) and log.leader_epoch == request.leader_epoch:
+            self._role = self._leader_by(request, now)
+        else:
+            self._role = Undecided(self._log)
+        effects = [*self._role.handle(self._wall_clock, now), *self._role.start(now)]
+        return [*effects, self._role_reply(received)]
+
+    def _role_reply(self, received: Received) -> Reply:
+        leader_epoch, revision = self._order
+        highest = max(self._log.highest_leader_epoch, self._log.epochs.last)
+        body = RoleReply(
+            role=self._role.name, leader_epoch=leader_epoch, revision=revision, highest_leader_epoch=highest
+        )
+        return Reply(received.sender, body)
+
+    # -- other requests
 
     def _description(self) -> PartitionDescription:
-        watermarks = self._leader.watermarks
+        watermarks = self._role.watermarks
         return PartitionDescription(
             partition=self._arguments.partition,
             online=True,
             incarnation=self._incarnation,
-            leader_epoch=self._log.leader_epoch,
+            leader_epoch=self._role.leader_epoch,
             log_start_offset=watermarks.log_start_offset,
             high_watermark=watermarks.high_watermark,
-            log_end_offset=self._leader.log_end_offset,
+            log_end_offset=self._role.log_end_offset,
             size_bytes=self._upkeep.size_bytes,
         )
 
@@ -263,7 +339,7 @@ class PartitionMachine:
         config = request.config
         return [
             *self._upkeep.configure(config, now),
-            *self._leader.configure(config, now),
+            *self._role.configure(config, now),
             Reply(received.sender, Done()),
             *self._flush.configure(config.flush),
         ]
@@ -272,13 +348,13 @@ class PartitionMachine:
 
     def _on_appended(self, event: Appended, now: int) -> list[Effect]:
         self._upkeep.on_appended(event.size_bytes)
-        effects = self._leader.on_appended(event, now)
+        effects = self._role.on_appended(event, now)
         effects += self._flush.on_appended(now)
         return effects + self._stop_if_done()
 
     def _on_trimmed(self, event: Trimmed, now: int) -> list[Effect]:
         self._upkeep.size_bytes = event.size_bytes
-        return self._damage.on_trimmed(event.log_start_offset) + self._leader.on_trimmed(event, now)
+        return self._damage.on_trimmed(event.log_start_offset) + self._role.handle(event, now)
 
     def _on_request_failed(self, failed: RequestFailed) -> list[Effect]:
         reply = Reply(failed.received.sender, failed.error)
@@ -289,26 +365,23 @@ class PartitionMachine:
     def _on_timer(self, fired: TimerFired, now: int) -> list[Effect]:
         key: TimerKey = fired.key
         match key:
-            case FetchesExpire():
-                return self._leader.fetches.on_timer(now)
-            case SearchContinues():
-                return self._leader.fetches.on_search_timer(now)
             case SyncDue():
                 return self._flush.on_timer()
             case RetentionDue():
-                return self._upkeep.on_retention_timer(self._backlog.consumed_offset, now)
+                return self._on_retention_timer(now)
             case CompactionDue():
-                return self._upkeep.on_compaction_timer()
+                return self._upkeep.on_compaction_timer(self._role.committed_offset)
             case CheckpointDue():
-                return self._upkeep.on_checkpoint_timer(now)
+                return self._upkeep.on_checkpoint_timer(self._role.committed_offset, now)
             case IdleTimer():
                 return self._on_idle(now)
-            case ReportTimer():
-                return self._leader.on_report_timer(now)
-            case GroupLapses():
-                return self._leader.on_group_lapse(now)
-            case SaveGroupsDue():
-                return self._backlog.on_save_timer()
             case MeasureDiskDue():
                 return self._disk.look()
-        assert_never(key)
+        return self._role.on_timer(key, now)
+
+    def _on_retention_timer(self, now: int) -> list[Effect]:
+        """Delete the segments beyond retention; a follower does when its leader has."""
+        again = self._upkeep.next_retention(now)
+        if not isinstance(self._role, Leader):
+            return [again]
+        return [self._upkeep.retain(self._backlog.consumed_offset, self._role.committed_offset), again]

@@ -2,6 +2,7 @@
 
 from ...transport.machine import Received, Reply
 from ...transport.protocol.data import ListOffsets, ListOffsetsReply
+from ...transport.protocol.errors import ErrorCode, ProtocolError
 from .effects import Effect, LookedUp, LookUp
 from .replication import Watermarks
 from .views import Views
@@ -16,9 +17,15 @@ class OffsetLookups:
         self._watermarks = watermarks
         self._views = views
 
-    def on_list_offsets(self, received: Received, request: ListOffsets) -> list[Effect]:
+    def on_list_offsets(self, received: Received, request: ListOffsets, is_confirmed: bool) -> list[Effect]:
+        """Answer a query. Without `is_confirmed` a new leader does not know yet where the visible records end."""
         if request.at == "earliest":
             return [self._located(received, self._watermarks.log_start_offset)]
+        if not is_confirmed:
+            message = (
+                "the leader is new, and its replicas have not confirmed yet where the visible records end"
+            )
+            return [Reply(received.sender, ProtocolError(ErrorCode.PARTITION_OFFLINE, message).body)]
         if request.at == "latest":
             return [self._located(received, self._views.of(request.isolation).end_offset)]
         return [LookUp(received, request.at, self._views.of(request.isolation).hides_aborted)]

@@ -24,6 +24,7 @@ from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Request
 from ...transport.protocol.progress import ReportProgress
 from ...transport.protocol.quotas import QuotasInForce
+from ...transport.protocol.replication import Follow, Lead, ReplicaDurable, ReplicaFetch, ReplicaReported
 from ...transport.protocol.session import Cancel
 from ...transport.protocol.topics import (
     ConfigurePartition,
@@ -35,14 +36,14 @@ from ...transport.protocol.topics import (
 from ...transport.protocol.transactions import WriteMarkers
 from ..journal.sleep_mark import SleepMark, partition_mark
 from ..log.companions import GROUPS_NAME, loss_of_companion
-from ..log.errors import CorruptLog, StorageFull
+from ..log.errors import CorruptLog, StaleLeaderEpoch, StorageFull
 from ..log.files import Files
 from ..log.labels import partition_label_of
 from ..log.lock import LOCK_NAME, DirectoryLock
 from ..log.log import PartitionLog
 from ..log.retention import LogConfig
 from ..log.scan import SearchUnfinished
-from .arguments import OpenedLog, PartitionArguments
+from .arguments import PartitionArguments
 from .divergence import divergence
 from .effects import (
     Alarm,
@@ -55,9 +56,12 @@ from .effects import (
     CompactSlice,
     Compare,
     Compared,
+    CutFailed,
+    CutLog,
     DeleteBefore,
     DiskMeasured,
     GroupsSaved,
+    LogCut,
     LogOpened,
     LookedUp,
     LookUp,
@@ -65,6 +69,7 @@ from .effects import (
     MarkAsleep,
     MeasureBacklog,
     MeasureDisk,
+    OpenedLog,
     OwnEffect,
     OwnEvent,
     Read,
@@ -72,15 +77,19 @@ from .effects import (
     ReadUnfinished,
     Reconfigure,
     RequestFailed,
+    RoleTaken,
     SaveGroups,
     Sync,
+    TakeRole,
     Trimmed,
     WriteCheckpoint,
+    Written,
 )
 from .fetches import fetch_of
 from .folder import check_folder
 from .groups import decode_groups
 from .machine import PartitionMachine
+from .replica_fetches import offset_of
 
 _log = logging.getLogger(__name__)
 
@@ -102,6 +111,11 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         QuotasInForce,
         WriteMarkers,
         Cancel,
+        Lead,
+        Follow,
+        ReplicaFetch,
+        ReplicaDurable,
+        ReplicaReported,
     )
     follows_connections: ClassVar[bool] = True
     machine: PartitionMachine
@@ -124,7 +138,8 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         self._files = files or Files()
         self._frames: list[Buffer] = []
         self._headers: list[BatchHeader] = []
-        self._is_sync_wanted = False
+        self._is_sync_wanted = self._is_shared = False
+        self._lost_files: list[str] = []
         self._alarms: dict[str, tuple[str, ...]] = {}
 
     def start(self) -> None:
@@ -144,29 +159,36 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
             self.loop.now,
             on_progress=lambda _: self.loop.progress(),
         )
-        # The only replica of a partition leads, in an epoch that it takes itself.
-        self._log.lead(self._log.highest_leader_epoch + 1)
-        lost_files = list(self._log.lost_files)
+        if arguments.leadership == "own":
+            # The only replica of a partition leads, in an epoch that it takes itself.
+            self._log.lead(self._log.highest_leader_epoch + 1)
+        self._lost_files = list(self._log.lost_files)
         if saved is not None and groups is None:
-            lost_files.append(GROUPS_NAME)
+            self._lost_files.append(GROUPS_NAME)
             _log.error("%s: %s", directory, loss_of_companion(GROUPS_NAME))
-        opened = OpenedLog(
+        self.machine = PartitionMachine(arguments, self._opened(), self.context.incarnation, groups)
+        self.loop.dispatch(LogOpened())
+
+    def _opened(self) -> OpenedLog:
+        return OpenedLog(
             leader_epoch=self._log.leader_epoch,
+            highest_leader_epoch=self._log.highest_leader_epoch,
+            epochs=self._log.epochs,
             log_start_offset=self._log.log_start_offset,
             log_end_offset=self._log.log_end_offset,
+            high_watermark=self._log.high_watermark,
             size_bytes=self._log.size_bytes,
             producers=self._log.producers,
             losses=[loss_of(loss) for loss in self._log.losses],
-            lost_files=[loss_of_companion(name) for name in lost_files],
+            lost_files=[loss_of_companion(name) for name in self._lost_files],
         )
-        self.machine = PartitionMachine(arguments, opened, self.context.incarnation, groups)
-        self.loop.dispatch(LogOpened())
 
     def perform(self, effect: OwnEffect) -> None:
         match effect:
             case Append():
                 self._frames += effect.frames
                 self._headers += effect.headers
+                self._is_shared |= effect.is_shared
             case Sync():
                 self._is_sync_wanted = True
             case Read():
@@ -178,12 +200,20 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
             case DeleteBefore():
                 self._delete_before(effect)
             case ApplyRetention():
-                self._log.apply_retention(self.loop.wall, effect.consumed_offset)
+                self._log.apply_retention(self.loop.wall, effect.consumed_offset, effect.up_to_offset)
                 self.loop.dispatch(Trimmed(self._log.log_start_offset, self._log.size_bytes))
             case CompactSlice():
-                is_more = self._log.compact(self.loop.now, effect.budget_bytes, self.loop.wall)
+                limits = (effect.budget_bytes, self.loop.wall, effect.up_to_offset)
+                is_more = self._log.compact(self.loop.now, *limits)
                 self.loop.dispatch(Compacted(is_more, self._log.size_bytes))
-            case WriteCheckpoint():
+            case TakeRole():
+                self._take_role(effect)
+            case CutLog():
+                self._cut_log(effect)
+            case WriteCheckpoint(high_watermark=high_watermark):
+                self._log.high_watermark = (
+                    self._log.log_end_offset if high_watermark is None else high_watermark
+                )
                 self._log.checkpoint()
             case Reconfigure():
                 self._log.reconfigure(log_config(effect.config))
@@ -202,9 +232,14 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
                 assert_never(effect)
 
     def end_turn(self) -> None:
-        """Write all appends of the turn at once, sync once, and pass the result to the machine."""
+        """Write all appends of the turn at once, sync once, and pass the result to the machine.
+
+        Between the two the machine passes shared batches on to other replicas, which sync meanwhile: nothing of the
+        turn that leaves then depends on this sync, since the machine acknowledges only on Appended.
+        """
         frames, headers, is_sync_wanted = self._frames, self._headers, self._is_sync_wanted
         self._frames, self._headers, self._is_sync_wanted = [], [], False
+        is_shared, self._is_shared = self._is_shared, False
         if headers:
             try:
                 self._log.append(frames, headers, self.loop.now)
@@ -212,6 +247,9 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
                 refusal = ProtocolError(ErrorCode.STORAGE_FULL, str(error)).body
                 self.loop.dispatch(AppendFailed(refusal, self._log.log_end_offset))
                 headers = []
+        if is_shared and headers:
+            self.loop.dispatch(Written(self._log.log_end_offset))
+            self.loop.release()
         if is_sync_wanted:
             began_us = self.loop.meters.clock_us()
             self._log.sync()
@@ -227,7 +265,7 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         self._lock.release()
 
     def _read(self, effect: Read) -> None:
-        offset = fetch_of(effect.received).offset
+        offset = offset_of(effect.received)
         try:
             batches, next_offset = self._log.read(offset, effect.max_bytes, effect.up_to_offset)
         except SearchUnfinished:
@@ -264,9 +302,32 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         try:
             self._log.delete_before(effect.offset)
         except StorageFull as error:
-            self._fail(effect.received, ErrorCode.STORAGE_FULL, str(error))
+            if effect.received is not None:
+                self._fail(effect.received, ErrorCode.STORAGE_FULL, str(error))
             return
         self.loop.dispatch(Trimmed(self._log.log_start_offset, self._log.size_bytes, effect.received))
+
+    def _take_role(self, effect: TakeRole) -> None:
+        self.end_turn()
+        if effect.leader_epoch is not None:
+            try:
+                self._log.lead(effect.leader_epoch)
+            except StaleLeaderEpoch as error:
+                _log.warning("%s: %s", self._log.directory, error)
+        else:
+            self._log.follow()
+        self.loop.dispatch(RoleTaken(self._opened()))
+
+    def _cut_log(self, effect: CutLog) -> None:
+        self.end_turn()
+        cut = self._log.reset_to if effect.is_reset else self._log.truncate_to
+        try:
+            cut(effect.offset, self.loop.now)
+        except StorageFull as error:
+            _log.warning("%s: the log cannot be cut: %s", self._log.directory, error)
+            self.loop.dispatch(CutFailed())
+            return
+        self.loop.dispatch(LogCut(self._opened()))
 
     def _save_groups(self, effect: SaveGroups) -> None:
         refusal = None

@@ -16,6 +16,18 @@ class SearchContinues(Struct, frozen=True):
     """The next step of a search through damage (`fetches.py`)."""
 
 
+class ReplicaFetchesExpire(Struct, frozen=True):
+    """The earliest deadline of a follower's parked fetch (`replica_fetches.py`)."""
+
+
+class InSyncDue(Struct, frozen=True):
+    """The next check of the in-sync set (`replicas.py`)."""
+
+
+class FetchAgain(Struct, frozen=True):
+    """A follower's next fetch after a failure (`follower.py`)."""
+
+
 class SyncDue(Struct, frozen=True):
     """The sync that the flush policy delays (`flush.py`)."""
 
@@ -47,6 +59,9 @@ class MeasureDiskDue(Struct, frozen=True):
 TimerKey: TypeAlias = (
     FetchesExpire
     | SearchContinues
+    | ReplicaFetchesExpire
+    | InSyncDue
+    | FetchAgain
     | SyncDue
     | RetentionDue
     | CompactionDue

@@ -56,23 +56,23 @@ class Upkeep:
         self._is_checkpoint_due = True
         self._is_compacted = False
 
-    def retain(self, consumed_offset: int | None) -> Effect:
-        """Delete the segments beyond retention. Some group still has to read the records from `consumed_offset` on."""
-        return ApplyRetention(consumed_offset if self._config.retain_until_consumed else None)
+    def retain(self, consumed_offset: int | None, high_watermark: int | None) -> Effect:
+        """Delete the segments beyond retention, none beyond the high watermark.
 
-    def on_retention_timer(self, consumed_offset: int | None, now: int) -> list[Effect]:
-        return [
-            self.retain(consumed_offset),
-            SetTimer(RetentionDue(), now + retention_check_ms(self._config)),
-        ]
+        Some group still has to read the records from `consumed_offset` on.
+        """
+        return ApplyRetention(consumed_offset if self._config.retain_until_consumed else None, high_watermark)
 
-    def on_checkpoint_timer(self, now: int) -> list[Effect]:
+    def next_retention(self, now: int) -> Effect:
+        return SetTimer(RetentionDue(), now + retention_check_ms(self._config))
+
+    def on_checkpoint_timer(self, high_watermark: int | None, now: int) -> list[Effect]:
         again = SetTimer(CheckpointDue(), now + CHECKPOINT_INTERVAL_MS)
         was_due, self._is_checkpoint_due = self._is_checkpoint_due, False
-        return [WriteCheckpoint(), again] if was_due else [again]
+        return [WriteCheckpoint(high_watermark), again] if was_due else [again]
 
-    def on_compaction_timer(self) -> list[Effect]:
-        return [CompactSlice(COMPACTION_SLICE_BYTES)]
+    def on_compaction_timer(self, high_watermark: int | None) -> list[Effect]:
+        return [CompactSlice(COMPACTION_SLICE_BYTES, high_watermark)]
 
     def on_compacted(self, event: Compacted, now: int) -> list[Effect]:
         self.size_bytes = event.size_bytes

@@ -3,6 +3,7 @@
     kind               ends at                 wakes by
     read_uncommitted   the high watermark      bytes below the high watermark
     read_committed     the last stable offset  bytes below it, as far as they are known
+    replica            the end of the log      any batch that is written
 
 The kind is chosen here, by `Views.of`, and nowhere else; everything that depends on it is received of the view. Owns the
 parked fetches. Pure; called by `fetches.py` and `offset_queries.py`.
@@ -35,7 +36,7 @@ class View:
     @property
     def known_offset(self) -> int:
         """Return the highest offset that is not out of range: a fetch between the end and this one waits."""
-        return self._watermarks.high_watermark
+        return self._watermarks.known_offset
 
     def advance(self, visible_bytes: int) -> list[Received]:
         """Note that the high watermark has moved to `visible_bytes` in total; take out the fetches to be answered."""
@@ -83,8 +84,19 @@ class CommittedView(View):
         return self._transactions.aborted_between(offset, next_offset)
 
 
+class ReplicaView(View):
+    """A follower reads everything that the leader has written, so that both disks sync at once."""
+
+    @property
+    def end_offset(self) -> int:
+        return self._watermarks.written_offset
+
+    def advance(self, visible_bytes: int) -> list[Received]:
+        return self.parked.drain()
+
+
 class Views:
-    """The views of one partition."""
+    """The views of the clients of one partition."""
 
     def __init__(
         self, watermarks: Watermarks, transactions: Transactions, limit: int = MAX_PARKED_FETCHES

@@ -36,7 +36,7 @@ def fetch(offset: int, request_id: int = 1) -> Fetch:
 def fetches() -> Fetches:
     partition = SimulatedPartition()
     partition.ask(Produce(topic="ORDERS", partition=0), [a_batch(b"a"), a_batch(b"b")])
-    found = partition.machine._leader.fetches
+    found = partition.machine._role.fetches
     assert isinstance(found, Fetches)
     return found
 

@@ -4,7 +4,8 @@ import pytest
 from msgspec import structs
 
 from planaria.actors.log.producers import ProducerStates
-from planaria.actors.partition.arguments import OpenedLog, PartitionArguments
+from planaria.actors.partition.arguments import PartitionArguments
+from planaria.actors.partition.effects import OpenedLog
 from planaria.actors.partition.machine import PartitionMachine
 from planaria.transport.machine import Received, Reply, Sender
 from planaria.transport.protocol.data import Fetch, FetchReply, Produce, ProduceReply

@@ -31,7 +31,7 @@ IMPURE: dict[str, str] = {
     "actors/log/compaction_pass.py": "reads and rewrites segments",
     "actors/log/compaction_plan.py": "weighs open segments; touches no file itself",
     "actors/log/compaction_state.py": "commits the steps of compaction",
-    "actors/log/epochs.py": "reads the epochs of open segments",
+    "actors/log/epoch_search.py": "reads the epochs of open segments",
     "actors/log/files.py": "the system calls of the log, with every result checked",
     "actors/log/index.py": "reads and writes index files",
     "actors/log/labels.py": "reads the labels of folders",

@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from planaria.actors.log.epochs import EpochTable
 from planaria.actors.log.errors import CorruptLog, OffsetOutOfRange, StaleLeaderEpoch, StorageFull
 from planaria.actors.log.producers import ProducerStates
 from planaria.transport.batch import BatchHeader, split
 from planaria.transport.compression import Buffer
 from planaria.transport.deduplication import dedup_id_of
 
-Step = Literal["append", "batch", "appended", "sync", "synced", "checkpoint"]
+Step = Literal["append", "batch", "appended", "sync", "synced", "checkpoint", "cut"]
 
 
 class MemoryDisk:
@@ -25,10 +26,11 @@ class MemoryDisk:
         self.log_start_offset = 0
         self.snapshot: tuple[bytes, int] | None = None
         """Snapshot of the producers, and its offset."""
+        self.high_watermark = 0
 
     @property
     def end_offset(self) -> int:
-        return self.batches[-1][0].next_offset if self.batches else 0
+        return self.batches[-1][0].next_offset if self.batches else self.log_start_offset
 
     @property
     def durable_end_offset(self) -> int:
@@ -44,9 +46,18 @@ class MemoryLog:
 
     def __init__(self, disk: MemoryDisk, config: Any, now_ms: int) -> None:
         self._disk = disk
+        self._config = config
         self.directory = Path("/nowhere/log")
         self.producers = ProducerStates()
         self.producers.dedup_ids.reconfigure(config.dedup_window_ms, config.dedup_window_count)
+        self._replay(now_ms)
+        self.leader_epoch = -1
+        self.high_watermark = disk.high_watermark
+        self.losses: list[CorruptLog] = []
+        self.lost_files: list[str] = []
+
+    def _replay(self, now_ms: int) -> None:
+        disk = self._disk
         start = 0
         if disk.snapshot is not None and disk.snapshot[1] <= disk.end_offset:
             start = disk.snapshot[1]
@@ -55,9 +66,9 @@ class MemoryLog:
         behind = [(header, frame) for header, frame in disk.batches if header.base_offset >= start]
         self.producers.replay(((header, dedup_id_of(frame, header)) for header, frame in behind), now_ms)
         disk.durable = len(disk.batches)
-        self.leader_epoch = -1
-        self.losses: list[CorruptLog] = []
-        self.lost_files: list[str] = []
+        self.epochs = EpochTable()
+        for header, _ in disk.batches:
+            self.epochs.note(header.leader_epoch, header.base_offset)
 
     # Extension points of a subclass.
 
@@ -85,6 +96,31 @@ class MemoryLog:
             raise StaleLeaderEpoch(leader_epoch, self.highest_leader_epoch)
         self._disk.leader_epoch = self.leader_epoch = leader_epoch
 
+    def follow(self) -> None:
+        self.leader_epoch = -1
+
+    def truncate_to(self, offset: int, now_ms: int) -> None:
+        self._step("cut")
+        disk = self._disk
+        disk.leader_epoch = self.highest_leader_epoch
+        disk.batches = [each for each in disk.batches if each[0].next_offset <= offset]
+        self._recover(now_ms)
+
+    def reset_to(self, offset: int, now_ms: int) -> None:
+        self._step("cut")
+        disk = self._disk
+        disk.leader_epoch = self.highest_leader_epoch
+        disk.batches, disk.snapshot, disk.log_start_offset = [], None, offset
+        self._recover(now_ms)
+
+    def _recover(self, now_ms: int) -> None:
+        disk = self._disk
+        disk.high_watermark = self.high_watermark = min(self.high_watermark, disk.end_offset)
+        if disk.snapshot is not None and disk.snapshot[1] > disk.end_offset:
+            disk.snapshot = None
+        self.producers.clear()
+        self._replay(now_ms)
+
     @property
     def log_start_offset(self) -> int:
         return self._disk.log_start_offset
@@ -108,8 +144,10 @@ class MemoryLog:
         assert [each[:3] for each, _ in found] == [header[:3] for header in headers]
         for each in found:
             assert each[0].base_offset == self._disk.end_offset, "the log's offsets are not dense"
+            assert each[0].leader_epoch >= self.last_leader_epoch, "the log's epochs go back"
             self._step("batch", each[0])
             self._disk.batches.append(each)
+            self.epochs.note(each[0].leader_epoch, each[0].base_offset)
         self.producers.confirm(headers, now_ms)
         self._step("appended")
 
@@ -143,16 +181,19 @@ class MemoryLog:
     def delete_before(self, offset: int) -> None:
         self._disk.log_start_offset = max(self._disk.log_start_offset, offset)
 
-    def apply_retention(self, now_ms: int, consumed_offset: int | None = None) -> int:
+    def apply_retention(
+        self, now_ms: int, consumed_offset: int | None = None, up_to_offset: int | None = None
+    ) -> int:
         return 0
 
-    def compact(self, now_ms: int, budget_bytes: int, wall_ms: int) -> bool:
+    def compact(self, now_ms: int, budget_bytes: int, wall_ms: int, up_to_offset: int | None) -> bool:
         return False  # never due: tests/log and tests/coordinator compact real logs
 
     def checkpoint(self) -> bool:
         self.sync()
         if self._is_full():
             return False
+        self._disk.high_watermark = min(self.high_watermark, self.log_end_offset)
         self._disk.snapshot = (self.producers.encode(self.log_end_offset), self.log_end_offset)
         self._step("checkpoint")
         return True

@@ -55,7 +55,7 @@ class _Log(MemoryLog):
     def _is_full(self) -> bool:
         return self._partition.is_disk_full
 
-    def compact(self, now_ms: int, budget_bytes: int, wall_ms: int) -> bool:
+    def compact(self, now_ms: int, budget_bytes: int, wall_ms: int, up_to_offset: int | None) -> bool:
         self._partition.slices_due = max(0, self._partition.slices_due - 1)
         return self._partition.slices_due > 0
 
@@ -149,7 +149,7 @@ class SimulatedPartition:
         self._loop = _Loop(self.process, context, lambda: self.now)
         self._loop.trace = self.trace
         self._loop.start()
-        for view in self.machine._leader.fetches.views.all:
+        for view in self.machine._role.fetches.views.all:
             view.parked.limit = self._parked_limit
 
     # The disk and its faults.

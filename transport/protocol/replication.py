@@ -23,7 +23,7 @@ from msgspec import Meta, Struct
 
 from ..addresses import Address
 from .data import WaitMilliseconds
-from .message import Reply, Request
+from .message import InternalRequest, Reply
 
 LeaderEpoch = Annotated[int, Meta(ge=0)]
 Role = Literal["undecided", "leader", "follower"]
@@ -36,7 +36,7 @@ class Member(NamedTuple):
     data_id: str
 
 
-class Lead(Request, tag="lead", frozen=True):
+class Lead(InternalRequest, tag="lead", frozen=True):
     topic: str
     topic_id: str
     partition: int
@@ -50,7 +50,7 @@ class Lead(Request, tag="lead", frozen=True):
     """Revision of the partition's state in the metadata store: the guard of the leader's next proposal."""
 
 
-class Follow(Request, tag="follow", frozen=True):
+class Follow(InternalRequest, tag="follow", frozen=True):
     topic: str
     topic_id: str
     partition: int
@@ -58,7 +58,7 @@ class Follow(Request, tag="follow", frozen=True):
     leader: str
     """The leader's node."""
     address: Address
-    """The actor that takes the replica's requests for the leader."""
+    """The actor that takes the follower's requests; the directory knows the node that answers."""
     revision: int = 0
 
 
@@ -71,7 +71,7 @@ class RoleReply(Reply):
     """A leader of this partition needs a higher one."""
 
 
-class ProposeInSync(Request, tag="propose_in_sync", frozen=True):
+class ProposeInSync(InternalRequest, tag="propose_in_sync", frozen=True):
     topic: str
     topic_id: str
     partition: int
@@ -92,7 +92,7 @@ class ProposeInSyncReply(Reply):
     """The state of the partition after the request, whether it was applied or not."""
 
 
-class ReplicaReported(Request, tag="replica_reported", frozen=True):
+class ReplicaReported(InternalRequest, tag="replica_reported", frozen=True):
     """The process of a replica has ended, or the link to its node is silent; or it is back."""
 
     topic: str
@@ -102,7 +102,7 @@ class ReplicaReported(Request, tag="replica_reported", frozen=True):
     is_up: bool
 
 
-class ReplicaFetch(Request, tag="replica_fetch", frozen=True):
+class ReplicaFetch(InternalRequest, tag="replica_fetch", frozen=True):
     topic: str
     topic_id: str
     partition: int
@@ -133,7 +133,7 @@ class ReplicaFetchReply(Reply):
     diverging: Diverging | None = None
 
 
-class ReplicaDurable(Request, tag="replica_durable", frozen=True):
+class ReplicaDurable(InternalRequest, tag="replica_durable", frozen=True):
     topic: str
     topic_id: str
     partition: int

@@ -1,0 +1,44 @@
+"""Batches as they came from a leader, checked before a follower appends them. Pure; called by `follower.py`.
+
+A follower changes no byte of a batch: offset, leader epoch and both checksums are the leader's. So the batch that a
+producer was acknowledged is the one that the next leader has, and a fault on the way is noticed here.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ...transport.batch import BatchHeader, InvalidBatch, is_head_intact, split, verify
+from ...transport.compression import Buffer
+
+
+class Copies(NamedTuple):
+    frames: list[Buffer]
+    headers: list[BatchHeader]
+
+    @property
+    def base_offset(self) -> int:
+        return self.headers[0].base_offset
+
+
+def copies_of(payload: Sequence[Buffer], last_epoch: int, leader_epoch: int) -> Copies:
+    """Return the batches of a reply, whose offsets and epochs rise, none in an epoch after the leader's.
+
+    Raises InvalidBatch if one of them is damaged, or out of order.
+    """
+    copies = Copies([], [])
+    next_offset = 0
+    for run in payload:
+        batches = split(run)
+        if sum(len(frame) for _, frame in batches) != len(run):
+            raise InvalidBatch("the reply ends with a part of a batch")
+        for header, frame in batches:
+            verify(frame)
+            if not is_head_intact(frame):
+                raise InvalidBatch("the batch's head does not match its checksum")
+            if header.base_offset < next_offset or not last_epoch <= header.leader_epoch <= leader_epoch:
+                place = f"offset {header.base_offset} of epoch {header.leader_epoch}"
+                raise InvalidBatch(f"{place} follows {next_offset - 1} of {last_epoch}")
+            next_offset, last_epoch = header.next_offset, header.leader_epoch
+            copies.frames.append(frame)
+            copies.headers.append(header)
+    return copies

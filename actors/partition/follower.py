@@ -1,0 +1,258 @@
+"""The follower's part of a partition: it fetches its leader's batches and appends them as they are. Pure.
+
+Owns the one fetch in flight, and follows the leader's high watermark and log start. The log, recovery, producers and
+transactions are those of a leader, so that a follower leads as soon as it has an epoch. Called by the machine.
+
+    state       left by
+    fetching    batches -> Append, Sync, appending        nothing new -> fetching again
+                diverging -> CutLog, cutting              OFFSET_OUT_OF_RANGE -> CutLog to the leader's start, cutting
+                refused, lost, damaged on the way -> waiting
+    appending   Written -> fetching: the next fetch leaves before the sync, and the leader's next batches meet it
+                AppendFailed (a full disk) -> waiting
+    cutting     LogCut -> fetching, or appending the batches that caused it      CutFailed -> waiting
+    waiting     FetchAgain -> fetching
+
+    Appended    ReplicaDurable: the sync has returned
+
+A cut never removes a record that was known to be committed: if the leader's log lacks one, an operator has to decide,
+and the partition ends with `CommittedRecordsMissing`.
+"""
+
+from msgspec import Struct, UnsetType
+
+from ...transport.batch import InvalidBatch
+from ...transport.deduplication import dedup_id_of
+from ...transport.machine import Answered, Call, CancelCall, Cast, Failed, SetTimer
+from ...transport.protocol.errors import ErrorBody, ErrorCode, OperatorNeeded
+from ...transport.protocol.replication import (
+    Follow,
+    ReplicaDurable,
+    ReplicaFetch,
+    ReplicaFetchReply,
+    Role,
+)
+from ..log.epochs import NO_EPOCH
+from .arguments import PartitionArguments
+from .copies import Copies, copies_of
+from .effects import (
+    Append,
+    Appended,
+    AppendFailed,
+    CutFailed,
+    CutLog,
+    DeleteBefore,
+    Effect,
+    Event,
+    LogCut,
+    OpenedLog,
+    Sync,
+    Trimmed,
+    Written,
+)
+from .flush import Flush
+from .roles import Undecided
+from .timers import FetchAgain, TimerKey
+
+MAX_WAIT_MS = 30_000
+REPLY_MARGIN_MS = 5_000
+FIRST_PAUSE_MS = 20
+LONGEST_PAUSE_MS = 1_000
+
+
+class CommittedRecordsMissing(OperatorNeeded):
+    """The leader's log lacks records that were committed."""
+
+
+class ReplicaFetchCall(Struct, frozen=True):
+    """The key of a fetch."""
+
+    leader_epoch: int
+    number: int
+
+
+class Follower(Undecided):
+    name: Role = "follower"
+
+    def __init__(
+        self, arguments: PartitionArguments, follow: Follow, log: OpenedLog, flush: Flush, first_token: int
+    ) -> None:
+        """`first_token` is above all tokens of earlier followers in this process."""
+        super().__init__(log)
+        self._arguments = arguments
+        self._follow = follow
+        self._log = log
+        self._flush = flush
+        self.leader_epoch = follow.leader_epoch
+        self.leader = follow.leader
+        self.next_token = first_token
+        self._in_flight: ReplicaFetchCall | None = None
+        self._failures = 0
+        self._held: Copies | None = None
+        """Batches to append once the log begins with them."""
+
+    def start(self, now: int) -> list[Effect]:
+        return [self._fetch()]
+
+    def redirect(self, follow: Follow) -> list[Effect]:
+        """Reach the same leader at another address."""
+        before, self._follow = self._follow, follow
+        if follow.address == before.address:
+            return []
+        return [*self._cancel(), self._fetch()]
+
+    def resign(self, leader: str | UnsetType) -> list[Effect]:
+        return self._cancel()
+
+    def stop(self) -> list[Effect]:
+        return self._cancel()
+
+    # -- fetching
+
+    def _fetch(self) -> Call:
+        self.next_token += 1
+        self._in_flight = ReplicaFetchCall(self.leader_epoch, self.next_token)
+        request = ReplicaFetch(
+            topic=self._follow.topic,
+            topic_id=self._follow.topic_id,
+            partition=self._follow.partition,
+            replica=self._arguments.node,
+            data_id=self._arguments.data_id,
+            leader_epoch=self.leader_epoch,
+            fetch_offset=self.watermarks.written_offset,
+            last_epoch=self._log.epochs.last,
+            durable_offset=self.watermarks.durable_offset,
+            max_wait_ms=MAX_WAIT_MS,
+        )
+        return Call(
+            self._in_flight,
+            self._follow.address,
+            request,
+            ReplicaFetchReply,
+            timeout_ms=MAX_WAIT_MS + REPLY_MARGIN_MS,
+            token=self.next_token,
+        )
+
+    def _cancel(self) -> list[Effect]:
+        found, self._in_flight = self._in_flight, None
+        return [] if found is None else [CancelCall(found.number)]
+
+    def _pause(self, now: int) -> list[Effect]:
+        pause_ms = min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS << min(self._failures, 10))
+        self._failures += 1
+        return [SetTimer(FetchAgain(), now + pause_ms)]
+
+    def on_timer(self, key: TimerKey, now: int) -> list[Effect]:
+        return [self._fetch()] if isinstance(key, FetchAgain) and self._in_flight is None else []
+
+    # -- events
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        match event:
+            case Answered() | Failed():
+                return self._on_outcome(event, now)
+            case Written():
+                self.watermarks.written_offset = event.log_end_offset
+                return [self._fetch()]
+            case AppendFailed():
+                return self._pause(now)
+            case LogCut():
+                return self._on_cut(event.log, now)
+            case CutFailed():
+                self._held = None
+                return self._pause(now)
+            case Trimmed():
+                self.watermarks.log_start_offset = event.log_start_offset
+                self._log.producers.transactions.trim(event.log_start_offset)
+        return []
+
+    def on_appended(self, event: Appended, now: int) -> list[Effect]:
+        super().on_appended(event, now)
+        durable = ReplicaDurable(
+            topic=self._follow.topic,
+            topic_id=self._follow.topic_id,
+            partition=self._follow.partition,
+            replica=self._arguments.node,
+            data_id=self._arguments.data_id,
+            leader_epoch=self.leader_epoch,
+            durable_offset=event.log_end_offset,
+        )
+        return [Cast(self._follow.address, durable)]
+
+    def _on_outcome(self, event: Answered | Failed, now: int) -> list[Effect]:
+        if event.key != self._in_flight:
+            return []
+        self._in_flight = None
+        if isinstance(event, Failed):
+            return self._on_refused(event.error, now)
+        reply = event.reply
+        assert isinstance(reply, ReplicaFetchReply)
+        if reply.leader_epoch != self.leader_epoch:
+            return self._pause(now)
+        if reply.diverging is not None:
+            # The leader's high watermark says nothing about the records here that it lacks.
+            self._failures = 0
+            return self._cut(reply.diverging.epoch, reply.diverging.end_offset, reply.log_start_offset)
+        self.watermarks.high_watermark = max(self.watermarks.high_watermark, reply.high_watermark)
+        try:
+            copies = copies_of(event.payload, self._log.epochs.last, self.leader_epoch)
+        except InvalidBatch:
+            return self._pause(now)
+        self._failures = 0
+        effects = self._trim(reply.log_start_offset)
+        if not copies.headers:
+            return [*effects, self._fetch()]
+        if copies.base_offset >= self.watermarks.written_offset:
+            return effects + self._append(copies, now)
+        # The leader's start lies inside a batch, and this log begins with that batch.
+        assert self.watermarks.log_start_offset == self.watermarks.written_offset, (
+            "the leader sent a batch again"
+        )
+        self._held = copies
+        return [CutLog(copies.base_offset, is_reset=True)]
+
+    def _on_refused(self, error: ErrorBody, now: int) -> list[Effect]:
+        if error.code == ErrorCode.OFFSET_OUT_OF_RANGE and isinstance(error.next_offset, int):
+            return [CutLog(error.next_offset, is_reset=True)]
+        return self._pause(now)
+
+    # -- appending
+
+    def _append(self, copies: Copies, now: int) -> list[Effect]:
+        dedup_ids = self._log.producers.dedup_ids
+        for header, frame in zip(copies.headers, copies.frames, strict=True):
+            dedup_id = dedup_id_of(frame, header)
+            if dedup_id is not None:
+                dedup_ids.note(dedup_id, header.base_offset, now)
+        append = Append(copies.frames, copies.headers, is_shared=True)
+        return [append, Sync()] if self._flush.is_every_turn else [append]
+
+    def _trim(self, leader_start_offset: int) -> list[Effect]:
+        """Follow the leader's start, as far as this log reaches."""
+        offset = min(leader_start_offset, self.watermarks.written_offset)
+        return [DeleteBefore(None, offset)] if offset > self.watermarks.log_start_offset else []
+
+    # -- cutting
+
+    def _cut(self, epoch: int, end_offset: int, leader_start_offset: int) -> list[Effect]:
+        """Cut to the last batch that both logs may share: no later than the epoch ends in either of them."""
+        own_end_offset = self.watermarks.written_offset
+        _, own_epoch_end = self._log.epochs.end_of(epoch, own_end_offset)
+        offset = min(end_offset, own_epoch_end)
+        committed_offset = min(self.watermarks.high_watermark, own_end_offset)
+        if offset < committed_offset:
+            raise CommittedRecordsMissing(
+                f"the leader of epoch {self.leader_epoch}, {self.leader}, lacks committed records from offset {offset}"
+                f" to {committed_offset - 1}, which are here: see which replica has them, and elect that one"
+            )
+        if offset < self.watermarks.log_start_offset or epoch == NO_EPOCH:
+            return [CutLog(max(leader_start_offset, min(offset, end_offset)), is_reset=True)]
+        return [CutLog(offset)]
+
+    def _on_cut(self, log: OpenedLog, now: int) -> list[Effect]:
+        high_watermark = self.watermarks.high_watermark
+        super().__init__(log)
+        self.leader_epoch, self.leader = self._follow.leader_epoch, self._follow.leader
+        self.watermarks.high_watermark = max(high_watermark, self.watermarks.high_watermark)
+        self._log = log
+        held, self._held = self._held, None
+        return [self._fetch()] if held is None else self._append(held, now)

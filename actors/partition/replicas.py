@@ -1,0 +1,155 @@
+"""The leader's side of replication: the followers' fetches, their durable offsets, and the in-sync set. Pure.
+
+Owns the in-sync machine (`in_sync.py`) and the parked fetches (`replica_fetches.py`), and turns proposals into calls of
+the node's controller, which writes them to the metadata store. The only replica of a partition has one as well: its
+in-sync set is the leader alone, so that one mechanism decides about every high watermark. Called by `leader.py`.
+"""
+
+from msgspec import Struct
+
+from ...transport.addresses import CONTROLLER
+from ...transport.machine import Answered, Call, Failed, Received, Reply, SetTimer
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.replication import (
+    Lead,
+    Member,
+    ProposeInSync,
+    ProposeInSyncReply,
+    ReplicaDurable,
+    ReplicaFetch,
+    ReplicaReported,
+)
+from .arguments import PartitionArguments
+from .effects import Effect, OpenedLog, ReadDone
+from .in_sync import (
+    DurableReported,
+    InSync,
+    InSyncEvent,
+    LeaderDurable,
+    LeaderWrote,
+    LivenessReported,
+    Proposal,
+    ProposalApplied,
+    ProposalRejected,
+    ProposalUnknown,
+    Reassigned,
+    ReplicaFetched,
+    Tick,
+)
+from .replica_fetches import ReplicaFetches
+from .replication import Watermarks
+from .timers import InSyncDue
+
+PROPOSAL_TIMEOUT_MS = 2_000
+
+
+class ProposalCall(Struct, frozen=True):
+    """The key of a call of the controller."""
+
+    guard: int
+
+
+class Replicas:
+    def __init__(
+        self, arguments: PartitionArguments, lead: Lead, log: OpenedLog, watermarks: Watermarks, now: int
+    ) -> None:
+        self._lead = lead
+        self._node = arguments.node
+        self._watermarks = watermarks
+        me = Member(arguments.node, arguments.data_id)
+        self.in_sync = InSync(me, lead, log.log_end_offset, watermarks.high_watermark, now)
+        self.fetches = ReplicaFetches(lead.leader_epoch, watermarks, log.epochs)
+        watermarks.high_watermark = self.in_sync.high_watermark
+
+    def start(self, now: int) -> list[Effect]:
+        return [self._next_tick(now)] if self.in_sync.has_others else []
+
+    def refusal(self) -> ProtocolError:
+        """Return the error for a request that asks for all replicas while too few are in sync."""
+        nodes = ", ".join(sorted(member.node for member in self.in_sync.in_sync))
+        message = f"only these replicas are in sync, fewer than the topic's minimum: {nodes}"
+        return ProtocolError(ErrorCode.NOT_ENOUGH_REPLICAS, message)
+
+    # -- the leader's own log
+
+    def on_written(self, log_end_offset: int, now: int) -> list[Effect]:
+        return [*self._handle(LeaderWrote(log_end_offset), now), *self.fetches.on_written()]
+
+    def on_durable(self, durable_offset: int, now: int) -> list[Effect]:
+        if not self.in_sync.has_others:
+            # Once a turn: the leader alone decides.
+            self._watermarks.high_watermark = self.in_sync.advance_alone(durable_offset)
+            return []
+        return self._handle(LeaderDurable(durable_offset), now)
+
+    # -- followers
+
+    def on_fetch(self, received: Received, request: ReplicaFetch, now: int) -> list[Effect]:
+        member = Member(request.replica, request.data_id)
+        refusal = self.fetches.refusal(request, self.in_sync.is_replica(member))
+        if refusal is not None:
+            return [Reply(received.sender, refusal.body)]
+        diverging = self.fetches.divergence(request)
+        if diverging is not None:
+            return [self.fetches.reply(received, diverging=diverging)]
+        # Answered first: the reply tells the high watermark that followed from earlier messages.
+        effects = self.fetches.serve(received, request, now)
+        return effects + self._handle(ReplicaFetched(member, request.durable_offset), now)
+
+    def on_durable_reported(self, request: ReplicaDurable, now: int) -> list[Effect]:
+        if request.leader_epoch != self._lead.leader_epoch:
+            return []
+        member = Member(request.replica, request.data_id)
+        return self._handle(DurableReported(member, request.durable_offset), now)
+
+    def on_liveness(self, request: ReplicaReported, now: int) -> list[Effect]:
+        effects = self._handle(LivenessReported(request.replica, request.is_up), now)
+        return [*effects, self._next_tick(now)] if self.in_sync.has_others else effects
+
+    def on_read_done(self, done: ReadDone) -> list[Effect]:
+        return self.fetches.on_read_done(done)
+
+    # -- the in-sync set
+
+    def reassign(self, lead: Lead, now: int) -> list[Effect]:
+        self._lead = lead
+        effects = self._handle(Reassigned(lead), now)
+        return [*effects, self._next_tick(now)] if self.in_sync.has_others else effects
+
+    def on_tick(self, now: int) -> list[Effect]:
+        effects = self._handle(Tick(), now)
+        return [*effects, self._next_tick(now)] if self.in_sync.has_others else effects
+
+    def on_outcome(self, event: Answered | Failed, now: int) -> list[Effect]:
+        if isinstance(event, Failed):
+            return [*self._handle(ProposalUnknown(), now), self._next_tick(now)]
+        reply = event.reply
+        assert isinstance(reply, ProposeInSyncReply)
+        if reply.applied:
+            return self._handle(ProposalApplied(reply.revision), now)
+        state = (reply.leader_epoch, reply.in_sync, reply.eligible, reply.revision)
+        return self._handle(ProposalRejected(*state), now)
+
+    def _handle(self, event: InSyncEvent, now: int) -> list[Effect]:
+        """Pass an event on; the high watermark may have moved after it."""
+        effects: list[Effect] = [self._propose(proposal) for proposal in self.in_sync.handle(event, now)]
+        self._watermarks.high_watermark = self.in_sync.high_watermark
+        return effects
+
+    def _propose(self, proposal: Proposal) -> Call:
+        lead = self._lead
+        request = ProposeInSync(
+            topic=lead.topic,
+            topic_id=lead.topic_id,
+            partition=lead.partition,
+            leader=self._node,
+            leader_epoch=lead.leader_epoch,
+            in_sync=proposal.in_sync,
+            eligible=proposal.eligible,
+            revision=proposal.guard,
+        )
+        key = ProposalCall(proposal.guard)
+        return Call(key, CONTROLLER, request, ProposeInSyncReply, timeout_ms=PROPOSAL_TIMEOUT_MS)
+
+    def _next_tick(self, now: int) -> Effect:
+        return SetTimer(InSyncDue(), now + self.in_sync.next_tick_ms)
