@@ -13,7 +13,7 @@ import pytest
 from fake_broker import FakeBroker
 from planaria.transport.client import Client, Forked, TimedOut
 from planaria.transport.client import turn_taking as shell
-from planaria.transport.client.shield import Shield
+from planaria.transport.client.shield import Shield, shield
 from planaria.transport.protocol.errors import PlanariaError
 
 ROUNDS = 200
@@ -156,15 +156,15 @@ def test_no_handler_is_replaced_where_code_in_c_has_its_own() -> None:
     def mine(*_: Any) -> None: ...
 
     before = signal.signal(signal.SIGUSR2, mine)
-    shield = Shield()
+    fresh = Shield()
     try:
-        assert shield.put_up()
-        shield.take_down()
+        assert fresh.put_up()
+        fresh.take_down()
         faulthandler.register(signal.SIGUSR2, chain=False)
-        assert not shield.put_up()
+        assert not fresh.put_up()
         faulthandler.unregister(signal.SIGUSR2)
-        assert shield.put_up()
-        shield.take_down()
+        assert fresh.put_up()
+        fresh.take_down()
     finally:
         signal.signal(signal.SIGUSR2, before)
 
@@ -270,6 +270,33 @@ def test_a_fork_while_another_thread_leads(client: Client, leads: Any) -> None:
     assert not thread.is_alive()
     assert codes == [7] * 10
     send(1).result(10)
+
+
+def test_a_child_that_is_forked_in_the_middle_of_a_turn_has_the_handlers_of_the_program() -> None:
+    def mine(*_: Any) -> None:
+        raise Struck
+
+    def fork() -> int:
+        child = os.fork()
+        if child:
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        try:
+            assert signal.getsignal(signal.SIGUSR2) is mine
+            os.kill(os.getpid(), signal.SIGUSR2)
+        except Struck:
+            os._exit(7)
+        finally:
+            os._exit(8)
+
+    before = signal.signal(signal.SIGUSR2, mine)
+    try:
+        assert shield.put_up()
+        with ThreadPoolExecutor(1) as pool:
+            code = pool.submit(fork).result(10)
+        shield.take_down()
+        assert code == 7
+    finally:
+        signal.signal(signal.SIGUSR2, before)
 
 
 def test_a_deep_stack_and_a_debugger_leave_the_turns_to_the_network_thread(

@@ -22,6 +22,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from ..forks import tell_of_fork
+
 Handler = Callable[[int, FrameType | None], Any]
 
 FRAMES_LEFT = 200
@@ -84,6 +86,12 @@ class Shield:
             _set(number, handler)
         self._run_noted()
 
+    def on_fork(self) -> None:
+        """Put the handlers back in a child that another thread forked in the middle of a turn."""
+        if self._is_up:
+            self._noted.clear()  # the parent's signals
+            self.take_down()
+
     def _run_noted(self) -> None:
         while self._noted:
             number = self._noted.popleft()
@@ -103,6 +111,7 @@ class Shield:
 
 
 shield = Shield()
+tell_of_fork(shield)
 
 
 def is_main() -> bool:

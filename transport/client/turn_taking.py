@@ -82,7 +82,7 @@ class TurnTaking:
         """Wait until the gate is opened, as `gate.wait` does. Runs the turns meanwhile if the socket is free."""
         handover = self.handover
         if handover.is_free and not gate.is_open and may_wait():
-            led_ms = self._lead(gate, LEAD_MS if timeout_s is None else min(LEAD_MS, int(timeout_s * 1000)))
+            led_ms = self._lead(gate, LEAD_MS if timeout_s is None else int(min(LEAD_MS, timeout_s * 1000)))
             if timeout_s is not None:
                 timeout_s = max(0.0, timeout_s - led_ms / 1000)
         handover.waits.add(gate)
