@@ -249,7 +249,7 @@ def test_thread_close_ends_a_wait_for_jobs(
     client = Client(broker.endpoint)
     consumer = client.share_consumer("g", "T")
     ended = ends(lambda: wait(consumer))
-    until(lambda: consumer._machine._has_acquired, "it polls")
+    until(lambda: consumer._machine._requests.has_acquired, "it polls")
     (consumer if what == "consumer" else client).close()
     assert isinstance(ended(), Closed)
     client.close()
