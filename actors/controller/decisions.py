@@ -2,6 +2,7 @@
 
     gathered --TurnEnds: Propose--> in flight --Changed--> in the durable catalog --Applied--> the FollowUps are due
                                     in flight --Rejected, NotApplied, Unknown--> dropped, with all gathered ones
+    gathered --another changes one of their keys--> dropped
 
 Decisions build on one another before they are durable, so they are recorded and dropped together, in order: one
 proposal at a time, for all decisions made meanwhile, guarded by the last change of every key that it touches. A
@@ -46,6 +47,7 @@ class Decisions:
         """The catalog with every decision so far; the next decision builds on it."""
         self._gathered: list[_Decision] = []
         self._in_flight: list[_Decision] = []
+        self._overtaken: list[_Decision] = []
         self._has_landed = False
         """True if the durable catalog has the decisions in flight, whose Applied is still to come."""
         self._last_number = 0
@@ -86,22 +88,46 @@ class Decisions:
         is_own = not self._has_landed and self._is_own(event.changes)
         self._has_landed |= is_own
         self.durable = self.durable.applied(event.revision, event.changes)
+        foreign = () if is_own else event.changes
+        self._overtake(foreign)
         self._rebuild()
-        return () if is_own else event.changes
+        return foreign
 
     def on_state(self, event: State) -> tuple[Change, ...]:
         """Start again from the whole state of the store, after a gap. Return its differences from the catalog so
         far."""
         before = self.durable
         self.durable = catalog_of(event, before.catalog_id).not_older_than(before)
+        differences = before.differences(self.durable)
+        self._overtake(differences)
         self._rebuild()
-        return before.differences(self.durable)
+        return differences
+
+    def _overtake(self, changes: Sequence[Change]) -> None:
+        """Drop the gathered decisions if they were made on an older state of a key that they change.
+
+        The guards of those in flight have been sent, and fail. These here would get guards of the new state.
+        """
+        keys = {change.key for change in changes}
+        if keys.intersection(_merged(self._gathered)):
+            self._overtaken += self._gathered
+            self._gathered = []
+
+    def overtaken(self) -> list[FollowUp]:
+        """Return the follow-ups of the decisions that another change has overtaken."""
+        taken, self._overtaken = self._overtaken, []
+        return [decision.follow_up for decision in taken]
 
     def applied(self) -> list[FollowUp]:
         taken, self._in_flight = self._in_flight, []
         self._has_landed = False
         self._rebuild()
         return [decision.follow_up for decision in taken]
+
+    def mistaken(self) -> tuple[Change, ...]:
+        """Return the changes that were taken for the decisions in flight, which turned out not to be applied: another
+        has made the same ones."""
+        return tuple(_merged(self._in_flight).values()) if self._has_landed else ()
 
     def dropped(self) -> list[FollowUp]:
         taken = [*self._in_flight, *self._gathered]

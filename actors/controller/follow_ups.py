@@ -55,11 +55,11 @@ class FollowUps:
         match event:
             case Changed():
                 changes = self._decisions.on_changed(event)
-                return [*self._watches.on_changed(), *self._reconcile(changes, now)]
+                return [*self._watches.on_changed(), *self._on_foreign(changes, now)]
             case State():
                 changes = self._decisions.on_state(event)
                 told = self._watches.on_changed()
-                return [*told, *self._reconcile(changes, now), *self._orphans.ask()]
+                return [*told, *self._on_foreign(changes, now), *self._orphans.ask()]
             case Applied():
                 applied = self._decisions.applied()
                 return [effect for follow_up in applied for effect in self._apply(follow_up, now)]
@@ -95,6 +95,10 @@ class FollowUps:
             case "quota_changed":
                 return self._quotas.apply_changed(follow_up)
 
+    def _on_foreign(self, changes: Iterable[Change], now: int) -> list[Effect]:
+        refused = self._refuse(self._decisions.overtaken(), OVERTAKEN, now)
+        return [*refused, *self._reconcile(changes, now)]
+
     def _reconcile(self, changes: Iterable[Change], now: int) -> list[Effect]:
         """Act upon changes that this controller did not decide, or whose outcome it did not learn."""
         effects: list[Effect] = []
@@ -107,6 +111,8 @@ class FollowUps:
                     effects += self._internal_actors.on_topic(name)
                 case "removing" if is_put:
                     effects += self._topics.apply_deleted(FollowUp("topic_deleted", name))
+                case "removing":
+                    effects += self._orphans.ask()  # its processes, if they are not stopped yet
                 case "groups" if is_put:
                     effects += self._groups.apply_created(FollowUp("group_created", name))
                 case "groups":
@@ -121,8 +127,12 @@ class FollowUps:
         return self._groups.wake() if entry is not None and entry.config.tracks_groups else []
 
     def _on_not_applied(self, error: ErrorBody, now: int) -> list[Effect]:
+        changes = self._decisions.mistaken()
+        return [*self._refuse(self._decisions.dropped(), error, now), *self._reconcile(changes, now)]
+
+    def _refuse(self, follow_ups: Iterable[FollowUp], error: ErrorBody, now: int) -> list[Effect]:
         effects: list[Effect] = []
-        for follow_up in self._decisions.dropped():
+        for follow_up in follow_ups:
             if follow_up.kind == "remains_removed":
                 effects += self._topics.retry_remains(follow_up.name, now)
             elif follow_up.kind == "group_deleted":

@@ -55,8 +55,8 @@ class Topics:
         self._partition_idle_ms = partition_idle_ms
         self._altered: dict[Address, str] = {}
         """Topics by address of partitions that may have been started with an older configuration."""
-        self._stopping: dict[str, set[Address]] = {}
-        """Addresses that still have to stop, by deleted topic."""
+        self._stopping: dict[str, tuple[str, set[Address]]] = {}
+        """Ids and addresses that still have to stop, by deleted topic."""
         self._deleters: dict[str, Sender] = {}
 
     def on_create(self, sender: Sender, request: CreateTopic, now: int) -> list[Effect]:
@@ -129,29 +129,34 @@ class Topics:
     def apply_deleted(self, follow_up: FollowUp) -> list[Effect]:
         if follow_up.sender is not None:
             self._deleters[follow_up.name] = follow_up.sender
-        return self._descriptions.on_deleted(follow_up.name) + self.remove(follow_up.name)
+        told = self._descriptions.on_deleted(follow_up.name)
+        if follow_up.name not in self._decisions.durable.removing:
+            return told + self.apply_remains_removed(follow_up.name)  # another controller was faster
+        return told + self.remove(follow_up.name)
 
     def remove(self, topic: str) -> list[Effect]:
         """Stop the processes of a deleted topic; its files are removed when the last one is gone."""
         entry = self._decisions.durable.removing[topic]
         addresses = partition_addresses(entry)
-        self._stopping[topic] = set(addresses)
+        self._stopping[topic] = (entry.topic_id, set(addresses))
         for address in addresses:
             self._altered.pop(address, None)
         return self._commands.stop(addresses)
 
     def on_stopped(self, address: Address) -> list[Effect]:
-        for topic, addresses in self._stopping.items():
+        for topic, (topic_id, addresses) in self._stopping.items():
             if address in addresses:
                 addresses.discard(address)
                 self._peers.forget(address)
                 if addresses:
                     return []
                 del self._stopping[topic]
-                return [RemoveTopic(topic, self._decisions.durable.removing[topic].topic_id)]
+                return [RemoveTopic(topic, topic_id)]
         return []
 
     def on_files_removed(self, topic: str) -> list[Effect]:
+        if topic not in self._decisions.latest.removing:
+            return self.apply_remains_removed(topic)  # another controller was first
         catalog = self._decisions.latest.without_remains(topic)
         return self._decisions.decide(catalog, FollowUp("remains_removed", topic))
 

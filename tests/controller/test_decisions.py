@@ -24,11 +24,18 @@ from planaria.transport.protocol.control import EnsureGroup, EnsureInternalActor
 from planaria.transport.protocol.data import InitProducer
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.quotas import ListQuotas
-from planaria.transport.protocol.topics import CreateTopic, ListTopics, TopicConfig, WatchCatalog
+from planaria.transport.protocol.topics import (
+    AlterTopic,
+    CreateTopic,
+    ListTopics,
+    TopicConfig,
+    TopicConfigChange,
+    WatchCatalog,
+)
 
 
 class HeldStore:
-    """Applies nothing until it is told to."""
+    """Applies a proposal when the test says so."""
 
     descriptor = None
 
@@ -199,3 +206,36 @@ def test_an_outcome_that_comes_later_than_its_change_is_no_second_start(
     assert controller.replies[number].topic == "A"
     (following,) = store.proposals
     assert [change.key for change in following.changes] == ["topics/B"]
+
+
+def test_a_decision_that_waits_is_dropped_when_another_changes_its_key(
+    controller: ControllerDriver, store: HeldStore
+) -> None:
+    """Its guards are taken when it is proposed, and would fit the state that it does not know."""
+    controller.ask(CreateTopic(topic="A"))
+    store.apply()
+    controller.run()
+    controller.ask(CreateTopic(topic="B"))
+    number = controller.ask(AlterTopic(topic="A", config=TopicConfigChange(retention_ms=1)))
+    store.change(Put("topics/A", topic_value("A", 5)))
+    controller.run()
+    assert controller.replies[number].retriable
+    store.apply()
+    controller.run()
+    assert store.proposals == []
+    assert {"partition/A/4", "partition/B/0"} <= set(controller.specs)
+
+
+def test_the_same_change_by_another_is_acted_upon_when_our_own_is_refused(
+    controller: ControllerDriver, store: HeldStore
+) -> None:
+    controller.ask(CreateTopic(topic="A"))
+    store.apply()
+    controller.run()
+    number = controller.ask(EnsureGroup(group="g"))
+    store.change(*store.proposals[0].changes)
+    controller.run()
+    store.tell(Rejected(store.proposals[0].number, store.entries.revision, {}))
+    controller.run()
+    assert controller.replies[number].retriable
+    assert "coordinator/g" in controller.specs

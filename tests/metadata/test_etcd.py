@@ -122,7 +122,7 @@ def test_without_a_quorum_nothing_is_claimed_and_all_goes_on_afterwards(
 
 
 def test_a_change_by_another_arrives_although_the_watch_had_no_quorum(whole: Members) -> None:
-    """The watch is on a member that is cut off from the others, and would be silent for ever."""
+    """The watch is on a member that is cut off from the others, and would stay silent."""
     cluster = "cut-off"
     watching = open_etcd(whole, cluster, name="n2")
     for member in whole.members[1:]:

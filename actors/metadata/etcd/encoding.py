@@ -36,7 +36,7 @@ from .requests import (
 
 WATCH_PATH = "/v3/watch"
 WATCH_HEADERS = {"Grpc-Metadata-hasleader": "true"}
-"""A member without a quorum ends the watch, which would otherwise be silent for ever."""
+"""A member without a quorum ends the watch, which would otherwise stay silent."""
 OK_STATUS = 200
 
 

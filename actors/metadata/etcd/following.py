@@ -6,7 +6,7 @@
     watching --compacted, or audits find differences that the watch does not explain--> listing
     any --the store's history is another one--> listing --> State
 
-A watch is a hint: it may be late without any bound, and it is silent for ever on a member that was cut off, or when the
+A watch is a hint: it may be late without any bound, and it stays silent on a member that was cut off, or when the
 store was restored and its revisions are lower than the one that the watch begins with. So every few seconds, and when a
 watch has ended, an audit (`audit.py`) compares the mirror with a linearizable read.
 """

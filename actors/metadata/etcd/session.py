@@ -1,4 +1,4 @@
-"""The session: a lease that is granted, kept alive, and granted anew when it was lost. Pure.
+"""The session: a lease that is granted, kept alive, and granted again when it was lost. Pure.
 
     granting --Lease--> alive --after a third of its time--> keeping --Lease--> alive
     keeping --silence--> keeping, at the next endpoint
