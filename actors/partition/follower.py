@@ -87,6 +87,7 @@ class Follower(Undecided):
         self.next_token = first_token
         self._in_flight: ReplicaFetchCall | None = None
         self._failures = 0
+        self._leader_start_offset = 0
         self._held: Copies | None = None
         """Batches to append once the log begins with them."""
 
@@ -152,7 +153,7 @@ class Follower(Undecided):
                 return self._on_outcome(event, now)
             case Written():
                 self.watermarks.written_offset = event.log_end_offset
-                return [self._fetch()]
+                return [*self._trim(), self._fetch()]
             case AppendFailed():
                 return self._pause(now)
             case LogCut():
@@ -198,11 +199,11 @@ class Follower(Undecided):
         except InvalidBatch:
             return self._pause(now)
         self._failures = 0
-        effects = self._trim(reply.log_start_offset)
+        self._leader_start_offset = reply.log_start_offset
         if not copies.headers:
-            return [*effects, self._fetch()]
+            return [*self._trim(), self._fetch()]
         if copies.base_offset >= self.watermarks.written_offset:
-            return effects + self._append(copies, now)
+            return self._append(copies, now)
         # The leader's start lies inside a batch, and this log begins with that batch.
         assert self.watermarks.log_start_offset == self.watermarks.written_offset, (
             "the leader sent a batch again"
@@ -226,9 +227,9 @@ class Follower(Undecided):
         append = Append(copies.frames, copies.headers, is_shared=True)
         return [append, Sync()] if self._flush.is_every_turn else [append]
 
-    def _trim(self, leader_start_offset: int) -> list[Effect]:
+    def _trim(self) -> list[Effect]:
         """Follow the leader's start, as far as this log reaches."""
-        offset = min(leader_start_offset, self.watermarks.written_offset)
+        offset = min(self._leader_start_offset, self.watermarks.written_offset)
         return [DeleteBefore(None, offset)] if offset > self.watermarks.log_start_offset else []
 
     # -- cutting

@@ -1,0 +1,197 @@
+"""The roles of a partition's replica: how it gets one, what each of them answers, and how a follower begins."""
+
+from typing import Any
+
+import pytest
+
+from planaria.transport.batch import build
+from planaria.transport.machine import Received, Sender
+from planaria.transport.protocol.data import Fetch, ListOffsets, Produce
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+from planaria.transport.protocol.replication import Lead, Member, ReplicaFetch
+from planaria.transport.protocol.topics import DeleteRecords, DescribePartition
+from planaria.transport.request_context import direct_context
+from simulated_replicas import CLIENT, NODES, Node, ReplicaWorld
+
+
+def a_batch(*values: bytes) -> bytes:
+    return build([(None, value, 0, None) for value in values], first_timestamp_ms=0, max_timestamp_ms=0)
+
+
+def ask(node: Node, request: Any, *payload: bytes) -> Any:
+    """Return the answer to a request that is alone in its turn; None while it waits."""
+    sender = Sender((b"client.0",), node.world.next_number(), kind=type(request))
+    node.turn(Received(sender, request, payload, context=direct_context(b"client.0", request)))
+    answers = node.world.links.get((node.name, CLIENT), [])
+    return next((message[3] for message in answers if message[2] == sender.id), None)
+
+
+def lead(leader_epoch: int, revision: int = 1, in_sync: str = "abc") -> Lead:
+    return Lead(
+        topic="ORDERS",
+        topic_id="t1",
+        partition=0,
+        leader_epoch=leader_epoch,
+        replicas={name: f"{name}1" for name in NODES},
+        in_sync=tuple(Member(name, f"{name}1") for name in in_sync),
+        min_in_sync_replicas=2,
+        revision=revision,
+    )
+
+
+@pytest.fixture
+def world() -> ReplicaWorld:
+    world = ReplicaWorld(0)
+    world.is_quiet = True
+    return world
+
+
+@pytest.fixture
+def led(world: ReplicaWorld) -> ReplicaWorld:
+    """Node a leads, b and c follow, and five records are committed."""
+    world.claim()
+    settle(world)
+    ask(world.nodes["a"], produce(), a_batch(b"0", b"1", b"2"), a_batch(b"3", b"4"))
+    settle(world)
+    return world
+
+
+def produce(acks: Any = "all") -> Produce:
+    return Produce(topic="ORDERS", partition=0, acks=acks)
+
+
+def settle(world: ReplicaWorld) -> None:
+    """Deliver everything between the nodes; answers to clients stay."""
+    while any(queue for (_, target), queue in world.links.items() if target != CLIENT):
+        for link, queue in list(world.links.items()):
+            if queue and link[1] != CLIENT:
+                if link[1] in world.nodes or link[1] == "store":
+                    world._deliver(*link)
+                else:
+                    queue.clear()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Fetch(topic="ORDERS", partition=0, offset=0),
+        ListOffsets(topic="ORDERS", partition=0, at="latest"),
+        DeleteRecords(topic="ORDERS", partition=0, before_offset=0),
+        produce(),
+    ],
+)
+def test_without_a_role_a_replica_refuses_what_a_leader_answers(world: ReplicaWorld, request_: Any) -> None:
+    error = ask(world.nodes["a"], request_)
+    assert (error.code, error.retriable) == (ErrorCode.NOT_LEADER, True)
+    assert ask(world.nodes["a"], DescribePartition()).description.leader_epoch == -1
+
+
+def test_a_follower_names_the_leader(led: ReplicaWorld) -> None:
+    error = ask(led.nodes["b"], produce(), a_batch(b"x"))
+    assert (error.code, error.leader) == (ErrorCode.NOT_LEADER, "a")
+    assert ask(led.nodes["b"], produce(acks=0), a_batch(b"x")) is None
+
+
+def test_followers_have_the_leaders_bytes_and_its_high_watermark(led: ReplicaWorld) -> None:
+    logs = [[frame for _, frame in node.disk.batches] for node in led.nodes.values()]
+    assert logs[0] == logs[1] == logs[2]
+    assert len(logs[0]) == 2
+    assert led.nodes["a"].machine._role.watermarks.high_watermark == 5
+
+
+def test_an_older_role_changes_nothing_and_the_same_one_is_confirmed(world: ReplicaWorld) -> None:
+    node = world.nodes["a"]
+    for request, epoch in ((lead(4, 7), 4), (lead(4, 7), 4), (lead(4, 6), 4), (lead(3, 9), 4)):
+        reply = ask(node, request)
+        assert (reply.role, reply.leader_epoch, reply.highest_leader_epoch) == ("leader", epoch, 4)
+    assert ask(node, lead(5, 8)).leader_epoch == 5
+    assert node.machine._role.leader_epoch == 5
+
+
+def test_an_epoch_that_was_used_is_not_led_again_by_the_next_process(world: ReplicaWorld) -> None:
+    node = world.nodes["a"]
+    assert ask(node, lead(4)).role == "leader"
+    node.crash()
+    node.start()
+    reply = ask(node, lead(4, 2))
+    assert (reply.role, reply.highest_leader_epoch) == ("undecided", 4)
+    assert ask(node, lead(5, 3)).role == "leader"
+
+
+def test_requests_that_wait_are_refused_when_the_role_ends(led: ReplicaWorld) -> None:
+    node = led.nodes["a"]
+    led.cut.update({("b", "a"), ("c", "a")})
+    assert ask(node, produce(), a_batch(b"x")) is None, "it waits for the followers"
+    led.record = led.record.__class__(
+        replicas=NODES, leader="b", leader_epoch=9, claim="b/1", in_sync=led.record.in_sync
+    )
+    led.revision += 1
+    led.assign("a")
+    settle(led)
+    answers = [message[3] for message in led.links["a", CLIENT]]
+    assert [body.code for body in answers if isinstance(body, ErrorBody)] == [ErrorCode.NOT_LEADER]
+
+
+def test_a_new_leader_looks_up_no_end_before_its_replicas_have_confirmed_it(led: ReplicaWorld) -> None:
+    node = led.nodes["b"]
+    latest = ListOffsets(topic="ORDERS", partition=0, at="latest")
+    node.crash()
+    node.start()
+    assert ask(node, lead(7)).role == "leader"
+    error = ask(node, latest)
+    assert (error.code, error.retriable) == (ErrorCode.PARTITION_OFFLINE, True)
+    assert ask(node, ListOffsets(topic="ORDERS", partition=0, at="earliest")).offset == 0
+    assert ask(node, Fetch(topic="ORDERS", partition=0, offset=5, max_wait_ms=1_000)) is None, "it waits"
+    for name in "ac":
+        fetch = ReplicaFetch(
+            topic="ORDERS", topic_id="t1", partition=0, replica=name, data_id=f"{name}1", leader_epoch=7,
+            fetch_offset=5, last_epoch=node.machine._log.epochs.last, durable_offset=5,
+        )  # fmt: skip
+        ask(node, fetch)
+    assert ask(node, latest).offset == 5
+
+
+def test_below_the_minimum_acks_all_is_refused_before_the_append(world: ReplicaWorld) -> None:
+    node = world.nodes["a"]
+    ask(node, lead(1, in_sync="a"))
+    error = ask(node, produce(), a_batch(b"x"))
+    assert (error.code, error.retriable) == (ErrorCode.NOT_ENOUGH_REPLICAS, True)
+    assert node.disk.batches == []
+    reply = ask(node, produce(acks=1), a_batch(b"x"))
+    assert (reply.batches[0].base_offset, reply.high_watermark) == (0, 0)
+
+
+@pytest.mark.parametrize("start", [3, 4, 5])
+def test_a_replica_behind_the_leaders_start_begins_there(led: ReplicaWorld, start: int) -> None:
+    """Also where that start lies inside a batch, which it then has whole."""
+    leader, late = led.nodes["a"], led.nodes["c"]
+    late.crash()
+    late.disk.batches, late.disk.durable, late.disk.snapshot = [], 0, None
+    assert (
+        ask(leader, DeleteRecords(topic="ORDERS", partition=0, before_offset=start)).log_start_offset == start
+    )
+    late.start()
+    led.assign("c")
+    settle(led)
+    assert (late.disk.log_start_offset, late.disk.end_offset) == (start, 5)
+    expected = [frame for header, frame in leader.disk.batches if header.next_offset > start]
+    assert [frame for _, frame in late.disk.batches] == expected
+
+
+def test_a_fetch_of_another_epoch_or_replica_is_refused(led: ReplicaWorld) -> None:
+    def code(**changed: Any) -> str:
+        fields: dict[str, Any] = {
+            "topic": "ORDERS", "topic_id": "t1", "partition": 0, "replica": "b", "data_id": "b1", "max_wait_ms": 0,
+            "leader_epoch": 1, "fetch_offset": 5, "last_epoch": 1, "durable_offset": 5,
+        }  # fmt: skip
+        body = ask(led.nodes["a"], ReplicaFetch(**fields | changed))
+        return str(body.code) if isinstance(body, ErrorBody) else repr(body.diverging)
+
+    assert code() == "None"
+    assert code(leader_epoch=0) == ErrorCode.FENCED_LEADER_EPOCH
+    assert code(leader_epoch=2) == ErrorCode.UNKNOWN_LEADER_EPOCH
+    assert code(replica="d") == ErrorCode.UNKNOWN_LEADER_EPOCH
+    assert code(data_id="b2") == ErrorCode.UNKNOWN_LEADER_EPOCH
+    assert code(topic_id="t0") == ErrorCode.UNKNOWN_TOPIC_ID
+    assert code(fetch_offset=6) == "Diverging(epoch=1, end_offset=5)"
+    assert code(last_epoch=0) == "Diverging(epoch=-1, end_offset=0)"
