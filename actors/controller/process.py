@@ -126,6 +126,9 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
             self.loop.dispatch(TurnEnds())
             began_us = self.loop.meters.clock_us()
 
+    def alarms_now(self) -> tuple[str, ...]:
+        return (*self.alarms, *self._storage.alarms())
+
     def close(self) -> None:
         self._storage.close()
 

@@ -70,5 +70,8 @@ class CatalogStorage:
         refused, self._refused = self._refused, []
         return [*refused, *self._store.settle()]
 
+    def alarms(self) -> tuple[str, ...]:
+        return self._store.alarms()
+
     def close(self) -> None:
         self._store.close()

@@ -82,5 +82,8 @@ class FileStore:
         values = {key: entry.value for key, entry in decided.by_key.items() if not entry.in_session}
         self._files.replace(self.path, encode_file(decided.revision, values))
 
+    def alarms(self) -> tuple[str, ...]:
+        return ()
+
     def close(self) -> None:
         """Do nothing: every settled turn is durable."""

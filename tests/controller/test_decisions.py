@@ -54,6 +54,9 @@ class HeldStore:
         events, self._events = self._events, []
         return events
 
+    def alarms(self) -> tuple[str, ...]:
+        return ()
+
     def close(self) -> None:
         pass
 

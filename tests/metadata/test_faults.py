@@ -38,6 +38,24 @@ def test_a_restored_store_is_noticed_and_followed(seed: int, number: int) -> Non
     survive(seed + number, restores=True)
 
 
+def test_a_store_that_is_away_is_an_alarm_until_it_answers(seed: int) -> None:
+    run = Run(seed, proposers=1)
+    store = run.proposers[0].store
+    run.advance(5_000)
+    assert store.alarms() == ()
+    for member in range(3):
+        run.world.kill(member)
+    run.advance(2_000)
+    assert store.alarms() == (), "an election is no alarm"
+    run.advance(8_000)
+    (alarm,) = store.alarms()
+    assert alarm.startswith("etcd has not answered for ")
+    assert "refused" in alarm
+    run.world.heal()
+    run.advance(3_000)
+    assert store.alarms() == ()
+
+
 def repeated_without_the_own_guard(patch: pytest.MonkeyPatch) -> None:
     request = Proposals._request
 

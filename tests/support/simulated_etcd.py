@@ -434,6 +434,9 @@ class SimulatedStore:
         events, self._events = self._events, []
         return events
 
+    def alarms(self) -> tuple[str, ...]:
+        return self.machine.alarms(self._world.now)
+
     def close(self) -> None:
         self.handle(Closing())
         for _ in range(1_000):

@@ -24,6 +24,8 @@ from .session import Sessions
 from .wire import Arrival, Credentials, Wire
 
 SESSION_TTL_MS = 5_000
+ALARM_MS = 3_000
+"""Time without an answer after which the operator is alarmed; an election of etcd takes less."""
 
 
 class EtcdMachine:
@@ -53,6 +55,12 @@ class EtcdMachine:
     def last_failure(self) -> str:
         """Return the reason of the last request that failed."""
         return self._wire.last_failure
+
+    def alarms(self, now: int) -> tuple[str, ...]:
+        since = self._wire.silent_since
+        if since is None or now - since < ALARM_MS:
+            return ()
+        return (f"etcd has not answered for {(now - since) // 1_000} s: {self._wire.last_failure}",)
 
     def handle(self, event: EtcdEvent, now: int) -> list[EtcdEffect]:
         effects = self._handle(event, now)

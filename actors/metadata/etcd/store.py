@@ -117,6 +117,9 @@ class EtcdStore:
         if self._refusal is not None:
             raise EtcdRefused(self._refusal)
 
+    def alarms(self) -> tuple[str, ...]:
+        return self._machine.alarms(now_ms())
+
     def close(self) -> None:
         """End the session, for which etcd has one request's time."""
         effects = self._machine.handle(Closing(), now_ms())

@@ -56,6 +56,8 @@ class Wire:
         """The endpoint in use."""
         self.token = ""
         self.last_failure = ""
+        self.silent_since: int | None = None
+        """The time of the first failure since the last answer."""
         self._endpoints = endpoints
         self._credentials = credentials
         self._failures = 0
@@ -92,11 +94,14 @@ class Wire:
             outcome = Silence(outcome.message)
         if isinstance(outcome, Silence):
             self.endpoint_failed(flight.endpoint, outcome.reason)
+            if self.silent_since is None:
+                self.silent_since = flight.sent_at
             if flight.role == "token":
                 self._token_due_at = self.retry_at(now)
                 return [], []
             return [Arrival(flight, outcome)], []
         self._failures = 0
+        self.silent_since = None
         if flight.role == "token":
             return [], self._on_token(outcome, now)
         if isinstance(outcome, Refusal) and self._is_of_token(outcome):
