@@ -20,7 +20,7 @@ from planaria.transport.client.errors import Backpressure, BufferFull, Closed, T
 from planaria.transport.client.gate import Gate
 from planaria.transport.client.held import HeldPartitions
 from planaria.transport.client.options import InvalidOption
-from planaria.transport.client.pace import BULK_RECORDS_PER_MS, WINDOW_MS
+from planaria.transport.client.pace import BULK_RECORDS_PER_MS, SILENCE_MS, WINDOW_MS
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 
 LARGEST_BYTES = 16_000
@@ -181,7 +181,7 @@ def test_a_producer_that_publishes_in_bulk_lets_batches_fill_up_until_it_slows_d
     assert sealer.take(linger_ms=5) == []
     sealer.now_ms += 5
     assert len(sealer.take(linger_ms=5)) == 1
-    sealer.now_ms += 2 * WINDOW_MS
+    sealer.now_ms += 2 * SILENCE_MS
     sealer.accumulator.publish("T", b"a")
     assert len(sealer.take(linger_ms=5_000)) == 1
 

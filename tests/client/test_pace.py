@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from planaria.transport.client.pace import BULK_RECORDS_PER_MS, WINDOW_MS, Pace
+from planaria.transport.client.pace import BULK_RECORDS_PER_MS, SILENCE_MS, WINDOW_MS, Pace
 
 
 def run(pace: Pace, records_per_ms: float, began_ms: int, ms: int, batch_ms: int = 1) -> None:
@@ -29,18 +29,23 @@ def test_five_a_millisecond_are_calm() -> None:
     assert not pace.is_bulk(2_000)
 
 
-def test_a_burst_after_a_silence_is_calm() -> None:
+def test_a_small_burst_after_a_silence_is_calm_and_a_large_one_is_bulk_at_once() -> None:
     pace = Pace()
-    for second in range(5):
+    for second in range(1, 5):
         pace.note(1, 1_000 * second)
-        pace.note(1_000, 1_000 * second + 1)
+        pace.note(BULK_RECORDS_PER_MS * WINDOW_MS // 2, 1_000 * second + 1)
         assert not pace.is_bulk(1_000 * second + 2)
+    pace.note(1, 10_000)
+    assert not pace.is_bulk(10_000)
+    pace.note(BULK_RECORDS_PER_MS * WINDOW_MS, 10_001)
+    assert pace.is_bulk(10_001)
 
 
 def test_bulk_ends_with_silence_and_with_a_slower_window() -> None:
     pace = Pace()
     run(pace, 1_000, 1_000, 4 * WINDOW_MS)
-    assert not pace.is_bulk(1_000 + 10 * WINDOW_MS)
+    assert pace.is_bulk(1_000 + 4 * WINDOW_MS + SILENCE_MS // 2), "the disk was slow for a moment"
+    assert not pace.is_bulk(1_000 + 5 * WINDOW_MS + SILENCE_MS)
     run(pace, 1_000, 2_000, 4 * WINDOW_MS)
     run(pace, 1, 2_000 + 4 * WINDOW_MS, 3 * WINDOW_MS)
     assert not pace.is_bulk(2_000 + 7 * WINDOW_MS)
