@@ -9,7 +9,7 @@ from msgspec import UNSET
 from planaria.transport.batch import build, decode_records, split
 from planaria.transport.protocol.data import Fetch, FetchReply, Produce, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
-from planaria.transport.protocol.topics import DescribePartition, DescribePartitionReply
+from planaria.transport.protocol.topics import DescribePartition, DescribePartitionReply, TopicConfig
 from replica_processes import ReplicaProcesses
 
 pytestmark = pytest.mark.processes
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.processes
 
 @pytest.fixture
 def replicas(data_dir: Path, run_dir: Path) -> Iterator[ReplicaProcesses]:
-    with ReplicaProcesses(data_dir, run_dir) as processes:
+    with ReplicaProcesses(data_dir, run_dir, TopicConfig(segment_bytes=20_000)) as processes:
         yield processes
 
 

@@ -31,7 +31,8 @@ NODES = ("a", "b", "c")
 
 
 class ReplicaProcesses:
-    def __init__(self, data_directory: Path, run_directory: Path) -> None:
+    def __init__(self, data_directory: Path, run_directory: Path, config: TopicConfig | None = None) -> None:
+        self.config = config or TopicConfig()
         self.data_directory = data_directory
         self.run_directory = run_directory
         self.zmq = zmq.Context()
@@ -63,7 +64,7 @@ class ReplicaProcesses:
                     "topic": "ORDERS",
                     "partition": 0,
                     "topic_id": "t1",
-                    "config": msgspec.to_builtins(TopicConfig(segment_bytes=20_000)),
+                    "config": msgspec.to_builtins(self.config),
                     "directory": str(self.directory(node)),
                     "leadership": "given",
                     "node": node,
