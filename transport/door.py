@@ -5,7 +5,7 @@ ENFILE, and not EMFILE). It accepts in a thread of its own, as fast as clients c
 loop enforces afterwards is one. Therefore libzmq never accepts from a socket that clients can still reach:
 
     waiting     a listening socket has the file's name; connections queue in the kernel, up to the backlog
-    admit       the next listening socket takes over the name; the first, which nobody can connect to any more, is
+    admit       the next listening socket takes over the name; the first, to which no client can connect now, is
                 given to libzmq, which accepts its queue: at most the backlog and one more
     draining    until that queue is empty, nothing more is admitted
     shut        accepted connections have reached the limit: the file is renamed, and connecting fails

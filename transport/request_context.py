@@ -1,4 +1,4 @@
-"""The context of a request: on whose behalf it is made, and what has been checked on the way. Pure.
+"""The context of a request: on whose behalf it is made, and the checks done on the way. Pure.
 
 Inside the broker a context is a frame of its own in front of the client's header, which stays as the client wrote it:
 

@@ -87,7 +87,7 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
             asleep=self._asleep(catalog),
         )
         if self._storage.descriptor is not None:
-            # The end of the turn settles what has arrived.
+            # The end of the turn settles the outcomes that have arrived.
             self.loop.watch(self._storage.descriptor, lambda: None)
         self.loop.dispatch(Loaded())
 

@@ -1,4 +1,4 @@
-"""Decisions about the topics that a group reads: which one a name means to the group, and what begins with it. Pure.
+"""Decisions about the topics that a group reads: the one that a name means to the group, and its beginning. Pure.
 
 Owns the topics that the controller has named. Called by the other decisions, by a share group's, and by the machine.
 

@@ -163,7 +163,7 @@ def _group_start(request: Any, create: bool) -> EnsureGroup:
 
 def _call(attempt: Attempt, address: Address) -> Call:
     """Return the call that forwards a request. Header and payload are not decoded again, and neither is the answer:
-    it has the requester's encoding and id. A route with a `reply_type` is encoded anew instead.
+    it has the requester's encoding and id. A route with a `reply_type` is encoded again instead.
     """
     route, event = attempt.route, attempt.event
     request: Any = event.request

@@ -1,7 +1,7 @@
 """A room that the connections of an actor share: each may hold as much as is left. Pure.
 
 So one connection alone gets half of a room, two get a third each, and a connection that holds nothing is admitted
-until the very end. Nothing is evicted: what an actor has decided cannot be taken back. The gateway, through which
+until the very end. Nothing is evicted: a decision of an actor cannot be taken back. The gateway, through which
 most requests come, is one connection to an actor, and divides its share between its clients (actors/gateway/shares.py).
 """
 

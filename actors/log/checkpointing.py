@@ -1,4 +1,4 @@
-"""When a log writes its checkpoint and its producer snapshot, and the files beside the log that the checkpoint names.
+"""The times at which a log writes its checkpoint and its producer snapshot, and the files that the checkpoint names.
 
 Owns the amount written since the last checkpoint and since the last snapshot, which bounds the work of a recovery.
 Called by `log.py` with everything synced that a checkpoint covers.

@@ -1,4 +1,4 @@
-"""The consumer's machine without threads: what a poll does in which order, and invariants over random walks."""
+"""The consumer's machine without threads: the steps of a poll, their order, and invariants over random walks."""
 
 import random
 from collections import deque
@@ -465,7 +465,7 @@ class Walk:
         for event in self.driver.take_log():
             match event:
                 case Confirmed(owned=owned):
-                    # Of the partitions it had none is confirmed as released that was not released.
+                    # A partition that it had is confirmed as released only once it is released.
                     assert self.told <= owned
                 case RunCallback(kind="assigned", tps=tps):
                     assert not self.told & set(tps)

@@ -1,4 +1,4 @@
-"""Descriptions hold what replies hold, with None in the place of the wire's -1 and of fields that are left out."""
+"""Descriptions hold the fields of replies, with None in the place of the wire's -1 and of fields that are left out."""
 
 from typing import Any
 

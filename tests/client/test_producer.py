@@ -332,12 +332,14 @@ def _divide(client: Client) -> None:
 
 @pytest.mark.parametrize("act", [_publish_and_wait, _exit, _divide])
 def test_whatever_a_delivery_callback_does_the_client_goes_on(
-    client: Client, caplog: pytest.LogCaptureFixture, act: Callable[[Client], None]
+    client: Client, broker: FakeBroker, caplog: pytest.LogCaptureFixture, act: Callable[[Client], None]
 ) -> None:
     client.publish("T", b"0")  # the callback's own producer is available
     producer = client.producer()
-    delivery = producer.publish("T", b"1")
+    broker.kill_partition("T", 0)  # not acknowledged before it has a callback, which would run in this thread
+    delivery = producer.publish("T", b"1", partition=0)
     delivery.add_callback(lambda _: act(client))
+    broker.start_partition("T", 0)
     assert delivery.result(10).offset >= 0
     assert producer.publish("T", b"2").result(10).offset >= 0
     assert len(caplog.records) == 1

@@ -1,4 +1,4 @@
-"""The objects that programs hold show what docs/programs.md lists and nothing else; a value's details go by keyword."""
+"""Objects that programs hold show the names in docs/programs.md and no others; a value's details go by keyword."""
 
 import inspect
 import re

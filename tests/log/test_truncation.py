@@ -1,4 +1,4 @@
-"""A log cut below its checkpoint, or begun anew: with its epochs, its producers, and a death at every step."""
+"""A log cut below its checkpoint, or begun again: with its epochs, its producers, and a death at every step."""
 
 import random
 import shutil

@@ -24,7 +24,8 @@ from planaria.actors.subscriber.handler import (
 )
 from planaria.actors.subscriber.threads import EventQueue, ThreadFailed, WorkThread
 from planaria.actors.subscriber.worker import Workers
-from planaria.transport.client.delivery import Delivery, EncodedRecord, ProducerBatch
+from planaria.transport.batch import RecordFields
+from planaria.transport.client.delivery import Delivery, ProducerBatch
 from planaria.transport.client.errors import DeliveryFailed, UnknownTopic
 from planaria.transport.client.options import InvalidOption
 from planaria.transport.publication import Publication
@@ -70,7 +71,7 @@ class Outlet:
             batch = ProducerBatch(message.topic, 0, 1_000, 100, 0, threading.Lock(), lambda _: None)
             self._batches.append(batch)
             self._are_sent.notify_all()
-        return Delivery(batch, EncodedRecord(None, b"", 0, None))
+        return Delivery(batch, RecordFields(None, b"", 0, None))
 
     def acknowledge(self, *errors: Exception | None) -> None:
         """Set the outcomes of the awaited messages."""

@@ -1,4 +1,4 @@
-"""How many examples a property test tries: a number for the ordinary run, a multiple of it while exploring."""
+"""Numbers of examples of property tests: one for the ordinary run, a multiple of it while exploring."""
 
 from hypothesis import HealthCheck, settings
 from hypothesis.database import DirectoryBasedExampleDatabase

@@ -8,7 +8,7 @@ answers that are lost is the simulator's. After every step it checks (`ReplicaCh
     committed     a record below any leader's high watermark never changes: one offset, one record
     in sync       a record that becomes committed is durable on every replica that the store calls in sync, and on no
                   fewer disks than the minimum
-    leader        whoever begins to lead, as the store says, has every committed record
+    leader        a replica that begins to lead, as the store says, has every committed record
     epoch         an offset and a leader epoch name one batch, on all disks
     acknowledged  a record that was acknowledged is committed at its offset
 """

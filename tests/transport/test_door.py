@@ -1,4 +1,4 @@
-"""The door of an `ipc` socket: what libzmq may accept is bounded by the kernel, not by the speed of a loop."""
+"""The door of an `ipc` socket: the kernel, not the speed of a loop, bounds the connections that libzmq may accept."""
 
 import os
 import socket

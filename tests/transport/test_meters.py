@@ -1,4 +1,4 @@
-"""Counters of an actor: what its report says about its messages, answers and syncs."""
+"""Counters of an actor: its report on its messages, answers and syncs."""
 
 import msgspec
 

@@ -1,4 +1,4 @@
-"""The position of a reader: what its next fetch names, and which batches a reply returns."""
+"""The position of a reader: the offset that its next fetch names, and the batches that a reply returns."""
 
 from typing import Any
 

@@ -1,6 +1,6 @@
 """The event loop of the program, asyncio's or trio's, and the way from the network thread into it.
 
-The network thread appends what it has for the loop to a queue and wakes the loop once for each of its turns, never for
+The network thread appends its messages for the loop to a queue and wakes the loop once for each of its turns, never for
 each message. Nothing else crosses between the two. No ZeroMQ socket is ever used on the loop.
 """
 

@@ -15,7 +15,7 @@ from .admin import AsyncOffsetQueries
 
 
 class AsyncPositions(AsyncOffsetQueries):
-    """What a consumer is assigned, and from where it reads on."""
+    """The assignment of a consumer, and its positions."""
 
     _machine: Consuming
 

@@ -47,7 +47,7 @@ class _LoopBatch(ProducerBatch):
 class PublishHandle(Struct, gc=False, eq=False):
     """A published message. `await handle` waits for its acknowledgement and returns its RecordMetadata.
 
-    It may be awaited by several tasks, more than once. Raises what `Delivery.result` raises. A cancelled wait does not
+    It may be awaited by several tasks, more than once. Raises as `Delivery.result` does. A cancelled wait does not
     take the message back.
     """
 

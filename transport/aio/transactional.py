@@ -78,7 +78,7 @@ class AsyncTransactionalProducer:
         first transaction does.
 
         For programs that read before they write: an open transaction may keep the offsets that they start
-        from unreadable. Raises what the beginning of a transaction raises.
+        from unreadable. Raises as the beginning of a transaction does.
         """
         self._refuse_when_closed()
         await self._turns.take()

@@ -1,4 +1,4 @@
-"""What the two shells of a share group's member have in common: the machine under its lock, and the verdicts.
+"""The common part of the two shells of a share group's member: the machine under its lock, and the verdicts.
 
 A verdict is recorded and posted; it never waits. The base of the share consumers for threads (`share_consumer.py`) and
 for tasks (`transport/aio/work.py`).

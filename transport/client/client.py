@@ -1,4 +1,4 @@
-"""The client that programs hold: one connection to a broker, and what can be asked of it.
+"""The client that programs hold: one connection to a broker, and the calls on it.
 
 Owns the network thread and hands out producers and consumers that share it. Called by programs, the command line and the
 embedded broker. Never decides where a request goes; that is the exchange's business.

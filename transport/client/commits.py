@@ -1,7 +1,7 @@
 """The commits of a consumer: under which identity, which positions, and when automatically. Pure.
 
 A commit is made under the member's identity. None is made from the loss of all partitions until the program has been
-told of it, because the positions were reached before the loss.
+notified, because the positions were reached before the loss.
 
 settled     the positions at the start of the last poll: after the messages returned by earlier polls
 committed   the group's positions, as far as this consumer has committed them

@@ -21,7 +21,7 @@ needs no other thread. Called by `consumer.py`, the shell for threads.
 Invariants
     A partition is read only while it is owned, and confirmed as released only after its callback and its release.
     An automatic commit never covers a message returned by the latest poll.
-    No commit is made from the loss of the partitions until the program has been told of it.
+    No commit is made from the loss of the partitions until the program has been notified.
     Each callback runs once for each change, and each error of a change is raised once.
 """
 
@@ -95,7 +95,7 @@ class Consuming:
         """Refusals by the group that have been reported to the program."""
         self._fenced: MemberFenced | None = None
         self._news: deque[Target | GroupTrouble | PlanariaError] = deque()
-        """Mail that the program has to be told, at the next call that may do so."""
+        """Mail to report to the program, at the next call that may do so."""
         self._rebalancing = no_change()
         self._iteration = Iteration()
 

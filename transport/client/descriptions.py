@@ -1,4 +1,4 @@
-"""What administrative calls return: descriptions of topics, groups, offsets and processes. Pure.
+"""Results of administrative calls: descriptions of topics, groups, offsets and processes. Pure.
 
 Independent of the wire: every value is plain, and an absent one is None. Times are in milliseconds since the epoch,
 sizes in bytes. All names are exported by `planaria`. Made by the admin calls of Client and Broker, and by the link to

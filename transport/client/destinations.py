@@ -1,6 +1,6 @@
 """The topics that a producer publishes to: their partitions, limits, and the partition of a message without a key.
 
-Knows what the client's topics know, and asks the broker for the rest: a caller may wait. Called by the accumulator, in
+Takes facts from the client's topics, and asks the broker for the rest: a caller may wait. Called by the accumulator, in
 the threads of publishers, and by the parts of the broker that ask about a topic before they publish.
 """
 

@@ -80,8 +80,8 @@ class ConsumerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     `auto_offset_reset` decides where to start without a committed offset, and where to go on when the position has
     left the log: "latest", "earliest", or "error" (NoOffset, OffsetOutOfRange).
 
-    Callbacks run inside `poll`; `on_revoked` before the partitions are released, with what earlier polls returned already
-    committed if `auto_commit` is set; `on_lost` (or else `on_revoked`) when they are already gone. A static member
+    Callbacks run inside `poll`; `on_revoked` before the partitions are released, with the messages of earlier polls
+    already committed if `auto_commit` is set; `on_lost` (or else `on_revoked`) when they are gone. A static member
     (`instance_id`) keeps its partitions over a restart within the session timeout.
     """
 

@@ -176,7 +176,7 @@ def batching_of(producer: Producer) -> "BatchingProducer":
 
 
 class BatchingProducer:
-    """An accumulator, and what it needs of the network: its destinations, a flush, an end."""
+    """An accumulator, and its side of the network: its destinations, a flush, an end."""
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ end waits until all are acknowledged, then sends the coordinator one request tha
 reply is the commit point and has the epoch of the next transaction. If any step fails the transaction is aborted: none
 of it is ever read, and late batches are refused by their epoch. Called by `Client.producer`.
 
-Its machine (`transacting.py`) has the states, and decides what an end without an answer means.
+Its machine (`transacting.py`) has the states, and decides the meaning of an end without an answer.
 """
 
 import threading

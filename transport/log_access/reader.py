@@ -1,9 +1,9 @@
-"""The position of one reader in the log of one partition, its requests, and what their replies return. Pure.
+"""The position of one reader in the log of one partition, its requests, and the records in their replies. Pure.
 
 Owns the position: an offset, the id of the topic that the offset belongs to, and the leader epoch under which it was
 reached. Topic id and leader epoch travel with each fetch, so a partition refuses to continue in another topic of the
 name, or behind records that it has lost. Must never move past a batch that it did not return. The owner of a reader
-sends one request at a time and decides what a refusal means; retriable ones leave the position as it is.
+sends one request at a time and decides the meaning of a refusal; retriable ones leave the position as it is.
 
     outcome                 offset                    topic id              leader epoch
     fetch answered          `next_offset`             the reply's           the reply's

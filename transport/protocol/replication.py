@@ -120,7 +120,7 @@ class ReplicaFetch(InternalRequest, tag="replica_fetch", frozen=True):
 
 
 class Diverging(Struct, frozen=True):
-    """Where the follower's log begins to differ: the leader's log has no later batch of an epoch up to `epoch`."""
+    """The end of the part that the two logs share: the leader's log has no later batch of an epoch up to `epoch`."""
 
     epoch: int
     end_offset: int
