@@ -244,9 +244,12 @@ class LoopRun:
                 self.loop._server.connections.close()
             self.loop._zmq.destroy(linger=0)
 
+    def launch(self) -> None:
+        self._thread.start()
+
     def start(self) -> Ready:
         """Let the actor run until it is ready."""
-        self._thread.start()
+        self.launch()
         ready = self.hear(lambda word: isinstance(word, Ready))
         assert isinstance(ready, Ready)
         return ready
@@ -312,4 +315,8 @@ class LoopRun:
             self.supervisor_dies()
         if self._thread.ident is not None:
             self.join()
+        self.release()
+
+    def release(self) -> None:
+        """Close the sockets of the supervisor and the clients."""
         self._exits.close()
