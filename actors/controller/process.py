@@ -19,7 +19,7 @@ from ...transport.protocol.topics import TopicConfig
 from ..journal.sleep_mark import sleeping_groups, sleeping_partitions
 from ..log.errors import LogError
 from ..log.files import Files
-from ..metadata.store import Applied, MetadataStore, Propose
+from ..metadata.store import Applied, MetadataStore, Propose, State
 from .catalog import Catalog
 from .children import partition_folder
 from .effects import Loaded, OwnEffect, OwnEvent, RemoveTopic, TopicNotRemoved, TopicRemoved, TurnEnds
@@ -121,7 +121,7 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
             self.loop.meters.on_synced(began_us)
             for event in events:
                 self.loop.dispatch(event)
-                if self.alarms and isinstance(event, Applied):
+                if isinstance(event, State) or (self.alarms and isinstance(event, Applied)):
                     self._compare(self.machine.catalog)
             self.loop.dispatch(TurnEnds())
             began_us = self.loop.meters.clock_us()
