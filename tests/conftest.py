@@ -145,7 +145,17 @@ def seed(request: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def running_broker(data_dir: Path) -> Iterator[SupervisorHandle]:
     """A whole broker under its supervisor: `.started.endpoint` is its gateway. Its log is data/broker.log."""
-    settings = {"data": str(data_dir), "endpoint": "tcp://127.0.0.1:*", "log_file": "broker.log"}
+    yield from _run_broker(data_dir)
+
+
+@pytest.fixture(scope="module")
+def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SupervisorHandle]:
+    """A broker as `running_broker`, for all tests of a module."""
+    yield from _run_broker(tmp_path_factory.mktemp("shared") / "data")
+
+
+def _run_broker(data: Path) -> Iterator[SupervisorHandle]:
+    settings = {"data": str(data), "endpoint": "tcp://127.0.0.1:*", "log_file": "broker.log"}
     handle = launch_supervisor(config.load(settings))
     yield handle
     handle.stop()

@@ -5,6 +5,7 @@ as docs/operations.md says, and reads all intact records.
 import base64
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,9 +30,11 @@ Loss = tuple[int, int]
 """First lost offset, and the next intact one."""
 
 
-def write(data_dir: Path) -> dict[int, bytes]:
-    """Write records of several producers by offset, in several segments of several batches; the broker has stopped."""
-    with Broker(data_dir) as broker:
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, bytes]]:
+    """A data directory with records of several producers, in several segments of several batches, and those records."""
+    folder = tmp_path_factory.mktemp("intact") / "data"
+    with Broker(folder) as broker:
         broker.create_topic("ORDERS", 1, segment_bytes=SEGMENT_BYTES)
         producers = [broker.producer(linger_ms=0) for _ in range(PRODUCERS)]
         draw = random.Random(7)
@@ -40,7 +43,16 @@ def write(data_dir: Path) -> dict[int, bytes]:
             published.result(20)
         for producer in producers:
             producer.close()
-        return {message.offset: message.value or b"" for message in read_topic(broker.client, "ORDERS")}
+        values = {message.offset: message.value or b"" for message in read_topic(broker.client, "ORDERS")}
+    return folder, values
+
+
+@pytest.fixture
+def values(written: tuple[Path, dict[int, bytes]], data_dir: Path) -> dict[int, bytes]:
+    """The records by offset; a copy of their files is in `data_dir`, of a broker that has stopped."""
+    folder, values = written
+    shutil.copytree(folder, data_dir)
+    return values
 
 
 def segments(data_dir: Path) -> list[Path]:
@@ -121,8 +133,9 @@ def intact(values: dict[int, bytes], losses: list[Loss]) -> dict[int, bytes]:
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_a_consumer_is_told_what_is_lost_and_reads_the_rest(data_dir: Path, name: str) -> None:
-    values = write(data_dir)
+def test_a_consumer_is_told_what_is_lost_and_reads_the_rest(
+    data_dir: Path, values: dict[int, bytes], name: str
+) -> None:
     losses = DAMAGES[name](data_dir)
     with Broker(data_dir) as broker:
         if name in MISSING:
@@ -152,8 +165,9 @@ def test_a_consumer_is_told_what_is_lost_and_reads_the_rest(data_dir: Path, name
         assert f"offsets {losses[0][0]} to {losses[0][1] - 1} are lost" in (data_dir / LOG_FILE).read_text()
 
 
-def test_a_group_passes_the_damage_by_a_reset_and_reads_the_rest(data_dir: Path) -> None:
-    values = write(data_dir)
+def test_a_group_passes_the_damage_by_a_reset_and_reads_the_rest(
+    data_dir: Path, values: dict[int, bytes]
+) -> None:
     [(first, following)] = zero_a_page(data_dir)
     with Broker(data_dir) as broker:
         seen: dict[int, bytes] = {}
@@ -176,8 +190,9 @@ def test_a_group_passes_the_damage_by_a_reset_and_reads_the_rest(data_dir: Path)
 
 
 @pytest.mark.parametrize("name", ["two places", "middle segment"])
-def test_a_share_consumer_gets_all_that_is_intact(data_dir: Path, name: str) -> None:
-    values = write(data_dir)
+def test_a_share_consumer_gets_all_that_is_intact(
+    data_dir: Path, values: dict[int, bytes], name: str
+) -> None:
     losses = DAMAGES[name](data_dir)
     with Broker(data_dir) as broker:
         seen: dict[int, bytes] = {}
@@ -212,10 +227,10 @@ def hosted_alarms(broker: Broker) -> list[str]:
 
 
 @pytest.mark.parametrize("way", ["reset", "delete_records"])
+@pytest.mark.usefixtures("values")
 def test_a_hosted_subscriber_stands_before_the_damage_under_an_alarm_and_passes_it(
     data_dir: Path, tmp_path: Path, way: str
 ) -> None:
-    write(data_dir)
     [(first, following)] = DAMAGES["middle segment"](data_dir)
     log = tmp_path / "seen"
     handle = note_offsets(log)
@@ -245,9 +260,8 @@ def test_a_hosted_subscriber_stands_before_the_damage_under_an_alarm_and_passes_
 
 
 def test_a_hosted_subscriber_that_may_skip_damage_goes_on_and_says_what_it_skipped(
-    data_dir: Path, tmp_path: Path
+    data_dir: Path, values: dict[int, bytes], tmp_path: Path
 ) -> None:
-    values = write(data_dir)
     losses = DAMAGES["two places"](data_dir)
     log = tmp_path / "seen"
     with Broker(data_dir) as broker:
@@ -261,8 +275,8 @@ def test_a_hosted_subscriber_that_may_skip_damage_goes_on_and_says_what_it_skipp
 
 
 @pytest.mark.parametrize("format", ["ranges", "records"])
+@pytest.mark.usefixtures("values")
 def test_an_unreadable_range_of_a_work_queue_is_dead_at_once(data_dir: Path, format: str) -> None:
-    write(data_dir)
     [(first, following)] = DAMAGES["middle segment"](data_dir)
     with Broker(data_dir) as broker, broker.share_consumer("S", "ORDERS") as consumer:
         if format == "ranges":
@@ -289,8 +303,7 @@ def test_an_unreadable_range_of_a_work_queue_is_dead_at_once(data_dir: Path, for
 
 
 @pytest.mark.parametrize("name", ["a page of zeros", "middle segment"])
-def test_a_fetch_in_json_is_told_where_to_go_on(data_dir: Path, name: str) -> None:
-    values = write(data_dir)
+def test_a_fetch_in_json_is_told_where_to_go_on(data_dir: Path, values: dict[int, bytes], name: str) -> None:
     losses = DAMAGES[name](data_dir)
     with Broker(data_dir) as broker, zmq.Context() as context, context.socket(zmq.DEALER) as peer:
         peer.linger = 0

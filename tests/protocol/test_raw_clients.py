@@ -31,15 +31,29 @@ KINDS = {
 }
 
 
+@pytest.fixture
+def empty_broker(shared_broker: SupervisorHandle) -> Iterator[SupervisorHandle]:
+    """The module's broker; its topics and groups are deleted after each test."""
+    yield shared_broker
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        socket.connect(shared_broker.started.endpoint)
+        client = RawClient(socket, True, [])
+        for group in client.get("list_groups")["groups"]:
+            client.get("delete_group", group=group)
+        for topic in client.get("list_topics")["topics"]:
+            client.get("delete_topic", topic=topic["topic"])
+
+
 @pytest.fixture(params=[(kind, is_json) for kind in KINDS for is_json in (True, False)], ids=str)
-def client(request: pytest.FixtureRequest, running_broker: SupervisorHandle) -> Iterator[RawClient]:
+def client(request: pytest.FixtureRequest, empty_broker: SupervisorHandle) -> Iterator[RawClient]:
     name, is_json = request.param
     kind, envelope = KINDS[name]
     with ExitStack() as exits:
         context = exits.enter_context(zmq.Context())
         socket = exits.enter_context(context.socket(kind))
         socket.linger = 0
-        socket.connect(running_broker.started.endpoint)
+        socket.connect(empty_broker.started.endpoint)
         yield RawClient(socket, is_json, envelope)
 
 
@@ -125,7 +139,7 @@ def test_refusals_say_what_is_wrong(client: RawClient) -> None:
 
 @pytest.mark.parametrize("is_json", [True, False])
 def test_every_request_id_of_a_correlating_socket_is_echoed(
-    running_broker: SupervisorHandle, is_json: bool
+    empty_broker: SupervisorHandle, is_json: bool
 ) -> None:
     """Some of them begin as a map does."""
     header = {"op": "list_topics", "id": 1}
@@ -133,7 +147,7 @@ def test_every_request_id_of_a_correlating_socket_is_echoed(
     names = {bytes([first, 2, 3, 4]) for first in range(256)}
     with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.linger = 0
-        socket.connect(running_broker.started.endpoint)
+        socket.connect(empty_broker.started.endpoint)
         for name in names:
             socket.send_multipart([name, b"", encoded])
         for _ in range(len(names)):
@@ -145,12 +159,12 @@ def test_every_request_id_of_a_correlating_socket_is_echoed(
     assert names == set()
 
 
-def test_a_relaxed_socket_goes_on_after_a_deadline(running_broker: SupervisorHandle) -> None:
+def test_a_relaxed_socket_goes_on_after_a_deadline(empty_broker: SupervisorHandle) -> None:
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
         socket.linger = 0
         socket.setsockopt(zmq.REQ_RELAXED, 1)
         socket.setsockopt(zmq.REQ_CORRELATE, 1)
-        socket.connect(running_broker.started.endpoint)
+        socket.connect(empty_broker.started.endpoint)
         client = RawClient(socket, True, [])
         client.get("create_topic", topic="ORDERS")
         for number in range(20):
@@ -203,11 +217,11 @@ def as_a_poor_library(value: Any) -> Any:
     return value
 
 
-def test_a_session_in_the_words_of_a_poor_library(running_broker: SupervisorHandle) -> None:
+def test_a_session_in_the_words_of_a_poor_library(empty_broker: SupervisorHandle) -> None:
     """Through the gateway to every kind of actor: forwarded requests must be understood there as well."""
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
         socket.linger = 0
-        socket.connect(running_broker.started.endpoint)
+        socket.connect(empty_broker.started.endpoint)
         member: dict[str, Any] = {}
         for name, header in SESSION_REQUESTS.items():
             actual = {**header, **{field: value for field, value in member.items() if field in header}}
@@ -222,10 +236,10 @@ def test_a_session_in_the_words_of_a_poor_library(running_broker: SupervisorHand
                 member = {field: reply[field] for field in ("member_id", "generation")}
 
 
-def test_documented_session_is_what_happens(running_broker: SupervisorHandle) -> None:
+def test_documented_session_is_what_happens(empty_broker: SupervisorHandle) -> None:
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
         socket.linger = 0
-        socket.connect(running_broker.started.endpoint)
+        socket.connect(empty_broker.started.endpoint)
         member_id, generation = MEMBER, 1
         for name, request in SESSION_REQUESTS.items():
             own = {"member_id": member_id, "generation": generation}
@@ -256,13 +270,13 @@ def shape(value: Any) -> Any:
 EXAMPLE = Path(__file__).parents[2] / "examples" / "raw_client.py"
 
 
-def test_the_example_needs_nothing_but_zmq_and_json(running_broker: SupervisorHandle) -> None:
+def test_the_example_needs_nothing_but_zmq_and_json(empty_broker: SupervisorHandle) -> None:
     tree = ast.parse(EXAMPLE.read_text())
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     assert imported == {"zmq", "json", "sys"}
     assert not any(isinstance(node, ast.ImportFrom) for node in ast.walk(tree))
     for _ in range(2):  # its leftovers do not hinder the next run
-        command = [sys.executable, str(EXAMPLE), running_broker.started.endpoint]
+        command = [sys.executable, str(EXAMPLE), empty_broker.started.endpoint]
         result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
         assert result.stderr == ""
@@ -275,7 +289,9 @@ def test_the_example_needs_nothing_but_zmq_and_json(running_broker: SupervisorHa
 
 
 def test_the_example_says_that_nobody_is_there(endpoint: str) -> None:
-    program = EXAMPLE.read_text().replace("PATIENCE_MS = 10_000", "PATIENCE_MS = 100")
+    text = EXAMPLE.read_text()
+    program = text.replace("TIMEOUT_MS = 10_000", "TIMEOUT_MS = 100")
+    assert program != text
     command = [sys.executable, "-c", program, endpoint]
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 1
