@@ -34,6 +34,7 @@ from .launcher import Launcher
 from .lifecycle import SupervisorIdentity
 from .machine import SupervisorMachine, Timing
 from .measurement import measure
+from .node import controller_arguments, endpoints_of, identity_in, link_arguments
 from .process import Settings, SupervisorProcess
 from .restart import RestartPolicy
 from .run_directory import (
@@ -112,7 +113,7 @@ def main(argv: list[str]) -> int:
             failure = serve(arguments, data, status)
         finally:
             data.close()
-    except (DataDirectoryError, RunDirectoryError, PathTooLong, CannotStart) as error:
+    except (DataDirectoryError, RunDirectoryError, PathTooLong, CannotStart, ConfigError) as error:
         status.write(error=str(error))
         return 1
     return 1 if failure else 0
@@ -167,18 +168,36 @@ def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> str:
     if not wait_for_predecessors(data.path):
         logs.event(logger, logging.WARNING, "actors of an earlier supervisor are still there")
     check_port(config.endpoint)
+    cluster = cluster_arguments(config, data.path)
     raise_file_limit()
     instance_id = uuid.uuid4().hex
     run_directory = run_directory_of(data.path, data.starts)
     create_run_directory(run_directory, instance_id, config.endpoint)
     try:
-        return run_tree(arguments, data, status, str(run_directory), instance_id)
+        return run_tree(arguments, data, status, str(run_directory), instance_id, cluster)
     finally:
         remove_run_directory(run_directory)
 
 
+def cluster_arguments(config: BrokerConfig, data_directory: Path) -> dict[str, Any] | None:
+    """Return the controller's arguments that concern the cluster; None for a broker on one machine.
+
+    Raises ConfigError, DataDirectoryError or CannotStart.
+    """
+    endpoints = endpoints_of(config)
+    if endpoints is None:
+        return None
+    check_port(config.peer_endpoint)
+    return controller_arguments(config, identity_in(data_directory, config), endpoints)
+
+
 def run_tree(
-    arguments: Arguments, data: DataDirectory, status: StatusLine, run_directory: str, instance_id: str
+    arguments: Arguments,
+    data: DataDirectory,
+    status: StatusLine,
+    run_directory: str,
+    instance_id: str,
+    cluster: dict[str, Any] | None,
 ) -> str:
     """Start the processes and keep them running until a stop. Returns the reason of a disorderly end, else ""."""
     config = arguments.config
@@ -197,7 +216,7 @@ def run_tree(
         )
 
     supervisor = SupervisorProcess(
-        build_machine(config, data, instance_id, capacity_of(limits, config.max_actors)),
+        build_machine(config, data, instance_id, capacity_of(limits, config.max_actors), cluster),
         Launcher(preloaded_modules(), run_directory),
         Settings(
             run_directory=run_directory,
@@ -221,9 +240,13 @@ def run_tree(
 
 
 def build_machine(
-    config: BrokerConfig, data: DataDirectory, instance_id: str, capacity: Capacity
+    config: BrokerConfig,
+    data: DataDirectory,
+    instance_id: str,
+    capacity: Capacity,
+    cluster: dict[str, Any] | None = None,
 ) -> SupervisorMachine:
-    controller_arguments = {
+    arguments = {
         "offsets_partitions": config.offsets_partitions,
         "delayed_partitions": config.delayed_partitions,
         "disk_reserve_bytes": config.disk_reserve_bytes,
@@ -234,9 +257,10 @@ def build_machine(
         "max_actors": capacity.new_actors,
         "actors_limit": capacity.limit,
         "topic_defaults": msgspec.to_builtins(config.topic_defaults),
+        "cluster": cluster,
     }
     return SupervisorMachine(
-        broker_tree(config.endpoint, controller_arguments),
+        broker_tree(config.endpoint, arguments, link_arguments(config, instance_id)),
         SupervisorIdentity(
             pid=os.getpid(),
             instance_id=instance_id,

@@ -2,7 +2,8 @@
 
     broker, one_for_one
       controller       has its state on disk and re-announces the partitions and coordinators by start_child
-      partitions       dynamic, concurrent
+      link/NODE        in a cluster
+      partitions       dynamic, concurrent; in a cluster replicas
       gateway/0        when the controller is ready; partitions become available one by one behind it
       coordinators     dynamic
       transactions     dynamic
@@ -14,7 +15,7 @@ A crash restarts only the crashed actor. Stops run in reverse: the gateway close
 
 from typing import Any
 
-from ..transport.addresses import CONTROLLER, Address, Kind
+from ..transport.addresses import CONTROLLER, Address, Kind, link_address
 from ..transport.protocol.control import EVERYBODY, ChildSpec
 from .child_spec import DynamicSpec, SupervisorSpec
 
@@ -24,17 +25,24 @@ RECOVERY = f"{_PACKAGE}.actors.controller.recovery"
 """Module that repairs a stopped broker's data directory."""
 
 
-def broker_tree(endpoint: str, controller_arguments: dict[str, Any]) -> SupervisorSpec:
+def broker_tree(
+    endpoint: str, controller_arguments: dict[str, Any], link_arguments: dict[str, Any] | None = None
+) -> SupervisorSpec:
+    """Return the tree; `link_arguments` are those of the link of a cluster's node."""
+    controller = "process" if link_arguments is None else "clustered_process"
+    links = () if link_arguments is None else (_link(link_arguments),)
     return SupervisorSpec(
         name="broker",
         children=(
             ChildSpec(
                 address=CONTROLLER,
-                start=f"{_PACKAGE}.actors.controller.process:main",
+                start=f"{_PACKAGE}.actors.controller.{controller}:main",
                 arguments=controller_arguments,
                 directory=EVERYBODY,
             ),
+            *links,
             DynamicSpec(name="partitions", kind=Kind.PARTITION),
+            DynamicSpec(name="replicas", kind=Kind.REPLICA),
             ChildSpec(
                 address=GATEWAY,
                 start=f"{_PACKAGE}.actors.gateway.process:main",
@@ -46,6 +54,15 @@ def broker_tree(endpoint: str, controller_arguments: dict[str, Any]) -> Supervis
             DynamicSpec(name="schedulers", kind=Kind.SCHEDULER),
             DynamicSpec(name="subscribers", kind=Kind.SUBSCRIBER),
         ),
+    )
+
+
+def _link(arguments: dict[str, Any]) -> ChildSpec:
+    return ChildSpec(
+        address=link_address(arguments["node"]),
+        start=f"{_PACKAGE}.actors.link.process:main",
+        arguments=arguments,
+        directory=EVERYBODY,
     )
 
 

@@ -34,6 +34,18 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The data directory."""
     endpoint: Annotated[str, Meta(pattern=patterns.ENDPOINT)] = DEFAULT_ENDPOINT
     """Public endpoint; `tcp://127.0.0.1:*` takes a free port and keeps it for the life of the supervisor."""
+    node: str = ""
+    """Name of this node in its cluster; empty for a broker on one machine."""
+    cluster: Annotated[str, Meta(pattern=patterns.CLUSTER)] = ""
+    """Metadata store and name of the cluster: `etcd://a:2379,b:2379,c:2379/prod`. Requires `node`."""
+    advertise: Annotated[str, Meta(pattern=patterns.ADVERTISED)] = ""
+    """Public endpoint as clients and other nodes reach it; `endpoint` if empty."""
+    peer_endpoint: Annotated[str, Meta(pattern=patterns.ADVERTISED)] = ""
+    """Endpoint for the other nodes of the cluster. Must not be reachable by clients."""
+    advertise_peer: Annotated[str, Meta(pattern=patterns.ADVERTISED)] = ""
+    """Peer endpoint as other nodes reach it; `peer_endpoint` if empty."""
+    rack: str = ""
+    """Failure domain of this node: replicas of a partition are placed on different racks."""
     heartbeat_interval_ms: PositiveMilliseconds = 500
     hang_timeout_ms: PositiveMilliseconds = 5_000
     """A ready actor without progress for this time is aborted and restarted."""

@@ -5,6 +5,7 @@
                        "stopping" once it stops: a new supervisor waits for one that stops, and kills it after
                        STOPPING_MS
     supervisor.json    {"starts": n}: numbers the run directories
+    node.json          {"node", "data_id", "cluster"}: of a node of a cluster, node.py
     clock.json         {"boot", "anchor_ns", "slept_ns"}: origin of the broker's steady clock, transport/clock.py;
                        rewritten when the machine has booted since, or when it cannot be read
     actors.lock        shared flock and record lock, held by every actor for life: a new supervisor waits until the last
@@ -222,7 +223,7 @@ def _check_format(path: Path) -> None:
     try:
         found = msgspec.json.decode(file.read_bytes(), type=_Format).format
     except FileNotFoundError:
-        _replace(file, msgspec.json.encode(_Format(FORMAT)))
+        replace_file(file, msgspec.json.encode(_Format(FORMAT)))
         return
     except msgspec.MsgspecError as error:
         raise DataDirectoryError(f"{file} is damaged: {error}") from error
@@ -240,7 +241,7 @@ def _count_start(path: Path) -> int:
         starts = 0
     except msgspec.MsgspecError as error:
         raise DataDirectoryError(f"{file} is damaged: {error}") from error
-    _replace(file, msgspec.json.encode(_Starts(starts + 1)))
+    replace_file(file, msgspec.json.encode(_Starts(starts + 1)))
     return starts + 1
 
 
@@ -262,11 +263,11 @@ def _clock(path: Path) -> Origin:
     if kept is not None and is_current(kept):
         return kept
     origin = new_origin()
-    _replace(file, msgspec.json.encode(origin))
+    replace_file(file, msgspec.json.encode(origin))
     return origin
 
 
-def _replace(file: Path, content: bytes) -> None:
+def replace_file(file: Path, content: bytes) -> None:
     """Write a new file, sync, rename, sync the directory: readers see the old or the new file, never a part."""
     aside = file.with_suffix(".new")
     with aside.open("wb") as stream:

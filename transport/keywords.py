@@ -207,6 +207,11 @@ class TopicSettings(TypedDict, total=False):
     """Maximum bytes per partition kept for slow groups; -1: no limit. Default 10,737,418,240."""
     retain_max_ms: Milliseconds
     """Maximum age in milliseconds of records kept for slow groups; -1: no limit. Default 2,592,000,000."""
+    replication_factor: int
+    """Nodes that hold a copy of each partition; fixed when the topic is created. Default 0: 1 on one machine, 3 in a
+    cluster."""
+    min_in_sync_replicas: int
+    """Copies that an acknowledgement with `acks="all"` requires. Default 0: a majority of the replicas."""
 
 
 class QuotaSettings(TypedDict, total=False):
@@ -227,6 +232,18 @@ class BrokerSettings(TypedDict, total=False):
 
     data: str | PathLike[str]
     """Directory of everything that lasts, in place of the argument `data_dir`. Default "planaria-data"."""
+    node: str
+    """Name of this node of a cluster. Default "": a broker on one machine."""
+    cluster: str
+    """Metadata store and name of the cluster, such as "etcd://a:2379,b:2379/prod". Default ""."""
+    advertise: str
+    """Endpoint for clients as other machines reach it. Default "": the broker's endpoint."""
+    peer_endpoint: str
+    """Endpoint for the other nodes of the cluster. Default ""."""
+    advertise_peer: str
+    """Peer endpoint as other nodes reach it. Default "": that of `peer_endpoint`."""
+    rack: str
+    """Failure domain of this node. Default ""."""
     heartbeat_interval_ms: Milliseconds
     """Milliseconds between heartbeats of an actor, from 1. Default 500."""
     hang_timeout_ms: Milliseconds

@@ -16,6 +16,7 @@ from ...transport.addresses import (
     coordinator_address,
     is_internal,
     partition_address,
+    replica_address,
     scheduler_address,
     transactions_address,
 )
@@ -61,6 +62,18 @@ def partition_spec(
             "disk_reserve_bytes": 0 if is_internal(entry.topic) else disk_reserve_bytes,
             "idle_ms": 0 if is_internal(entry.topic) else idle_ms,
         },
+    )
+
+
+def replica_spec(
+    entry: TopicEntry, partition: int, node: str, data_id: str, disk_reserve_bytes: int
+) -> ChildSpec:
+    """Return the child spec of one node's copy of a partition: it waits for its role, and does not sleep."""
+    spec = partition_spec(entry, partition, disk_reserve_bytes)
+    return msgspec.structs.replace(
+        spec,
+        address=replica_address(entry.topic, partition),
+        arguments={**spec.arguments, "leadership": "given", "node": node, "data_id": data_id},
     )
 
 

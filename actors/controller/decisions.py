@@ -9,7 +9,7 @@ proposal at a time, for all decisions made meanwhile, guarded by the last change
 decision that is not durable yet must not become visible outside.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from msgspec import Struct
@@ -41,7 +41,8 @@ class _Decision(Struct, frozen=True):
 
 
 class Decisions:
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, numbers: Iterator[int]) -> None:
+        """`numbers` are those of all proposals of this controller."""
         self.durable = catalog
         self.latest = catalog
         """The catalog with every decision so far; the next decision builds on it."""
@@ -50,7 +51,7 @@ class Decisions:
         self._overtaken: list[_Decision] = []
         self._has_landed = False
         """True if the durable catalog has the decisions in flight, whose Applied is still to come."""
-        self._last_number = 0
+        self._numbers = numbers
 
     def decide(self, catalog: Catalog, follow_up: FollowUp) -> list[Effect]:
         """Gather a decision. Its proposal follows at the end of the turn."""
@@ -80,8 +81,7 @@ class Decisions:
         count = _fitting(self._gathered)
         self._in_flight, self._gathered = self._gathered[:count], self._gathered[count:]
         changes = _merged(self._in_flight)
-        self._last_number += 1
-        return [Propose(self._last_number, tuple(changes.values()), self.durable.guards(changes))]
+        return [Propose(next(self._numbers), tuple(changes.values()), self.durable.guards(changes))]
 
     def on_changed(self, event: Changed) -> tuple[Change, ...]:
         """Follow the store. Return the changes that no follow-up is going to act upon: of others, or unexpected."""

@@ -11,9 +11,11 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from ...transport.addresses import TopicPartition
 from ...transport.machine import LoopEffect, LoopEvent
 from ...transport.protocol.errors import ErrorBody
 from ..metadata.store import Propose, StoreEvent
+from .catalog import TopicEntry
 
 RETRY_MS = 500
 """The delay before the controller repeats a failed request."""
@@ -32,6 +34,19 @@ class RemoveTopic(Struct, frozen=True):
     topic_id: str
 
 
+class MakeReplica(Struct, frozen=True):
+    """Make the folder of a partition whose copy this node is to hold."""
+
+    entry: TopicEntry
+    partition: int
+
+
+class RemoveReplica(Struct, frozen=True):
+    """Delete the files of a partition that this node holds no more, and that no process has open."""
+
+    partition: TopicPartition
+
+
 class TopicRemoved(Struct, frozen=True):
     topic: str
 
@@ -42,6 +57,6 @@ class TopicNotRemoved(Struct, frozen=True):
 
 
 OwnEvent: TypeAlias = Loaded | TurnEnds | StoreEvent | TopicRemoved | TopicNotRemoved
-OwnEffect: TypeAlias = Propose | RemoveTopic
+OwnEffect: TypeAlias = Propose | RemoveTopic | MakeReplica | RemoveReplica
 Event: TypeAlias = LoopEvent | OwnEvent
 Effect: TypeAlias = LoopEffect | OwnEffect

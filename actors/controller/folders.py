@@ -51,6 +51,31 @@ class TopicFolders:
                 self._make_topic(label, progress)
                 self._labelled[entry.topic] = label
 
+    def make_replica(self, entry: TopicEntry, partition: int) -> None:
+        """Make and label the folder of one partition, unless it exists. Durable when it returns. Raises StorageFull."""
+        directory = self._path / entry.topic
+        label = topic_label_of(directory, self._files) if directory.is_dir() else None
+        if label is not None and label.topic_id != entry.topic_id:
+            self._put_aside(directory)
+        self._make_directory(self._path)
+        self._make_directory(directory)
+        self._make_directory(directory / str(partition))
+        own = PartitionLabel(topic=entry.topic, topic_id=entry.topic_id, partition=partition)
+        self._files.replace(directory / str(partition) / PARTITION_LABEL, encode_label(own))
+        self._files.replace(directory / TOPIC_LABEL, encode_label(label_of(entry)))
+
+    def remove_replica(self, topic: str, partition: int, progress: Callable[[], None]) -> None:
+        """Delete the folder of one partition, and the topic's when it holds no other."""
+        directory = self._path / topic
+        if (directory / str(partition)).is_dir():
+            aside = self._path / f"{DELETED_PREFIX}{topic}.{partition}"
+            self._files.rename(directory / str(partition), aside)
+            self._files.sync_directory(directory)
+            self._files.sync_directory(self._path)
+            self._delete(aside, progress)
+        if directory.is_dir() and not any(entry.is_dir() for entry in directory.iterdir()):
+            self._delete(directory, progress)
+
     def adopt(self, catalog: Catalog) -> None:
         """Take all folders of this durable catalog as made; missing ones were lost."""
         self._labelled = {entry.topic: label_of(entry) for entry in catalog.topics.values()}

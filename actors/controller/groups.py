@@ -6,6 +6,8 @@
 A group's state (members, offsets) belongs to the coordinator; the controller only records its existence.
 """
 
+import msgspec
+
 from ...transport.addresses import OFFSETS_TOPIC, Address, Kind, coordinator_address, is_internal
 from ...transport.machine import Call, Reply, Sender
 from ...transport.protocol.control import ChildSpec, EnsureGroup
@@ -21,6 +23,7 @@ from .effects import Effect
 from .keys import GroupDeletion
 from .names import check_group_name
 from .peers import Peers
+from .replication import Replication
 from .room import Room
 
 OFFSETS_CONFIG = TopicConfig(
@@ -39,6 +42,7 @@ class Groups:
         room: Room,
         offsets_partitions: int,
         life: GroupLife,
+        replication: Replication,
     ) -> None:
         self._decisions = decisions
         self._commands = commands
@@ -46,6 +50,7 @@ class Groups:
         self._room = room
         self._offsets_partitions = offsets_partitions
         self._life = life
+        self._replication = replication
         self._deleting: dict[str, Sender] = {}
         """Groups whose coordinator has been asked to delete them, or is being stopped."""
 
@@ -67,7 +72,9 @@ class Groups:
         is_first = OFFSETS_TOPIC not in latest.topics
         self._room.check_group(latest, self._offsets_partitions if is_first else 0)
         if is_first:
-            latest = latest.with_topic(OFFSETS_TOPIC, self._offsets_partitions, OFFSETS_CONFIG, now)
+            latest = latest.with_topic(
+                OFFSETS_TOPIC, self._offsets_partitions, self._replication.completed(OFFSETS_CONFIG), now
+            )
         partitions = latest.topics[OFFSETS_TOPIC].partitions
         catalog = latest.with_group(group, offsets_partition_for(group, partitions))
         return self._decisions.decide(catalog, follow_up)
@@ -75,9 +82,16 @@ class Groups:
     def on_loaded(self) -> list[Effect]:
         """Update a catalog from before `__offsets` was compacted."""
         entry = self._decisions.latest.topics.get(OFFSETS_TOPIC)
-        if entry is None or entry.config == OFFSETS_CONFIG:
+        if entry is None:
             return []
-        catalog = self._decisions.latest.with_topic_changed(OFFSETS_TOPIC, entry.partitions, OFFSETS_CONFIG)
+        config = msgspec.structs.replace(
+            OFFSETS_CONFIG,
+            replication_factor=entry.config.replication_factor,
+            min_in_sync_replicas=entry.config.min_in_sync_replicas,
+        )
+        if entry.config == config:
+            return []
+        catalog = self._decisions.latest.with_topic_changed(OFFSETS_TOPIC, entry.partitions, config)
         return self._decisions.decide(catalog, FollowUp("topic_altered", OFFSETS_TOPIC))
 
     def apply_created(self, follow_up: FollowUp) -> list[Effect]:

@@ -19,6 +19,7 @@ from .child_commands import ChildCommands
 from .children import partition_specs, scheduler_specs, transactions_specs
 from .decisions import Decisions, FollowUp
 from .effects import Effect
+from .replication import Replication
 from .room import Room
 
 CONFIG = TopicConfig(
@@ -40,13 +41,19 @@ SPECS: dict[str, Callable[[TopicEntry], list[ChildSpec]]] = {
 
 class InternalActors:
     def __init__(
-        self, decisions: Decisions, commands: ChildCommands, room: Room, partitions: dict[str, int]
+        self,
+        decisions: Decisions,
+        commands: ChildCommands,
+        room: Room,
+        partitions: dict[str, int],
+        replication: Replication,
     ) -> None:
         self._decisions = decisions
         self._commands = commands
         self._room = room
         self._partitions = partitions
         """The number of partitions of each topic, used when it is created."""
+        self._replication = replication
 
     def on_ensure(self, topic: str, sender: Sender, now: int) -> list[Effect]:
         if topic not in SPECS:
@@ -55,7 +62,9 @@ class InternalActors:
         follow_up = FollowUp("companions_created", topic, sender)
         if topic not in latest.topics:
             self._room.check(latest, 2 * self._partitions[topic])
-            catalog = latest.with_topic(topic, self._partitions[topic], CONFIG, now)
+            catalog = latest.with_topic(
+                topic, self._partitions[topic], self._replication.completed(CONFIG), now
+            )
             return self._decisions.decide(catalog, follow_up)
         if self._decisions.wait_for_latest(follow_up):
             return []

@@ -4,7 +4,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from ...transport.addresses import Address
+from ...transport.addresses import Address, TopicPartition
 
 
 class CommandCall(Struct, frozen=True):
@@ -62,6 +62,18 @@ class RemainsTimer(Struct, frozen=True):
     topic: str
 
 
+class RoleCall(Struct, frozen=True):
+    """A replica takes its role."""
+
+    partition: TopicPartition
+    incarnation: int
+    revision: int
+
+
+class LocateCall(Struct, frozen=True):
+    """The supervisor takes the locations of leaders."""
+
+
 class ClusterTick(Struct, frozen=True):
     """Suspicions are judged again."""
 
@@ -72,7 +84,9 @@ class NodesWatchTimer(Struct, frozen=True):
     number: int
 
 
-CallKey: TypeAlias = CommandCall | DescriptionCall | GroupDeletion | OrphanSearch | EraCall
+CallKey: TypeAlias = (
+    CommandCall | DescriptionCall | GroupDeletion | OrphanSearch | EraCall | RoleCall | LocateCall
+)
 TimerKey: TypeAlias = (
     CommandRetry | DescriptionTimer | OrphanSearch | WatchTimer | RemainsTimer | ClusterTick | NodesWatchTimer
 )

@@ -16,7 +16,8 @@ quotas, child commands, orphans, descriptions, watches. Called by `process.py` a
     StopRequested    any                        Stop; the requesters of undecided changes see their own calls fail
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import assert_never
 
 from ...transport.addresses import DELAYED_TOPIC, TRANSACTIONS_TOPIC, Address, is_internal
@@ -81,9 +82,11 @@ from .keys import (
     DescriptionTimer,
     EraCall,
     GroupDeletion,
+    LocateCall,
     NodesWatchTimer,
     OrphanSearch,
     RemainsTimer,
+    RoleCall,
     TimerKey,
     WatchTimer,
 )
@@ -91,6 +94,7 @@ from .orphans import Orphans
 from .peers import Peers
 from .producers import ProducerIds
 from .quotas import Quotas
+from .replication import Replication
 from .room import Room
 from .topics import Topics, known_topic
 from .watches import Watches
@@ -129,40 +133,45 @@ class ControllerMachine:
         offsets_retention_ms: int = -1,
         partition_idle_ms: int = 0,
         asleep: Mapping[Address, int | None] | None = None,
+        replication: Replication | None = None,
+        numbers: Iterator[int] | None = None,
+        commands: ChildCommands | None = None,
     ) -> None:
         """Create the machine.
 
         `asleep` maps the addresses of the actors that slept when the broker ended to the time when each is to be
-        woken.
+        woken. `numbers` are those of the proposals.
         """
         self._asleep = asleep or {}
         self._partition_idle_ms = partition_idle_ms
-        self._life = GroupLife(coordinator_idle_ms, offsets_retention_ms)
-        self._decisions = Decisions(catalog)
-        self._commands = ChildCommands()
+        self.life = GroupLife(coordinator_idle_ms, offsets_retention_ms)
+        self._decisions = Decisions(catalog, numbers or count(1))
+        self.commands = commands or ChildCommands()
         self._peers = Peers()
         self._descriptions = Descriptions(self._peers)
+        replication = replication or Replication()
         room = Room(self._peers, max_actors, actors_limit)
         self._disk_reserve_bytes = disk_reserve_bytes
         self._topics = Topics(
             self._decisions,
-            self._commands,
+            self.commands,
             self._peers,
             self._descriptions,
             room,
             topic_defaults or TopicConfig(),
             disk_reserve_bytes,
             partition_idle_ms,
+            replication,
         )
         self._groups = Groups(
-            self._decisions, self._commands, self._peers, room, offsets_partitions, self._life
+            self._decisions, self.commands, self._peers, room, offsets_partitions, self.life, replication
         )
         counts = {DELAYED_TOPIC: delayed_partitions, TRANSACTIONS_TOPIC: transaction_coordinators}
-        self._internal_actors = InternalActors(self._decisions, self._commands, room, counts)
+        self._internal_actors = InternalActors(self._decisions, self.commands, room, counts, replication)
         self._producers = ProducerIds(self._decisions)
         self._quotas = Quotas(self._decisions, self._peers)
         self._watches = Watches(self._decisions)
-        self._orphans = Orphans(self._decisions, self._commands)
+        self._orphans = Orphans(self._decisions, self.commands)
         self._follow_ups = FollowUps(
             self._decisions,
             self._topics,
@@ -225,12 +234,12 @@ class ControllerMachine:
                 assert_never(event)
 
     def _on_loaded(self, now: int) -> list[Effect]:
-        specs = all_specs(self.catalog, self._disk_reserve_bytes, self._life, self._partition_idle_ms)
+        specs = all_specs(self.catalog, self._disk_reserve_bytes, self.life, self._partition_idle_ms)
         asleep = {
             address: None if wake_at_ms is None else max(0, wake_at_ms - now)
             for address, wake_at_ms in self._asleep.items()
         }
-        effects = self._commands.start(specs, asleep)
+        effects = self.commands.start(specs, asleep)
         for topic in sorted(self.catalog.removing):
             effects += self._topics.remove(topic)
         return effects + self._groups.on_loaded() + self._orphans.ask()
@@ -288,7 +297,7 @@ class ControllerMachine:
         key: CallKey = event.key
         match key:
             case CommandCall():
-                return self._on_command_done(self._commands.done(key))
+                return self._on_command_done(self.commands.done(key))
             case DescriptionCall():
                 return self._descriptions.on_answered(key, event.reply)
             case GroupDeletion():
@@ -297,6 +306,8 @@ class ControllerMachine:
                 return self._orphans.on_answered(event.reply)
             case EraCall():
                 return self._producers.on_answered(event.reply)
+            case RoleCall() | LocateCall():
+                raise AssertionError(f"this broker is no cluster: {key!r}")
             case _:
                 assert_never(key)
 
@@ -304,7 +315,7 @@ class ControllerMachine:
         key: CallKey = event.key
         match key:
             case CommandCall():
-                address, effects = self._commands.failed(key, event.error, now)
+                address, effects = self.commands.failed(key, event.error, now)
                 return effects + self._on_command_done(address)
             case DescriptionCall():
                 return self._descriptions.on_failed(key, event.error)
@@ -314,6 +325,8 @@ class ControllerMachine:
                 return self._orphans.on_failed(now)
             case EraCall():
                 return []  # it is asked again when it is up again
+            case RoleCall() | LocateCall():
+                raise AssertionError(f"this broker is no cluster: {key!r}")
             case _:
                 assert_never(key)
 
@@ -331,7 +344,7 @@ class ControllerMachine:
             case RemainsTimer():
                 return self._topics.on_files_removed(key.topic)
             case CommandRetry():
-                return self._commands.retry(key)
+                return self.commands.retry(key)
             case OrphanSearch():
                 return self._orphans.ask()
             case ClusterTick() | NodesWatchTimer():

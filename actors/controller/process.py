@@ -6,7 +6,7 @@ turn.
 
 import logging
 from pathlib import Path
-from typing import ClassVar, assert_never
+from typing import Any, ClassVar, Protocol, assert_never
 
 import msgspec
 
@@ -19,14 +19,38 @@ from ...transport.protocol.topics import TopicConfig
 from ..journal.sleep_mark import sleeping_groups, sleeping_partitions
 from ..log.errors import LogError
 from ..log.files import Files
-from ..metadata.store import Applied, MetadataStore, Propose, State
+from ..metadata.store import Applied, MetadataStore, Propose
 from .catalog import Catalog
 from .children import partition_folder
-from .effects import Loaded, OwnEffect, OwnEvent, RemoveTopic, TopicNotRemoved, TopicRemoved, TurnEnds
+from .effects import (
+    Effect,
+    Event,
+    Loaded,
+    MakeReplica,
+    OwnEffect,
+    OwnEvent,
+    RemoveReplica,
+    RemoveTopic,
+    TopicNotRemoved,
+    TopicRemoved,
+    TurnEnds,
+)
 from .machine import REQUESTS, ControllerMachine
 from .storage import CatalogStorage, store_for
 
 _log = logging.getLogger(__name__)
+
+
+class ClusterArguments(msgspec.Struct):
+    """The arguments of a controller on a node of a cluster."""
+
+    node: str
+    data_id: str
+    store: str
+    """URL of the metadata store."""
+    endpoint: str
+    peer_endpoint: str
+    rack: str = ""
 
 
 class ControllerArguments(msgspec.Struct):
@@ -50,12 +74,23 @@ class ControllerArguments(msgspec.Struct):
     """A partition sleeps after this time without traffic; 0: never."""
     transaction_coordinators: int = 2
     """Number of coordinators, and of partitions of the internal topic with transactions; used when it is created."""
+    cluster: ClusterArguments | None = None
+    """None for a broker on one machine."""
+
+
+class CatalogMachine(Protocol):
+    """A controller's machine, on one machine or in a cluster."""
+
+    @property
+    def catalog(self) -> Catalog: ...
+
+    def handle(self, event: Event, now: int) -> list[Effect]: ...
 
 
 class ControllerActor(Actor[OwnEvent, OwnEffect]):
     follows_connections: ClassVar[bool] = True
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
-    machine: ControllerMachine
+    machine: CatalogMachine
 
     def __init__(
         self, context: ActorContext, files: Files | None = None, store: MetadataStore | None = None
@@ -72,7 +107,11 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
         catalog = self._storage.load(self.context.instance_id, self.loop.progress)
         self._folders.remove_leftovers(self.loop.progress)
         self._compare(catalog)
-        self.machine = ControllerMachine(
+        self.machine = self._controller(catalog, asleep=self._asleep(catalog))
+        self.loop.dispatch(Loaded())
+
+    def _controller(self, catalog: Catalog, **options: Any) -> ControllerMachine:
+        return ControllerMachine(
             catalog,
             topic_defaults=self._arguments.topic_defaults,
             offsets_partitions=self._arguments.offsets_partitions,
@@ -84,12 +123,8 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
             coordinator_idle_ms=self._arguments.coordinator_idle_ms,
             offsets_retention_ms=self._arguments.offsets_retention_ms,
             partition_idle_ms=self._arguments.partition_idle_ms,
-            asleep=self._asleep(catalog),
+            **options,
         )
-        if self._storage.descriptor is not None:
-            # The end of the turn settles the outcomes that have arrived.
-            self.loop.watch(self._storage.descriptor, lambda: None)
-        self.loop.dispatch(Loaded())
 
     def _asleep(self, catalog: Catalog) -> dict[Address, int | None]:
         """Return the actors that slept when the broker ended: they stay asleep if the configuration allows it."""
@@ -111,6 +146,8 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
                 self._storage.propose(effect, self.loop.progress)
             case RemoveTopic():
                 self._remove(effect)
+            case MakeReplica() | RemoveReplica():
+                raise AssertionError(f"this broker is no cluster: {effect!r}")
             case _:
                 assert_never(effect)
 
@@ -121,7 +158,7 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
             self.loop.meters.on_synced(began_us)
             for event in events:
                 self.loop.dispatch(event)
-                if isinstance(event, State) or (self.alarms and isinstance(event, Applied)):
+                if self.alarms and isinstance(event, Applied):
                     self._compare(self.machine.catalog)
             self.loop.dispatch(TurnEnds())
             began_us = self.loop.meters.clock_us()

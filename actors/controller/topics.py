@@ -30,6 +30,7 @@ from .effects import RETRY_MS, Effect, RemoveTopic
 from .keys import RemainsTimer
 from .names import check_topic_name
 from .peers import Peers
+from .replication import Replication
 from .room import Room
 
 
@@ -44,6 +45,7 @@ class Topics:
         defaults: TopicConfig,
         disk_reserve_bytes: int,
         partition_idle_ms: int,
+        replication: Replication,
     ) -> None:
         self._decisions = decisions
         self._commands = commands
@@ -53,6 +55,7 @@ class Topics:
         self._defaults = defaults
         self._disk_reserve_bytes = disk_reserve_bytes
         self._partition_idle_ms = partition_idle_ms
+        self._replication = replication
         self._altered: dict[Address, str] = {}
         """Topics by address of partitions that may have been started with an older configuration."""
         self._stopping: dict[str, tuple[str, set[Address]]] = {}
@@ -69,7 +72,7 @@ class Topics:
         if request.topic in latest.topics:
             return self._on_existing(sender, request, now)
         self._room.check_partitions(latest, request.partitions)
-        config = merge(self._defaults, request.config)
+        config = self._replication.completed(merge(self._defaults, request.config))
         follow_up = FollowUp("topic_created", request.topic, sender)
         return self._decisions.decide(
             latest.with_topic(request.topic, request.partitions, config, now), follow_up
@@ -95,9 +98,9 @@ class Topics:
                 "because records would be lost; create another topic instead",
             )
         self._room.check_partitions(self._decisions.latest, partitions - entry.partitions)
-        catalog = self._decisions.latest.with_topic_changed(
-            request.topic, partitions, merge(entry.config, request.config)
-        )
+        factor = entry.config.replication_factor or 1
+        config = self._replication.changed(merge(entry.config, request.config), factor)
+        catalog = self._decisions.latest.with_topic_changed(request.topic, partitions, config)
         return self._decisions.decide(catalog, FollowUp("topic_altered", request.topic, sender))
 
     def on_delete(self, sender: Sender, request: DeleteTopic) -> list[Effect]:

@@ -116,7 +116,7 @@ class MetadataPolls:
 
     def _group(self, name: str, is_limited: bool) -> GroupMetadata:
         peer = None if is_limited else self._peers.up(coordinator_address(name))
-        return GroupMetadata(name, None if peer is None else peer.endpoint)
+        return GroupMetadata(name, None if peer is None or peer.node else peer.endpoint)
 
     def _topic(self, name: str, is_limited: bool) -> TopicMetadata:
         entry = self._table.get(name)
@@ -138,5 +138,6 @@ class MetadataPolls:
             incarnation = 0 if down is None else down.incarnation
             reason = self._peers.why_down(address)
             return PartitionMetadata(partition, online=False, incarnation=incarnation, reason=reason)
-        endpoint = None if is_hidden else peer.endpoint
+        # The endpoint of an actor of another node is this node's link, which clients must not reach.
+        endpoint = None if is_hidden or peer.node else peer.endpoint
         return PartitionMetadata(partition, online=True, incarnation=peer.incarnation, endpoint=endpoint)

@@ -18,6 +18,24 @@ from .settings import parse_settings
 
 _TOPIC_DEFAULT = "topic_defaults."
 
+Node = Annotated[str | None, typer.Option("--node", metavar="NAME", help="Name of this node in its cluster.")]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="URL",
+        help="Metadata store and name of the cluster, etcd://HOST:PORT,HOST:PORT/NAME.",
+    ),
+]
+PeerEndpoint = Annotated[
+    str | None,
+    typer.Option("--peer-endpoint", metavar="URL", help="Endpoint for the other nodes of the cluster."),
+]
+Advertise = Annotated[
+    str | None,
+    typer.Option("--advertise", metavar="URL", help="Endpoint for clients as other machines reach it."),
+]
+
 
 def serve(
     data: Annotated[
@@ -58,6 +76,10 @@ def serve(
             help="Time without progress after which a process is restarted; 5000 by default.",
         ),
     ] = None,
+    node: Node = None,
+    cluster: Cluster = None,
+    peer_endpoint: PeerEndpoint = None,
+    advertise: Advertise = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the configuration. Repeatable."),
@@ -72,6 +94,8 @@ def serve(
       planaria serve
       planaria serve --data /var/lib/planaria --endpoint tcp://0.0.0.0:5570
       planaria serve --set topic_defaults.flush=interval:200ms
+      planaria serve --node n1 --cluster etcd://a:2379,b:2379/prod \
+        --endpoint tcp://10.0.0.1:5570 --peer-endpoint tcp://10.0.0.1:5571
     """
     overrides = {
         "data": data,
@@ -80,6 +104,10 @@ def serve(
         "log_level": log_level,
         "log_file": log_file,
         "hang_timeout_ms": hang_timeout_ms,
+        "node": node,
+        "cluster": cluster,
+        "peer_endpoint": peer_endpoint,
+        "advertise": advertise,
         **_from_settings(settings or []),
     }
     if config is None and Path(CONFIG_FILE).is_file():

@@ -1,14 +1,11 @@
 """The controller over a store whose outcomes a test decides: refused, unknown, late, and changes by others."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from controller_driver import ControllerDriver
-from manual_loop import ManualLoop, context_of
 from planaria.actors.controller.catalog import Catalog
-from planaria.actors.controller.process import ControllerActor
 from planaria.actors.metadata.entries import Entries
 from planaria.actors.metadata.store import (
     Applied,
@@ -23,7 +20,6 @@ from planaria.actors.metadata.store import (
     StoreEvent,
     Unknown,
 )
-from planaria.transport.machine import Received, Sender
 from planaria.transport.protocol.control import EnsureGroup, EnsureInternalActors
 from planaria.transport.protocol.data import InitProducer
 from planaria.transport.protocol.errors import ErrorBody
@@ -246,18 +242,3 @@ def test_the_same_change_by_another_is_acted_upon_when_our_own_is_refused(
     controller.run()
     assert controller.replies[number].retriable
     assert "coordinator/g" in controller.specs
-
-
-def test_records_that_a_restored_store_does_not_know_are_an_alarm(store: HeldStore, tmp_path: Path) -> None:
-    actor = ControllerActor(context_of("controller", 1, {}, str(tmp_path)), store=store)
-    loop = ManualLoop(actor, actor.context, lambda: 1_000_000)
-    loop.start()
-    loop.turn(Received(Sender((b"asker",), 1), CreateTopic(topic="A")))
-    store.apply()
-    loop.turn()
-    (tmp_path / "topics" / "A" / "0" / "00000000000000000000.log").write_bytes(b"x")
-    assert actor.alarms_now() == ()
-    store.tell(State(1, {"id": Entry(b'{"catalog_id":"x"}', 1, 1)}))
-    loop.turn()
-    (alarm,) = actor.alarms_now()
-    assert "'A' that the catalog does not know" in alarm

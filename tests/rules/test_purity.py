@@ -13,6 +13,7 @@ from source_tree import FOLDERS, PACKAGE, Source, package_sources
 
 # File, or folder with a slash at its end -> why it has to touch the world.
 IMPURE: dict[str, str] = {
+    "actors/controller/clustered_process.py": "the controller's process on a node of a cluster",
     "actors/controller/process.py": "the controller's process",
     "actors/controller/folders.py": "makes, compares and removes the topics' folders",
     "actors/controller/recovery.py": "rebuilds the catalog from the folders of a stopped broker",
@@ -52,6 +53,7 @@ IMPURE: dict[str, str] = {
     "actors/log/truncation.py": "cuts the log's files",
     "actors/log/verification.py": "reads a segment whole",
     "actors/metadata/etcd/connections.py": "threads with HTTP connections to etcd, and a pipe that wakes the loop",
+    "actors/metadata/etcd/url.py": "names the impure store's configuration; touches nothing itself",
     "actors/metadata/etcd/store.py": "performs the etcd machine's effects, waits at the start",
     "actors/metadata/store_file.py": "reads and replaces the store's file",
     "actors/partition/process.py": "the partition's process",
@@ -85,6 +87,7 @@ IMPURE: dict[str, str] = {
     "supervisor/launches.py": "watches the answers of the fork server",
     "supervisor/logs.py": "reads the time that log lines carry",
     "supervisor/measurement.py": "asks the system for its limits",
+    "supervisor/node.py": "makes and reads the identity of a node",
     "supervisor/process.py": "the supervisor's process",
     "supervisor/rehearsal.py": "starts and kills the processes in which dead letters are tried",
     "supervisor/run_directory.py": "makes and removes the run directory",

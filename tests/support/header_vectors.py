@@ -175,7 +175,9 @@ OFFSETS = [groups.PartitionOffset(topic="ORDERS", partition=1, offset=1, metadat
 DESCRIPTION = topics.DescribeTopicReply(
     topic="ORDERS",
     topic_id="9a1c",
-    config=topics.TopicConfig(retention_ms=86_400_000),
+    config=topics.TopicConfig(
+        retention_ms=86_400_000, replication_factor=1, min_in_sync_replicas=1
+    ),
     partitions=[
         topics.PartitionDescription(
             partition=0, online=True, incarnation=1, leader_epoch=1, log_start_offset=0, high_watermark=0,
@@ -188,7 +190,9 @@ DESCRIPTION = topics.DescribeTopicReply(
 CREATED = topics.DescribeTopicReply(
     topic="ORDERS",
     topic_id="9a1c",
-    config=topics.TopicConfig(retention_ms=86_400_000),
+    config=topics.TopicConfig(
+        retention_ms=86_400_000, replication_factor=1, min_in_sync_replicas=1
+    ),
     partitions=[
         topics.PartitionDescription(
             partition=partition, online=True, incarnation=1, leader_epoch=0, log_start_offset=0, high_watermark=0,

@@ -14,10 +14,11 @@ from random import Random
 from typing import Any
 
 from planaria.actors.controller.cluster.assignments import RequiredTopic
+from planaria.actors.controller.cluster.elections import still_eligible
 from planaria.actors.controller.cluster.local_replicas import AssignRole, StartReplica, StopReplica
 from planaria.actors.controller.cluster.machine import Cluster, InSyncOutcome
 from planaria.actors.controller.cluster.mirror import Mirror
-from planaria.actors.controller.cluster.records import NodeSession
+from planaria.actors.controller.cluster.records import Member, NodeSession
 from planaria.actors.controller.keys import ClusterTick
 from planaria.actors.metadata.entries import Entries
 from planaria.actors.metadata.store import (
@@ -31,7 +32,7 @@ from planaria.actors.metadata.store import (
     Unknown,
 )
 from planaria.transport.addresses import TopicPartition
-from planaria.transport.machine import Reply, SetTimer
+from planaria.transport.machine import Reply, Sender, SetTimer
 from planaria.transport.protocol.links import LinkReport, LinkReports, PeerState
 
 LEASE_MS = 5_000
@@ -212,10 +213,35 @@ class SimulatedCluster:
             node.take(node.inbox.popleft()[1])
         if node.runs and node.tick_at is not None and node.tick_at <= self.now:
             node.perform(node.cluster.on_tick(self.now))
+        if node.runs and self.now % 100 == 0:
+            self._change_in_sync(node)
         if node.runs:
             for partition, incarnation in list(node.running.items()):
                 if incarnation < 0 and self.random.random() < 0.5:
                     node.process_starts(partition)
+
+    def _change_in_sync(self, node: SimulatedNode) -> None:
+        """Let the leaders on a node take in the followers that run, and put out one that does not."""
+        for partition, role in list(node.roles.items()):
+            record = role.record
+            if not role.is_leader or self.random.random() < 0.3:
+                continue
+            followers = {other for name, other in self.nodes.items() if name in record.replicas}
+            running = {
+                Member(other.name, other.own.data_id) for other in followers if partition in other.roles
+            }
+            running.add(Member(node.name, node.own.data_id))
+            in_sync = tuple(sorted(running))
+            gone = [member for member in record.in_sync if member not in running]
+            minimum = (
+                self.topics[partition.topic].min_in_sync_replicas if partition.topic in self.topics else 1
+            )
+            eligible = still_eligible(in_sync, [*record.eligible, *gone], minimum)
+            if (set(in_sync), eligible) != (set(record.in_sync), record.eligible):
+                members = (in_sync, eligible)
+                sender = Sender((b"leader",), None)
+                change = node.cluster.change_in_sync
+                node.perform(change(sender, partition, record.leader_epoch, role.revision, members))
 
     def _report(self) -> None:
         """Deliver the reports of all links to all controllers, as far as the network is whole."""

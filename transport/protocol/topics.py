@@ -30,6 +30,7 @@ MessageBytes = Annotated[int, Meta(ge=1, le=32 * 1024 * 1024)]
 RecordsPerBatch = Annotated[int, Meta(ge=20_000, le=MAX_RECORDS_PER_BATCH)]
 UnpackedBytes = Annotated[int, Meta(ge=1024 * 1024, le=MAX_UNPACKED_BYTES)]
 LagMilliseconds = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+ReplicaCount = Annotated[int, Meta(ge=0, le=100)]
 Ratio = Annotated[float, Meta(ge=0, le=1)]
 Cleanup: TypeAlias = Literal["delete", "compact", "compact,delete"]
 DedupMilliseconds = Annotated[int, Meta(ge=0, le=24 * 3600 * 1000)]
@@ -80,6 +81,10 @@ class TopicConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     retain_max_bytes: Bytes = 10 * 1024 * 1024 * 1024
     """Per partition."""
     retain_max_ms: Milliseconds = 30 * 24 * 3600 * 1000
+    replication_factor: ReplicaCount = 0
+    """Number of nodes that hold a copy of each partition. 0: 1 on one machine; in a cluster 3, or the number of nodes."""
+    min_in_sync_replicas: ReplicaCount = 0
+    """Number of copies that an acknowledgement with `acks=all` requires. 0: a majority of the replicas."""
 
     @property
     def tracks_groups(self) -> bool:
@@ -111,6 +116,8 @@ class TopicConfigChange(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     retain_until_consumed: bool | UnsetType = UNSET
     retain_max_bytes: Bytes | UnsetType = UNSET
     retain_max_ms: Milliseconds | UnsetType = UNSET
+    replication_factor: ReplicaCount | UnsetType = UNSET
+    min_in_sync_replicas: ReplicaCount | UnsetType = UNSET
 
 
 class CreateTopic(Request, tag="create_topic", frozen=True):

@@ -82,13 +82,14 @@ def forced(record: PartitionRecord, live: DataIds) -> PartitionRecord | None:
     )
 
 
-def claimed(record: PartitionRecord, process: str) -> PartitionRecord:
-    """Return the record for a process of its leader's node that begins to lead.
+def claimed(record: PartitionRecord, process: str, used_epoch: int = 0) -> PartitionRecord:
+    """Return the record for a process of its leader's node that begins to lead, above the epochs of its log.
 
-    An epoch belongs to one process. Followers may have read what an earlier process had not synced, so its successor
-    must not append under the same epoch.
+    An epoch belongs to one process. Followers may have read records that an earlier process had not synced, so
+    its successor must not append under the same epoch.
     """
-    return msgspec.structs.replace(record, leader_epoch=record.leader_epoch + 1, claim=process)
+    leader_epoch = max(record.leader_epoch, used_epoch) + 1
+    return msgspec.structs.replace(record, leader_epoch=leader_epoch, claim=process)
 
 
 def led_by(record: PartitionRecord, leader: Member, live: DataIds, minimum: int) -> PartitionRecord:

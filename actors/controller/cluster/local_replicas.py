@@ -17,7 +17,7 @@ steps that are missing. It needs to see no particular change: a controller that 
 - A role is sent again when the record's revision or the process changes; receivers ignore one they have.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -67,6 +67,8 @@ class _Replica(Struct):
     is_quarantined: bool = False
     assigned: tuple[int, int] | None = None
     """Incarnation and revision of the last role sent."""
+    used_epoch: int = 0
+    """The highest leader epoch in its log, as far as it is known."""
     written: int | None = None
     """The revision that the open write expects."""
 
@@ -123,6 +125,36 @@ class LocalReplicas:
             replica.written = None
         return self._reconcile(write.partition)
 
+    def on_refused(self, partition: TopicPartition, used_epoch: int) -> list[Step]:
+        """Claim a higher epoch: the process has found the one of its record in its log."""
+        replica = self._at(partition)
+        replica.used_epoch = max(replica.used_epoch, used_epoch)
+        if replica.known is None or replica.incarnation is None:
+            return []
+        record, revision = replica.known.record, replica.known.revision
+        if record.leader != self._node or record.leader_epoch > used_epoch:
+            return []
+        claim = claimed(record, self._process(replica.incarnation), replica.used_epoch)
+        return self._write(partition, replica, claim, revision)
+
+    def assign_again(self, partitions: Iterable[TopicPartition]) -> list[Step]:
+        """Send the roles of these partitions again: their topic or the nodes have changed."""
+        steps: list[Step] = []
+        for partition in partitions:
+            replica = self._replicas.get(partition)
+            if replica is not None:
+                replica.assigned = None
+                steps += self._reconcile(partition)
+        return steps
+
+    def led(self) -> list[TopicPartition]:
+        """Return the partitions whose leader is on this node, by their records."""
+        return [
+            partition
+            for partition, replica in self._replicas.items()
+            if replica.known is not None and replica.known.record.leader == self._node
+        ]
+
     def is_leading(self, partition: TopicPartition, leader_epoch: int) -> bool:
         """Return True if a process of this node leads in this epoch."""
         replica = self._replicas.get(partition)
@@ -149,7 +181,8 @@ class LocalReplicas:
             return []
         process = self._process(replica.incarnation)
         if is_leader and record.claim != process:
-            return self._write(partition, replica, claimed(record, process), revision)
+            record = claimed(record, process, replica.used_epoch)
+            return self._write(partition, replica, record, revision)
         if replica.assigned == (replica.incarnation, revision):
             return []
         replica.assigned = (replica.incarnation, revision)

@@ -84,7 +84,7 @@ class Cluster:
         self._starts: dict[str, str] = {}
         """The start of each node, by its session."""
         self._assignments = Assignments(self.mirror, topics)
-        self._replicas = LocalReplicas(own.node, own.start_id, lambda: self.live, self._assignments.minimum)
+        self.replicas = LocalReplicas(own.node, own.start_id, lambda: self.live, self._assignments.minimum)
         self.watches = NodeWatches()
         self._written: list[Write] = []
         """Writes with an outcome, which may have to be repeated."""
@@ -106,10 +106,9 @@ class Cluster:
         found = self.mirror.sessions.get(self.own.node)
         return found if found is not None and found.data_id != self.own.data_id else None
 
-    def leads(self, partition: TopicPartition) -> bool:
-        """Return True if a process of this node leads the partition."""
-        found = self.mirror.partitions.get(partition)
-        return found is not None and self._replicas.is_leading(partition, found.record.leader_epoch)
+    def minimum(self, topic: str) -> int:
+        """Return a topic's `min_in_sync_replicas`."""
+        return self._assignments.minimum(topic)
 
     # -- events
 
@@ -119,7 +118,7 @@ class Cluster:
     def on_state(self, state: State, now: int) -> list[ClusterEffect]:
         self.mirror.load(state)
         self._assignments.check_all()
-        effects = self._steps(self._replicas.load(self.mirror.partitions))
+        effects = self.steps(self.replicas.load(self.mirror.partitions))
         return effects + self._on_nodes(now) + self.act(now)
 
     def on_changed(self, changed: Changed, now: int) -> list[ClusterEffect]:
@@ -131,8 +130,8 @@ class Cluster:
             if kind == PARTITIONS:
                 partition = partition_of(key)
                 self._assignments.check(partition)
-                effects += self._steps(
-                    self._replicas.on_record(partition, self.mirror.partitions.get(partition))
+                effects += self.steps(
+                    self.replicas.on_record(partition, self.mirror.partitions.get(partition))
                 )
         if kinds - {PARTITIONS}:
             self._assignments.check_all()
@@ -171,12 +170,12 @@ class Cluster:
         return self._judge(now)
 
     def on_up(self, partition: TopicPartition, incarnation: int) -> list[ClusterEffect]:
-        return self._steps(self._replicas.on_up(partition, incarnation))
+        return self.steps(self.replicas.on_up(partition, incarnation))
 
     def on_down(
         self, partition: TopicPartition, incarnation: int, *, is_quarantined: bool
     ) -> list[ClusterEffect]:
-        return self._steps(self._replicas.on_down(partition, incarnation, is_quarantined=is_quarantined))
+        return self.steps(self.replicas.on_down(partition, incarnation, is_quarantined=is_quarantined))
 
     def on_tick(self, now: int) -> list[ClusterEffect]:
         return [SetTimer(ClusterTick(), now + PING_INTERVAL_MS), *self._judge(now), *self._go_on(now)]
@@ -192,7 +191,7 @@ class Cluster:
         """Propose the in-sync and eligible members that a local leader asks for, if it still leads."""
         present = self.mirror.partitions.get(partition)
         is_current = present is not None and present.revision == revision
-        if present is None or not is_current or not self._replicas.is_leading(partition, leader_epoch):
+        if present is None or not is_current or not self.replicas.is_leading(partition, leader_epoch):
             return [InSyncOutcome(sender, False, present)]
         in_sync, eligible = members
         record = _with_members(present.record, in_sync, eligible)
@@ -221,7 +220,7 @@ class Cluster:
     def _go_on(self, now: int) -> list[ClusterEffect]:
         written, self._written = self._written, []
         return [
-            *(step for write in written for step in self._steps(self._replicas.on_written(write))),
+            *(step for write in written for step in self.steps(self.replicas.on_written(write))),
             *self.act(now),
         ]
 
@@ -258,7 +257,8 @@ class Cluster:
 
     # -- steps of the local replicas
 
-    def _steps(self, steps: list[Step]) -> list[ClusterEffect]:
+    def steps(self, steps: list[Step]) -> list[ClusterEffect]:
+        """Return the effects of steps of `replicas`: writes become proposals."""
         return [self._propose_write(step, step) if isinstance(step, Write) else step for step in steps]
 
     def _propose_write(self, purpose: Write | InSyncChange, write: Write) -> Propose:

@@ -1,4 +1,4 @@
-"""The cluster's open proposals: what each was for, until its outcome. Pure. Structs and a table, no decision."""
+"""The cluster's open proposals and their purposes. Pure. Structs and a table, no decision."""
 
 from collections.abc import Iterator
 from typing import TypeAlias

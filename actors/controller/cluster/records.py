@@ -14,13 +14,9 @@ one partition form one sequence, and each of them is decided on the result of th
 
 from msgspec import Struct
 
+from ....transport.protocol.replication import Member
 
-class Member(Struct, frozen=True):
-    """One copy of a partition: the node and the disk that holds it."""
-
-    node: str
-    data_id: str
-    """Made once with a data directory. A node that comes back with an empty disk has another one, and is no member."""
+__all__ = ["Leader", "Member", "NodeSession", "NodeSettings", "PartitionRecord", "process_name"]
 
 
 class Leader(Struct, frozen=True):

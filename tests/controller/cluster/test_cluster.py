@@ -162,7 +162,7 @@ def search() -> None:
 def test_the_simulation_finds_a_leader_that_keeps_its_epoch_over_a_restart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def careless(record: PartitionRecord, process: str) -> PartitionRecord:
+    def careless(record: PartitionRecord, process: str, used_epoch: int) -> PartitionRecord:
         return msgspec.structs.replace(record, claim=process)
 
     monkeypatch.setattr(local_replicas, "claimed", careless)

@@ -1,0 +1,384 @@
+"""The controller of a node of a cluster: the controller's machine, and the cluster's part beside it. Pure.
+
+Every node's controller follows the same store. Each decides on topics, groups, quotas and producer ids by guarded writes,
+as on one machine; the one that leads also decides where partitions are and who leads them. Actors that keep their state
+in a partition follow its leader: coordinators of groups and of transactions, schedulers.
+
+    event                                     controller   cluster   effects of the cluster
+    Changed, State                            yes          yes       children of this node start and stop; Locate
+    outcome of a proposal                     its own      its own   Lead, Follow: a call to the replica
+    PeerUp, PeerDown of a replica             -            yes       Propose
+    PeerUp, PeerDown of any other             yes          -
+    WatchNodes, LinkReports, ProposeInSync    -            yes       an answer
+    other requests                            yes          -
+
+Who answers for the address of a partition, or of an actor that follows its leader, is reported to the supervisor
+(`Locate`), and so to all actors of this node: a process here, or one of another node, through the link.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from ...transport.addresses import (
+    OFFSETS_TOPIC,
+    SUPERVISOR,
+    Address,
+    Kind,
+    TopicPartition,
+    partition_address,
+    replica_address,
+)
+from ...transport.machine import (
+    Answered,
+    Call,
+    Cast,
+    Disconnected,
+    Failed,
+    PeerDown,
+    PeerUp,
+    Received,
+    TimerFired,
+)
+from ...transport.protocol.control import ChildSpec, Locate, Location
+from ...transport.protocol.links import LinkReports, WatchNodes
+from ...transport.protocol.message import Done, Request
+from ...transport.protocol.replication import (
+    ProposeInSync,
+    ReplicaReported,
+    RoleReply,
+)
+from ...transport.protocol.topics import ConfigurePartition
+from ..metadata.store import (
+    Applied,
+    Changed,
+    NotApplied,
+    Rejected,
+    Session,
+    SessionLost,
+    State,
+    Unknown,
+)
+from .catalog import Catalog, TopicEntry
+from .child_commands import NOBODY, ChildCommands
+from .children import (
+    replica_spec,
+)
+from .cluster.assignments import RequiredTopic
+from .cluster.deciding import Versioned
+from .cluster.followers import followers
+from .cluster.local_replicas import AssignRole, StartReplica, Step, StopReplica
+from .cluster.locating import Locations
+from .cluster.machine import Cluster, ClusterEffect, InSyncOutcome
+from .cluster.messages import in_sync_reply, reported, role_call
+from .cluster.records import NodeSession
+from .effects import Effect, Event, Loaded, MakeReplica, RemoveReplica
+from .keys import ClusterTick, CommandCall, CommandRetry, LocateCall, NodesWatchTimer, RoleCall
+from .machine import REQUESTS as REQUESTS_OF_ONE
+from .machine import ControllerMachine
+
+REQUESTS: tuple[type[Request], ...] = (*REQUESTS_OF_ONE, WatchNodes, LinkReports, ProposeInSync)
+ROLE_TIMEOUT_MS = 30_000
+LOCATE_TIMEOUT_MS = 30_000
+
+
+class FollowerCommands(ChildCommands):
+    """The commands of the controller's own roles: in a cluster they start nothing, because leaders decide it."""
+
+    def start(
+        self, specs: Iterable[ChildSpec], asleep: Mapping[Address, int | None] = NOBODY
+    ) -> list[Effect]:
+        return []
+
+    def start_here(self, specs: Iterable[ChildSpec]) -> list[Effect]:
+        return super().start(specs)
+
+
+class ClusteredController:
+    """The machine of a controller in a cluster. `state` is the store's at the start."""
+
+    def __init__(
+        self,
+        controller: ControllerMachine,
+        commands: FollowerCommands,
+        own: NodeSession,
+        state: State,
+        numbers: Iterator[int],
+        *,
+        disk_reserve_bytes: int = 0,
+    ) -> None:
+        self.controller = controller
+        self._own = own
+        self._state = state
+        self._disk_reserve_bytes = disk_reserve_bytes
+        self.cluster = Cluster(own, self._required, numbers)
+        self._locations = Locations(own.node)
+        self._follower_commands = commands
+        self._commands = ChildCommands()
+        """Commands for replicas. Those for other children are the controller's."""
+        self._leading: dict[TopicPartition, int] = {}
+        """Epochs in which replicas of this node have confirmed that they lead."""
+        self._following_here: dict[TopicPartition, list[Address]] = {}
+        """Actors that run here because the leader of their partition does."""
+        self._members: dict[str, str] = {}
+        """The data id of each node that is alive, as the leaders here know them."""
+        self._required_topics: tuple[int, dict[str, RequiredTopic]] = (-1, {})
+
+    @property
+    def catalog(self) -> Catalog:
+        """Return the durable catalog."""
+        return self.controller.catalog
+
+    def nodes(self) -> int:
+        """Return the number of nodes that may hold replicas."""
+        return len(self.cluster.mirror.sessions)
+
+    def _required(self) -> Mapping[str, RequiredTopic]:
+        catalog = self.controller.catalog
+        if self._required_topics[0] != catalog.topics_revision:
+            topics = {
+                name: RequiredTopic(
+                    entry.topic_id,
+                    entry.partitions,
+                    max(1, entry.config.replication_factor),
+                    max(1, entry.config.min_in_sync_replicas),
+                )
+                for name, entry in catalog.topics.items()
+            }
+            self._required_topics = (catalog.topics_revision, topics)
+        return self._required_topics[1]
+
+    # -- events
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        match event:
+            case Loaded():
+                effects = self.controller.handle(event, now)
+                effects += self._perform(self.cluster.start(self._state, now))
+                return effects + self._relocate(self.cluster.mirror.partitions)
+            case Changed():
+                return self._on_changed(event, now)
+            case State():
+                effects = self.controller.handle(event, now)
+                effects += self._perform(self.cluster.on_state(event, now))
+                return effects + self._relocate(self.cluster.mirror.partitions)
+            case Applied() | Rejected() | NotApplied() | Unknown():
+                own = self.cluster.on_outcome(event, now)
+                return self.controller.handle(event, now) if own is None else self._perform(own)
+            case Session() | SessionLost():
+                return self._perform(self.cluster.on_session(event, now))
+            case PeerUp(address=address) if address.kind == Kind.REPLICA:
+                return self._on_replica_up(event)
+            case PeerDown(address=address) if address.kind == Kind.REPLICA:
+                return self._on_replica_down(event)
+            case Received(request=WatchNodes() | LinkReports() | ProposeInSync()):
+                return self._on_received(event, now)
+            case Answered(key=RoleCall() as key):
+                return self._on_role(key, event.reply)
+            case Failed(key=RoleCall() as key):
+                return self._perform_steps(self.cluster.replicas.assign_again([key.partition]))
+            case Answered(key=LocateCall()):
+                return []
+            case Failed(key=LocateCall()):
+                self._locations.forget()
+                return self._relocate(self.cluster.mirror.partitions)
+            case Answered(key=CommandCall() as key) if key.address.kind == Kind.REPLICA:
+                return self._on_stopped(self._commands.done(key))
+            case Failed(key=CommandCall() as key) if key.address.kind == Kind.REPLICA:
+                stopped, effects = self._commands.failed(key, event.error, now)
+                return effects + self._on_stopped(stopped)
+            case TimerFired(key=CommandRetry() as key) if key.address.kind == Kind.REPLICA:
+                return self._commands.retry(key)
+            case TimerFired(key=ClusterTick()):
+                return self._perform(self.cluster.on_tick(now)) + self._on_live()
+            case TimerFired(key=NodesWatchTimer() as key):
+                return [*self.cluster.watches.on_timer(key.number)]
+            case Disconnected(connection=connection):
+                return [*self.cluster.watches.forget(connection), *self.controller.handle(event, now)]
+        return self.controller.handle(event, now)
+
+    def _on_changed(self, changed: Changed, now: int) -> list[Effect]:
+        effects = self.controller.handle(changed, now)
+        before = dict(self.cluster.mirror.partitions)
+        effects += self._perform(self.cluster.on_changed(changed, now))
+        after = self.cluster.mirror.partitions
+        touched = {name for name in (*before, *after) if before.get(name) != after.get(name)}
+        kinds = {change.key.partition("/")[0] for change in changed.changes}
+        if "topics" in kinds:
+            effects += self._perform(self.cluster.act(now))
+            topics = {change.key.partition("/")[2] for change in changed.changes}
+            led = [partition for partition in self.cluster.replicas.led() if partition.topic in topics]
+            effects += self._perform_steps(self.cluster.replicas.assign_again(led))
+            effects += self._configure(topics)
+        if "groups" in kinds:
+            touched |= {partition for partition in after if partition.topic == OFFSETS_TOPIC}
+        return effects + self._relocate(touched) + self._on_live()
+
+    def _on_received(self, received: Received, now: int) -> list[Effect]:
+        request = received.request
+        match request:
+            case WatchNodes():
+                return [*self.cluster.watches.on_watch(received.sender, request, now)]
+            case LinkReports():
+                return self._perform(self.cluster.on_link_reports(request, now)) + self._on_live()
+            case ProposeInSync():
+                partition = TopicPartition(request.topic, request.partition)
+                members = (request.in_sync, request.eligible)
+                return self._perform(
+                    self.cluster.change_in_sync(
+                        received.sender, partition, request.leader_epoch, request.revision, members
+                    )
+                )
+        raise AssertionError(f"no request of the cluster: {request!r}")
+
+    def _on_live(self) -> list[Effect]:
+        """Follow the nodes that are alive: locations change, and the leaders here have to know."""
+        live = self.cluster.live
+        if live == self._members:
+            return []
+        before, self._members = self._members, live
+        changed = {node for node in (*before, *live) if before.get(node) != live.get(node)}
+        effects = self._relocate(self.cluster.mirror.partitions)
+        led = self.cluster.replicas.led()
+        effects += self._perform_steps(self.cluster.replicas.assign_again(led))
+        for partition in led:
+            record = self.cluster.mirror.partitions[partition].record
+            effects += [
+                Cast(replica_address(*partition), self._report(partition, node, node in live))
+                for node in record.replicas
+                if node in changed and node != self._own.node
+            ]
+        return effects
+
+    # -- replicas
+
+    def _on_replica_up(self, peer: PeerUp) -> list[Effect]:
+        partition = peer.address.replica_of
+        assert partition is not None
+        self._leading.pop(partition, None)
+        return self._perform_steps(self.cluster.replicas.on_up(partition, peer.incarnation)) + self._relocate(
+            [partition]
+        )
+
+    def _on_replica_down(self, peer: PeerDown) -> list[Effect]:
+        partition = peer.address.replica_of
+        assert partition is not None
+        self._leading.pop(partition, None)
+        effects = self._perform_steps(
+            self.cluster.replicas.on_down(partition, peer.incarnation, is_quarantined=peer.quarantined)
+        )
+        versioned = self.cluster.mirror.partitions.get(partition)
+        if versioned is not None and versioned.record.leader != self._own.node:
+            report = self._report(partition, self._own.node, False)
+            effects.append(Cast(partition_address(*partition), report))
+        return effects + self._relocate([partition])
+
+    def _on_role(self, key: RoleCall, reply: RoleReply) -> list[Effect]:
+        if reply.highest_leader_epoch > reply.leader_epoch:
+            return self._perform_steps(
+                self.cluster.replicas.on_refused(key.partition, reply.highest_leader_epoch)
+            )
+        if reply.role == "leader":
+            self._leading[key.partition] = reply.leader_epoch
+        else:
+            self._leading.pop(key.partition, None)
+        return self._relocate([key.partition])
+
+    def _configure(self, topics: Iterable[str]) -> list[Effect]:
+        """Pass a changed configuration to the replicas here, the followers included."""
+        effects: list[Effect] = []
+        for partition, versioned in self.cluster.mirror.partitions.items():
+            entry = self.catalog.topics.get(partition.topic)
+            if entry is None or partition.topic not in topics:
+                continue
+            if self._own.node in versioned.record.replicas:
+                effects += self._commands.start([self._spec(entry, partition)])
+                configure = ConfigurePartition(config=entry.config)
+                effects.append(Cast(replica_address(*partition), configure))
+        return effects
+
+    def _spec(self, entry: TopicEntry, partition: TopicPartition) -> ChildSpec:
+        own = self._own
+        return replica_spec(entry, partition.partition, own.node, own.data_id, self._disk_reserve_bytes)
+
+    def _on_stopped(self, address: Address | None) -> list[Effect]:
+        if address is None or address.replica_of is None:
+            return []
+        partition = address.replica_of
+        versioned = self.cluster.mirror.partitions.get(partition)
+        if versioned is not None and self._own.node in versioned.record.replicas:
+            return []
+        return [RemoveReplica(partition)]
+
+    def _perform_steps(self, steps: list[Step]) -> list[Effect]:
+        return self._perform(self.cluster.steps(steps))
+
+    def _perform(self, effects: Iterable[ClusterEffect]) -> list[Effect]:
+        found: list[Effect] = []
+        for effect in effects:
+            match effect:
+                case StartReplica(partition=partition):
+                    found += self._start(partition)
+                case StopReplica(partition=partition):
+                    found += self._commands.stop([replica_address(*partition)])
+                case AssignRole():
+                    minimum = self.cluster.minimum(effect.partition.topic)
+                    found.append(role_call(effect, self.cluster.mirror.sessions, minimum))
+                case InSyncOutcome():
+                    found.append(in_sync_reply(effect))
+                case _:
+                    found.append(effect)
+        return found
+
+    def _start(self, partition: TopicPartition) -> list[Effect]:
+        entry = self.controller.catalog.topics.get(partition.topic)
+        versioned = self.cluster.mirror.partitions[partition]
+        if entry is None or entry.topic_id != versioned.record.topic_id:
+            return []
+        record = versioned.record
+        member = (self._own.node, self._own.data_id)
+        is_member = any(tuple(each) == member for each in (*record.in_sync, *record.eligible))
+        # A member's files that are missing were lost, and must not be replaced by empty ones.
+        make = [] if is_member and record.leader_epoch > 0 else [MakeReplica(entry, partition.partition)]
+        return [*make, *self._commands.start([self._spec(entry, partition)])]
+
+    def _report(self, partition: TopicPartition, node: str, is_up: bool) -> ReplicaReported:
+        return reported(partition, self.cluster.mirror.partitions[partition].record, node, is_up)
+
+    # -- locations, and actors that follow a leader
+
+    def _relocate(self, partitions: Iterable[TopicPartition]) -> list[Effect]:
+        """Report who answers for these partitions, and start or stop the actors that follow their leaders."""
+        effects: list[Effect] = []
+        locations: list[Location] = []
+        for partition in list(partitions):
+            versioned = self.cluster.mirror.partitions.get(partition)
+            leads_here = self._leads_here(partition, versioned)
+            specs = followers(partition, self.catalog, self.controller.life)
+            effects += self._follow(partition, specs if leads_here else [])
+            locations += self._locations.changes(
+                partition,
+                versioned,
+                self.cluster.live,
+                [spec.address for spec in specs],
+                leads_here=leads_here,
+            )
+        if locations:
+            request = Locate(locations=tuple(locations))
+            effects.append(Call(LocateCall(), SUPERVISOR, request, Done, timeout_ms=LOCATE_TIMEOUT_MS))
+        return effects
+
+    def _leads_here(self, partition: TopicPartition, versioned: Versioned | None) -> bool:
+        return (
+            versioned is not None
+            and versioned.record.leader == self._own.node
+            and self._leading.get(partition) == versioned.record.leader_epoch
+        )
+
+    def _follow(self, partition: TopicPartition, specs: list[ChildSpec]) -> list[Effect]:
+        wanted = [spec.address for spec in specs]
+        present = self._following_here.get(partition, [])
+        if wanted == present:
+            return []
+        self._following_here[partition] = wanted
+        gone = [address for address in present if address not in wanted]
+        new = [spec for spec in specs if spec.address not in present]
+        return [*self._follower_commands.stop(gone), *self._follower_commands.start_here(new)]

@@ -1,0 +1,118 @@
+"""The controller's process on a node of a cluster: the store is etcd, and folders are those of this node's replicas.
+Impure and thin.
+
+Unlike on one machine, a topic in the catalog says nothing of folders here: a folder is made when this node gets a
+replica, and removed when it holds it no more.
+"""
+
+import logging
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import ClassVar
+
+from ...transport.actor import ActorContext
+from ...transport.addresses import TopicPartition
+from ...transport.loop import run_actor
+from ...transport.protocol.message import Request
+from ..log.errors import LogError
+from ..log.files import Files
+from ..metadata.etcd.store import EtcdStore
+from ..metadata.etcd.url import etcd_config
+from ..metadata.store import MetadataStore, Propose, State
+from .catalog import Catalog, catalog_of
+from .cluster.records import NodeSession
+from .clustered import REQUESTS, ClusteredController, FollowerCommands
+from .effects import Loaded, MakeReplica, OwnEffect, RemoveReplica, RemoveTopic, TopicRemoved
+from .process import ControllerActor
+from .replication import Replication
+from .storage import CatalogStorage
+
+_log = logging.getLogger(__name__)
+
+
+class ClusterStorage(CatalogStorage):
+    """The store of a cluster, and the folders of this node's replicas."""
+
+    def __init__(self, data_directory: Path, files: Files, store: MetadataStore) -> None:
+        super().__init__(data_directory, files, store)
+        self.state: State
+
+    def load(self, new_catalog_id: str, progress: Callable[[], None]) -> Catalog:
+        self.state = self._store.load(progress)
+        return catalog_of(self.state, new_catalog_id)
+
+    def propose(self, proposal: Propose, progress: Callable[[], None]) -> None:
+        """Propose; no folder belongs to it."""
+        self._store.propose(proposal)
+
+
+class ClusterControllerActor(ControllerActor):
+    requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
+    machine: ClusteredController
+    _storage: ClusterStorage
+
+    def __init__(self, context: ActorContext) -> None:
+        super().__init__(context)
+        arguments = self._arguments.cluster
+        assert arguments is not None
+        self._cluster = arguments
+        life = f"{context.instance_id}/{context.incarnation}"
+        self._store = EtcdStore(etcd_config(arguments.store, arguments.node), life)
+        self._storage = ClusterStorage(Path(context.data_directory), self._files, self._store)
+        self._folders = self._storage.folders
+
+    def start(self) -> None:
+        catalog = self._storage.load(self.context.instance_id, self.loop.progress)
+        self._folders.remove_leftovers(self.loop.progress)
+        self._compare(catalog)
+        numbers, commands = count(1), FollowerCommands()
+        self.machine = ClusteredController(
+            self._controller(
+                catalog, numbers=numbers, commands=commands, replication=Replication(self._nodes)
+            ),
+            commands,
+            self._own(),
+            self._storage.state,
+            numbers,
+            disk_reserve_bytes=self._arguments.disk_reserve_bytes,
+        )
+        if self._store.descriptor is not None:
+            # The end of the turn settles the events.
+            self.loop.watch(self._store.descriptor, lambda: None)
+        self.loop.dispatch(Loaded())
+
+    def _nodes(self) -> int:
+        return self.machine.nodes()
+
+    def _own(self) -> NodeSession:
+        cluster = self._cluster
+        return NodeSession(
+            node=cluster.node,
+            data_id=cluster.data_id,
+            start_id=self.context.instance_id,
+            endpoint=cluster.endpoint,
+            peer_endpoint=cluster.peer_endpoint,
+            rack=cluster.rack,
+        )
+
+    def perform(self, effect: OwnEffect) -> None:
+        match effect:
+            case MakeReplica(entry=entry, partition=partition):
+                self._folders.make_replica(entry, partition)
+            case RemoveReplica(partition=partition):
+                self._remove_replica(partition)
+            case RemoveTopic(topic=topic):
+                self.loop.dispatch(TopicRemoved(topic))
+            case _:
+                super().perform(effect)
+
+    def _remove_replica(self, partition: TopicPartition) -> None:
+        try:
+            self._folders.remove_replica(*partition, self.loop.progress)
+        except (LogError, OSError) as error:
+            _log.error("%s/%s: files remain: %s", *partition, error)
+
+
+def main(context: ActorContext) -> None:
+    run_actor(ClusterControllerActor(context), context)

