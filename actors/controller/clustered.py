@@ -69,6 +69,7 @@ from .cluster.local_replicas import AssignRole, StartReplica, Step, StopReplica
 from .cluster.locating import Locations
 from .cluster.machine import Cluster, ClusterEffect, InSyncOutcome
 from .cluster.messages import in_sync_reply, reported, role_call
+from .cluster.mirror import PARTITIONS, partition_of
 from .cluster.records import NodeSession
 from .effects import Effect, Event, Loaded, MakeReplica, RemoveReplica
 from .keys import ClusterTick, CommandCall, CommandRetry, LocateCall, NodesWatchTimer, RoleCall
@@ -78,6 +79,7 @@ from .machine import ControllerMachine
 REQUESTS: tuple[type[Request], ...] = (*REQUESTS_OF_ONE, WatchNodes, LinkReports, ProposeInSync)
 ROLE_TIMEOUT_MS = 30_000
 LOCATE_TIMEOUT_MS = 30_000
+PARTITION_KEYS = f"{PARTITIONS}/"
 
 
 class FollowerCommands(ChildCommands):
@@ -197,10 +199,9 @@ class ClusteredController:
 
     def _on_changed(self, changed: Changed, now: int) -> list[Effect]:
         effects = self.controller.handle(changed, now)
-        before = dict(self.cluster.mirror.partitions)
         effects += self._perform(self.cluster.on_changed(changed, now))
-        after = self.cluster.mirror.partitions
-        touched = {name for name in (*before, *after) if before.get(name) != after.get(name)}
+        keys = [change.key for change in changed.changes]
+        touched = {partition_of(key) for key in keys if key.startswith(PARTITION_KEYS)}
         kinds = {change.key.partition("/")[0] for change in changed.changes}
         if "topics" in kinds:
             effects += self._perform(self.cluster.act(now))
@@ -209,7 +210,8 @@ class ClusteredController:
             effects += self._perform_steps(self.cluster.replicas.assign_again(led))
             effects += self._configure(topics)
         if "groups" in kinds:
-            touched |= {partition for partition in after if partition.topic == OFFSETS_TOPIC}
+            partitions = self.cluster.mirror.partitions
+            touched |= {partition for partition in partitions if partition.topic == OFFSETS_TOPIC}
         return effects + self._relocate(touched) + self._on_live()
 
     def _on_received(self, received: Received, now: int) -> list[Effect]:

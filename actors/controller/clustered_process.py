@@ -21,6 +21,7 @@ from ..metadata.etcd.store import EtcdStore
 from ..metadata.etcd.url import etcd_config
 from ..metadata.store import MetadataStore, Propose, State
 from .catalog import Catalog, catalog_of
+from .cluster.machine import Cluster
 from .cluster.records import NodeSession
 from .clustered import REQUESTS, ClusteredController, FollowerCommands
 from .effects import Loaded, MakeReplica, OwnEffect, RemoveReplica, RemoveTopic, TopicRemoved
@@ -57,6 +58,8 @@ class ClusterControllerActor(ControllerActor):
         arguments = self._arguments.cluster
         assert arguments is not None
         self._cluster = arguments
+        self._cluster_part: Cluster | None = None
+        """None before the store is read."""
         life = f"{context.instance_id}/{context.incarnation}"
         self._store = EtcdStore(etcd_config(arguments.store, arguments.node), life)
         self._storage = ClusterStorage(Path(context.data_directory), self._files, self._store)
@@ -77,6 +80,7 @@ class ClusterControllerActor(ControllerActor):
             numbers,
             disk_reserve_bytes=self._arguments.disk_reserve_bytes,
         )
+        self._cluster_part = self.machine.cluster
         if self._store.descriptor is not None:
             # The end of the turn settles the events.
             self.loop.watch(self._store.descriptor, lambda: None)
@@ -106,6 +110,10 @@ class ClusterControllerActor(ControllerActor):
                 self.loop.dispatch(TopicRemoved(topic))
             case _:
                 super().perform(effect)
+
+    def alarms_now(self) -> tuple[str, ...]:
+        unplaced = self._cluster_part.unplaced if self._cluster_part is not None else ""
+        return (*super().alarms_now(), *([f"partitions wait for a node: {unplaced}"] if unplaced else ()))
 
     def _remove_replica(self, partition: TopicPartition) -> None:
         try:

@@ -337,6 +337,8 @@ class PartitionMachine:
 
     def _on_configure(self, received: Received, request: ConfigurePartition, now: int) -> list[Effect]:
         config = request.config
+        # A follower that leads later does so by the newest configuration.
+        self._arguments.config = config
         return [
             *self._upkeep.configure(config, now),
             *self._role.configure(config, now),

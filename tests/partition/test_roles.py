@@ -9,7 +9,12 @@ from planaria.transport.machine import Received, Sender
 from planaria.transport.protocol.data import Fetch, ListOffsets, Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.replication import Lead, Member, ReplicaFetch
-from planaria.transport.protocol.topics import DeleteRecords, DescribePartition
+from planaria.transport.protocol.topics import (
+    ConfigurePartition,
+    DeleteRecords,
+    DescribePartition,
+    TopicConfig,
+)
 from planaria.transport.request_context import direct_context
 from simulated_replicas import CLIENT, NODES, Node, ReplicaWorld
 
@@ -195,3 +200,12 @@ def test_a_fetch_of_another_epoch_or_replica_is_refused(led: ReplicaWorld) -> No
     assert code(topic_id="t0") == ErrorCode.UNKNOWN_TOPIC_ID
     assert code(fetch_offset=6) == "Diverging(epoch=1, end_offset=5)"
     assert code(last_epoch=0) == "Diverging(epoch=-1, end_offset=0)"
+
+
+def test_a_follower_that_leads_later_has_the_newest_configuration(led: ReplicaWorld) -> None:
+    follower = led.nodes["b"]
+    config = TopicConfig(max_message_bytes=60)
+    assert ask(follower, ConfigurePartition(config=config)) is not None
+    ask(follower, lead(9, revision=9))
+    [refused] = ask(follower, produce(acks=1), a_batch(b"x" * 200)).batches
+    assert refused.error.code == "MESSAGE_TOO_LARGE"

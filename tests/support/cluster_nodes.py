@@ -87,8 +87,12 @@ class ClusterNodes:
             node = Node(f"n{number}", self._folder, f"etcd://{hosts}/test")
             node.start()
             self.nodes.append(node)
-        for node in self.nodes:
-            self.wait_until_serving(node)
+        try:
+            for node in self.nodes:
+                self.wait_until_serving(node)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

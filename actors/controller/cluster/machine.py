@@ -106,6 +106,11 @@ class Cluster:
         found = self.mirror.sessions.get(self.own.node)
         return found if found is not None and found.data_id != self.own.data_id else None
 
+    @property
+    def unplaced(self) -> str:
+        """The reason why new partitions have no replicas; empty if all have."""
+        return self._assignments.unplaced
+
     def minimum(self, topic: str) -> int:
         """Return a topic's `min_in_sync_replicas`."""
         return self._assignments.minimum(topic)
