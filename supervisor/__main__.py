@@ -34,7 +34,7 @@ from .launcher import Launcher
 from .lifecycle import SupervisorIdentity
 from .machine import SupervisorMachine, Timing
 from .measurement import measure
-from .node import controller_arguments, endpoints_of, identity_in, link_arguments
+from .node import controller_arguments, endpoints_of, identity_in, link_arguments, require_one_machine
 from .process import Settings, SupervisorProcess
 from .restart import RestartPolicy
 from .run_directory import (
@@ -186,6 +186,7 @@ def cluster_arguments(config: BrokerConfig, data_directory: Path) -> dict[str, A
     """
     endpoints = endpoints_of(config)
     if endpoints is None:
+        require_one_machine(data_directory)
         return None
     check_port(config.peer_endpoint)
     return controller_arguments(config, identity_in(data_directory, config), endpoints)

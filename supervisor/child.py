@@ -22,7 +22,7 @@ from ..transport.actor import ActorContext
 from ..transport.codec import encode_header, sendable
 from ..transport.forks import tell_of_fork
 from ..transport.protocol.control import ActorFailed
-from ..transport.protocol.errors import OperatorNeeded
+from ..transport.protocol.errors import DependencyUnavailable, OperatorNeeded
 from . import data_directory, logs
 
 EXIT_REPORT_LINGER_MS = 500
@@ -50,8 +50,8 @@ def run_child(order: ChildParameters) -> None:
     presence = Presence(context.data_directory)
     try:
         resolve(order.start)(context)
-    except OperatorNeeded as error:
-        # The message names the remedy; if foreign code failed, the traceback shows where.
+    except (OperatorNeeded, DependencyUnavailable) as error:
+        # The message says enough; if foreign code failed, the traceback shows where.
         _fail(context, error, traceback.format_exc() if error.__cause__ is not None else "")
     except Exception as error:  # noqa: BLE001 - the outermost frame: the failure is reported and the process ends
         _fail(context, error, traceback.format_exc())

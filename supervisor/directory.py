@@ -64,12 +64,16 @@ def announce_down(tree: Tree, child: Child) -> list[Tell]:
 
 
 def locate(tree: Tree, locations: Iterable[Location]) -> list[Tell]:
-    """Replace locations, and notify of the changes. A child answers for its own address."""
+    """Replace locations, and notify of the changes."""
     changes: list[PeerUp | PeerDown] = []
     for location in locations:
-        if tree.get(location.address) is None or location.target is None:
-            changes += tree.locations.locate(location, lambda address: _endpoint(tree, address))
+        changes += tree.locations.locate(location, lambda address: _endpoint(tree, address))
     return _publish_all(tree, changes)
+
+
+def announce_removed(tree: Tree, address: Address) -> list[Tell]:
+    """Notify of the process that answers for a removed child's address, if it is located elsewhere."""
+    return _publish_all(tree, tree.locations.on_removed(address, lambda other: _endpoint(tree, other)))
 
 
 def _endpoint(tree: Tree, address: Address) -> str | None:

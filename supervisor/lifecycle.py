@@ -175,6 +175,8 @@ class Lifecycle:
         self.tree.remove(child)
         if child.successor is not None:
             self.tree.add(child.successor)
+        else:
+            self.order(*directory.announce_removed(self.tree, child.address))
 
     def fail_start(self, child: Child) -> None:
         """Give up the start of the tree, because a fixed child cannot start."""

@@ -9,6 +9,9 @@ who answers for an address (`locate`), and the directory reports it like a child
 
 A location of this node ends with its process: the next process answers only after the controller says so. One of
 another node comes back with the link.
+
+A child answers for its own address. A location that is reported while there is such a child, which may be stopping,
+takes effect when the child is removed.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -20,8 +23,11 @@ NOWHERE = "no process answers for it now"
 
 
 class Locations:
-    def __init__(self, next_incarnation: Callable[[Address], int]) -> None:
+    def __init__(
+        self, next_incarnation: Callable[[Address], int], is_child: Callable[[Address], bool]
+    ) -> None:
         self._next_incarnation = next_incarnation
+        self._is_child = is_child
         self._located: dict[Address, Location] = {}
         self._needing: dict[Address, dict[Address, None]] = {}
         """Addresses by the child that they need."""
@@ -57,15 +63,20 @@ class Locations:
             return changes
         self._located[address] = location
         self._needing.setdefault(_need(location), {})[address] = None
-        endpoint = endpoint_of(_need(location))
-        return changes if endpoint is None else [*changes, self._begin(location, endpoint)]
+        return [*changes, *self._begin(location, endpoint_of(_need(location)))]
 
     def on_up(self, child: Address, endpoint: str | None) -> list[PeerUp | PeerDown]:
-        """Report the addresses on other nodes that are reached through this child."""
-        if endpoint is None:
-            return []
+        """Report the addresses on other nodes that are reached through this child; it answers for its own."""
+        self._up.pop(child, None)  # replaced by the child's own PeerUp
         remote = [self._located[address] for address in self._needing.get(child, ())]
-        return [self._begin(location, endpoint) for location in remote if location.node]
+        return [up for location in remote if location.node for up in self._begin(location, endpoint)]
+
+    def on_removed(
+        self, child: Address, endpoint_of: Callable[[Address], str | None]
+    ) -> list[PeerUp | PeerDown]:
+        """Report the process that answers for the address of a removed child."""
+        location = self._located.get(child)
+        return [] if location is None else [*self._begin(location, endpoint_of(_need(location)))]
 
     def on_down(self, child: Address, reason: str) -> list[PeerUp | PeerDown]:
         changes: list[PeerUp | PeerDown] = []
@@ -76,7 +87,9 @@ class Locations:
                 del self._located[address]
         return changes
 
-    def _begin(self, location: Location, endpoint: str) -> PeerUp:
+    def _begin(self, location: Location, endpoint: str | None) -> Iterable[PeerUp]:
+        if endpoint is None or location.address in self._up or self._is_child(location.address):
+            return
         peer = PeerUp(
             address=location.address,
             incarnation=self._next_incarnation(location.address),
@@ -85,7 +98,7 @@ class Locations:
             target=location.target,
         )
         self._up[location.address] = peer
-        return peer
+        yield peer
 
     def _end(self, address: Address, reason: str) -> Iterable[PeerDown]:
         peer = self._up.pop(address, None)

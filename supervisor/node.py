@@ -17,6 +17,8 @@ from .config import BrokerConfig, ConfigError
 from .data_directory import DataDirectoryError, replace_file
 
 NODE_FILE = "node.json"
+ONE_MACHINE_FILE = "catalog.json"
+"""The catalog of a broker on one machine; a cluster's is in its metadata store."""
 _WILDCARDS = ("*", "0.0.0.0", "[::]")
 
 
@@ -67,13 +69,17 @@ def _reachable(option: str, endpoint: str) -> str:
 def identity_in(directory: Path, config: BrokerConfig) -> NodeIdentity:
     """Return the identity in the data directory, which gets one at its first start in a cluster.
 
-    Raises DataDirectoryError if it belongs to another node or cluster.
+    Raises DataDirectoryError if it belongs to another node or cluster, or to a broker on one machine.
     """
     file = directory / NODE_FILE
     cluster = config.cluster.rpartition("/")[2]
     try:
         found = msgspec.json.decode(file.read_bytes(), type=NodeIdentity)
     except FileNotFoundError:
+        if (directory / ONE_MACHINE_FILE).exists():
+            raise DataDirectoryError(
+                f"{directory} belongs to a broker on one machine: give a node of a cluster an empty directory"
+            ) from None
         found = NodeIdentity(config.node, uuid.uuid4().hex, cluster)
         replace_file(file, msgspec.json.encode(found))
     except msgspec.MsgspecError as error:
@@ -83,6 +89,14 @@ def identity_in(directory: Path, config: BrokerConfig) -> NodeIdentity:
     if found.cluster != cluster:
         raise DataDirectoryError(f"{directory} belongs to cluster {found.cluster!r}, not {cluster!r}")
     return found
+
+
+def require_one_machine(directory: Path) -> None:
+    """Raise DataDirectoryError if the directory belongs to a node of a cluster."""
+    if (directory / NODE_FILE).exists():
+        raise DataDirectoryError(
+            f"{directory} belongs to a node of a cluster, by its {NODE_FILE}: give --node and --cluster, too"
+        )
 
 
 def controller_arguments(

@@ -93,7 +93,7 @@ class Tree:
         # Children whose goal is not up. Nearly always empty, which saves walks through a tree of hundreds.
         self._leaving: set[Child] = set()
         self.listeners = Listeners()
-        self.locations = Locations(self.next_incarnation)
+        self.locations = Locations(self.next_incarnation, self._children.__contains__)
         self.root = Group(spec)
         self._groups = [self.root]
         """All groups, in start order; only children are ever added."""

@@ -64,7 +64,7 @@ from .children import (
 )
 from .cluster.assignments import RequiredTopic
 from .cluster.deciding import Versioned
-from .cluster.followers import followers
+from .cluster.followers import FOLLOWED, followers
 from .cluster.local_replicas import AssignRole, StartReplica, Step, StopReplica
 from .cluster.locating import Locations
 from .cluster.machine import Cluster, ClusterEffect, InSyncOutcome
@@ -119,9 +119,11 @@ class ClusteredController:
         self._leading: dict[TopicPartition, int] = {}
         """Epochs in which replicas of this node have confirmed that they lead."""
         self._following_here: dict[TopicPartition, list[Address]] = {}
-        """Actors that run here because the leader of their partition does."""
+        """Actors that run here because the leader of their partition does; undecided for partitions not in it."""
         self._members: dict[str, str] = {}
         """The data id of each node that is alive, as the leaders here know them."""
+        self._kept: set[TopicPartition] = set()
+        """Partitions whose process has been stopped, and whose files stay."""
         self._required_topics: tuple[int, dict[str, RequiredTopic]] = (-1, {})
 
     @property
@@ -308,7 +310,7 @@ class ClusteredController:
         versioned = self.cluster.mirror.partitions.get(partition)
         if versioned is not None and self._own.node in versioned.record.replicas:
             return []
-        return [RemoveReplica(partition)]
+        return [] if partition in self._kept else [RemoveReplica(partition)]
 
     def _perform_steps(self, steps: list[Step]) -> list[Effect]:
         return self._perform(self.cluster.steps(steps))
@@ -319,7 +321,9 @@ class ClusteredController:
             match effect:
                 case StartReplica(partition=partition):
                     found += self._start(partition)
-                case StopReplica(partition=partition):
+                case StopReplica(partition=partition, keeps_files=keeps_files):
+                    if keeps_files:
+                        self._kept.add(partition)
                     found += self._commands.stop([replica_address(*partition)])
                 case AssignRole():
                     minimum = self.cluster.minimum(effect.partition.topic)
@@ -335,6 +339,7 @@ class ClusteredController:
         versioned = self.cluster.mirror.partitions[partition]
         if entry is None or entry.topic_id != versioned.record.topic_id:
             return []
+        self._kept.discard(partition)
         record = versioned.record
         member = (self._own.node, self._own.data_id)
         is_member = any(tuple(each) == member for each in (*record.in_sync, *record.eligible))
@@ -355,7 +360,7 @@ class ClusteredController:
             versioned = self.cluster.mirror.partitions.get(partition)
             leads_here = self._leads_here(partition, versioned)
             specs = followers(partition, self.catalog, self.controller.life)
-            effects += self._follow(partition, specs if leads_here else [])
+            effects += self._follow(partition, specs, versioned, leads_here=leads_here)
             locations += self._locations.changes(
                 partition,
                 versioned,
@@ -368,6 +373,11 @@ class ClusteredController:
             effects.append(Call(LocateCall(), SUPERVISOR, request, Done, timeout_ms=LOCATE_TIMEOUT_MS))
         return effects
 
+    def _claimed_here(self, versioned: Versioned | None) -> bool:
+        """Return True if the leader is a process of this start of the node, whether it is up or not."""
+        claim = "" if versioned is None else versioned.record.claim
+        return claim.rpartition("/")[0] == self._own.start_id
+
     def _leads_here(self, partition: TopicPartition, versioned: Versioned | None) -> bool:
         return (
             versioned is not None
@@ -375,12 +385,30 @@ class ClusteredController:
             and self._leading.get(partition) == versioned.record.leader_epoch
         )
 
-    def _follow(self, partition: TopicPartition, specs: list[ChildSpec]) -> list[Effect]:
+    def _follow(
+        self,
+        partition: TopicPartition,
+        all_specs: list[ChildSpec],
+        versioned: Versioned | None,
+        *,
+        leads_here: bool,
+    ) -> list[Effect]:
+        """Start or stop the actors that follow this partition's leader.
+
+        A controller that has just started stops those that an earlier one may have left here, unless the leader has
+        been on this node since then: they would serve a state that is not theirs any more.
+        """
+        specs = all_specs if leads_here else []
         wanted = [spec.address for spec in specs]
-        present = self._following_here.get(partition, [])
+        present = self._following_here.get(partition)
+        if present is None:
+            if not leads_here and self._claimed_here(versioned):
+                return []
+            present = [] if leads_here else [spec.address for spec in all_specs]
+        if partition.topic in FOLLOWED:
+            self._following_here[partition] = wanted
         if wanted == present:
             return []
-        self._following_here[partition] = wanted
         gone = [address for address in present if address not in wanted]
         new = [spec for spec in specs if spec.address not in present]
         return [*self._follower_commands.stop(gone), *self._follower_commands.start_here(new)]

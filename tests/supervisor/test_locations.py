@@ -13,6 +13,7 @@ from planaria.transport.protocol.control import (
     PeerDown,
     PeerUp,
     StartChild,
+    StopChild,
     Watch,
 )
 from planaria.transport.protocol.message import Done
@@ -33,6 +34,7 @@ def world() -> World:
         worker("link/a"),
         worker("gateway/0", directory=EVERYBODY),
         DynamicSpec(name="replicas", kind="replica"),
+        DynamicSpec(name="coordinators", kind="coordinator"),
     )
     world = World(SupervisorSpec(name="root", children=children))
     for address in ("controller", "link/a", "gateway/0"):
@@ -137,3 +139,43 @@ def test_a_child_answers_for_its_own_address(world: World) -> None:
     )
     world.give(Watch(address=LINK, incarnation=1, peer=REPLICA))
     assert world.news["link/a"][-1].endpoint == "ipc://replica/T/0.1"
+
+
+GROUP = Address.parse("coordinator/g")
+GROUP_THERE = Location(address=GROUP, target=GROUP, node="b", via=LINK)
+
+
+@pytest.fixture
+def followed(world: World) -> World:
+    """Return a world with a coordinator here, which is to move to another node."""
+    world.ask(StartChild(spec=worker("coordinator/g")))
+    world.ready("coordinator/g")
+    world.news.clear()
+    return world
+
+
+def heard_of_group(world: World) -> list[Any]:
+    return [news for news in world.news.get("gateway/0", []) if getattr(news, "address", "") == GROUP]
+
+
+def test_a_location_waits_for_the_end_of_a_child_of_the_same_address(followed: World) -> None:
+    followed.ask(StopChild(address=GROUP))
+    followed.ask(Locate(locations=(GROUP_THERE,)))
+    assert heard_of_group(followed) == []
+    followed.die("coordinator/g")
+    down, up = heard_of_group(followed)
+    assert isinstance(down, PeerDown)
+    assert (up.endpoint, up.node, up.incarnation) == ("ipc://link/a.1", "b", down.incarnation + 1)
+
+
+def test_a_child_that_is_back_keeps_its_address_when_the_link_restarts(followed: World) -> None:
+    followed.ask(StopChild(address=GROUP))
+    followed.ask(Locate(locations=(GROUP_THERE,)))
+    followed.die("coordinator/g")
+    followed.ask(StartChild(spec=worker("coordinator/g")))
+    followed.ready("coordinator/g")
+    followed.news.clear()
+    followed.die("link/a")
+    followed.pass_time(0)
+    followed.ready("link/a")
+    assert heard_of_group(followed) == []

@@ -7,7 +7,13 @@ import pytest
 
 from planaria.supervisor.config import BrokerConfig, ConfigError, load
 from planaria.supervisor.data_directory import DataDirectoryError
-from planaria.supervisor.node import NodeEndpoints, controller_arguments, endpoints_of, identity_in
+from planaria.supervisor.node import (
+    NodeEndpoints,
+    controller_arguments,
+    endpoints_of,
+    identity_in,
+    require_one_machine,
+)
 
 NODE: dict[str, Any] = {
     "node": "n1",
@@ -94,3 +100,21 @@ def test_the_controller_gets_the_identity_and_the_endpoints(tmp_path: Path) -> N
     arguments = controller_arguments(config, identity, endpoints)
     assert arguments["data_id"] == identity.data_id
     assert arguments["store"] == NODE["cluster"]
+
+
+def test_a_directory_of_one_machine_is_not_taken_by_a_node(tmp_path: Path) -> None:
+    (tmp_path / "catalog.json").write_text("{}")
+    with pytest.raises(
+        DataDirectoryError, match=r"belongs to a broker on one machine: give .* an empty directory$"
+    ):
+        identity_in(tmp_path, load(NODE))
+    assert [each.name for each in tmp_path.iterdir()] == ["catalog.json"]
+
+
+def test_a_directory_of_a_node_is_not_taken_by_a_broker_on_one_machine(tmp_path: Path) -> None:
+    require_one_machine(tmp_path)
+    identity_in(tmp_path, load(NODE))
+    with pytest.raises(
+        DataDirectoryError, match=r"belongs to a node of a cluster, .*: give --node and --cluster"
+    ):
+        require_one_machine(tmp_path)

@@ -110,6 +110,13 @@ class OperatorNeeded(PlanariaError):
     """
 
 
+class DependencyUnavailable(PlanariaError):
+    """An actor cannot start until something outside the broker answers: it is started again.
+
+    The message is one line and names that dependency.
+    """
+
+
 class ProtocolError(PlanariaError):
     """A request was refused. `code` gives the reason; `retriable` is True if the same request may succeed later."""
 

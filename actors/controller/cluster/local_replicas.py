@@ -33,9 +33,14 @@ class StartReplica(Struct, frozen=True):
 
 
 class StopReplica(Struct, frozen=True):
-    """End the process and remove its files: the node holds this partition no more."""
+    """End the process and remove its files: the node holds this partition no more.
+
+    The files stay if the record was only found missing, in a whole state of the store: that store may be empty, or
+    restored from an old copy.
+    """
 
     partition: TopicPartition
+    keeps_files: bool = False
 
 
 class AssignRole(Struct, frozen=True):
@@ -71,6 +76,8 @@ class _Replica(Struct):
     """The highest leader epoch in its log, as far as it is known."""
     written: int | None = None
     """The revision that the open write expects."""
+    keeps_files: bool = False
+    """True if its record was missing in the last whole state."""
 
 
 class LocalReplicas:
@@ -90,7 +97,10 @@ class LocalReplicas:
         """Replace all records: at the start, and after a gap in the changes."""
         self._is_loaded = True
         gone = [partition for partition in self._replicas if partition not in records]
-        steps = [step for partition in gone for step in self.on_record(partition, None)]
+        steps: list[Step] = []
+        for partition in gone:
+            self._at(partition).keeps_files = True
+            steps += self.on_record(partition, None)
         for partition, versioned in records.items():
             self._at(partition).written = None
             steps += self.on_record(partition, versioned)
@@ -195,7 +205,7 @@ class LocalReplicas:
             return []
         replica.is_started = False
         replica.incarnation = replica.assigned = None
-        return [StopReplica(partition)]
+        return [StopReplica(partition, replica.keeps_files)]
 
     def _write(
         self, partition: TopicPartition, replica: _Replica, record: PartitionRecord, revision: int

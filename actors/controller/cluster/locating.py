@@ -6,7 +6,8 @@
     transactions/N, scheduler/N        the same, for their partitions of `__transactions` and `__delayed`
 
 A leader is a process that has claimed its epoch, on a node that is alive; until there is one, no process answers. Only
-changes are reported. A location that is this node's own child is not reported: the supervisor knows its children.
+changes are reported, and each address once by each process of the controller: the supervisor may have the locations
+of an earlier one. A location that is this node's own child is not reported: the supervisor knows its children.
 """
 
 from collections.abc import Iterable
@@ -52,7 +53,7 @@ class Locations:
                 locations.append(self._location(follower, follower, leader, False))
         changed = []
         for location in locations:
-            if self._reported.get(location.address, Location(address=location.address)) != location:
+            if self._reported.get(location.address) != location:
                 self._reported[location.address] = location
                 changed.append(location)
         return changed

@@ -159,8 +159,12 @@ class Cluster:
             case Write():
                 self._written.append(purpose)
             case InSyncChange(sender=sender, write=write):
-                is_applied = None if isinstance(outcome, Unknown) else isinstance(outcome, Applied)
                 present = self.mirror.partitions.get(write.partition)
+                is_applied = None
+                if not isinstance(outcome, Unknown):
+                    # The record may have changed again since: that state is the answer then.
+                    revision = outcome.revision if isinstance(outcome, Applied) else None
+                    is_applied = present is not None and present.revision == revision
                 effects.append(InSyncOutcome(sender, is_applied, present))
         return effects + self._go_on(now) if isinstance(outcome, Applied) else effects
 

@@ -10,7 +10,7 @@ from typing import assert_never
 
 from msgspec import Struct
 
-from ....transport.protocol.errors import OperatorNeeded, PlanariaError
+from ....transport.protocol.errors import DependencyUnavailable, OperatorNeeded
 from ..store import Propose, State, StoreEvent
 from .connections import Connections, Endpoint, now_ms
 from .effects import (
@@ -35,7 +35,7 @@ LOAD_TIMEOUT_MS = 20_000
 PROGRESS_MS = 200
 
 
-class StoreUnavailable(PlanariaError):
+class StoreUnavailable(DependencyUnavailable):
     """The store did not answer in time at the start."""
 
 

@@ -1,0 +1,98 @@
+"""A node's controller that starts again while its node's actors run on, and one whose store has lost keys."""
+
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from planaria.actors.controller.catalog import GroupEntry, TopicEntry, catalog_of
+from planaria.actors.controller.cluster.records import Leader, Member, NodeSession, PartitionRecord
+from planaria.actors.controller.clustered import ClusteredController, FollowerCommands
+from planaria.actors.controller.effects import Loaded, RemoveReplica
+from planaria.actors.controller.machine import ControllerMachine
+from planaria.actors.metadata.store import Entry, State
+from planaria.transport.addresses import Address
+from planaria.transport.machine import Answered, Call, PeerUp
+from planaria.transport.protocol.control import Locate, StartChild, StopChild
+from planaria.transport.protocol.message import Done
+from planaria.transport.protocol.replication import Lead, RoleReply
+from planaria.transport.protocol.topics import TopicConfig
+
+GROUP = Address.parse("coordinator/g")
+REPLICA = Address.parse("replica/__offsets/0")
+OWN = NodeSession(node="a", data_id="disk-a", start_id="start-a", endpoint="", peer_endpoint="")
+OTHER = NodeSession(node="b", data_id="disk-b", start_id="start-b", endpoint="", peer_endpoint="")
+
+
+def state(record: PartitionRecord | None, revision: int = 9) -> State:
+    values: dict[str, Any] = {
+        "nodes/a": OWN,
+        "nodes/b": OTHER,
+        "controller": Leader("b", "start-b"),
+        "topics/__offsets": TopicEntry(topic="__offsets", topic_id="t", partitions=1, config=TopicConfig()),
+        "groups/g": GroupEntry(0),
+    }
+    if record is not None:
+        values["partitions/__offsets/0"] = record
+    entries = {key: Entry(msgspec.json.encode(value), revision, revision) for key, value in values.items()}
+    return State(revision, entries)
+
+
+def record(leader: NodeSession, claim: str, leader_epoch: int = 5) -> PartitionRecord:
+    in_sync = (Member("a", "disk-a"), Member("b", "disk-b"))
+    return PartitionRecord(
+        topic_id="t",
+        replicas=("a", "b"),
+        leader=leader.node,
+        leader_epoch=leader_epoch,
+        claim=claim,
+        in_sync=in_sync,
+    )
+
+
+def started(first: State) -> tuple[ClusteredController, list[Any]]:
+    """Return a controller that has just started, and its effects."""
+    numbers, commands = count(1), FollowerCommands()
+    machine = ControllerMachine(catalog_of(first, "id"), numbers=numbers, commands=commands)
+    controller = ClusteredController(machine, commands, OWN, first, numbers)
+    return controller, controller.handle(Loaded(), 0)
+
+
+def requests(effects: list[Any], kind: type) -> list[Any]:
+    return [
+        effect.request for effect in effects if isinstance(effect, Call) and isinstance(effect.request, kind)
+    ]
+
+
+def test_a_controller_that_starts_again_stops_the_followers_of_a_leader_that_has_moved() -> None:
+    _, effects = started(state(record(OTHER, "start-b/1")))
+    assert [request.address for request in requests(effects, StopChild)] == [GROUP]
+
+
+def test_a_controller_that_starts_again_lets_the_followers_of_its_leader_run() -> None:
+    controller, effects = started(state(record(OWN, "start-a/1")))
+    assert requests(effects, StopChild) == []
+    effects = controller.handle(PeerUp(address=REPLICA, incarnation=1, endpoint="ipc://r"), 1)
+    [role] = [effect for effect in effects if isinstance(effect, Call) and isinstance(effect.request, Lead)]
+    reply = RoleReply(role="leader", leader_epoch=5, revision=9, highest_leader_epoch=5)
+    effects = controller.handle(Answered(role.key, reply), 2)
+    assert [request.spec.address for request in requests(effects, StartChild)] == [GROUP]
+
+
+def test_a_controller_that_starts_again_replaces_the_locations_of_the_earlier_one() -> None:
+    _, effects = started(state(record(OWN, "")))
+    [locate] = requests(effects, Locate)
+    located = {location.address: location.target for location in locate.locations}
+    assert located == {Address.parse("partition/__offsets/0"): None, GROUP: None}
+
+
+def test_the_files_of_a_replica_stay_when_a_whole_state_lacks_its_record() -> None:
+    controller, _ = started(state(record(OTHER, "start-b/1")))
+    effects = controller.handle(state(None, 3), 1)
+    [stop] = [
+        effect
+        for effect in effects
+        if isinstance(effect, Call) and effect.request == StopChild(address=REPLICA)
+    ]
+    effects = controller.handle(Answered(stop.key, Done()), 2)
+    assert not any(isinstance(effect, RemoveReplica) for effect in effects)
