@@ -10,6 +10,7 @@ in a partition follow its leader: coordinators of groups and of transactions, sc
     PeerUp, PeerDown of a replica             -            yes       Propose
     PeerUp, PeerDown of any other             yes          -
     WatchNodes, LinkReports, ProposeInSync    -            yes       an answer
+    requests of a cluster's operators         -            yes       an answer, when a change is applied
     other requests                            yes          -
 
 Who answers for the address of a partition, or of an actor that follows its leader, is reported to the supervisor
@@ -37,6 +38,13 @@ from ...transport.machine import (
     PeerUp,
     Received,
     TimerFired,
+)
+from ...transport.protocol.cluster import (
+    ChangeNode,
+    ClusterStatus,
+    ElectLeader,
+    PlanRebalance,
+    ReassignPartitions,
 )
 from ...transport.protocol.control import ChildSpec, Locate, Location
 from ...transport.protocol.links import LinkReports, WatchNodes
@@ -95,7 +103,7 @@ class FollowerCommands(ChildCommands):
 
 
 class ClusteredController:
-    """The machine of a controller in a cluster. `state` is the store's at the start."""
+    """The machine of a controller in a cluster of this name. `state` is the store's at the start."""
 
     def __init__(
         self,
@@ -105,10 +113,12 @@ class ClusteredController:
         state: State,
         numbers: Iterator[int],
         *,
+        name: str = "",
         disk_reserve_bytes: int = 0,
     ) -> None:
         self.controller = controller
         self._own = own
+        self._name = name
         self._state = state
         self._disk_reserve_bytes = disk_reserve_bytes
         self.cluster = Cluster(own, self._required, numbers)
@@ -175,6 +185,15 @@ class ClusteredController:
                 return self._on_replica_down(event)
             case Received(request=WatchNodes() | LinkReports() | ProposeInSync()):
                 return self._on_received(event, now)
+            case Received(
+                sender=sender,
+                request=ClusterStatus()
+                | ChangeNode()
+                | ReassignPartitions()
+                | PlanRebalance()
+                | ElectLeader() as request,
+            ):
+                return self._perform(self.cluster.operate(sender, request, self._name))
             case Answered(key=RoleCall() as key):
                 return self._on_role(key, event.reply)
             case Failed(key=RoleCall() as key):

@@ -61,7 +61,9 @@ class ClusterControllerActor(ControllerActor):
         self._cluster_part: Cluster | None = None
         """None before the store is read."""
         life = f"{context.instance_id}/{context.incarnation}"
-        self._store = EtcdStore(etcd_config(arguments.store, arguments.node), life)
+        config = etcd_config(arguments.store, arguments.node)
+        self._name = config.cluster
+        self._store = EtcdStore(config, life)
         self._storage = ClusterStorage(Path(context.data_directory), self._files, self._store)
         self._folders = self._storage.folders
 
@@ -78,6 +80,7 @@ class ClusterControllerActor(ControllerActor):
             self._own(),
             self._storage.state,
             numbers,
+            name=self._name,
             disk_reserve_bytes=self._arguments.disk_reserve_bytes,
         )
         self._cluster_part = self.machine.cluster

@@ -37,6 +37,7 @@ from ...transport.machine import (
     TimerFired,
     WallClockStepped,
 )
+from ...transport.protocol.cluster import CLUSTER_REQUESTS
 from ...transport.protocol.control import EnsureGroup, EnsureInternalActors
 from ...transport.protocol.data import InitProducer
 from ...transport.protocol.errors import ErrorCode, ProtocolError
@@ -114,7 +115,9 @@ REQUESTS: tuple[type[Request], ...] = (
     SetQuota,
     RemoveQuota,
     ListQuotas,
+    *CLUSTER_REQUESTS,
 )
+NO_CLUSTER = "this broker is one machine, no cluster: start its nodes with --node and --cluster"
 
 
 class ControllerMachine:
@@ -281,6 +284,8 @@ class ControllerMachine:
                 return self._quotas.on_remove(sender, request)
             case ListQuotas():
                 return self._quotas.on_list(sender)
+        if isinstance(request, CLUSTER_REQUESTS):
+            raise ProtocolError(ErrorCode.INVALID_REQUEST, NO_CLUSTER)
         raise ProtocolError(ErrorCode.UNKNOWN_OP, "not served by the controller")
 
     def _list_topics(self, internal: bool) -> ListTopicsReply:

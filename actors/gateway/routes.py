@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from ...transport.protocol.cluster import CLUSTER_REQUESTS
 from ...transport.protocol.data import Fetch, InitProducer, ListOffsets, Produce, Publish
 from ...transport.protocol.delayed import CancelScheduled, ListScheduled, ListScheduledReply
 from ...transport.protocol.groups import (
@@ -104,6 +105,7 @@ ROUTES: dict[type[Request], Route] = {
     SetQuota: _ADMIN,
     RemoveQuota: _ADMIN,
     ListQuotas: _ADMIN,
+    **dict.fromkeys(CLUSTER_REQUESTS, _ADMIN),
     Produce: Route(to=PARTITION, timeout_ms=PRODUCE_TIMEOUT_MS),
     Publish: _HERE,
     Fetch: Route(to=PARTITION, is_poll=True, may_be_cut=True),

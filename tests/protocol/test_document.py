@@ -12,6 +12,7 @@ from planaria.actors.controller.process import ControllerActor
 from planaria.actors.gateway.machine import REQUESTS as PUBLIC
 from planaria.actors.partition.process import PartitionProcess
 from planaria.transport.protocol import (
+    cluster,
     control,
     data,
     delayed,
@@ -30,7 +31,7 @@ from planaria.transport.protocol.topics import TopicConfig
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 VECTORS = ROOT / "tests" / "vectors"
-DIALOGS = (control, data, delayed, groups, operations, quotas, session, shares, topics, transactions)
+DIALOGS = (cluster, control, data, delayed, groups, operations, quotas, session, shares, topics, transactions)
 
 
 def op_of(kind: type[Request]) -> str:

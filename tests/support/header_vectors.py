@@ -12,6 +12,7 @@ from msgspec import UNSET
 
 from planaria.transport.codec import encode_header
 from planaria.transport.protocol import (
+    cluster,
     data,
     delayed,
     groups,
@@ -167,6 +168,14 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
     "set_quota": {"op": "set_quota", "id": 50, "client_id": "reports", "quota": {"fetch_bytes": 1_000_000}},
     "remove_quota": {"op": "remove_quota", "id": 51, "client_id": "reports"},
     "list_quotas": {"op": "list_quotas", "id": 52},
+    "cluster_status": {"op": "cluster_status", "id": 70},
+    "change_node": {"op": "change_node", "id": 71, "node": "n3", "action": "drain"},
+    "reassign_partitions": {
+        "op": "reassign_partitions", "id": 72,
+        "moves": [{"topic": "ORDERS", "partition": 1, "replicas": ["n1", "n2"]}],
+    },
+    "plan_rebalance": {"op": "plan_rebalance", "id": 73},
+    "elect_leader": {"op": "elect_leader", "id": 74, "topic": "ORDERS", "partition": 1, "unclean": True},
 }  # fmt: skip
 
 REQUESTS = SESSION_REQUESTS | OTHER_REQUESTS
@@ -353,6 +362,31 @@ REPLIES: dict[str, Reply] = {
     "set_quota": message.Done(),
     "remove_quota": message.Done(),
     "list_quotas": quotas.ListQuotasReply(quotas={"reports": quotas.Quota(fetch_bytes=1_000_000)}),
+    "cluster_status": cluster.ClusterStatusReply(
+        cluster="prod", node="n1", leading="n2", unplaced="",
+        nodes=[
+            cluster.NodeReport(
+                node="n1", state="alive", endpoint="tcp://10.0.0.1:5570", peer_endpoint="tcp://10.0.0.1:5571", rack="",
+                cordoned=False, draining=True, leaving=False, replicas=1, leaders=1, under_replicated=0,
+            ),
+            cluster.NodeReport(
+                node="n2", state="down", endpoint=None, peer_endpoint=None, rack=None,
+                cordoned=False, draining=False, leaving=False, replicas=1, leaders=0, under_replicated=1,
+            ),
+        ],
+        partitions=[
+            cluster.PartitionReport(
+                topic="ORDERS", partition=1, replicas=["n1", "n2"], target=[], leader="n1", leader_epoch=7,
+                in_sync=["n1"], eligible=["n2"], offline=False, under_replicated=True,
+            )
+        ],
+    ),
+    "change_node": message.Done(),
+    "reassign_partitions": message.Done(),
+    "plan_rebalance": cluster.PlanRebalanceReply(
+        moves=[cluster.PartitionMove(topic="ORDERS", partition=1, replicas=["n2", "n1"])]
+    ),
+    "elect_leader": message.Done(),
     "produce, held back": data.ProduceReply(
         batches=[data.ProducedBatch(base_offset=1000)], high_watermark=1001, throttle_ms=250
     ),

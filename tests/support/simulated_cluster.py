@@ -88,14 +88,15 @@ class SimulatedNode:
         number = self.incarnations[partition] = self.incarnations.get(partition, 0) + 1
         self.running[partition] = number
         self.roles.pop(partition, None)
-        self.perform(self.cluster.on_up(partition, number))
+        self.perform(self.cluster.steps(self.cluster.replicas.on_up(partition, number)))
 
     def process_dies(self, partition: TopicPartition, *, is_quarantined: bool = False) -> None:
         number = self.running[partition]
         if number > 0:
             self.running[partition] = -1
             self.roles.pop(partition, None)
-            self.perform(self.cluster.on_down(partition, number, is_quarantined=is_quarantined))
+            steps = self.cluster.replicas.on_down(partition, number, is_quarantined=is_quarantined)
+            self.perform(self.cluster.steps(steps))
 
     def take(self, event: Any) -> None:
         now = self.world.now

@@ -4,6 +4,7 @@
     1       those whose leader should change                `deciding.py`
     2       those whose topic is gone, or is another one    removed
     3       those of the catalog that have no record        placed on the nodes with the fewest replicas
+    4       those with a replica on a node that leaves      reassigned, `EVACUATED_AT_ONCE` at a time
 
 Only partitions that may have to change are looked at: those whose record has changed; all of them after a change of
 nodes, and each `CHECK_ALL_MS`, because a preferred leader returns after a time.
@@ -17,12 +18,15 @@ from ....transport.addresses import TopicPartition
 from ...metadata.store import ABSENT, Change, Delete, Guard
 from .deciding import ClusterView, LeaderDecisions
 from .mirror import Mirror, partition_key, put
-from .placement import TooFewNodes, place, usable
-from .records import Member, PartitionRecord
+from .placement import TooFewNodes, evacuate, place, usable
+from .reassignment import begun
+from .records import Member, NodeSession, PartitionRecord
 
 CHECK_ALL_MS = 10_000
 PLACED_AT_ONCE = 90
 """Maximum number of partitions placed, or removed, in one proposal."""
+EVACUATED_AT_ONCE = 10
+"""Maximum number of reassignments in progress that the departure of nodes adds to: each copies a whole partition."""
 
 
 class RequiredTopic(Struct, frozen=True):
@@ -53,20 +57,35 @@ class Assignments:
         """Partitions whose leader may have to change; None: any."""
         self._checked_at = 0
         self.unplaced = ""
-        """The reason why partitions wait for a place; empty if none does."""
+        """The reason why partitions, or replicas of a node that leaves, wait for a place; empty if none do."""
+        self._may_evacuate = True
+        """False while no partition is left to move from a node that leaves."""
 
     def check_all(self) -> None:
         self._unchecked = None
+        self._may_evacuate = True
 
     def check(self, partition: TopicPartition) -> None:
+        self._may_evacuate = True
         if self._unchecked is not None:
             self._unchecked.add(partition)
 
     def due(self, suspected: frozenset[str], now: int) -> Writes:
         """Return the next writes; none when all is as it should be."""
         if now - self._checked_at >= CHECK_ALL_MS:
-            self._unchecked = None
-        return self._decided(suspected, now) or self._unneeded() or self._placed(suspected)
+            self.check_all()
+        writes = self._decided(suspected, now) or self._unneeded()
+        if not writes:
+            writes, self.unplaced = self._placed(suspected)
+        if not writes:
+            writes, waiting = self._evacuated(suspected)
+            self.unplaced = self.unplaced or waiting
+        return writes
+
+    def waiting(self, suspected: frozenset[str]) -> str:
+        """Return the same reason as `unplaced`, also on a node whose controller does not lead."""
+        self._may_evacuate = True
+        return self._placed(suspected)[1] or self._evacuated(suspected)[1]
 
     def minimum(self, topic: str) -> int:
         """Return a topic's `min_in_sync_replicas`."""
@@ -97,13 +116,16 @@ class Assignments:
                     break
         return writes
 
-    def _placed(self, suspected: frozenset[str]) -> Writes:
-        """Place the partitions of the catalog that have no record."""
+    def _usable(self, suspected: frozenset[str]) -> dict[str, NodeSession]:
         nodes = usable(self._mirror.sessions, self._mirror.settings)
-        nodes = {node: session for node, session in nodes.items() if node not in suspected}
+        return {node: session for node, session in nodes.items() if node not in suspected}
+
+    def _placed(self, suspected: frozenset[str]) -> tuple[Writes, str]:
+        """Place the partitions of the catalog that have no record. Return the reason why some have to wait as well."""
+        nodes = self._usable(suspected)
         records = {partition: versioned.record for partition, versioned in self._mirror.partitions.items()}
         writes: Writes = []
-        self.unplaced = ""
+        unplaced = ""
         for name, topic in self._topics().items():
             missing = [
                 partition
@@ -113,7 +135,7 @@ class Assignments:
             try:
                 placed = place(nodes, records, len(missing), topic.replication_factor) if missing else []
             except TooFewNodes as error:
-                self.unplaced = f"topic {name!r}: {error}"
+                unplaced = f"topic {name!r}: {error}"
                 continue
             for partition, replicas in zip(missing, placed, strict=True):
                 record = self._first_record(topic, replicas)
@@ -121,7 +143,30 @@ class Assignments:
                 writes.append(guarded(partition, record, ABSENT))
             if len(writes) == PLACED_AT_ONCE:
                 break
-        return writes
+        return writes, unplaced
+
+    def _evacuated(self, suspected: frozenset[str]) -> tuple[Writes, str]:
+        """Begin to move replicas away from nodes that leave. Return the reason why some have to wait as well."""
+        leaving = sorted(node for node, settings in self._mirror.settings.items() if settings.is_leaving)
+        if not leaving or not self._may_evacuate:
+            return [], ""
+        nodes, partitions = self._usable(suspected), self._mirror.partitions
+        records = {partition: versioned.record for partition, versioned in partitions.items()}
+        room = EVACUATED_AT_ONCE - sum(record.is_reassigned for record in records.values())
+        writes: Writes = []
+        for node in leaving:
+            try:
+                moves = evacuate(node, nodes, records)
+            except TooFewNodes as error:
+                return writes, f"node {node!r} cannot leave: {error}"
+            for move in moves[: max(0, room - len(writes))]:
+                record = begun(records[move.partition], move.replicas)
+                records[move.partition] = record
+                writes.append(guarded(move.partition, record, partitions[move.partition].revision))
+            if moves:
+                break
+        self._may_evacuate = bool(writes)
+        return writes, ""
 
     def _first_record(self, topic: RequiredTopic, replicas: tuple[str, ...]) -> PartitionRecord:
         """Return the record of a new partition. The other replicas join the set once they exist."""

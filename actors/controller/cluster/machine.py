@@ -21,24 +21,38 @@ import msgspec
 from msgspec import Struct
 
 from ....transport.addresses import TopicPartition
-from ....transport.machine import Effect, Sender, SetTimer
+from ....transport.machine import Effect, Reply, Sender, SetTimer
+from ....transport.protocol.cluster import (
+    ChangeNode,
+    ClusterRequest,
+    ClusterStatus,
+    ElectLeader,
+    PlanRebalance,
+    PlanRebalanceReply,
+    ReassignPartitions,
+)
+from ....transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ....transport.protocol.links import (
     PING_INTERVAL_MS,
     LinkReports,
 )
+from ....transport.protocol.message import Done
 from ...metadata.store import (
     ABSENT,
     Applied,
     Changed,
     Guard,
+    NotApplied,
     Outcome,
     Propose,
+    Rejected,
     Session,
     SessionLost,
     State,
     Unknown,
 )
 from ..keys import ClusterTick
+from . import operators
 from .assignments import Assignments, Topics, guarded
 from .deciding import Versioned, live_nodes
 from .leadership import Leadership
@@ -53,7 +67,7 @@ from .mirror import (
     put,
 )
 from .node_watches import NodeWatches
-from .proposals import InSyncChange, Leading, Proposals, Registration, Takeover
+from .proposals import InSyncChange, Leading, OperatorChange, Proposals, Registration, Takeover
 from .records import Member, NodeSession, PartitionRecord
 from .suspicion import Suspicion
 
@@ -166,6 +180,8 @@ class Cluster:
                     revision = outcome.revision if isinstance(outcome, Applied) else None
                     is_applied = present is not None and present.revision == revision
                 effects.append(InSyncOutcome(sender, is_applied, present))
+            case OperatorChange(sender=sender):
+                effects.append(Reply(sender, _operator_reply(outcome)))
         return effects + self._go_on(now) if isinstance(outcome, Applied) else effects
 
     def on_session(self, event: Session | SessionLost, now: int) -> list[ClusterEffect]:
@@ -177,14 +193,6 @@ class Cluster:
         for report in reports.reports:
             self._suspicion.on_report(report, now)
         return self._judge(now)
-
-    def on_up(self, partition: TopicPartition, incarnation: int) -> list[ClusterEffect]:
-        return self.steps(self.replicas.on_up(partition, incarnation))
-
-    def on_down(
-        self, partition: TopicPartition, incarnation: int, *, is_quarantined: bool
-    ) -> list[ClusterEffect]:
-        return self.steps(self.replicas.on_down(partition, incarnation, is_quarantined=is_quarantined))
 
     def on_tick(self, now: int) -> list[ClusterEffect]:
         return [SetTimer(ClusterTick(), now + PING_INTERVAL_MS), *self._judge(now), *self._go_on(now)]
@@ -206,6 +214,35 @@ class Cluster:
         record = _with_members(present.record, in_sync, eligible)
         write = Write(partition, record, revision)
         return [self._propose_write(InSyncChange(sender, write), write)]
+
+    def operate(self, sender: Sender, request: ClusterRequest, cluster: str) -> list[ClusterEffect]:
+        """Answer an operator's request; a change is answered when it is applied. `cluster` is the cluster's name."""
+        situation = operators.Situation(self.mirror, self.suspected, self._topics())
+        try:
+            match request:
+                case ClusterStatus():
+                    report = operators.status(
+                        situation,
+                        cluster=cluster,
+                        node=self.own.node,
+                        leading=self.leadership.leader,
+                        unplaced=self._assignments.waiting(self.suspected),
+                    )
+                    return [Reply(sender, report)]
+                case PlanRebalance():
+                    return [Reply(sender, PlanRebalanceReply(moves=operators.planned(situation)))]
+                case ChangeNode():
+                    writes = operators.changed_node(situation, request)
+                case ReassignPartitions():
+                    writes = operators.reassigned(situation, request)
+                case ElectLeader():
+                    writes = operators.elected(situation, request)
+        except ProtocolError as error:
+            return [Reply(sender, error.body)]
+        if not writes:
+            return [Reply(sender, Done())]
+        changes = tuple(change for change, _ in writes)
+        return [self._proposals.propose(OperatorChange(sender), changes, tuple(guard for _, guard in writes))]
 
     # -- missing writes
 
@@ -279,3 +316,17 @@ def _with_members(
     record: PartitionRecord, in_sync: tuple[Member, ...], eligible: tuple[Member, ...]
 ) -> PartitionRecord:
     return msgspec.structs.replace(record, in_sync=in_sync, eligible=eligible)
+
+
+def _operator_reply(outcome: Outcome) -> Done | ErrorBody:
+    match outcome:
+        case Applied():
+            return Done()
+        case NotApplied(error=error):
+            return error
+        case Rejected():
+            message = "the state changed meanwhile, and this change was not made; try again"
+            return ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, message, True)
+        case Unknown():
+            message = "the metadata store did not answer: the change may take effect or not"
+            return ErrorBody(ErrorCode.TIMED_OUT, message, True)

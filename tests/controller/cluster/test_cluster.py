@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 
 from example_counts import examples
 from planaria.actors.controller.cluster import deciding, elections, local_replicas
+from planaria.actors.controller.cluster.assignments import EVACUATED_AT_ONCE
 from planaria.actors.controller.cluster.records import PartitionRecord
 from planaria.transport.addresses import TopicPartition
+from planaria.transport.machine import Sender
+from planaria.transport.protocol.cluster import ChangeNode, ClusterRequest
 from simulated_cluster import SimulatedCluster
 
 SEEDS = int(os.environ.get("PLANARIA_CLUSTER_SEEDS", "15"))
@@ -105,6 +108,67 @@ def test_more_replicas_than_nodes_wait_with_a_reason_and_are_placed_when_a_node_
     world.start("n3")
     world.run(3_000)
     assert world.unled() == []
+
+
+def operate(world: SimulatedCluster, request: ClusterRequest) -> None:
+    """Ask a node that does not lead, again until it has been done: answers of the store are lost."""
+    node = next(node for node in world.nodes.values() if node.runs and not node.cluster.leadership.is_leading)
+    for _ in range(5):
+        node.perform(node.cluster.operate(Sender((b"operator",), 1), request, "prod"))
+        world.run(500)
+
+
+def test_a_node_that_leaves_hands_everything_over_and_gets_nothing_until_it_is_uncordoned() -> None:
+    world = steady(partitions=15)
+    world.start("n3")
+    world.run(2_000)
+    operate(world, ChangeNode(node="n0", action="leave"))
+    world.run(10_000)
+    records = [versioned.record for versioned in world.truth.partitions.values()]
+    assert len(records) == 15
+    assert not [record for record in records if "n0" in (*record.replicas, *record.target, record.leader)]
+    assert all(len(record.replicas) == 3 and not record.is_reassigned for record in records)
+    assert world.nodes["n0"].running == {}
+    assert world.unled() == []
+    operate(world, ChangeNode(node="n0", action="uncordon"))
+    assert world.truth.settings == {}
+
+
+def test_a_dead_node_that_leaves_is_replaced() -> None:
+    world = steady(partitions=3)
+    world.start("n3")
+    world.run(2_000)
+    world.kill("n1")
+    world.run(7_000)
+    operate(world, ChangeNode(node="n1", action="leave"))
+    world.run(10_000)
+    assert all(set(each.record.replicas) == {"n0", "n2", "n3"} for each in world.truth.partitions.values())
+
+
+def test_few_partitions_of_a_leaving_node_are_copied_at_once() -> None:
+    world = steady(partitions=40)
+    world.start("n3")
+    world.run(2_000)
+    operate_at = world.now
+    node = world.nodes["n1"]
+    node.perform(node.cluster.operate(Sender((b"operator",), 1), ChangeNode(node="n0", action="leave"), ""))
+    most = 0
+    while world.now < operate_at + 10_000:
+        world.run(20)
+        moving = sum(each.record.is_reassigned for each in world.truth.partitions.values())
+        most = max(most, moving)
+    assert 0 < most <= EVACUATED_AT_ONCE
+
+
+def test_a_drained_node_leads_nothing_and_keeps_its_replicas() -> None:
+    world = steady()
+    before = {partition: each.record.replicas for partition, each in world.truth.partitions.items()}
+    operate(world, ChangeNode(node="n0", action="drain"))
+    world.run(2_000)
+    assert world.unled() == []
+    after = world.truth.partitions
+    assert "n0" not in {each.record.leader for each in after.values()}
+    assert {partition: each.record.replicas for partition, each in after.items()} == before
 
 
 def run_with_faults(seed: int) -> SimulatedCluster:

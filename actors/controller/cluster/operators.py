@@ -1,0 +1,313 @@
+"""Requests of operators: the writes that a change requires, and the report of the whole cluster. Pure.
+
+    request               write                                        refused if
+    change_node           settings/<node>                              no such node; partitions would lose their minimum
+    reassign_partitions   partitions/..: `reassignment.begun`          no such partition or node, too few replicas
+    elect_leader          partitions/..: the preferred replica leads   it is not in sync
+    ... unclean           partitions/..: `elections.forced`            a replica that has everything can lead
+
+The leading controller carries the changes out (`deciding.py`, `assignments.py`), so they outlive every controller. A
+request that finds its change made already writes nothing, so it can be repeated.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+from msgspec import Struct
+
+from ....transport.addresses import TopicPartition
+from ....transport.protocol.cluster import (
+    ChangeNode,
+    ClusterStatusReply,
+    ElectLeader,
+    NodeAction,
+    NodeReport,
+    PartitionMove,
+    PartitionReport,
+    ReassignPartitions,
+)
+from ....transport.protocol.errors import ErrorCode, ProtocolError
+from ...metadata.store import ABSENT, Delete, Guard
+from .assignments import RequiredTopic, Writes, guarded
+from .deciding import ClusterView, Versioned, is_led, live_nodes, would_fall_below
+from .elections import first_live, forced, is_live, preferred
+from .mirror import Mirror, put, settings_key
+from .placement import TooFewNodes, evacuate, rebalance, usable
+from .reassignment import begun
+from .records import DEFAULT_SETTINGS, NodeSettings, PartitionRecord
+
+SHOWN = 3
+"""Number of partitions that a refusal names."""
+
+
+class Situation(Struct, frozen=True):
+    """The state on which a request is decided."""
+
+    mirror: Mirror
+    suspected: frozenset[str]
+    topics: Mapping[str, RequiredTopic]
+
+    @property
+    def live(self) -> dict[str, str]:
+        return live_nodes(self.mirror.sessions, self.suspected)
+
+    @property
+    def records(self) -> dict[TopicPartition, PartitionRecord]:
+        return {partition: versioned.record for partition, versioned in self.mirror.partitions.items()}
+
+    def minimum(self, topic: str) -> int:
+        found = self.topics.get(topic)
+        return 1 if found is None else found.min_in_sync_replicas
+
+    def nodes(self) -> list[str]:
+        """Return every node that runs, has instructions, or holds a replica."""
+        mirror = self.mirror
+        holding = (node for record in self.records.values() for node in (*record.replicas, *record.target))
+        return sorted({*mirror.sessions, *mirror.settings, *holding})
+
+
+# -- changes
+
+
+def changed_node(situation: Situation, request: ChangeNode) -> Writes:
+    """Return the write of a node's settings; none if they are there. Raises ProtocolError."""
+    mirror, node = situation.mirror, request.node
+    if node not in situation.nodes():
+        raise _unknown_node(node, situation.nodes())
+    if not request.force:
+        _check_change(situation, request)
+    present = mirror.settings.get(node, DEFAULT_SETTINGS)
+    settings = _settings_after(present, request.action)
+    if settings == present:
+        return []
+    key = settings_key(node)
+    guard = Guard(key, mirror.settings_revisions[node] if node in mirror.settings else ABSENT)
+    return [(Delete(key) if settings == DEFAULT_SETTINGS else put(key, settings), guard)]
+
+
+def _settings_after(present: NodeSettings, action: NodeAction) -> NodeSettings:
+    match action:
+        case "cordon":
+            return msgspec.structs.replace(present, is_cordoned=True)
+        case "drain":
+            return msgspec.structs.replace(present, is_draining=True)
+        case "undrain":
+            return msgspec.structs.replace(present, is_draining=False)
+        case "leave":
+            return msgspec.structs.replace(present, is_leaving=True)
+        case "uncordon":
+            return DEFAULT_SETTINGS
+
+
+def _check_change(situation: Situation, request: ChangeNode) -> None:
+    """Raise ProtocolError if the change would leave partitions without what they require."""
+    mirror, node = situation.mirror, request.node
+    if request.action == "drain":
+        view = ClusterView(mirror.partitions, mirror.sessions, mirror.settings, situation.minimum)
+        below = would_fall_below(node, view, situation.suspected)
+        if below:
+            raise ProtocolError(
+                ErrorCode.UNSAFE_CHANGE,
+                f"without node {node!r} {_named(below)} would be below min_in_sync_replicas: wait until more"
+                " replicas are in sync, or reassign to more nodes, or force it",
+            )
+    if request.action == "leave":
+        nodes = usable(mirror.sessions, mirror.settings)
+        try:
+            evacuate(node, nodes, situation.records)
+        except TooFewNodes as error:
+            raise ProtocolError(
+                ErrorCode.UNSAFE_CHANGE,
+                f"the replicas of node {node!r} have no other place ({error}): add or uncordon a node, or reassign"
+                " to fewer nodes, or force it to begin",
+            ) from None
+
+
+def reassigned(situation: Situation, request: ReassignPartitions) -> Writes:
+    """Return the writes that begin these moves. Raises ProtocolError."""
+    writes: Writes = []
+    seen = set()
+    for move in request.moves:
+        partition, versioned = _known(situation, move.topic, move.partition)
+        if partition in seen:
+            raise ProtocolError(ErrorCode.INVALID_REQUEST, f"moves: {_name(partition)} is there twice")
+        seen.add(partition)
+        _check_replicas(situation, move)
+        record, target = versioned.record, tuple(move.replicas)
+        if (record.target or record.replicas) != target:
+            writes.append(guarded(partition, begun(record, target), versioned.revision))
+    return writes
+
+
+def _check_replicas(situation: Situation, move: PartitionMove) -> None:
+    replicas, sessions = move.replicas, situation.mirror.sessions
+    if len(set(replicas)) < len(replicas):
+        raise ProtocolError(ErrorCode.INVALID_REQUEST, "replicas: a node is named twice")
+    for node in replicas:
+        if node not in sessions:
+            raise _unknown_node(node, sorted(sessions))
+        if situation.mirror.settings.get(node, DEFAULT_SETTINGS).is_leaving:
+            raise ProtocolError(
+                ErrorCode.UNSAFE_CHANGE, f"node {node!r} is leaving: uncordon it, or name another one"
+            )
+    minimum = situation.minimum(move.topic)
+    if len(replicas) < minimum:
+        raise ProtocolError(
+            ErrorCode.UNSAFE_CHANGE,
+            f"replicas: topic {move.topic!r} has min_in_sync_replicas {minimum}: name at least as many nodes, or"
+            " lower that first",
+        )
+
+
+def elected(situation: Situation, request: ElectLeader) -> Writes:
+    """Return the write of the next leader; none if it leads already. Raises ProtocolError."""
+    partition, versioned = _known(situation, request.topic, request.partition)
+    record, live = versioned.record, situation.live
+    minimum = situation.minimum(request.topic)
+    following: PartitionRecord | None
+    if is_led(record, live):
+        if record.leader == record.replicas[0]:
+            return []
+        following = preferred(record, live, minimum)
+        if following is None:
+            raise ProtocolError(
+                ErrorCode.UNSAFE_CHANGE,
+                f"{_name(partition)} is led by {record.leader!r}, and its preferred replica {record.replicas[0]!r} is"
+                " not in sync: wait until it is",
+            )
+        return [guarded(partition, following, versioned.revision)]
+    if (first_live(record, record.in_sync, live) or first_live(record, record.eligible, live)) is not None:
+        return []  # the leading controller is about to elect it
+    if not request.unclean:
+        raise ProtocolError(
+            ErrorCode.UNSAFE_CHANGE,
+            f"{_name(partition)} is offline, and none of its live replicas has every committed record: start"
+            f" {_any_of(record)}, or elect an unclean leader, which may lose records",
+        )
+    following = forced(record, live)
+    if following is None:
+        raise ProtocolError(
+            ErrorCode.UNSAFE_CHANGE,
+            f"no replica of {_name(partition)} is on a node that runs: start one of {', '.join(record.replicas)}",
+        )
+    return [guarded(partition, following, versioned.revision)]
+
+
+def planned(situation: Situation) -> list[PartitionMove]:
+    """Return the moves that spread replicas and preferred leaders evenly."""
+    nodes = usable(situation.mirror.sessions, situation.mirror.settings)
+    nodes = {node: session for node, session in nodes.items() if node not in situation.suspected}
+    return [
+        PartitionMove(
+            topic=move.partition.topic, partition=move.partition.partition, replicas=list(move.replicas)
+        )
+        for move in rebalance(nodes, situation.records)
+    ]
+
+
+# -- the report
+
+
+def status(
+    situation: Situation, *, cluster: str, node: str, leading: str | None, unplaced: str
+) -> ClusterStatusReply:
+    live = situation.live
+    partitions = [
+        _partition_report(partition, versioned.record, live)
+        for partition, versioned in sorted(situation.mirror.partitions.items())
+    ]
+    return ClusterStatusReply(
+        cluster=cluster,
+        node=node,
+        leading=leading,
+        nodes=_node_reports(situation, partitions),
+        partitions=partitions,
+        unplaced=unplaced,
+    )
+
+
+def _partition_report(
+    partition: TopicPartition, record: PartitionRecord, live: Mapping[str, str]
+) -> PartitionReport:
+    in_sync = [member.node for member in record.in_sync if is_live(member, live)]
+    is_offline = not is_led(record, live)
+    return PartitionReport(
+        topic=partition.topic,
+        partition=partition.partition,
+        replicas=list(record.replicas),
+        target=list(record.target),
+        leader=None if is_offline else record.leader,
+        leader_epoch=record.leader_epoch,
+        in_sync=in_sync,
+        eligible=[member.node for member in record.eligible],
+        offline=is_offline,
+        under_replicated=len(in_sync) < len(record.replicas),
+    )
+
+
+def _node_reports(situation: Situation, partitions: Sequence[PartitionReport]) -> list[NodeReport]:
+    mirror = situation.mirror
+    replicas = Counter(node for report in partitions for node in report.replicas)
+    leaders = Counter(report.leader for report in partitions)
+    missing = Counter(node for report in partitions for node in report.replicas if node not in report.in_sync)
+    reports = []
+    for node in situation.nodes():
+        session = mirror.sessions.get(node)
+        settings = mirror.settings.get(node, DEFAULT_SETTINGS)
+        report = NodeReport(
+            node=node,
+            state="down" if session is None else "suspected" if node in situation.suspected else "alive",
+            endpoint=None if session is None else session.endpoint,
+            peer_endpoint=None if session is None else session.peer_endpoint,
+            rack=None if session is None else session.rack,
+            cordoned=settings.is_cordoned,
+            draining=settings.is_draining,
+            leaving=settings.is_leaving,
+            replicas=replicas[node],
+            leaders=leaders[node],
+            under_replicated=missing[node],
+        )
+        reports.append(report)
+    return reports
+
+
+# -- names and refusals
+
+
+def _known(situation: Situation, topic: str, number: int) -> tuple[TopicPartition, Versioned]:
+    partition = TopicPartition(topic, number)
+    versioned = situation.mirror.partitions.get(partition)
+    required = situation.topics.get(topic)
+    if required is None:
+        raise ProtocolError(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {topic[:250]!r}")
+    if not 0 <= number < required.partitions:
+        raise ProtocolError(
+            ErrorCode.UNKNOWN_PARTITION,
+            f"partition: topic {topic!r} has the partitions 0 to {required.partitions - 1}, not {number}",
+        )
+    if versioned is None or versioned.record.topic_id != required.topic_id:
+        raise ProtocolError(ErrorCode.PARTITION_OFFLINE, f"{_name(partition)} has no replicas yet")
+    return partition, versioned
+
+
+def _unknown_node(node: str, known: Iterable[str]) -> ProtocolError:
+    return ProtocolError(
+        ErrorCode.UNKNOWN_NODE, f"there is no node {node[:100]!r}; there are {', '.join(known) or 'none'}"
+    )
+
+
+def _name(partition: TopicPartition) -> str:
+    return f"{partition.topic}/{partition.partition}"
+
+
+def _named(partitions: Sequence[TopicPartition]) -> str:
+    """Return the first few by name, and the number of the others."""
+    shown = ", ".join(_name(partition) for partition in partitions[:SHOWN])
+    more = len(partitions) - SHOWN
+    return shown if more <= 0 else f"{shown} and {more} more"
+
+
+def _any_of(record: PartitionRecord) -> str:
+    having = dict.fromkeys(member.node for member in (*record.in_sync, *record.eligible))
+    return "the node " + " or ".join(having)
