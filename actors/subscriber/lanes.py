@@ -88,10 +88,10 @@ class Lane:
     def run_length(self, most: int, apart: Mapping[int, object]) -> int:
         """Return the number of held records that may go to the handler in one run.
 
-        A record with failed attempts goes alone, so that no other record is at risk with it; a run ends before each of
-        the offsets in `apart`.
+        A record that has failed or was released goes alone: no other record is at risk with it, and it is committed
+        before the next one is tried. A run ends before each of the offsets in `apart`.
         """
-        if self.attempts:
+        if self.handed:
             return 1
         count = min(most, len(self.held))
         if not apart:

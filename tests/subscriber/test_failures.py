@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from planaria.actors.subscriber.backoff import backoff_ms, longest_backoff_ms
-from planaria.actors.subscriber.effects import PriorAttempt, PublishDeadLetter, RecordsPolled
+from planaria.actors.subscriber.effects import PriorAttempt, PublishDeadLetter, RecordsPolled, Verdict
 from planaria.actors.subscriber.machine import SubscriberMachine
 from planaria.actors.subscriber.timers import RetryDue
 from planaria.transport.machine import SetTimer
@@ -37,9 +37,37 @@ def test_a_released_record_is_given_out_again_at_once_after_those_that_wait() ->
         "warning: handler released the record",
         "run A/1 0, attempt 1",
     ]
-    assert script.ran() == ["run A/0 0-1, attempt 1"]
+    assert script.ran() == ["run A/0 0, attempt 1"]
     assert script.run is not None
     assert script.run.handed == 1
+
+
+@pytest.mark.parametrize(
+    ("verdict", "lines"),
+    [
+        ("failed", ["warning: handler failed"]),
+        ("rejected", ["warning: handler rejected the record", "bury A/0/1 in A.dlq after 1"]),
+    ],
+)
+def test_a_record_that_fails_behind_a_released_one_waits_for_its_own_turn(
+    verdict: Verdict, lines: list[str]
+) -> None:
+    """The commit of the released record neither ends its backoff nor doubles its dead letter."""
+    script = started(retries=5, dead_letter="A.dlq")
+    script.polled(*messages("A", 0, 0, 1, 2))
+    assert script.ran(failure="later", verdict="released")[1:] == ["run A/0 0, attempt 1"]
+    assert script.ran() == []
+    script.polled()
+    assert script.committed() == ["forget A/0", "run A/0 1-2, attempt 1"]
+    assert script.ran(failure="no", verdict=verdict) == lines
+    assert script.polled() == ["poll"]
+    if verdict == "failed":
+        assert script.after(100) == ["run A/0 1, attempt 2"]
+        assert script.ran() == []
+    else:
+        assert script.dead_lettered() == ["error: record dead-lettered"]
+    script.polled()
+    assert script.committed() == ["forget A/0", "run A/0 2, attempt 1"]
 
 
 def test_releases_are_not_charged_however_many() -> None:
@@ -63,7 +91,7 @@ def test_a_released_record_that_is_handled_is_forgotten() -> None:
     script = started()
     script.polled(*messages("A", 0, 0, 1))
     script.ran(failure="later", verdict="released")
-    assert script.ran(1) == []
+    assert script.ran() == []
     assert script.polled() == ["commit A/0=1", "poll"]
     assert script.committed() == ["forget A/0", "run A/0 1, attempt 1"]
 

@@ -34,6 +34,7 @@ from planaria.actors.subscriber.effects import (
     Rewind,
     Run,
     SoFar,
+    Verdict,
 )
 from planaria.actors.subscriber.progress import Ahead, from_metadata
 from planaria.actors.subscriber.recovered_state import Finished, Suspect
@@ -47,6 +48,7 @@ PARTITIONS = 3
 RECORDS = 60
 RETRIES = 2
 STEPS = 4_000
+VERDICTS: dict[str, Verdict] = {"raises": "failed", "rejects": "rejected", "releases": "released"}
 
 
 class World:
@@ -66,10 +68,16 @@ class World:
         self.tries: dict[tuple[TopicPartition, int], int] = {}
         self.dead_lettered: set[tuple[TopicPartition, int]] = set()
         self.poison = {
-            (key, offset): self.draw.choice(["raises", "kills", "hangs"])
+            (key, offset): self.draw.choice(["raises", "rejects", "kills", "hangs"])
             for key in self.committed
-            for offset in self.draw.sample(range(RECORDS), 4)
+            for offset in self.draw.sample(range(RECORDS), 5)
         }
+        self.releases = {
+            (key, offset): self.draw.randrange(1, 4)
+            for key in self.committed
+            for offset in self.draw.sample(range(RECORDS), 15)
+        }
+        """Number of times that the handler will release the record before it handles it."""
         self.prior_attempts: dict[tuple[TopicPartition, int], PriorAttempt] = {}
         self.suspects: list[Suspect] = []
         self.finished: dict[Spot, Finished] = {}
@@ -207,12 +215,17 @@ class World:
                 self.hang(run, done, published)
                 return
             self.runs = [each for each in self.runs if each is not run or record is not run.records[-1]]
-            if what == "raises":
+            if self.releases.get(tp):
+                self.releases[tp] -= 1
+                what = "releases"
+                self.tries[tp] -= self.delivery != "at-most-once"
+            if what in VERDICTS:
+                verdict = VERDICTS[what]
                 self.runs = [each for each in self.runs if each is not run]
-                self.prior_attempt(tp, attempt, "failed")
+                self.prior_attempt(tp, attempt - (verdict == "released"), verdict)
+                failure = Failure("ValueError: no")
                 self.act(
-                    self.script.give,
-                    HandlerReturned(run.number, done, Failure("ValueError: no"), published=published),
+                    self.script.give, HandlerReturned(run.number, done, failure, verdict, published=published)
                 )
                 return
             self.handled[tp] = self.handled.get(tp, 0) + 1
@@ -258,7 +271,12 @@ class World:
         self.prior_attempts[tp] = PriorAttempt(*key, offset, attempt, cause, lineage=self.lineage(key))
 
     def obey(self) -> None:
-        order = self.orders.pop(0)
+        """Perform the first order of one thread: the consumer's, or the dead-letter publisher's."""
+        letters = [isinstance(order, PublishDeadLetter) for order in self.orders]
+        firsts = {letters.index(kind) for kind in (True, False) if kind in letters}
+        self.perform(self.orders.pop(self.draw.choice(sorted(firsts))))
+
+    def perform(self, order: object) -> None:
         match order:
             case Poll():
                 found = self.fetch()
@@ -405,8 +423,7 @@ class World:
         for order in self.orders:
             if isinstance(order, PublishDeadLetter):
                 self.orders.remove(order)
-                self.orders.insert(0, order)
-                self.obey()
+                self.perform(order)
                 return
 
     @property
