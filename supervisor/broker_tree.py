@@ -46,7 +46,7 @@ def broker_tree(
             ChildSpec(
                 address=GATEWAY,
                 start=f"{_PACKAGE}.actors.gateway.process:main",
-                arguments={"endpoint": endpoint},
+                arguments={"endpoint": endpoint, "is_clustered": link_arguments is not None},
                 directory=EVERYBODY,
             ),
             DynamicSpec(name="coordinators", kind=Kind.COORDINATOR),

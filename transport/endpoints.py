@@ -9,11 +9,16 @@ import hashlib
 import ipaddress
 import re
 import sys
+from collections.abc import Iterable
+from typing import TypeAlias
 
 from .addresses import Address
 
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:5570"
 """The endpoint of a broker and of its clients, unless another is configured."""
+
+Endpoints: TypeAlias = str | Iterable[str]
+"""Endpoints of one broker's nodes: one, several in one string (`tcp://a:5570,b:5570`), or a list."""
 
 MAX_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 
@@ -54,6 +59,23 @@ def tcp_host_and_port(endpoint: object) -> tuple[str, int] | None:
     if not host.startswith("["):
         return host, port
     return (host[1:-1], port) if _is_ipv6(host[1:-1]) else None
+
+
+def listed_endpoints(given: object) -> tuple[str, ...]:
+    """Return the endpoints to connect to, each once. Raises ValueError, which names the malformed one."""
+    if isinstance(given, str):
+        listed: list[object] = [part if "://" in part else f"tcp://{part}" for part in given.split(",")]
+        listed[0] = given.partition(",")[0]
+    elif isinstance(given, Iterable):
+        listed = list(given)
+    else:
+        listed = [given]
+    for endpoint in listed:
+        if tcp_host_and_port(endpoint) is None:
+            raise ValueError(f"{endpoint!r} is not {CONNECTED_IN_WORDS}")
+    if not listed:
+        raise ValueError("there is none")
+    return tuple(dict.fromkeys(str(endpoint) for endpoint in listed))
 
 
 def _is_ipv6(address: str) -> bool:

@@ -5,8 +5,8 @@ Pure.
     quarantined       called as well: the loop refuses it at once
     otherwise         kept until it is up, CONTROLLER_TIMEOUT_MS at most, then ACTOR_UNAVAILABLE with the reason
 
-The tickets bound the kept calls: each belongs to a request that is not answered yet. The watch is not kept here: its
-call waits by itself.
+The tickets bound the kept calls: each belongs to a request that is not answered yet. The watches are not kept here:
+their calls wait by themselves.
 """
 
 from collections.abc import Iterable
@@ -14,11 +14,13 @@ from collections.abc import Iterable
 from ...transport.addresses import CONTROLLER
 from ...transport.machine import Call, CancelTimer, Effect, Failed, SetTimer
 from ...transport.protocol.errors import ErrorBody, ErrorCode
-from .keys import KeptCallTimer, TableWatch
+from .keys import KeptCallTimer, NodesWatch, TableWatch
 from .peers import Peers
 
 CONTROLLER_TIMEOUT_MS = 5_000
 """Ten times the length of a restart."""
+
+_WATCHES = (TableWatch, NodesWatch)
 
 
 class ControllerCalls:
@@ -66,4 +68,4 @@ class ControllerCalls:
 
 
 def _may_wait(effect: Effect) -> bool:
-    return isinstance(effect, Call) and effect.address == CONTROLLER and type(effect.key) is not TableWatch
+    return isinstance(effect, Call) and effect.address == CONTROLLER and type(effect.key) not in _WATCHES

@@ -45,6 +45,10 @@ class TableWatch(Struct, frozen=True):
     """The long poll for the table of topics."""
 
 
+class NodesWatch(Struct, frozen=True):
+    """The long poll for the nodes of the cluster."""
+
+
 class TableQuestion(Struct, frozen=True):
     """The table of topics, for requests that name an entry it lacks."""
 
@@ -83,5 +87,14 @@ class StopTimer(Struct, frozen=True):
     """End of the time for writes in flight when the gateway stops."""
 
 
-CallKey = Forwarded | PublishCall | ScheduleCall | TransactionsCall | ActorStart | TableWatch | TableQuestion
+CallKey = (
+    Forwarded
+    | PublishCall
+    | ScheduleCall
+    | TransactionsCall
+    | ActorStart
+    | TableWatch
+    | NodesWatch
+    | TableQuestion
+)
 TimerKey = WaitTimer | PollTimer | QuotaTimer | LaneTimer | KeptCallTimer | StopTimer

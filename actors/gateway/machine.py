@@ -57,6 +57,7 @@ from .keys import (
     Forwarded,
     KeptCallTimer,
     LaneTimer,
+    NodesWatch,
     PollTimer,
     PublishCall,
     QuotaTimer,
@@ -70,6 +71,7 @@ from .keys import (
 )
 from .lanes import Lanes, weight_of
 from .metadata import MetadataPolls
+from .nodes import Nodes
 from .peers import Peers
 from .publish import Publisher
 from .publish_routes import PublishRoutes
@@ -100,6 +102,7 @@ class GatewayMachine:
         address: Address,
         incarnation: int,
         pid: int,
+        is_clustered: bool = False,
         limits: Mapping[str, int] | None = None,
     ) -> None:
         """Create the machine. `limits` are those of `Tickets`, for tests."""
@@ -115,10 +118,11 @@ class GatewayMachine:
         self._controller = ControllerCalls(self._peers)
         self._table = TopicTable()
         self._quotas = Quotas()
+        self._nodes = Nodes(is_clustered=is_clustered)
         self._held: dict[int, Attempt] = {}
         """Requests delayed by their client's quota, by ticket."""
         self._metadata = MetadataPolls(
-            self._tickets, self._table, self._peers, self._quotas, instance_id, incarnation
+            self._tickets, self._table, self._peers, self._quotas, self._nodes, instance_id, incarnation
         )
         ids = ScheduledIds(instance_id, incarnation)
         self._publisher = Publisher(self._tickets, self._peers, ids)
@@ -271,6 +275,7 @@ class GatewayMachine:
             server=f"planaria/{__version__}",
             instance_id=self._instance_id,
             run_directory=self._run_directory,
+            nodes=self._nodes.named,
         )
 
     def _route_metadata(self, attempt: Attempt, request: Metadata, now: int) -> list[LoopEffect]:
@@ -297,8 +302,9 @@ class GatewayMachine:
             case TransactionsCall():
                 return self._transactions.on_answered(key, event.reply)
             case TableWatch():
-                self._table.on_watch_ended()
-                return self._update(event.reply) + self._table.watch()
+                return self._update(event.reply) + self._table.watch_again()
+            case NodesWatch():
+                return [*self._nodes.on_reply(event.reply)]
             case TableQuestion():
                 attempts, effects = self._table.on_asked()
                 effects = self._update(event.reply) + effects
@@ -319,7 +325,7 @@ class GatewayMachine:
                 return self._router.on_not_started(key, event.error)
             case TransactionsCall():
                 return self._transactions.on_failed(key, event.error)
-            case TableWatch():
+            case TableWatch() | NodesWatch():
                 raise AssertionError(f"the controller refuses the watch: {event.error.message}")
             case TableQuestion():
                 return self._on_not_asked(event.error)
@@ -356,7 +362,7 @@ class GatewayMachine:
         self._peers.on_up(event)
         effects: list[LoopEffect] = []
         if event.address == CONTROLLER:
-            effects += self._table.watch() + self._controller.on_up()
+            effects += self._table.watch() + self._nodes.watch() + self._controller.on_up()
         topic = event.address.topic
         if topic is not None:
             effects += self._metadata.on_changed([topic])

@@ -19,6 +19,7 @@ from ...transport.protocol.session import (
     TopicMetadata,
 )
 from .keys import PollTimer
+from .nodes import Nodes
 from .peers import Peers
 from .quotas import Quotas
 from .tickets import Tickets
@@ -32,6 +33,7 @@ class MetadataPolls:
         table: TopicTable,
         peers: Peers,
         quotas: Quotas,
+        nodes: Nodes,
         instance_id: str,
         incarnation: int,
     ) -> None:
@@ -39,6 +41,7 @@ class MetadataPolls:
         self._table = table
         self._peers = peers
         self._quotas = quotas
+        self._nodes = nodes
         self._instance_id = instance_id
         self._version = incarnation << 32
         self._changed_at: dict[str, int] = {}
@@ -112,6 +115,7 @@ class MetadataPolls:
             topics=[self._topic(name, is_limited) for name in known],
             unknown_topics=[name for name in dict.fromkeys(names) if self._table.get(name) is None],
             groups=[self._group(name, is_limited) for name in request.groups] if request.groups else UNSET,
+            nodes=self._nodes.named,
         )
 
     def _group(self, name: str, is_limited: bool) -> GroupMetadata:

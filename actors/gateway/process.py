@@ -15,6 +15,8 @@ from .machine import REQUESTS, GatewayMachine
 class GatewayArguments(msgspec.Struct):
     endpoint: str
     """The endpoint for clients; with a port of `*` the system chooses one, and the ready message reports it."""
+    is_clustered: bool = False
+    """True if its controller knows other nodes."""
 
 
 class GatewayActor(Actor[Never, Never]):
@@ -34,6 +36,7 @@ class GatewayActor(Actor[Never, Never]):
             address=context.address,
             incarnation=context.incarnation,
             pid=os.getpid(),
+            is_clustered=self._arguments.is_clustered,
             limits=limits,
         )
 

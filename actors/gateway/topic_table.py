@@ -71,8 +71,9 @@ class TopicTable:
             Call(TableWatch(), CONTROLLER, request, WatchCatalogReply, timeout_ms=timeout_ms, is_endless=True)
         ]
 
-    def on_watch_ended(self) -> None:
+    def watch_again(self) -> list[Effect]:
         self._is_watching = False
+        return self.watch()
 
     def ask(self, attempt: Attempt) -> list[Effect]:
         """Let the controller's answer decide about a request."""

@@ -26,7 +26,6 @@ from ...transport.machine import (
     Disconnected,
     Failed,
     Received,
-    Reply,
     SetTimer,
     Stop,
     StopRequested,
@@ -43,7 +42,7 @@ from ...transport.request_context import NO_CONTEXT
 from .effects import Effect, Event, Started
 from .keys import BeatTimer, CallKey, NodesWatch, RelayCall, TimerKey
 from .liveness import Liveness
-from .relays import Relays
+from .relays import Relays, refusal
 from .roster import Roster
 
 CALM_INTERVAL_MS = 1_000
@@ -96,7 +95,8 @@ class LinkMachine:
                 try:
                     return self.relays.on_relay(received, request)
                 except ProtocolError as error:
-                    return [] if request.is_cast else [Reply(received.sender, error.body)]
+                    header = bytes(received.payload[0]) if received.payload else b""
+                    return [] if request.is_cast else [refusal(received.sender, header, error.body)]
             case Ping():
                 return self._on_ping(received, request, now)
             case Cancel():

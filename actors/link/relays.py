@@ -4,13 +4,17 @@
     an actor of this node   the other node's link, as the same relay   that link's reply, as it is
     another node's link     the actor at `address`, as it was made     the actor's reply, as it is
 
-A relay that is not answered in its time fails as every call does. When its sender's connection closes, or it withdraws
-the relay, the call is withdrawn as well, so that the receiver parks nothing for it.
+A refusal that a link makes has the id and the encoding of the request in the relay, as the actor's own refusal would:
+its sender may pass it on unread. A relay that is not answered in its time fails as every call does. When its sender's
+connection closes, or it withdraws the relay, the call is withdrawn as well, so that the receiver parks nothing for it.
 """
+
+from typing import NamedTuple
 
 import msgspec
 
 from ...transport.addresses import Address
+from ...transport.codec import id_of, is_json
 from ...transport.machine import (
     Answered,
     Call,
@@ -22,7 +26,7 @@ from ...transport.machine import (
     Reply,
     Sender,
 )
-from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.links import Relay
 from ...transport.request_context import NO_CONTEXT, UNKNOWN, RequestContext
 from .keys import RelayCall
@@ -31,11 +35,18 @@ from .roster import Roster
 MAX_RELAYS = 20_000
 
 
+class Open(NamedTuple):
+    """A relay without a reply."""
+
+    sender: Sender
+    header: bytes
+
+
 class Relays:
     def __init__(self, node: str, roster: Roster) -> None:
         self._node = node
         self._roster = roster
-        self._open: dict[int, Sender] = {}
+        self._open: dict[int, Open] = {}
         self._last = 0
 
     def __len__(self) -> int:
@@ -48,9 +59,10 @@ class Relays:
         address: Address
         request: Relay | bytes
         context: RequestContext | None
+        header = bytes(received.payload[0])
         if relay.node == self._node:
-            header, *payload = received.payload
-            address, request, context = relay.address, bytes(header), relay.context
+            address, request, context = relay.address, header, relay.context
+            payload = list(received.payload[1:])
         else:
             address, request, context = self._other_link(relay), _forwarded(relay, received), NO_CONTEXT
             payload = list(received.payload)
@@ -59,7 +71,7 @@ class Relays:
         if len(self._open) >= MAX_RELAYS:
             raise ProtocolError(ErrorCode.OVERLOADED, "the link has too many open requests")
         self._last += 1
-        self._open[self._last] = received.sender
+        self._open[self._last] = Open(received.sender, header)
         call = Call(
             RelayCall(self._last),
             address,
@@ -72,19 +84,19 @@ class Relays:
         return [call]
 
     def on_answered(self, key: RelayCall, answered: Answered) -> list[Effect]:
-        sender = self._open.pop(key.number, None)
-        return [] if sender is None else [Reply(sender, answered.reply, answered.payload)]
+        relay = self._open.pop(key.number, None)
+        return [] if relay is None else [Reply(relay.sender, answered.reply, answered.payload)]
 
     def on_failed(self, key: RelayCall, failed: Failed) -> list[Effect]:
-        sender = self._open.pop(key.number, None)
-        return [] if sender is None else [Reply(sender, failed.error)]
+        relay = self._open.pop(key.number, None)
+        return [] if relay is None else [refusal(relay.sender, relay.header, failed.error)]
 
     def on_cancel(self, received: Received) -> list[Effect]:
-        gone = [number for number, sender in self._open.items() if received.cancels(sender)]
+        gone = [number for number, relay in self._open.items() if received.cancels(relay.sender)]
         return self._withdraw(gone)
 
     def on_closed(self, connection: bytes) -> list[Effect]:
-        gone = [number for number, sender in self._open.items() if sender.route[0] == connection]
+        gone = [number for number, relay in self._open.items() if relay.sender.route[0] == connection]
         return self._withdraw(gone)
 
     def _other_link(self, relay: Relay) -> Address:
@@ -98,6 +110,11 @@ class Relays:
         for number in numbers:
             del self._open[number]
         return [CancelCall(number) for number in numbers]
+
+
+def refusal(sender: Sender, header: bytes, error: ErrorBody) -> Reply:
+    """Return the refusal of a relayed request, whose header is given, to the sender of its relay."""
+    return Reply(msgspec.structs.replace(sender, id=id_of(header), is_json=is_json(header)), error)
 
 
 def _forwarded(relay: Relay, received: Received) -> Relay:

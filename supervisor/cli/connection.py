@@ -12,10 +12,9 @@ import typer
 
 from ...transport.client.options import REQUEST_TIMEOUT_MS
 from ...transport.endpoints import (
-    CONNECTED_IN_WORDS,
     DEFAULT_ENDPOINT,
+    listed_endpoints,
     numeric_endpoint,
-    tcp_host_and_port,
 )
 from .failures import CommandFailed
 
@@ -29,7 +28,7 @@ __all__ = [
     "ConnectOption",
     "JsonOption",
     "attached",
-    "checked_endpoint",
+    "checked_endpoints",
     "operating",
 ]
 
@@ -40,12 +39,12 @@ CONNECT_VARIABLES = [CONNECT_VARIABLE, "PLANARIA_ENDPOINT"]
 CONNECT_TIMEOUT_S = 2.5
 
 
-def checked_endpoint(endpoint: str) -> str:
-    """Return `endpoint` if it is valid, with this machine for `*`. Raises BadParameter."""
-    endpoint = endpoint.replace("tcp://*:", "tcp://127.0.0.1:")
-    if tcp_host_and_port(endpoint) is None:
-        raise typer.BadParameter(f"{endpoint!r} is not {CONNECTED_IN_WORDS}")
-    return endpoint
+def checked_endpoints(endpoints: str) -> str:
+    """Return the endpoints if all are valid, with this machine for `*`. Raises BadParameter."""
+    try:
+        return ",".join(listed_endpoints(endpoints.replace("tcp://*:", "tcp://127.0.0.1:")))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 ConnectOption: TypeAlias = Annotated[
@@ -54,43 +53,47 @@ ConnectOption: TypeAlias = Annotated[
         "--connect",
         metavar="URL",
         envvar=CONNECT_VARIABLES,
-        callback=checked_endpoint,
-        help="Endpoint of the broker.",
+        callback=checked_endpoints,
+        help="Endpoint of the broker; of a cluster, those of several nodes: tcp://a:5570,b:5570.",
     ),
 ]
 JsonOption: TypeAlias = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @contextmanager
-def attached(endpoint: str, request_timeout_ms: int = REQUEST_TIMEOUT_MS) -> Iterator["Client"]:
-    """Open a client of the broker at `endpoint`. Raises CommandFailed when no broker answers there."""
+def attached(endpoints: str, request_timeout_ms: int = REQUEST_TIMEOUT_MS) -> Iterator["Client"]:
+    """Open a client of the broker at one of the endpoints. Raises CommandFailed when no broker answers there."""
     # Imported late: the client loads ZeroMQ and starts a thread; --help needs neither.
     from ...transport.client.client import Client  # noqa: PLC0415
     from ...transport.client.errors import TimedOut  # noqa: PLC0415
 
-    with Client(endpoint, client_id=CLIENT_ID, request_timeout_ms=request_timeout_ms) as client:
+    with Client(endpoints, client_id=CLIENT_ID, request_timeout_ms=request_timeout_ms) as client:
         try:
             client.wait_for_broker(CONNECT_TIMEOUT_S)
         except TimedOut as error:
-            if numeric_endpoint(endpoint) is None:
+            listed = listed_endpoints(endpoints)
+            if any(numeric_endpoint(endpoint) is None for endpoint in listed):
                 raise CommandFailed(error.message) from error
-            raise CommandFailed(f'no broker at {endpoint}: is "planaria serve" running?') from error
+            raise CommandFailed(
+                f'no broker at {" or ".join(listed)}: is "planaria serve" running?'
+            ) from error
         yield client
 
 
 @contextmanager
-def operating(endpoint: str) -> Iterator["AdminLink | Client"]:
-    """Open the connection that answers `status`, `kill` and `revive` for `endpoint`. Raises CommandFailed.
+def operating(endpoints: str) -> Iterator["AdminLink | Client"]:
+    """Open the connection that answers `status`, `kill` and `revive`. Raises CommandFailed.
 
-    On the broker's machine this is the supervisor, independent of its gateway; elsewhere the gateway.
+    On the broker's machine this is the supervisor, independent of its gateway; elsewhere the gateway. Of several
+    endpoints, the first that a broker of this machine serves counts.
     """
     from ..admin_link import AdminLink  # noqa: PLC0415
     from ..run_directory import is_listening, supervisors_at  # noqa: PLC0415
 
-    controls = supervisors_at(endpoint)
+    controls = [control for each in listed_endpoints(endpoints) for control in supervisors_at(each)]
     if controls:
         with AdminLink(controls[0], lambda: not is_listening(controls[0])) as link:
             yield link
         return
-    with attached(endpoint) as client:
+    with attached(endpoints) as client:
         yield client

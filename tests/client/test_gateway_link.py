@@ -1,11 +1,20 @@
-"""Search of a gateway whose host is a name: every address, and changed addresses later."""
+"""Search of a gateway: every endpoint, every address of its host, and those that have changed later."""
 
 import pytest
 
 from exchange_driver import Wire
 from planaria.transport.calls.events import Disconnected, Resolved
+from planaria.transport.client.gateway_link import SILENCE_MS, SILENT_LOOKS
 from planaria.transport.machine import Failed
-from planaria.transport.protocol.session import Hello
+from planaria.transport.protocol.data import ListOffsets
+from planaria.transport.protocol.session import (
+    Hello,
+    Metadata,
+    MetadataReply,
+    Node,
+    PartitionMetadata,
+    TopicMetadata,
+)
 from planaria.transport.protocol.topics import ListTopics
 
 NAMED = "tcp://broker.test:5570"
@@ -14,7 +23,7 @@ FIRST, SECOND, MOVED = "tcp://10.0.0.1:5570", "tcp://[fd00::2]:5570", "tcp://10.
 
 @pytest.fixture
 def wire() -> Wire:
-    found = Wire(door=NAMED)
+    found = Wire(True, NAMED)
     assert found.lookups == [NAMED]
     assert found.routes == {}
     return found
@@ -90,3 +99,132 @@ def test_a_name_server_that_is_down_is_waited_for_and_named_in_the_error(wire: W
     wire.fire("dial")
     wire.feed(Resolved((FIRST,)))
     wire.greet()
+
+
+A, B, C = "tcp://10.0.0.1:1", "tcp://10.0.0.2:1", "tcp://10.0.0.3:1"
+
+
+def test_endpoints_are_tried_in_turn_until_one_answers() -> None:
+    wire = Wire(True, A, B, C)
+    wire.ask_gateway()
+    wire.take(Hello)
+    wire.feed(Disconnected(A, is_refused=True))
+    wire.take(Hello)
+    wire.fire("hello")
+    assert list(wire.routes) == [C]
+    wire.greet()
+    (send,) = wire.take(ListTopics)
+    assert send.route == wire.routes[C]
+
+
+def test_a_lost_connection_is_followed_by_the_next_endpoint_at_once_and_the_same_one_is_last() -> None:
+    wire = Wire(True, A, B, C)
+    wire.take(Hello)
+    wire.feed(Disconnected(A, is_refused=True))
+    wire.greet()
+    wire.ask_gateway("again")
+    wire.ask_gateway("once", is_retried=False)
+    wire.take(ListTopics)
+    tried = []
+    wire.feed(Disconnected(B))
+    assert [event.key for event in wire.owner.heard] == ["once"], "it may have been executed"
+    for _ in range(3):
+        (endpoint,) = wire.routes
+        tried.append(endpoint)
+        wire.feed(Disconnected(endpoint, is_refused=True))
+    assert tried == [C, A, B]
+    assert wire.routes == {}
+    wire.fire("dial")
+    assert list(wire.routes) == [C]
+    (hello,) = [each for each in wire.take(Hello) if each.route == wire.routes[C]]
+    wire.sent.append(hello)
+    wire.greet()
+    assert len(wire.take(ListTopics)) == 1
+
+
+def test_rounds_of_attempts_are_followed_by_growing_pauses_which_end_with_a_session() -> None:
+    wire = Wire(True, A, B)
+    for pause_ms in (10, 20, 40):
+        for _ in range(2):
+            (endpoint,) = wire.routes
+            wire.feed(Disconnected(endpoint, is_refused=True))
+        assert wire.timers["dial"] == wire.now + pause_ms
+        wire.take(Hello)
+        wire.fire("dial")
+    wire.greet()
+    wire.feed(Disconnected(A))
+    assert list(wire.routes) == [B], "without a pause"
+    wire.feed(Disconnected(B, is_refused=True))
+    wire.feed(Disconnected(A, is_refused=True))
+    assert wire.timers["dial"] == wire.now + 10
+
+
+def test_a_silent_node_is_left_for_the_next() -> None:
+    wire = Wire(True, A, B)
+    wire.greet()
+    wire.silence_ms = SILENCE_MS
+    for _ in range(SILENT_LOOKS):
+        assert list(wire.routes) == [A]
+        wire.fire("refresh")
+    assert list(wire.routes) == [B]
+
+
+def test_a_name_that_has_no_address_is_followed_by_the_next_endpoint() -> None:
+    wire = Wire(True, NAMED, B)
+    wire.ask_gateway("late", timeout_ms=50)
+    wire.feed(Resolved(fault="'broker.test' cannot be looked up: Name or service not known"))
+    assert list(wire.routes) == [B]
+    wire.feed(Disconnected(B, is_refused=True))
+    wire.fire(wire.serial(key="late"))
+    (failed,) = wire.owner.heard
+    assert f"no broker answers at {NAMED}: 'broker.test' cannot" in failed.error.message
+    assert f"or {B}" in failed.error.message
+
+
+def test_the_nodes_that_the_broker_names_are_tried_after_the_endpoint_of_the_program() -> None:
+    wire = Wire(True, A)
+    wire.greet(nodes=[Node("n1", A), Node("n2", B), Node("odd", "ipc:///tmp/x"), Node("n3", C)])
+    wire.feed(Disconnected(A))
+    assert list(wire.routes) == [B]
+    wire.feed(Disconnected(B, is_refused=True))
+    assert list(wire.routes) == [C]
+    wire.take(Hello)
+    wire.feed(Disconnected(C, is_refused=True))
+    assert list(wire.routes) == [A]
+    wire.greet(nodes=[Node("n1", A)])
+    wire.feed(Disconnected(A))
+    assert list(wire.routes) == [A], "the others have ended"
+
+
+def test_nodes_that_come_later_are_learnt_from_metadata() -> None:
+    wire = Wire(True, A).settled()
+    wire.fire("refresh")
+    (metadata,) = wire.take(Metadata)
+    wire.answer(
+        metadata, MetadataReply(version=1, instance_id="i", topics=[], nodes=[Node("n1", A), Node("n2", B)])
+    )
+    wire.feed(Disconnected(A))
+    assert B in wire.routes
+
+
+def test_endpoints_of_processes_of_another_node_are_forgotten() -> None:
+    wire = Wire(True, A, B).settled()
+    wire.ask()
+    (first,) = wire.take(ListOffsets)
+    assert first.route == wire.routes["ipc://T.1"]
+    wire.ask_gateway("direct", endpoint="ipc://ACTOR.1")
+    wire.take(ListTopics)
+    wire.is_local = False
+    wire.feed(Disconnected(A))
+    assert set(wire.routes) == {B, "ipc://T.1", "ipc://ACTOR.1"}, "the node may be alive, without its gateway"
+    wire.greet(instance_id="of-another-node")
+    assert list(wire.routes) == [B]
+    (direct,) = wire.take(ListTopics)
+    assert direct.route == wire.routes[B]
+    (metadata,) = wire.take(Metadata)
+    assert wire.take(ListOffsets) == []
+    partition = PartitionMetadata(partition=0, online=True, incarnation=1, endpoint="ipc://T.1")
+    topic = TopicMetadata(topic="T", topic_id="T", max_message_bytes=1, partitions=[partition])
+    wire.answer(metadata, MetadataReply(version=1, instance_id="of-another-node", topics=[topic]))
+    (send,) = wire.take(ListOffsets)
+    assert send.route == wire.routes[B], "it runs on another machine, and nothing suspects its partitions"

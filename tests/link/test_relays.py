@@ -6,7 +6,7 @@ import pytest
 from linked_nodes import LinkedNodes
 from planaria.actors.link import relays
 from planaria.transport.addresses import Address
-from planaria.transport.machine import Call, Cast, Disconnected, Received, Sender
+from planaria.transport.machine import Call, Cast, Disconnected, Failed, Received, Sender
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.links import Relay
 from planaria.transport.protocol.session import Cancel
@@ -87,6 +87,30 @@ def test_a_relay_fails_when_the_other_node_dies(world: LinkedNodes) -> None:
     [reply] = world.nodes["a"].replies
     assert isinstance(reply.body, ErrorBody)
     assert reply.body.retriable
+
+
+@pytest.mark.parametrize(
+    ("header", "is_json"),
+    [(HEADER, True), (b"\x82\xa2op\xa5fetch\xa2id\x07", False)],
+    ids=["json", "msgpack"],
+)
+def test_a_refusal_has_the_id_and_the_encoding_of_the_relayed_request(
+    world: LinkedNodes, header: bytes, is_json: bool
+) -> None:
+    """The gateway passes it on unread, and the client finds its request by the id."""
+    world.answer = None
+    a, b = world.nodes["a"], world.nodes["b"]
+    a.ask(TO_B, header)
+    a.ask(Relay(node="nowhere", address=Address.parse("x")), header)
+    relay = msgspec.structs.replace(TO_B, is_forwarded=True)
+    b.event(Received(Sender((b"link", b"1"), None), relay, (header,)))
+    call = b.received[-1]
+    assert isinstance(call, Call)
+    b.event(Failed(call.key, ErrorBody("PARTITION_OFFLINE", "it died", True)))
+    world.kill("b")
+    replies = [*a.replies, *b.replies]
+    assert len(replies) == 3
+    assert {(reply.to.id, reply.to.is_json) for reply in replies} == {(7, is_json)}
 
 
 @pytest.mark.parametrize("is_closed", [True, False], ids=["connection closed", "withdrawn"])

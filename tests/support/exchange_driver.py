@@ -55,10 +55,10 @@ class Owner:
 class Wire:
     """The network, under manual control."""
 
-    def __init__(self, is_local: bool = True, door: str = DOOR) -> None:
+    def __init__(self, is_local: bool = True, *doors: str) -> None:
         retry = RetryPolicy()
         directory = BrokerDirectory(
-            door, client_id="", metadata_timeout_ms=100, retry=retry, jitter=lambda: 0.0
+            doors or (DOOR,), client_id="", metadata_timeout_ms=100, retry=retry, jitter=lambda: 0.0
         )
         self.topics = directory.topics
         self.exchange = Exchange(directory, retry=retry, jitter=lambda: 0.0)
@@ -129,9 +129,11 @@ class Wire:
     def refuse(self, send: Send, code: ErrorCode) -> None:
         self.answer(send, ErrorReply(error=ErrorBody(code, "no", code in RETRIABLE)))
 
-    def greet(self, instance_id: str = "i") -> None:
+    def greet(self, instance_id: str = "i", **more: Any) -> None:
         (hello,) = self.take(Hello)
-        self.answer(hello, HelloReply(version=1, server="s", instance_id=instance_id, run_directory="/r"))
+        self.answer(
+            hello, HelloReply(version=1, server="s", instance_id=instance_id, run_directory="/r", **more)
+        )
 
     def directory(
         self, send: Send, version: int, incarnation: int = 1, online: bool = True, known: bool = True

@@ -40,9 +40,13 @@ class GatewayDriver:
     The controller's watch is answered by `set_topics`, its other requests at once, unless `controller_answers` is off.
     """
 
-    def __init__(self, incarnation: int = 1, limits: dict[str, int] | None = None) -> None:
+    def __init__(
+        self, incarnation: int = 1, limits: dict[str, int] | None = None, *, is_clustered: bool = False
+    ) -> None:
         self.now = 1_000_000
-        context = context_of("gateway/0", incarnation, {"endpoint": "tcp://127.0.0.1:*"})
+        context = context_of(
+            "gateway/0", incarnation, {"endpoint": "tcp://127.0.0.1:*", "is_clustered": is_clustered}
+        )
         actor = GatewayActor(context, limits)
         self.machine = actor.machine
         self.loop = ManualLoop(actor, context, lambda: self.now)

@@ -211,9 +211,11 @@ CREATED = topics.DescribeTopicReply(
     ],
 )  # fmt: skip
 
+NODES = [session.Node("n1", "tcp://10.0.0.1:5570"), session.Node("n2", "tcp://10.0.0.2:5570")]
 REPLIES: dict[str, Reply] = {
     "hello": session.HelloReply(
-        version=1, server="planaria/0.1.0", instance_id="c0ffee", run_directory="/tmp/planaria-1000-5d41402abc/7"
+        version=1, server="planaria/0.1.0", instance_id="c0ffee", run_directory="/tmp/planaria-1000-5d41402abc/7",
+        nodes=NODES,
     ),
     "create_topic": CREATED,
     "publish": data.PublishReply(records=[data.PublishedRecord(partition=1, offset=0)]),
@@ -239,7 +241,7 @@ REPLIES: dict[str, Reply] = {
     "commit_offsets": groups.CommitOffsetsReply(),
     "leave_group": message.Done(),
     "metadata": session.MetadataReply(
-        version=4294967298, instance_id="c0ffee", unknown_topics=["NOPE"],
+        version=4294967298, instance_id="c0ffee", unknown_topics=["NOPE"], nodes=NODES,
         groups=[
             session.GroupMetadata(
                 group="billing", endpoint="ipc:///tmp/planaria-1000-5d41402abc/7/coordinator-billing.1"

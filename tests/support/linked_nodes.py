@@ -144,7 +144,7 @@ class LinkedNodes:
         """Tell every link the nodes that have a session."""
         self.version += 1
         linked = [
-            LinkedNode(node.node, node.start_id, f"tcp://{node.node}:1")
+            LinkedNode(node.node, node.start_id, f"tcp://{node.node}:1", f"tcp://{node.node}:2")
             for node in self.nodes.values()
             if node.node not in without
         ]

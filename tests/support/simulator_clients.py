@@ -63,7 +63,7 @@ class ClientHost(Host):
         retry, jitter = RetryPolicy(), world.random.random
         self.metadata_timeout_ms = 60_000
         directory = BrokerDirectory(
-            GATEWAY_ENDPOINT,
+            (GATEWAY_ENDPOINT,),
             client_id=name,
             metadata_timeout_ms=self.metadata_timeout_ms,
             retry=retry,

@@ -2,6 +2,7 @@
 
 import itertools
 import queue
+import re
 import socket
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from planaria.transport.endpoints import (
     PathTooLong,
     control_endpoint,
     endpoint_for,
+    listed_endpoints,
     numeric_endpoint,
     peer_id,
 )
@@ -84,3 +86,37 @@ def test_an_address_of_one_link_keeps_its_interface(monkeypatch: pytest.MonkeyPa
     told = queue.Queue[Resolved]()
     resolve("tcp://broker.test:1", told.put)
     assert told.get(timeout=10).endpoints == (f"tcp://[fe80::1%{socket.if_indextoname(1)}]:1",)
+
+
+@pytest.mark.parametrize(
+    ("given", "listed"),
+    [
+        ("tcp://a:1", ("tcp://a:1",)),
+        ("tcp://a:1,b:2,[::1]:3", ("tcp://a:1", "tcp://b:2", "tcp://[::1]:3")),
+        ("tcp://a:1,tcp://b:2,tcp://a:1", ("tcp://a:1", "tcp://b:2")),
+        (["tcp://a:1", "tcp://b:2"], ("tcp://a:1", "tcp://b:2")),
+        (("tcp://a:1",), ("tcp://a:1",)),
+    ],
+)
+def test_one_endpoint_or_several_in_a_string_or_a_list(given: object, listed: tuple[str, ...]) -> None:
+    assert listed_endpoints(given) == listed
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("", "''"),
+        ("a:1", "'a:1'"),
+        ("tcp://a:1,", "'tcp://'"),
+        ("tcp://a:1,b", "'tcp://b'"),
+        ("tcp://a:1,ipc://b", "'ipc://b'"),
+        (["tcp://a:1", "b:2"], "'b:2'"),
+        ([], "there is none"),
+        (5570, "5570"),
+        (None, "None"),
+        ([None], "None"),
+    ],
+)
+def test_a_malformed_endpoint_among_others_is_named(given: object, named: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(named)):
+        listed_endpoints(given)

@@ -28,7 +28,7 @@ from ..client.options import (
     wait_limit_s,
 )
 from ..client.share_messages import ShareOptions
-from ..endpoints import DEFAULT_ENDPOINT
+from ..endpoints import DEFAULT_ENDPOINT, Endpoints
 from ..keywords import ConsumerConfig, ProducerConfig, ShareConsumerConfig
 from ..machine import Call
 from ..protocol.session import Hello, HelloReply
@@ -252,7 +252,7 @@ class AsyncClient(AsyncAdmin):
 class Connecting:
     """A client that is made where it is entered, or awaited: `async with connect(...)`, `await connect(...)`."""
 
-    def __init__(self, endpoint: str, options: ClientOptions) -> None:
+    def __init__(self, endpoint: Endpoints, options: ClientOptions) -> None:
         self._endpoint = endpoint
         self._options = options
         self._client: AsyncClient | None = None
@@ -276,7 +276,7 @@ class Connecting:
 
 
 def connect(
-    endpoint: str = DEFAULT_ENDPOINT,
+    endpoint: Endpoints = DEFAULT_ENDPOINT,
     *,
     client_id: str = "",
     request_timeout_ms: int = REQUEST_TIMEOUT_MS,
@@ -284,7 +284,7 @@ def connect(
 ) -> Connecting:
     """Connect to a broker, in the background: `async with planaria.aio.connect(url) as client`.
 
-    The options are those of `Client`. Works under asyncio and trio. Raises InvalidOption.
+    The endpoints and options are those of `Client`. Works under asyncio and trio. Raises InvalidOption.
     """
     options = {
         "client_id": client_id,

@@ -60,10 +60,16 @@ class BrokerDirectory:
     uses_envelopes = False
 
     def __init__(
-        self, endpoint: str, *, client_id: str, metadata_timeout_ms: int, retry: RetryPolicy, jitter: Jitter
+        self,
+        endpoints: tuple[str, ...],
+        *,
+        client_id: str,
+        metadata_timeout_ms: int,
+        retry: RetryPolicy,
+        jitter: Jitter,
     ) -> None:
         self.topics = TopicCache()
-        self._endpoint = endpoint
+        self._endpoints = endpoints
         self._client_id = client_id
         self._metadata_timeout_ms = metadata_timeout_ms
         self._retry = retry
@@ -77,7 +83,10 @@ class BrokerDirectory:
         self._ask_groups_at = 0
         self._lost: set[str] = set()
         """Endpoints of coordinators that were lost, so these incarnations have ended or take no connections."""
+        self._instance_id: str | None = None
+        """The start of the node that answered the last greeting."""
         self._is_local: bool | None = None
+        """True if that node runs on this machine; None while this is not known."""
         self._numbers = count(1)
         self._polls: set[int] = set()
         """Numbers of the `metadata` calls in flight."""
@@ -93,7 +102,7 @@ class BrokerDirectory:
         self._connections = connections
         self._held = held
         self._link = GatewayLink(
-            self._endpoint, connections, client_id=self._client_id, retry=self._retry, jitter=self._jitter
+            self._endpoints, connections, client_id=self._client_id, retry=self._retry, jitter=self._jitter
         )
 
     # Events.
@@ -138,7 +147,7 @@ class BrokerDirectory:
             case _ if key == HELLO:
                 return self._without(gateway) if gateway is not None and self._link.session is None else []
             case _ if key == DIAL:
-                return self._link.on_time_to_dial()
+                return self._link.on_time_to_dial(now)
             case _ if key == _REFRESH:
                 effects = self._ask_metadata()
                 if gateway is not None and self._link.session is not None:
@@ -150,10 +159,14 @@ class BrokerDirectory:
     # The session.
 
     def _on_hello(self, reply: HelloReply, now: int) -> list[Effect]:
-        if self.topics.instance_id not in (None, reply.instance_id):
+        effects = self._link.on_hello(reply)
+        if self._instance_id not in (None, reply.instance_id):
             self.topics.forget()
             self._is_local = None
-        effects = self._link.on_hello(reply)
+            for connection in self._connections:
+                # Endpoints of another start, or of another node, are not used any longer.
+                effects += self._without(connection) if connection is not self._link.connection else []
+        self._instance_id = reply.instance_id
         self.topics.expire_version()
         if self._is_local is None:
             effects.append(CheckLocality(reply.run_directory, reply.instance_id))
@@ -175,7 +188,9 @@ class BrokerDirectory:
             self._polls.clear()
             return self._link.dial(now)
         if connection.partition is not None:
-            self.topics.suspect(*connection.partition, now)
+            topic, number, incarnation = connection.partition
+            if self.topics.partition(topic, number) is not None:
+                self.topics.suspect(topic, number, incarnation, now)
         else:
             self._lost.add(connection.endpoint)
         return []
@@ -314,6 +329,7 @@ class BrokerDirectory:
 
     def _on_metadata(self, number: int, reply: MetadataReply, now: int) -> list[Effect]:
         self._polls.discard(number)
+        self._link.on_nodes(reply.nodes)
         self.topics.update(reply)
         effects: list[Effect] = []
         for connection in self._connections:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from ..addresses import GATEWAY
 from ..batch import Headers
-from ..endpoints import DEFAULT_ENDPOINT
+from ..endpoints import DEFAULT_ENDPOINT, Endpoints
 from ..keywords import Milliseconds
 from ..protocol.session import Hello, HelloReply
 from .access import BrokerAccess
@@ -34,7 +34,7 @@ class Client(BrokerAccess):
 
     def __init__(
         self,
-        endpoint: str = DEFAULT_ENDPOINT,
+        endpoint: Endpoints = DEFAULT_ENDPOINT,
         *,
         client_id: str = "",
         request_timeout_ms: Milliseconds = REQUEST_TIMEOUT_MS,
@@ -45,7 +45,9 @@ class Client(BrokerAccess):
             with Client("tcp://127.0.0.1:5570", client_id="shop") as client:
                 client.publish("ORDERS", {"amount": 100}, key="order-1")
 
-        `client_id` is the name that quotas and `describe_group` use. The times are in milliseconds or a timedelta: a
+        Of a cluster, give the endpoints of some nodes, as a list or as "tcp://a:5570,b:5570,c:5570": one that answers
+        is enough, and when its node dies the client goes on at another one. `client_id` is the name that quotas and
+        `describe_group` use. The times are in milliseconds or a timedelta: a
         request is retried until `request_timeout_ms` have passed, then TimedOut is raised. A topic that the broker does
         not know is waited for, for `metadata_timeout_ms`, because it may just have been created. Raises InvalidOption
         for a wrong option, PlanariaError for a malformed endpoint.

@@ -1,26 +1,32 @@
-"""The client's way to the public endpoint: looks the host's name up, tries its addresses in turn, says hello. Pure.
+"""The client's way to a gateway: tries the nodes' endpoints in turn, looks names up, says hello. Pure.
 
     state        meaning                                       left by
-    resolving    the host's name is being looked up            addresses -> greeting; none -> pausing
-    pausing      no address led to a broker                    time -> resolving
-    greeting     `hello` is sent, nothing else                its reply -> open; refused or silent -> greeting at the
-                                                               next address, pausing after the last one
-    open         requests go to the gateway                    connection lost -> resolving
+    resolving    a host's name is being looked up              addresses -> greeting; none -> the next endpoint
+    pausing      no endpoint led to a broker                   time -> the first endpoint again
+    greeting     `hello` is sent, nothing else                 its reply -> open; refused or silent -> greeting at the
+                                                               next address, then the next endpoint; pausing after the
+                                                               last one
+    open         requests go to the gateway                    connection lost -> the next endpoint, at once
 
-A name is looked up again for each reconnection, so a broker that has moved is found. A host given as an address is not
-looked up, and while nothing listens there ZeroMQ itself dials it again. Called by the broker's directory alone.
+The endpoints are those of the program, and those of the nodes that the broker has named. They are tried in this order,
+beginning after the one that was lost, which is the last of its round. A name is looked up again for each attempt, so a
+broker that has moved is found. A host given as an address is not looked up; if it is the only endpoint, ZeroMQ itself
+dials it again while nothing listens there. Called by the broker's directory alone.
 """
 
+from collections import deque
 from itertools import count
+
+from msgspec import UNSET, UnsetType
 
 from ..addresses import GATEWAY
 from ..calls.connections import Connection, Connections
 from ..calls.directory import Ask
 from ..calls.events import Connect, Resolve, Resolved
 from ..calls.retry import Jitter, RetryPolicy
-from ..endpoints import numeric_endpoint
+from ..endpoints import numeric_endpoint, tcp_host_and_port
 from ..machine import Call, CancelTimer, Effect, SetTimer
-from ..protocol.session import Hello, HelloReply
+from ..protocol.session import Hello, HelloReply, Node
 
 HELLO_TIMEOUT_MS = 5_000
 """A connection that does not reply to a greeting within this time is replaced."""
@@ -38,7 +44,7 @@ DIAL = "dial"
 class GatewayLink:
     def __init__(
         self,
-        endpoint: str,
+        endpoints: tuple[str, ...],
         connections: Connections,
         *,
         client_id: str,
@@ -46,54 +52,63 @@ class GatewayLink:
         jitter: Jitter,
     ) -> None:
         self.connection: Connection | None = None
-        """None during the lookup of the name, and between two rounds of attempts."""
+        """None during the lookup of a name, and between two rounds of attempts."""
         self.session: HelloReply | None = None
         """None while only the greeting may be sent."""
         self.greeting = 0
         """Number of the greeting in flight, 0 if there is none."""
-        self._endpoint = endpoint
+        self._given = endpoints
+        self._endpoints = endpoints
+        """Those given, then those of the nodes that the broker has named."""
         self._client_id = client_id
         self._connections = connections
         self._retry = retry
         self._jitter = jitter
-        self._fixed = numeric_endpoint(endpoint)
-        self._addresses: list[str] = []
-        """Addresses not yet tried."""
+        self._endpoint = endpoints[-1]
+        """The endpoint tried last."""
+        self._round: deque[str] = deque()
+        """Endpoints not yet tried in this round."""
+        self._addresses: deque[str] = deque()
+        """Addresses of the endpoint not yet tried."""
         self._rounds = count(1)
         self._greetings = count(1)
-        self._detail = ""
+        self._details: dict[str, str] = {}
+        """The result of the last lookup, by endpoint."""
         self._silent_looks = 0
 
     @property
     def is_dialled_by_zeromq(self) -> bool:
         """Return True if ZeroMQ retries a refused connection itself, because there is no other address."""
-        return self._fixed is not None
+        return len(self._endpoints) == 1 and numeric_endpoint(self._endpoint) is not None
 
     @property
     def absence(self) -> str:
         """The reason why no request can be sent, as a phrase for messages."""
-        return f"no broker answers at {self._endpoint}{self._detail}"
+        tried = [f"{endpoint}{self._details.get(endpoint, '')}" for endpoint in self._endpoints]
+        return f"no broker answers at {' or '.join(tried)}"
 
     def dial(self, now: int) -> list[Effect]:
-        """Begin, or begin again after a lost connection or after every address failed."""
-        if self._fixed is not None:
-            return self._greet(self._fixed, now)
-        if self._addresses and self.session is None:
-            return self._greet(self._addresses.pop(0), now)
-        is_first = self.connection is None or self.session is not None
-        self._forget()
-        return [Resolve(self._endpoint)] if is_first else self._pause(now)
+        """Begin, or begin again after a lost connection, or go on after an attempt that failed."""
+        if self.connection is None or self.session is not None or self.is_dialled_by_zeromq:
+            self._begin_round()
+        return self._try_next(now)
 
-    def on_time_to_dial(self) -> list[Effect]:
-        return [Resolve(self._endpoint)]
+    def on_time_to_dial(self, now: int) -> list[Effect]:
+        self._begin_round()
+        return self._try_next(now)
 
     def on_resolved(self, event: Resolved, now: int) -> list[Effect]:
-        if not event.endpoints:
-            self._detail = f": {event.fault}"
-            return self._pause(now)
-        self._detail = f" ({', '.join(event.endpoints)})"
-        self._addresses = list(event.endpoints)
-        return self._greet(self._addresses.pop(0), now)
+        self._details[self._endpoint] = (
+            f" ({', '.join(event.endpoints)})" if event.endpoints else f": {event.fault}"
+        )
+        self._addresses.extend(event.endpoints)
+        return self._try_next(now)
+
+    def on_nodes(self, nodes: list[Node] | UnsetType) -> None:
+        """Add the endpoints of the nodes that the broker has named to those of the program."""
+        if nodes is not UNSET:
+            named = [node.endpoint for node in nodes if tcp_host_and_port(node.endpoint) is not None]
+            self._endpoints = tuple(dict.fromkeys((*self._given, *named)))
 
     def is_dead(self, silence_ms: int) -> bool:
         """Return True if the connection, checked about every second, no longer carries any bytes."""
@@ -111,18 +126,31 @@ class GatewayLink:
         self.greeting = 0
         self._rounds = count(1)
         self._addresses.clear()
+        self.on_nodes(reply.nodes)
         return [CancelTimer(HELLO)]
 
-    def _pause(self, now: int) -> list[Effect]:
-        return [SetTimer(DIAL, now + self._retry.delay_ms(next(self._rounds), self._jitter))]
+    def _begin_round(self) -> None:
+        self._addresses.clear()
+        self._round = deque(self._endpoints)
+        if self._endpoint in self._round:
+            self._round.rotate(-1 - self._round.index(self._endpoint))
+
+    def _try_next(self, now: int) -> list[Effect]:
+        self._forget()
+        if self._addresses:
+            return self._greet(self._addresses.popleft(), now)
+        if not self._round:
+            return [SetTimer(DIAL, now + self._retry.delay_ms(next(self._rounds), self._jitter))]
+        self._endpoint = self._round.popleft()
+        fixed = numeric_endpoint(self._endpoint)
+        return [Resolve(self._endpoint)] if fixed is None else self._greet(fixed, now)
 
     def _forget(self) -> None:
         self.connection = self.session = None
         self.greeting = self._silent_looks = 0
 
-    def _greet(self, endpoint: str, now: int) -> list[Effect]:
-        self._forget()
-        self.connection = connection = self._connections.new(endpoint)
+    def _greet(self, address: str, now: int) -> list[Effect]:
+        self.connection = connection = self._connections.new(address)
         return [
             Connect(connection.route, connection.endpoint),
             self._hello(connection),

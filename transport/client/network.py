@@ -17,6 +17,7 @@ from ..calls.events import (
     Withdrawn,
 )
 from ..codec import encode_header
+from ..endpoints import Endpoints
 from ..machine import Answered, Call, Event, Failed
 from ..protocol.errors import PlanariaError
 from ..protocol.message import Reply, Request
@@ -46,7 +47,7 @@ ClosableT = TypeVar("ClosableT", bound=Closable)
 class Network(NetworkThread):
     """The network thread, and the calls of other threads through it."""
 
-    def __init__(self, endpoint: str, *, client_id: str, metadata_timeout_ms: int) -> None:
+    def __init__(self, endpoint: Endpoints, *, client_id: str, metadata_timeout_ms: int) -> None:
         self._open: dict[Closable, None] = {}
         super().__init__(endpoint, client_id=client_id, metadata_timeout_ms=metadata_timeout_ms)
 

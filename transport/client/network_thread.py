@@ -25,7 +25,7 @@ from ..calls.events import (
 from ..calls.exchange import Exchange
 from ..calls.retry import RetryPolicy
 from ..clock import Clock
-from ..endpoints import CONNECTED_IN_WORDS, tcp_host_and_port
+from ..endpoints import Endpoints, listed_endpoints
 from ..forks import tell_of_fork
 from ..machine import Event, Failed
 from ..poller import Poller
@@ -58,7 +58,7 @@ class Dependant(Protocol):
 class NetworkThread:
     """Runs the exchange and its owners on a thread of its own."""
 
-    def __init__(self, endpoint: str, *, client_id: str, metadata_timeout_ms: int) -> None:
+    def __init__(self, endpoint: Endpoints, *, client_id: str, metadata_timeout_ms: int) -> None:
         self.metadata_timeout_ms = metadata_timeout_ms
         self._clock = Clock()
         self._dependants: WeakSet[Dependant] = WeakSet()
@@ -267,11 +267,12 @@ class NetworkThread:
                     self._dispatch.hand(self.owner, Disconnected(endpoint, is_refused), now)
 
 
-def _checked(endpoint: object) -> str:
-    """Return the endpoint. Raises InvalidOption for a malformed one."""
-    if isinstance(endpoint, str) and tcp_host_and_port(endpoint) is not None:
-        return endpoint
-    raise InvalidOption(f"endpoint: {endpoint!r} is not {CONNECTED_IN_WORDS}")
+def _checked(endpoint: Endpoints) -> tuple[str, ...]:
+    """Return the endpoints. Raises InvalidOption for a malformed one."""
+    try:
+        return listed_endpoints(endpoint)
+    except ValueError as error:
+        raise InvalidOption(f"endpoint: {error}") from error
 
 
 def _is_here(run_directory: str, instance_id: str) -> bool:

@@ -6,7 +6,7 @@
 
     L: ping(node, start_id, report)           each `PING_INTERVAL_MS`, to the nodes that watch this one; no reply
     L: link_reports(reports)                  to the controller of the link's node; no reply
-    L: watch_nodes(after_version, max_wait)   C: version, nodes           a long poll of the link
+    L: watch_nodes(after_version, max_wait)   C: version, nodes           a long poll, of the gateway, too
 
 A relay names the receiver's address within its node. Links read no further than this header.
 """
@@ -76,6 +76,8 @@ class LinkedNode(Struct, frozen=True):
     node: str
     start_id: str
     peer_endpoint: str
+    endpoint: str
+    """The endpoint for clients."""
 
 
 class WatchNodes(InternalRequest, tag="watch_nodes", frozen=True):

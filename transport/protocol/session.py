@@ -1,9 +1,9 @@
 """The session API group: the greeting, and the endpoints of topics.
 
-    C: hello(version, client_id)                       S: limits, instance_id, run_directory
+    C: hello(version, client_id)                       S: limits, instance_id, run_directory, nodes
     C: cancel(request_id)                              not answered
     C: metadata(topics, groups, after_version,         S: version, topics, their partitions and endpoints,
-                max_wait_ms)                               endpoints of the groups' coordinators
+                max_wait_ms)                               endpoints of the groups' coordinators, nodes
 
 `metadata` is a long poll: with `after_version` it is parked until the directory has changed past that version or
 `max_wait_ms` have passed. A client on the same machine (the file `instance` in `run_directory` holds `instance_id`) may
@@ -25,6 +25,14 @@ class Hello(Request, tag="hello", frozen=True):
     """The client's name for itself: quotas use it."""
 
 
+class Node(Struct, frozen=True):
+    """A node of the cluster that is running."""
+
+    node: str
+    endpoint: str
+    """The endpoint for clients."""
+
+
 class HelloReply(Reply):
     version: int
     server: str
@@ -36,6 +44,8 @@ class HelloReply(Reply):
     max_frames: int = MAX_FRAMES
     max_fetch_bytes: int = MAX_FRAME_BYTES
     max_wait_ms: int = MAX_WAIT_MS
+    nodes: list[Node] | UnsetType = UNSET
+    """Set by a node of a cluster: all nodes that it knows to run, itself included."""
 
 
 class Cancel(Request, tag="cancel", frozen=True):
@@ -87,3 +97,5 @@ class MetadataReply(Reply):
     unknown_topics: list[str] = field(default_factory=list)
     groups: list[GroupMetadata] | UnsetType = UNSET
     """Set if groups were requested."""
+    nodes: list[Node] | UnsetType = UNSET
+    """As in the reply to `hello`. Changes of them wake no poll."""

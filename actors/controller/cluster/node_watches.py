@@ -1,4 +1,4 @@
-"""Long polls of links on the nodes: parked until these change or the request times out. Pure."""
+"""Long polls of links and gateways on the nodes: parked until these change or the request times out. Pure."""
 
 from collections.abc import Mapping
 
@@ -39,7 +39,8 @@ class NodeWatches:
         self._version += 1
         self._leading = leading
         self._nodes = [
-            LinkedNode(session.node, session.start_id, session.peer_endpoint) for session in sessions.values()
+            LinkedNode(session.node, session.start_id, session.peer_endpoint, session.endpoint)
+            for session in sessions.values()
         ]
         parked, self._parked = self._parked, {}
         return [
