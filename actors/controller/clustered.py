@@ -39,13 +39,7 @@ from ...transport.machine import (
     Received,
     TimerFired,
 )
-from ...transport.protocol.cluster import (
-    ChangeNode,
-    ClusterStatus,
-    ElectLeader,
-    PlanRebalance,
-    ReassignPartitions,
-)
+from ...transport.protocol.cluster import CLUSTER_REQUESTS
 from ...transport.protocol.control import ChildSpec, Locate, Location
 from ...transport.protocol.links import LinkReports, WatchNodes
 from ...transport.protocol.message import Done, Request
@@ -67,9 +61,7 @@ from ..metadata.store import (
 )
 from .catalog import Catalog, TopicEntry
 from .child_commands import NOBODY, ChildCommands
-from .children import (
-    replica_spec,
-)
+from .children import replica_spec
 from .cluster.assignments import RequiredTopic
 from .cluster.deciding import Versioned
 from .cluster.followers import FOLLOWED, followers
@@ -85,7 +77,6 @@ from .machine import REQUESTS as REQUESTS_OF_ONE
 from .machine import ControllerMachine
 
 REQUESTS: tuple[type[Request], ...] = (*REQUESTS_OF_ONE, WatchNodes, LinkReports, ProposeInSync)
-ROLE_TIMEOUT_MS = 30_000
 LOCATE_TIMEOUT_MS = 30_000
 PARTITION_KEYS = f"{PARTITIONS}/"
 
@@ -185,14 +176,7 @@ class ClusteredController:
                 return self._on_replica_down(event)
             case Received(request=WatchNodes() | LinkReports() | ProposeInSync()):
                 return self._on_received(event, now)
-            case Received(
-                sender=sender,
-                request=ClusterStatus()
-                | ChangeNode()
-                | ReassignPartitions()
-                | PlanRebalance()
-                | ElectLeader() as request,
-            ):
+            case Received(sender=sender, request=request) if isinstance(request, CLUSTER_REQUESTS):
                 return self._perform(self.cluster.operate(sender, request, self._name))
             case Answered(key=RoleCall() as key):
                 return self._on_role(key, event.reply)

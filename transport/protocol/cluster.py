@@ -106,7 +106,6 @@ class ElectLeader(Request, tag="elect_leader", frozen=True):
     """Elect a replica that may lack committed records, if no other one is alive."""
 
 
-ClusterRequest = ClusterStatus | ChangeNode | ReassignPartitions | PlanRebalance | ElectLeader
 CLUSTER_REQUESTS: tuple[type[Request], ...] = (
     ClusterStatus,
     ChangeNode,

@@ -24,7 +24,6 @@ from ....transport.addresses import TopicPartition
 from ....transport.machine import Effect, Reply, Sender, SetTimer
 from ....transport.protocol.cluster import (
     ChangeNode,
-    ClusterRequest,
     ClusterStatus,
     ElectLeader,
     PlanRebalance,
@@ -36,7 +35,7 @@ from ....transport.protocol.links import (
     PING_INTERVAL_MS,
     LinkReports,
 )
-from ....transport.protocol.message import Done
+from ....transport.protocol.message import Done, Request
 from ...metadata.store import (
     ABSENT,
     Applied,
@@ -215,7 +214,7 @@ class Cluster:
         write = Write(partition, record, revision)
         return [self._propose_write(InSyncChange(sender, write), write)]
 
-    def operate(self, sender: Sender, request: ClusterRequest, cluster: str) -> list[ClusterEffect]:
+    def operate(self, sender: Sender, request: Request, cluster: str) -> list[ClusterEffect]:
         """Answer an operator's request; a change is answered when it is applied. `cluster` is the cluster's name."""
         situation = operators.Situation(self.mirror, self.suspected, self._topics())
         try:
@@ -237,6 +236,8 @@ class Cluster:
                     writes = operators.reassigned(situation, request)
                 case ElectLeader():
                     writes = operators.elected(situation, request)
+                case _:
+                    raise AssertionError(f"no request of an operator: {request!r}")
         except ProtocolError as error:
             return [Reply(sender, error.body)]
         if not writes:

@@ -13,7 +13,8 @@ from planaria.actors.controller.cluster.assignments import EVACUATED_AT_ONCE
 from planaria.actors.controller.cluster.records import PartitionRecord
 from planaria.transport.addresses import TopicPartition
 from planaria.transport.machine import Sender
-from planaria.transport.protocol.cluster import ChangeNode, ClusterRequest
+from planaria.transport.protocol.cluster import ChangeNode
+from planaria.transport.protocol.message import Request
 from simulated_cluster import SimulatedCluster
 
 SEEDS = int(os.environ.get("PLANARIA_CLUSTER_SEEDS", "15"))
@@ -110,7 +111,7 @@ def test_more_replicas_than_nodes_wait_with_a_reason_and_are_placed_when_a_node_
     assert world.unled() == []
 
 
-def operate(world: SimulatedCluster, request: ClusterRequest) -> None:
+def operate(world: SimulatedCluster, request: Request) -> None:
     """Ask a node that does not lead, again until it has been done: answers of the store are lost."""
     node = next(node for node in world.nodes.values() if node.runs and not node.cluster.leadership.is_leading)
     for _ in range(5):
