@@ -168,6 +168,7 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
     "set_quota": {"op": "set_quota", "id": 50, "client_id": "reports", "quota": {"fetch_bytes": 1_000_000}},
     "remove_quota": {"op": "remove_quota", "id": 51, "client_id": "reports"},
     "list_quotas": {"op": "list_quotas", "id": 52},
+    "hello, in a cluster": {"op": "hello", "id": 69, "version": 1, "client_id": "demo"},
     "cluster_status": {"op": "cluster_status", "id": 70},
     "change_node": {"op": "change_node", "id": 71, "node": "n3", "action": "drain"},
     "reassign_partitions": {
@@ -214,8 +215,7 @@ CREATED = topics.DescribeTopicReply(
 NODES = [session.Node("n1", "tcp://10.0.0.1:5570"), session.Node("n2", "tcp://10.0.0.2:5570")]
 REPLIES: dict[str, Reply] = {
     "hello": session.HelloReply(
-        version=1, server="planaria/0.1.0", instance_id="c0ffee", run_directory="/tmp/planaria-1000-5d41402abc/7",
-        nodes=NODES,
+        version=1, server="planaria/0.1.0", instance_id="c0ffee", run_directory="/tmp/planaria-1000-5d41402abc/7"
     ),
     "create_topic": CREATED,
     "publish": data.PublishReply(records=[data.PublishedRecord(partition=1, offset=0)]),
@@ -364,6 +364,9 @@ REPLIES: dict[str, Reply] = {
     "set_quota": message.Done(),
     "remove_quota": message.Done(),
     "list_quotas": quotas.ListQuotasReply(quotas={"reports": quotas.Quota(fetch_bytes=1_000_000)}),
+    "hello, in a cluster": session.HelloReply(
+        version=1, server="planaria/0.1.0", instance_id="c0ffee", run_directory="/run/planaria/7", nodes=NODES
+    ),
     "cluster_status": cluster.ClusterStatusReply(
         cluster="prod", node="n1", leading="n2", unplaced="",
         nodes=[
