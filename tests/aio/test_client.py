@@ -127,6 +127,17 @@ def test_administration_has_the_methods_of_the_client_for_threads(
     run(main)
 
 
+def test_one_of_several_endpoints_that_answers_is_enough(shared_broker: Broker, run: Run) -> None:
+    nowhere = "tcp://127.0.0.1:1"
+
+    async def main() -> None:
+        for endpoints in ([nowhere, shared_broker.endpoint], f"{nowhere},{shared_broker.endpoint}"):
+            async with planaria.aio.connect(endpoints) as client:
+                await client.list_topics()
+
+    run(main)
+
+
 def test_a_broker_that_is_not_there_shows_in_the_health_and_at_the_deadline(run: Run) -> None:
     async def main() -> None:
         async with planaria.aio.connect("tcp://127.0.0.1:1", request_timeout_ms=100) as client:

@@ -57,6 +57,7 @@ def one_line(text: str) -> str:
         (["status", "--connect", "tcp://::1:5570"], "with an IPv6 address in brackets"),
         (["status", "--connect", "ipc:///tmp/x"], "not of the form tcp://HOST:PORT"),
         (["status", "--connect", "tcp://a b:1"], "not of the form tcp://HOST:PORT"),
+        (["status", "--connect", "tcp://a:1,b"], "'tcp://b' is not of the form tcp://HOST:PORT"),
         (["kill", "gateway/0", "--signal", "HUP"], "not one of SIGKILL, SIGTERM"),
         (["group", "reset", "g", "--to", "soonish"], "neither earliest, latest"),
         (["group", "reset", "g"], "Missing option '--to'"),

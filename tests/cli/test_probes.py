@@ -23,6 +23,16 @@ def test_check_says_that_all_is_well(broker: ServedBroker, client: Client) -> No
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_one_of_several_endpoints_that_answers_is_enough(broker: ServedBroker, client: Client) -> None:
+    endpoints = f"tcp://127.0.0.1:1,{broker.endpoint.removeprefix('tcp://')}"
+    for command in (("topic", "list"), ("status", "--check")):
+        done = planaria(*command, "--connect", endpoints)
+        assert (done.returncode, done.stderr) == (0, "")
+    done = planaria("topic", "list", "--connect", "tcp://127.0.0.1:1,127.0.0.1:2")
+    assert done.returncode == 1
+    assert "no broker at tcp://127.0.0.1:1 or tcp://127.0.0.1:2" in done.stderr
+
+
 def test_check_of_a_broker_that_is_not_there(endpoint: str) -> None:
     assert planaria("status", "--check", "--connect", endpoint).returncode == 2
 
