@@ -188,9 +188,7 @@ class BrokerDirectory:
             self._polls.clear()
             return self._link.dial(now)
         if connection.partition is not None:
-            topic, number, incarnation = connection.partition
-            if self.topics.partition(topic, number) is not None:
-                self.topics.suspect(topic, number, incarnation, now)
+            self.topics.suspect(*connection.partition, now)
         else:
             self._lost.add(connection.endpoint)
         return []
