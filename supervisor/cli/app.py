@@ -13,6 +13,7 @@ import typer
 
 from ... import __version__
 from . import (
+    cluster,
     consume,
     delayed,
     dlq,
@@ -82,6 +83,7 @@ app.command(cls=Command, rich_help_panel=BROKER)(operate.kill)
 app.command(cls=Command, rich_help_panel=BROKER)(operate.revive)
 app.command(cls=Command, rich_help_panel=BROKER)(recover.recover)
 app.add_typer(quota.app, name="quota", rich_help_panel=BROKER)
+app.add_typer(cluster.app, name="cluster", rich_help_panel=BROKER)
 app.command(cls=Command, rich_help_panel=BROKER)(version)
 app.add_typer(topic.app, name="topic", rich_help_panel=MESSAGES)
 app.command(cls=Command, rich_help_panel=MESSAGES)(produce.produce)

