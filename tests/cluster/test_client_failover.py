@@ -1,8 +1,9 @@
-"""The node that a client is connected to is killed: the client goes on at another node, and loses nothing acknowledged.
+"""The node that a client is connected to dies: the client goes on at another node, and loses nothing acknowledged.
 
 Each client has its own part in it: a producer, a member of a group, a member of a share group.
 """
 
+import signal
 import threading
 import time
 from collections import Counter
@@ -109,3 +110,29 @@ def test_clients_go_on_at_another_node_when_theirs_is_killed(cluster: ClusterNod
                     stored.setdefault(str(each.key), []).append(int(bytes(each.value)))
     assert set(Counter(number for found in stored.values() for number in found).values()) == {1}, "doubled"
     assert all(map(in_order, stored.values()))
+
+
+def test_a_client_leaves_a_node_that_is_frozen(cluster: ClusterNodes) -> None:
+    """Its connection stays open and carries nothing; only its silence shows."""
+    frozen = cluster.nodes[1]
+    with (
+        Client([node.endpoint for node in (frozen, *cluster.nodes)]) as client,
+        client.producer(delivery_timeout_ms=int(TIMEOUT_S * 1_000)) as producer,
+    ):
+        client.create_topic("TOPIC", 3)
+        for number in range(30):
+            producer.publish("TOPIC", f"{number}".encode(), key=f"{number % 7}").result()
+        frozen.signal(signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            for number in range(30, 60):
+                producer.publish("TOPIC", f"{number}".encode(), key=f"{number % 7}").result()
+            print(f"published again after {time.monotonic() - began:.1f} s")
+            found = []
+            ends_at = time.monotonic() + TIMEOUT_S
+            with client.consumer("check", ["TOPIC"], auto_offset_reset="earliest") as consumer:
+                while len(found) < 60 and time.monotonic() < ends_at:
+                    found += [int(bytes(each.value)) for each in consumer.poll()]
+        finally:
+            frozen.signal(signal.SIGCONT)
+    assert sorted(found) == list(range(60))
