@@ -49,6 +49,7 @@ from ...transport.protocol.replication import (
     RoleReply,
 )
 from ...transport.protocol.topics import ConfigurePartition
+from ..log.epochs import NO_EPOCH
 from ..metadata.store import (
     Applied,
     Changed,
@@ -279,10 +280,16 @@ class ClusteredController:
         return effects + self._relocate([partition])
 
     def _on_role(self, key: RoleCall, reply: RoleReply) -> list[Effect]:
-        if reply.highest_leader_epoch > reply.leader_epoch:
-            return self._perform_steps(
-                self.cluster.replicas.on_refused(key.partition, reply.highest_leader_epoch)
-            )
+        used_epoch = (
+            reply.highest_leader_epoch if reply.highest_leader_epoch > reply.leader_epoch else NO_EPOCH
+        )
+        present = self.cluster.mirror.partitions.get(key.partition)
+        known = (reply.leader_epoch, reply.revision)
+        if present is not None and known > (present.record.leader_epoch, present.revision):
+            # The store is an old copy.
+            used_epoch = max(used_epoch, reply.leader_epoch)
+        if used_epoch > NO_EPOCH:
+            return self._perform_steps(self.cluster.replicas.on_refused(key.partition, used_epoch))
         if reply.role == "leader":
             self._leading[key.partition] = reply.leader_epoch
         else:

@@ -21,17 +21,20 @@ class Node:
     def __init__(self, name: str, folder: Path, store: str) -> None:
         self.name = name
         self.folder = folder
+        self.data = folder / name
         self.log = folder / f"{name}.log"
         client_port, peer_port = free_ports(2)
         self.endpoint = f"tcp://127.0.0.1:{client_port}"
         self._command = [
-            *(sys.executable, "-m", "planaria", "serve", "--data", str(folder / name)),
+            *(sys.executable, "-m", "planaria", "serve", "--data", str(self.data)),
             *("--node", name, "--cluster", store),
             *("--endpoint", self.endpoint, "--peer-endpoint", f"tcp://127.0.0.1:{peer_port}"),
         ]
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        if self.process is not None:
+            self.process.wait(TIMEOUT_S)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self._command, stdout=log, stderr=log, start_new_session=True, cwd=self.folder
@@ -74,15 +77,15 @@ class Node:
 
 
 class ClusterNodes:
-    def __init__(self, folder: Path, count: int = 3) -> None:
-        self._members = Members(folder / "etcd", 1)
+    def __init__(self, folder: Path, count: int = 3, *, members: int = 1) -> None:
+        self.etcd = Members(folder / "etcd", members)
         self._folder = folder
         self._count = count
         self.nodes: list[Node] = []
 
     def __enter__(self) -> "ClusterNodes":
-        self._members.__enter__()
-        hosts = ",".join(f"{host}:{port}" for host, port in self._members.endpoints)
+        self.etcd.__enter__()
+        hosts = ",".join(f"{host}:{port}" for host, port in self.etcd.endpoints)
         for number in range(self._count):
             node = Node(f"n{number}", self._folder, f"etcd://{hosts}/test")
             node.start()
@@ -98,7 +101,7 @@ class ClusterNodes:
     def __exit__(self, *_: object) -> None:
         for node in self.nodes:
             node.close()
-        self._members.__exit__(None, None, None)
+        self.etcd.__exit__(None, None, None)
 
     def wait_until_serving(self, node: Node) -> None:
         """Wait until a node answers, and is one of the cluster."""

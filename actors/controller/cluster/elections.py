@@ -92,6 +92,14 @@ def claimed(record: PartitionRecord, process: str, used_epoch: int = 0) -> Parti
     return msgspec.structs.replace(record, leader_epoch=leader_epoch, claim=process)
 
 
+def raised(record: PartitionRecord, used_epoch: int) -> PartitionRecord:
+    """Return the record with an epoch that a replica knows, for its leader to claim the next one.
+
+    A store that was restored from an old copy has lower epochs than its replicas, which refuse them.
+    """
+    return msgspec.structs.replace(record, leader_epoch=max(record.leader_epoch, used_epoch), claim="")
+
+
 def led_by(record: PartitionRecord, leader: Member, live: DataIds, minimum: int) -> PartitionRecord:
     """Return the record led by this member, without members that are not alive.
 

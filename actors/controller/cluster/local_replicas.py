@@ -10,6 +10,8 @@ steps that are missing. It needs to see no particular change: a controller that 
     as leader                   is up            this process              AssignRole(is_leader)
     as leader                   quarantined      -                         Write: an in-sync member elsewhere leads
     as follower                 is up            -                         AssignRole
+    with an epoch below one     is up            -                         Write: an epoch above, claimed if it leads
+    that a process here knows
 
 - A claim is a guarded write of an epoch that no process has had (`elections.claimed`). Only its applied record lets a
   process lead, so no two processes lead under one epoch, even if this controller dies between the write and its answer.
@@ -23,8 +25,9 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from ....transport.addresses import TopicPartition
+from ...log.epochs import NO_EPOCH
 from .deciding import Versioned
-from .elections import DataIds, claimed, handed_over
+from .elections import DataIds, claimed, handed_over, raised
 from .records import PartitionRecord, process_name
 
 
@@ -72,8 +75,8 @@ class _Replica(Struct):
     is_quarantined: bool = False
     assigned: tuple[int, int] | None = None
     """Incarnation and revision of the last role sent."""
-    used_epoch: int = 0
-    """The highest leader epoch in its log, as far as it is known."""
+    used_epoch: int = NO_EPOCH
+    """An epoch that its process knows, and its record had not reached, or had reached again."""
     written: int | None = None
     """The revision that the open write expects."""
     keeps_files: bool = False
@@ -102,7 +105,11 @@ class LocalReplicas:
             self._at(partition).keeps_files = True
             steps += self.on_record(partition, None)
         for partition, versioned in records.items():
-            self._at(partition).written = None
+            replica = self._at(partition)
+            replica.written = replica.assigned = None
+            if replica.known is not None and versioned.revision < replica.known.revision:
+                # The store is an old copy: its record says nothing of this epoch's in-sync set.
+                replica.used_epoch = max(replica.used_epoch, replica.known.record.leader_epoch)
             steps += self.on_record(partition, versioned)
         return steps
 
@@ -136,16 +143,10 @@ class LocalReplicas:
         return self._reconcile(write.partition)
 
     def on_refused(self, partition: TopicPartition, used_epoch: int) -> list[Step]:
-        """Claim a higher epoch: the process has found the one of its record in its log."""
+        """Ask for a higher epoch: the process knows one that its record has not reached, or has reached again."""
         replica = self._at(partition)
         replica.used_epoch = max(replica.used_epoch, used_epoch)
-        if replica.known is None or replica.incarnation is None:
-            return []
-        record, revision = replica.known.record, replica.known.revision
-        if record.leader != self._node or record.leader_epoch > used_epoch:
-            return []
-        claim = claimed(record, self._process(replica.incarnation), replica.used_epoch)
-        return self._write(partition, replica, claim, revision)
+        return self._reconcile(partition)
 
     def assign_again(self, partitions: Iterable[TopicPartition]) -> list[Step]:
         """Send the roles of these partitions again: their topic or the nodes have changed."""
@@ -190,9 +191,11 @@ class LocalReplicas:
         if replica.incarnation is None:
             return []
         process = self._process(replica.incarnation)
-        if is_leader and record.claim != process:
+        if is_leader and (record.claim != process or record.leader_epoch <= replica.used_epoch):
             record = claimed(record, process, replica.used_epoch)
             return self._write(partition, replica, record, revision)
+        if not is_leader and record.leader_epoch < replica.used_epoch:
+            return self._write(partition, replica, raised(record, replica.used_epoch), revision)
         if replica.assigned == (replica.incarnation, revision):
             return []
         replica.assigned = (replica.incarnation, revision)

@@ -10,7 +10,7 @@ from planaria.actors.controller.cluster.records import Leader, Member, NodeSessi
 from planaria.actors.controller.clustered import ClusteredController, FollowerCommands
 from planaria.actors.controller.effects import Loaded, RemoveReplica
 from planaria.actors.controller.machine import ControllerMachine
-from planaria.actors.metadata.store import Entry, State
+from planaria.actors.metadata.store import Entry, Propose, Put, State
 from planaria.transport.addresses import Address
 from planaria.transport.machine import Answered, Call, PeerUp
 from planaria.transport.protocol.control import Locate, StartChild, StopChild
@@ -96,3 +96,17 @@ def test_the_files_of_a_replica_stay_when_a_whole_state_lacks_its_record() -> No
     ]
     effects = controller.handle(Answered(stop.key, Done()), 2)
     assert not any(isinstance(effect, RemoveReplica) for effect in effects)
+
+
+def test_a_new_controller_finds_by_its_replica_that_the_store_is_an_old_copy() -> None:
+    controller, _ = started(state(record(OWN, "start-a/1")))
+    effects = controller.handle(PeerUp(address=REPLICA, incarnation=1, endpoint="ipc://r"), 1)
+    [role] = [effect for effect in effects if isinstance(effect, Call) and isinstance(effect.request, Lead)]
+    known = RoleReply(role="leader", leader_epoch=5, revision=20, highest_leader_epoch=5)
+    [write] = [
+        effect for effect in controller.handle(Answered(role.key, known), 2) if isinstance(effect, Propose)
+    ]
+    [change] = write.changes
+    assert isinstance(change, Put)
+    raised = msgspec.json.decode(change.value, type=PartitionRecord)
+    assert (raised.leader_epoch, raised.claim) == (6, "start-a/1")

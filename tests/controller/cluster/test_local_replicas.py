@@ -246,3 +246,35 @@ class Claims(RuleBasedStateMachine):
 
 TestClaims = Claims.TestCase
 TestClaims.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def restored(node: Node, older: PartitionRecord) -> list[Step]:
+    """Return the steps after a restore of the store from an old copy."""
+    node.stored = Versioned(older, 0)
+    return node.take(node.replicas.load({PARTITION: node.stored}))
+
+
+def test_a_leader_claims_an_epoch_above_its_own_in_a_restored_store() -> None:
+    node = Node()
+    node.record(record("a"))
+    node.apply(node.up(1)[0])
+    assert node.stored is not None
+    claimed_before = node.stored.record
+    [write] = restored(node, claimed_before)
+    assert isinstance(write, Write)
+    assert (write.record.leader_epoch, write.record.claim) == (7, "s1/1")
+    [role] = node.apply(write)
+    assert isinstance(role, AssignRole)
+    assert role.is_leader
+
+
+def test_a_follower_raises_the_epoch_of_a_restored_store_once() -> None:
+    node = Node()
+    node.record(record("b", leader_epoch=9))
+    node.up(1)
+    [write] = restored(node, record("c", leader_epoch=5, claim="other/1"))
+    assert isinstance(write, Write)
+    assert (write.record.leader, write.record.leader_epoch, write.record.claim) == ("c", 9, "")
+    [role] = node.apply(write)
+    assert isinstance(role, AssignRole)
+    assert not role.is_leader
