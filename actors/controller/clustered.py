@@ -65,6 +65,7 @@ from .child_commands import NOBODY, ChildCommands
 from .children import replica_spec
 from .cluster.assignments import RequiredTopic
 from .cluster.deciding import Versioned
+from .cluster.ending_replicas import EndingReplicas
 from .cluster.followers import FOLLOWED, followers
 from .cluster.local_replicas import AssignRole, StartReplica, Step, StopReplica
 from .cluster.locating import Locations
@@ -124,8 +125,7 @@ class ClusteredController:
         """Actors that run here because the leader of their partition does; undecided for partitions not in it."""
         self._members: dict[str, str] = {}
         """The data id of each node that is alive, as the leaders here know them."""
-        self._kept: set[TopicPartition] = set()
-        """Partitions whose process has been stopped, and whose files stay."""
+        self._ending = EndingReplicas()
         self._required_topics: tuple[int, dict[str, RequiredTopic]] = (-1, {})
 
     @property
@@ -301,9 +301,10 @@ class ClusteredController:
         effects: list[Effect] = []
         for partition, versioned in self.cluster.mirror.partitions.items():
             entry = self.catalog.topics.get(partition.topic)
-            if entry is None or partition.topic not in topics:
+            if entry is None or partition.topic not in topics or self._ending.is_waiting(partition):
                 continue
-            if self._own.node in versioned.record.replicas:
+            record = versioned.record
+            if self._own.node in record.replicas and entry.topic_id == record.topic_id:
                 effects += self._commands.start([self._spec(entry, partition)])
                 configure = ConfigurePartition(config=entry.config)
                 effects.append(Cast(replica_address(*partition), configure))
@@ -314,13 +315,12 @@ class ClusteredController:
         return replica_spec(entry, partition.partition, own.node, own.data_id, self._disk_reserve_bytes)
 
     def _on_stopped(self, address: Address | None) -> list[Effect]:
-        if address is None or address.replica_of is None:
-            return []
-        partition = address.replica_of
-        versioned = self.cluster.mirror.partitions.get(partition)
-        if versioned is not None and self._own.node in versioned.record.replicas:
-            return []
-        return [] if partition in self._kept else [RemoveReplica(partition)]
+        partition = None if address is None else address.replica_of
+        if partition is None or not self._ending.is_stopping(partition):
+            return []  # a start has been carried out
+        is_removed, waiting = self._ending.on_stopped(partition)
+        removed = [RemoveReplica(partition)] if is_removed else []
+        return [*removed, *(effect for each in waiting for effect in self._start(each))]
 
     def _perform_steps(self, steps: list[Step]) -> list[Effect]:
         return self._perform(self.cluster.steps(steps))
@@ -330,10 +330,10 @@ class ClusteredController:
         for effect in effects:
             match effect:
                 case StartReplica(partition=partition):
-                    found += self._start(partition)
+                    if self._ending.may_start(partition):
+                        found += self._start(partition)
                 case StopReplica(partition=partition, keeps_files=keeps_files):
-                    if keeps_files:
-                        self._kept.add(partition)
+                    self._ending.stop(partition, keeps_files=keeps_files)
                     found += self._commands.stop([replica_address(*partition)])
                 case AssignRole():
                     minimum = self.cluster.minimum(effect.partition.topic)
@@ -349,7 +349,6 @@ class ClusteredController:
         versioned = self.cluster.mirror.partitions[partition]
         if entry is None or entry.topic_id != versioned.record.topic_id:
             return []
-        self._kept.discard(partition)
         record = versioned.record
         member = (self._own.node, self._own.data_id)
         is_member = any(tuple(each) == member for each in (*record.in_sync, *record.eligible))

@@ -8,9 +8,9 @@ import msgspec
 from planaria.actors.controller.catalog import GroupEntry, TopicEntry, catalog_of
 from planaria.actors.controller.cluster.records import Leader, Member, NodeSession, PartitionRecord
 from planaria.actors.controller.clustered import ClusteredController, FollowerCommands
-from planaria.actors.controller.effects import Loaded, RemoveReplica
+from planaria.actors.controller.effects import Loaded, MakeReplica, RemoveReplica
 from planaria.actors.controller.machine import ControllerMachine
-from planaria.actors.metadata.store import Entry, Propose, Put, State
+from planaria.actors.metadata.store import Changed, Delete, Entry, Propose, Put, State
 from planaria.transport.addresses import Address
 from planaria.transport.machine import Answered, Call, PeerUp
 from planaria.transport.protocol.control import Locate, StartChild, StopChild
@@ -20,6 +20,7 @@ from planaria.transport.protocol.topics import TopicConfig
 
 GROUP = Address.parse("coordinator/g")
 REPLICA = Address.parse("replica/__offsets/0")
+STOP = StopChild(address=REPLICA)
 OWN = NodeSession(node="a", data_id="disk-a", start_id="start-a", endpoint="", peer_endpoint="")
 OTHER = NodeSession(node="b", data_id="disk-b", start_id="start-b", endpoint="", peer_endpoint="")
 
@@ -89,11 +90,7 @@ def test_a_controller_that_starts_again_replaces_the_locations_of_the_earlier_on
 def test_the_files_of_a_replica_stay_when_a_whole_state_lacks_its_record() -> None:
     controller, _ = started(state(record(OTHER, "start-b/1")))
     effects = controller.handle(state(None, 3), 1)
-    [stop] = [
-        effect
-        for effect in effects
-        if isinstance(effect, Call) and effect.request == StopChild(address=REPLICA)
-    ]
+    [stop] = [effect for effect in effects if isinstance(effect, Call) and effect.request == STOP]
     effects = controller.handle(Answered(stop.key, Done()), 2)
     assert not any(isinstance(effect, RemoveReplica) for effect in effects)
 
@@ -110,3 +107,21 @@ def test_a_new_controller_finds_by_its_replica_that_the_store_is_an_old_copy() -
     assert isinstance(change, Put)
     raised = msgspec.json.decode(change.value, type=PartitionRecord)
     assert (raised.leader_epoch, raised.claim) == (6, "start-a/1")
+
+
+def test_a_topic_created_again_is_started_once_the_earlier_process_has_ended() -> None:
+    controller, _ = started(state(record(OTHER, "start-b/1")))
+    again = TopicEntry(topic="__offsets", topic_id="t2", partitions=1, config=TopicConfig())
+    created = Put("topics/__offsets", msgspec.json.encode(again))
+    effects = controller.handle(Changed(10, (Delete("partitions/__offsets/0"), created)), 1)
+    [stop] = [effect for effect in effects if isinstance(effect, Call) and effect.request == STOP]
+    placed = msgspec.structs.replace(record(OTHER, ""), topic_id="t2")
+    put_again = Put("partitions/__offsets/0", msgspec.json.encode(placed))
+    effects = controller.handle(Changed(11, (put_again,)), 2)
+    assert requests(effects, StartChild) == []
+    assert not any(isinstance(effect, MakeReplica) for effect in effects)
+    removed, *_, start = controller.handle(Answered(stop.key, Done()), 3)
+    assert isinstance(removed, RemoveReplica)
+    assert isinstance(start.request, StartChild)
+    assert start.request.spec.address == REPLICA
+    assert controller.handle(Answered(start.key, Done()), 4) == []
