@@ -41,6 +41,7 @@ def test_the_brokers_tree_names_the_actors_of_this_package() -> None:
     assert [getattr(child, "address", None) or getattr(child, "name", "") for child in children] == [
         "controller",
         "partitions",
+        "replicas",
         "gateway/0",
         "coordinators",
         "transactions",

@@ -19,7 +19,10 @@ from planaria.transport.protocol.control import EVERYBODY, ChildSpec
 MAIN = "stub_actors:main"
 
 
-def tree(endpoint: str, controller_arguments: dict[str, Any]) -> SupervisorSpec:
+def tree(
+    endpoint: str, controller_arguments: dict[str, Any], link_arguments: dict[str, Any] | None
+) -> SupervisorSpec:
+    assert link_arguments is None, "no cluster"
     wanted = json.loads(os.environ.get("STUB_TREE", "{}"))
     partitions = [
         {"address": f"partition/ORDERS/{number}", "start": MAIN}
