@@ -24,8 +24,17 @@ def demo(
         ),
     ] = None,
     no_color: Annotated[bool, typer.Option("--no-color", help="Print without colors.")] = False,
+    is_cluster: Annotated[
+        bool, typer.Option("--cluster", help="Three nodes over etcd: one is killed, another one drained.")
+    ] = False,
 ) -> None:
     """Watch a broker publish and deliver flights while its processes are killed and restarted."""
+    if is_cluster:
+        from ..demo.cluster import run_cluster_demo  # noqa: PLC0415
+
+        if record is not None:
+            raise typer.BadParameter("not with --cluster", param_hint="--record")
+        raise typer.Exit(run_cluster_demo(duration, Console(no_color=no_color).print))
     from ..demo import DemoOptions, run_demo  # noqa: PLC0415
 
     raise typer.Exit(run_demo(DemoOptions(duration_s=duration, record=record), Console(no_color=no_color)))
