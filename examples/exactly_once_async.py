@@ -57,6 +57,8 @@ async def main(endpoint: str) -> None:
             client.publish_nowait("ORDERS", {"order": number}, key=f"customer-{number % 7}")
         for victim in KILLED:
             task = asyncio.create_task(work(client))
+            while "payments" not in await client.list_groups():
+                await asyncio.wait([task], timeout=0.05)  # it has not joined yet
             await asyncio.sleep(0.3)
             await client.kill(victim)
             task.cancel()
