@@ -18,13 +18,14 @@ KILLED = ("partition/PAYMENTS/0", "transactions/0", "coordinator/payments")
 
 
 async def work(client: AsyncClient) -> None:
-    """Read orders and publish payments, until no order arrives for two seconds."""
+    """Read orders and publish payments, until the task is cancelled."""
     async with client.producer(transactional_id="orders-to-payments") as producer:
         await producer.claim()  # settles the transaction that the last task has left
         async with client.consumer(
             "payments", ["ORDERS"], auto_commit=False, auto_offset_reset="earliest"
         ) as consumer:
-            while orders := await consumer.poll(2, max_messages=20):
+            while True:
+                orders = await consumer.poll(max_messages=20)
                 try:
                     async with producer.transaction() as tx:
                         for order in orders:
@@ -44,7 +45,7 @@ async def read(client: AsyncClient, topic: str) -> list[int]:
     found = []
     tps = [(topic, 0), (topic, 1)]
     async with client.consumer(partitions=tps, auto_offset_reset="earliest") as reader:
-        while messages := await reader.poll(1):
+        while messages := await reader.poll(2):
             found += [message.data["order"] for message in messages]
     return found
 
@@ -65,7 +66,14 @@ async def main(endpoint: str) -> None:
             with suppress(asyncio.CancelledError):
                 await task
             print(f"the task was cancelled, and {victim} was killed")
-        await work(client)
+        task = asyncio.create_task(work(client))
+        lag = {}
+        while not task.done() and list(lag.values()) != [0, 0]:
+            await asyncio.wait([task], timeout=0.1)
+            lag = await client.group_lag("payments")
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
         paid = await read(client, "PAYMENTS")
         print(f"{ORDERS} orders, {len(paid)} payments")
         if sorted(paid) != list(range(ORDERS)):
