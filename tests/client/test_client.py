@@ -159,8 +159,9 @@ class Broken:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_network_thread_that_fails_leaves_nobody_waiting(client: Client) -> None:
-    producer = client.producer(linger_ms=60_000)
+def test_a_network_thread_that_fails_leaves_nobody_waiting(client: Client, broker: FakeBroker) -> None:
+    broker.fault("produce", "swallow")  # a lone message is sent at once, and would be acknowledged
+    producer = client.producer()
     delivery = producer.publish("T", b"v")
     consumer = client.consumer(None, "T")
     told = queue.Queue[Exception]()
