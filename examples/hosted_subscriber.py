@@ -24,10 +24,9 @@ def charge(message: Message) -> None:
         raise ValueError(f"cannot charge {payment['amount']}")
     if payment["id"] == 3 and attempts[3] < 3:
         raise ConnectionError("the bank does not answer")
-    print(
-        f"process {os.getpid()} charged payment {payment['id']} (attempt {attempts[payment['id']]})",
-        flush=True,
-    )
+    # The newline is part of the text: it would be a write of its own, and the lines of two processes would mix.
+    line = f"process {os.getpid()} charged payment {payment['id']} (attempt {attempts[payment['id']]})\n"
+    print(line, end="", flush=True)
 
 
 def main() -> None:
