@@ -98,7 +98,10 @@ def _deaths(
     return found
 
 
-@pytest.mark.parametrize("offset", [0, 3, 7, 13, 19])
+LONG = [pytest.param(offset, marks=pytest.mark.chaos) for offset in (0, 7, 19)]
+
+
+@pytest.mark.parametrize("offset", [3, 13, *LONG])
 @pytest.mark.parametrize("power", ["on", "cut"])
 def test_dying_at_any_step_of_a_cut_leaves_the_old_end_or_the_new(
     tmp_path: Path, power: str, offset: int

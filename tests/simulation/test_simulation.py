@@ -19,7 +19,7 @@ def test_promises_hold_under_faults(simulation_seed: int) -> None:
     simulate(simulation_seed)
 
 
-@pytest.mark.parametrize("seed", range(200, 216))
+@pytest.mark.parametrize("seed", range(200, 206))
 def test_transactions_take_effect_whole_or_not_at_all_under_faults(seed: int) -> None:
     simulate(seed, has_transactions=True)
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-ORDINARY_SEEDS = range(300)
+ORDINARY_SEEDS = range(100)
 CHAOS_SEEDS = int(os.environ.get("PLANARIA_SIMULATIONS", "3000"))
 
 
