@@ -20,8 +20,8 @@ from ...transport.client.cluster_admin import ClusterAdmin
 from ...transport.protocol.cluster import ClusterStatusReply
 from ...transport.protocol.errors import PlanariaError
 from ..chaos.history import History, LogEntry, Verdict
+from ..local_cluster import LocalCluster
 from .flights import load_departures
-from .machines import DemoCluster
 from .stream import TOPIC, FlightStream
 
 PARTITIONS = 6
@@ -37,7 +37,7 @@ def run_cluster_demo(duration_s: float, show: Print) -> int:
     history = History()
     with (
         tempfile.TemporaryDirectory(prefix="planaria-demo-") as scratch,
-        DemoCluster(Path(scratch)) as cluster,
+        LocalCluster(Path(scratch)) as cluster,
         Client(cluster.endpoints) as client,
     ):
         client.wait_for_broker(TIMEOUT_S)
@@ -60,7 +60,7 @@ def run_cluster_demo(duration_s: float, show: Print) -> int:
 
 
 def _play(
-    cluster: DemoCluster, operator: ClusterAdmin, stream: FlightStream, total: int, show: Print
+    cluster: LocalCluster, operator: ClusterAdmin, stream: FlightStream, total: int, show: Print
 ) -> bool:
     """Kill a node, start it again, drain another one. Return True if all their partitions were served again."""
     _follow(stream, total // 5)

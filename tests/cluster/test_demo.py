@@ -8,7 +8,7 @@ import pytest
 
 from command_line import PROGRAM, environment
 from etcd_members import etcd_binary
-from planaria.supervisor.demo.machines import etcd_program
+from planaria.supervisor.local_cluster import etcd_program
 from planaria.transport.protocol.errors import OperatorNeeded
 
 ETCD = etcd_binary()
