@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from .transport.client.share_consumer import ShareConsumer
     from .transport.client.share_messages import ShareMessage
     from .transport.client.transactional import Transaction, TransactionalProducer
+    from .transport.client.until_signal import UntilSignal, until_signal
     from .transport.context import Context
     from .transport.keywords import (
         BrokerSettings,
@@ -181,8 +182,10 @@ _HOMES = {
     "TransactionalProducer": ".transport.client.transactional",
     "UnknownGroup": ".transport.client.errors",
     "UnknownTopic": ".transport.client.errors",
+    "UntilSignal": ".transport.client.until_signal",
     "histogram": ".transport.client.dead_letters",
     "rehearse": ".supervisor.rehearsal",
+    "until_signal": ".transport.client.until_signal",
 }
 
 
@@ -279,7 +282,9 @@ __all__ = [
     "TransactionalProducer",
     "UnknownGroup",
     "UnknownTopic",
+    "UntilSignal",
     "__version__",
     "histogram",
     "rehearse",
+    "until_signal",
 ]

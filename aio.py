@@ -8,9 +8,11 @@ from .transport.aio import (
     AsyncShareMessage,
     AsyncTransaction,
     AsyncTransactionalProducer,
+    AsyncUntilSignal,
     Health,
     PublishHandle,
     connect,
+    until_signal,
 )
 
 __all__ = [
@@ -21,7 +23,9 @@ __all__ = [
     "AsyncShareMessage",
     "AsyncTransaction",
     "AsyncTransactionalProducer",
+    "AsyncUntilSignal",
     "Health",
     "PublishHandle",
     "connect",
+    "until_signal",
 ]

@@ -1,6 +1,8 @@
 """The asynchronous client on a real broker, under each kind of event loop."""
 
 import itertools
+import os
+import signal
 
 import pytest
 
@@ -194,5 +196,34 @@ def test_messages_keep_their_order_while_the_first_ones_wait_for_the_topic(
                     for message in await consumer.poll():
                         found.setdefault(message.key, []).append(message.data)
                 assert all(numbers == sorted(numbers) for numbers in found.values())
+
+    run(main)
+
+
+def test_a_signal_ends_loops_in_order(shared_broker: Broker, topic: str, run: Run) -> None:
+    """The message at hand is committed with those before it, and the handlers are put back."""
+
+    async def main() -> None:
+        before = signal.getsignal(signal.SIGTERM)
+        async with planaria.aio.connect(shared_broker.endpoint) as client:
+            for n in range(10):
+                await client.publish(topic, n, partition=0)
+            seen = []
+            async with (
+                client.consumer(f"g-{topic}", [topic], auto_offset_reset="earliest") as consumer,
+                client.work(f"s-{topic}", [topic]) as jobs,
+                planaria.aio.until_signal(consumer, jobs) as stopping,
+            ):
+                assert not await stopping.wait(0)
+                async for message in consumer:
+                    seen.append(message.data)
+                    if message.data == 3:
+                        os.kill(os.getpid(), signal.SIGTERM)
+                        assert await stopping.wait()
+                assert [job async for job in jobs] == []
+            assert stopping.received == signal.SIGTERM
+            assert seen == [0, 1, 2, 3]
+            assert sum((await client.group_offsets(f"g-{topic}")).values()) == 4
+        assert signal.getsignal(signal.SIGTERM) == before
 
     run(main)

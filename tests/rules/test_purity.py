@@ -120,6 +120,7 @@ IMPURE: dict[str, str] = {
     "transport/client/network.py": "the client's socket, its thread and its clock",
     "transport/client/resolver.py": "asks the system's resolver, in a thread",
     "transport/client/shield.py": "the program's signal handlers",
+    "transport/client/until_signal.py": "the program's signal handlers",
     "transport/client/silence.py": "asks the kernel about a connection",
     "transport/client/exit_flush.py": "the end of the interpreter",
     "transport/client/producer_bridge.py": "holds the accumulator's batches, which threads wait for",

@@ -5,13 +5,14 @@ asynchronous face:
 
     loops.py      the running loop, and the queue from the network thread into it: one wake-up for each turn of the thread
     calls.py      calls and outcomes that a task waits for
-    producer.py, transactional.py, consumer.py, work.py, admin.py, client.py     the objects that programs use
+    producer.py, transactional.py, consumer.py, work.py, admin.py, client.py, until_signal.py     what programs use
 """
 
 from .client import AsyncClient, Health, connect
 from .consumer import AsyncConsumer
 from .producer import AsyncProducer, PublishHandle
 from .transactional import AsyncTransaction, AsyncTransactionalProducer
+from .until_signal import AsyncUntilSignal, until_signal
 from .work import AsyncShareConsumer, AsyncShareMessage
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "AsyncShareMessage",
     "AsyncTransaction",
     "AsyncTransactionalProducer",
+    "AsyncUntilSignal",
     "Health",
     "PublishHandle",
     "connect",
+    "until_signal",
 ]
