@@ -178,7 +178,7 @@ class ClusteredController:
             case Received(request=WatchNodes() | LinkReports() | ProposeInSync()):
                 return self._on_received(event, now)
             case Received(sender=sender, request=request) if isinstance(request, CLUSTER_REQUESTS):
-                return self._perform(self.cluster.operate(sender, request, self._name))
+                return self._perform(self.cluster.operate(sender, request, self._name, self.catalog))
             case Answered(key=RoleCall() as key):
                 return self._on_role(key, event.reply)
             case Failed(key=RoleCall() as key):

@@ -36,7 +36,7 @@ class Replication:
         if config.replication_factor not in (0, factor):
             raise ProtocolError(
                 ErrorCode.INVALID_CONFIG,
-                f"replication_factor: the topic has {factor}, and it is fixed when a topic is created",
+                f"replication_factor: the topic has {factor}; planaria cluster reassign changes it",
             )
         minimum = config.min_in_sync_replicas or factor // 2 + 1
         if minimum > factor:

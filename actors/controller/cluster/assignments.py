@@ -18,7 +18,7 @@ from ....transport.addresses import TopicPartition
 from ...metadata.store import ABSENT, Change, Delete, Guard
 from .deciding import ClusterView, LeaderDecisions
 from .mirror import Mirror, partition_key, put
-from .placement import TooFewNodes, evacuate, place, usable
+from .placement import TooFewNodes, evacuate, led_elsewhere, place, usable
 from .reassignment import begun
 from .records import Member, NodeSession, PartitionRecord
 
@@ -123,6 +123,7 @@ class Assignments:
     def _placed(self, suspected: frozenset[str]) -> tuple[Writes, str]:
         """Place the partitions of the catalog that have no record. Return the reason why some have to wait as well."""
         nodes = self._usable(suspected)
+        avoid = led_elsewhere(self._mirror.settings)
         records = {partition: versioned.record for partition, versioned in self._mirror.partitions.items()}
         writes: Writes = []
         unplaced = ""
@@ -133,7 +134,9 @@ class Assignments:
                 if (partition := TopicPartition(name, number)) not in records
             ][: PLACED_AT_ONCE - len(writes)]
             try:
-                placed = place(nodes, records, len(missing), topic.replication_factor) if missing else []
+                placed = (
+                    place(nodes, records, len(missing), topic.replication_factor, avoid) if missing else []
+                )
             except TooFewNodes as error:
                 unplaced = f"topic {name!r}: {error}"
                 continue
@@ -151,12 +154,13 @@ class Assignments:
         if not leaving or not self._may_evacuate:
             return [], ""
         nodes, partitions = self._usable(suspected), self._mirror.partitions
+        avoid = led_elsewhere(self._mirror.settings)
         records = {partition: versioned.record for partition, versioned in partitions.items()}
         room = EVACUATED_AT_ONCE - sum(record.is_reassigned for record in records.values())
         writes: Writes = []
         for node in leaving:
             try:
-                moves = evacuate(node, nodes, records)
+                moves = evacuate(node, nodes, records, leaving, avoid)
             except TooFewNodes as error:
                 return writes, f"node {node!r} cannot leave: {error}"
             for move in moves[: max(0, room - len(writes))]:

@@ -20,8 +20,9 @@ from msgspec import Struct
 
 from ....transport.addresses import TopicPartition
 from .elections import DataIds, handed_over, is_live, preferred, successor
+from .placement import led_elsewhere
 from .reassignment import advanced
-from .records import DEFAULT_SETTINGS, Member, NodeSession, NodeSettings, PartitionRecord
+from .records import Member, NodeSession, NodeSettings, PartitionRecord
 
 CHANGES_AT_ONCE = 90
 """Maximum number of partitions in one proposal: a store takes 100 guards."""
@@ -106,9 +107,7 @@ class LeaderDecisions:
                 following = successor(record, live, view.minimum(partition.topic))
                 if following is not None:
                     yield Change(partition, following, versioned.revision)
-        avoid = {
-            node for node, settings in view.settings.items() if settings.is_draining or settings.is_leaving
-        }
+        avoid = led_elsewhere(view.settings)
         moved = 0
         returns: dict[str, bool] = {}
         for partition, versioned in looked_at.items():
@@ -127,8 +126,7 @@ class LeaderDecisions:
                 yield Change(partition, following, versioned.revision)
 
     def _may_lead(self, node: str, view: ClusterView, now: int) -> bool:
-        settings = view.settings.get(node, DEFAULT_SETTINGS)
-        if settings.is_draining or settings.is_leaving or node not in self._up_since:
+        if node in led_elsewhere(view.settings) or node not in self._up_since:
             return False
         if now - self._up_since[node][1] < STEADY_MS:
             return False
@@ -157,9 +155,13 @@ def in_sync_percent(node: str, view: ClusterView) -> float:
 
 
 def would_fall_below(node: str, view: ClusterView, suspected: Iterable[str]) -> list[TopicPartition]:
-    """Return the partitions that could not acknowledge `acks=all` any more if this node stopped."""
+    """Return the partitions that could not acknowledge `acks=all` any more if this node stopped.
+
+    Other nodes that drain are going to stop as well.
+    """
     live = live_nodes(view.sessions, suspected)
-    live.pop(node, None)
+    for name in (node, *(name for name, settings in view.settings.items() if settings.is_draining)):
+        live.pop(name, None)
     below = []
     for partition, versioned in sorted(view.partitions.items()):
         record = versioned.record

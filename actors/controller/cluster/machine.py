@@ -50,6 +50,7 @@ from ...metadata.store import (
     State,
     Unknown,
 )
+from ..catalog import Catalog
 from ..keys import ClusterTick
 from . import operators
 from .assignments import Assignments, Topics, guarded
@@ -214,9 +215,11 @@ class Cluster:
         write = Write(partition, record, revision)
         return [self._propose_write(InSyncChange(sender, write), write)]
 
-    def operate(self, sender: Sender, request: Request, cluster: str) -> list[ClusterEffect]:
+    def operate(
+        self, sender: Sender, request: Request, cluster: str, catalog: Catalog
+    ) -> list[ClusterEffect]:
         """Answer an operator's request; a change is answered when it is applied. `cluster` is the cluster's name."""
-        situation = operators.Situation(self.mirror, self.suspected, self._topics())
+        situation = operators.Situation(self.mirror, self.suspected, self._topics(), catalog)
         try:
             match request:
                 case ClusterStatus():

@@ -1,6 +1,13 @@
-"""Long polls of links and gateways on the nodes: parked until these change or the request times out. Pure."""
+"""Long polls of links and gateways on the nodes: parked until these change or the request times out. Pure.
+
+The version of an answer is a hash of its content, so that one given by an earlier process of the controller is as good
+as one of this process: a watch parks only while its nodes are those that there are.
+"""
 
 from collections.abc import Mapping
+from hashlib import blake2b
+
+import msgspec
 
 from ....transport.machine import CancelTimer, Effect, Reply, Sender, SetTimer
 from ....transport.protocol.links import LinkedNode, WatchNodes, WatchNodesReply
@@ -12,9 +19,9 @@ class NodeWatches:
     def __init__(self) -> None:
         self._parked: dict[int, Sender] = {}
         self._last_number = 0
-        self._version = 0
         self._nodes: list[LinkedNode] = []
         self._leading: str | None = None
+        self._version = self._hash()
 
     def on_watch(self, sender: Sender, request: WatchNodes, now: int) -> list[Effect]:
         if request.after_version != self._version or request.max_wait_ms <= 0:
@@ -36,18 +43,22 @@ class NodeWatches:
 
     def on_changed(self, sessions: Mapping[str, NodeSession], leading: str | None) -> list[Effect]:
         """Answer all parked watches with the nodes that have a session now."""
-        self._version += 1
         self._leading = leading
         self._nodes = [
             LinkedNode(session.node, session.start_id, session.peer_endpoint, session.endpoint)
-            for session in sessions.values()
+            for session in sorted(sessions.values(), key=lambda session: session.node)
         ]
+        self._version = self._hash()
         parked, self._parked = self._parked, {}
         return [
             effect
             for number, sender in parked.items()
             for effect in (CancelTimer(NodesWatchTimer(number)), Reply(sender, self._answer()))
         ]
+
+    def _hash(self) -> int:
+        content = msgspec.msgpack.encode((self._nodes, self._leading))
+        return int.from_bytes(blake2b(content, digest_size=6).digest())
 
     def _answer(self) -> WatchNodesReply:
         return WatchNodesReply(version=self._version, nodes=self._nodes, leading=self._leading)

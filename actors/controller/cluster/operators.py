@@ -3,6 +3,7 @@
     request               write                                        refused if
     change_node           settings/<node>                              no such node; partitions would lose their minimum
     reassign_partitions   partitions/..: `reassignment.begun`          no such partition or node, too few replicas
+    ... of all of them    topics/..: the new `replication_factor`
     elect_leader          partitions/..: the preferred replica leads   it is not in sync
     ... unclean           partitions/..: `elections.forced`            a replica that has everything can lead
 
@@ -29,14 +30,16 @@ from ....transport.protocol.cluster import (
 )
 from ....transport.protocol.errors import ErrorCode, ProtocolError
 from ...metadata.store import ABSENT, Delete, Guard
+from ..catalog import Catalog
 from .assignments import RequiredTopic, Writes, guarded
 from .deciding import ClusterView, Versioned, is_led, live_nodes, would_fall_below
 from .elections import first_live, forced, is_live, preferred
 from .mirror import Mirror, put, settings_key
-from .placement import TooFewNodes, evacuate, rebalance, usable
+from .placement import TooFewNodes, evacuate, led_elsewhere, rebalance, usable
 from .reassignment import begun
 from .records import DEFAULT_SETTINGS, NodeSettings, PartitionRecord
 
+EMPTY_CATALOG = Catalog(catalog_id="")
 SHOWN = 3
 """Number of partitions that a refusal names."""
 
@@ -47,6 +50,7 @@ class Situation(Struct, frozen=True):
     mirror: Mirror
     suspected: frozenset[str]
     topics: Mapping[str, RequiredTopic]
+    catalog: Catalog = EMPTY_CATALOG
 
     @property
     def live(self) -> dict[str, str]:
@@ -114,8 +118,9 @@ def _check_change(situation: Situation, request: ChangeNode) -> None:
             )
     if request.action == "leave":
         nodes = usable(mirror.sessions, mirror.settings)
+        leaving = [name for name, settings in mirror.settings.items() if settings.is_leaving]
         try:
-            evacuate(node, nodes, situation.records)
+            evacuate(node, nodes, situation.records, leaving)
         except TooFewNodes as error:
             raise ProtocolError(
                 ErrorCode.UNSAFE_CHANGE,
@@ -137,6 +142,27 @@ def reassigned(situation: Situation, request: ReassignPartitions) -> Writes:
         record, target = versioned.record, tuple(move.replicas)
         if (record.target or record.replicas) != target:
             writes.append(guarded(partition, begun(record, target), versioned.revision))
+    return writes + _changed_factors(situation, request.moves)
+
+
+def _changed_factors(situation: Situation, moves: Sequence[PartitionMove]) -> Writes:
+    """Return the writes of the topics all of whose partitions will have another number of replicas than they say."""
+    writes: Writes = []
+    moved = {TopicPartition(move.topic, move.partition): len(move.replicas) for move in moves}
+    for topic in dict.fromkeys(move.topic for move in moves):
+        entry = situation.catalog.topics.get(topic)
+        counts = {
+            moved.get(partition, len(record.target or record.replicas))
+            for partition, record in situation.records.items()
+            if partition.topic == topic
+        }
+        if entry is None or len(counts) != 1 or counts == {entry.config.replication_factor}:
+            continue
+        config = msgspec.structs.replace(entry.config, replication_factor=counts.pop())
+        changed = situation.catalog.undecided().with_topic_changed(topic, entry.partitions, config)
+        [change] = changed.changes
+        [guard] = changed.guards([change.key])
+        writes.append((change, guard))
     return writes
 
 
@@ -202,7 +228,7 @@ def planned(situation: Situation) -> list[PartitionMove]:
         PartitionMove(
             topic=move.partition.topic, partition=move.partition.partition, replicas=list(move.replicas)
         )
-        for move in rebalance(nodes, situation.records)
+        for move in rebalance(nodes, situation.records, led_elsewhere(situation.mirror.settings))
     ]
 
 

@@ -6,6 +6,7 @@
     a new replica goes to the node with the fewest                             `choose`
     the first replica, the preferred leader, goes to the node with the fewest  `choose`
     cordoned and leaving nodes get no new replica                              `usable`
+    a draining node gets no preferred leader, and no replica by a plan         `choose`, `rebalance`
 
 A plan (`rebalance`, `evacuate`) is a list of moves. Each move names the whole new list of replicas of one partition;
 `reassignment.py` carries it out.
@@ -70,41 +71,67 @@ def usable(
     }
 
 
+def led_elsewhere(settings: Mapping[str, NodeSettings]) -> frozenset[str]:
+    """Return the nodes that should lead nothing."""
+    return frozenset(node for node, each in settings.items() if each.is_draining or each.is_leaving)
+
+
 def place(
-    nodes: Mapping[str, NodeSession], records: Records, partitions: int, replication_factor: int
+    nodes: Mapping[str, NodeSession],
+    records: Records,
+    partitions: int,
+    replication_factor: int,
+    avoid: Collection[str] = (),
 ) -> list[tuple[str, ...]]:
-    """Return the replicas of each of this many new partitions. Raises TooFewNodes."""
+    """Return the replicas of each of this many new partitions, led by nodes other than those to `avoid`, if possible.
+
+    Raises TooFewNodes.
+    """
     load = Load(nodes, records)
     placed = []
     for _ in range(partitions):
-        replicas = choose(nodes, load, replication_factor)
+        replicas = choose(nodes, load, replication_factor, avoid=avoid)
         load.add(replicas)
         placed.append(replicas)
     return placed
 
 
 def choose(
-    nodes: Mapping[str, NodeSession], load: Load, count: int, keep: Sequence[str] = ()
+    nodes: Mapping[str, NodeSession],
+    load: Load,
+    count: int,
+    keep: Sequence[str] = (),
+    avoid: Collection[str] = (),
 ) -> tuple[str, ...]:
     """Return `count` nodes: those to `keep` first, then the least loaded ones, on racks that are not used yet.
 
-    The first one is the node that leads the fewest partitions. Raises TooFewNodes.
+    The first one is the node that leads the fewest partitions, and not one to `avoid`. Raises TooFewNodes.
     """
-    if len(nodes) < count:
-        raise TooFewNodes(count, len(nodes))
+    possible = {*nodes, *keep}
+    if len(possible) < count:
+        raise TooFewNodes(count, len(possible))
     chosen = list(keep[:count])
     while len(chosen) < count:
         racks = Counter(nodes[node].rack for node in chosen if node in nodes)
         candidates = [node for node in nodes if node not in chosen]
         chosen.append(min(candidates, key=lambda node: (racks[nodes[node].rack], load.replicas[node], node)))
-    first = min(chosen, key=lambda node: (load.leaders[node], load.replicas[node], node))
+    first = min(chosen, key=lambda node: (node in avoid, load.leaders[node], load.replicas[node], node))
     if keep and keep[0] in chosen:
         first = keep[0]
     return (first, *(node for node in chosen if node != first))
 
 
-def evacuate(node: str, nodes: Mapping[str, NodeSession], records: Records) -> list[Move]:
-    """Return the moves after which this node holds no replica. Raises TooFewNodes."""
+def evacuate(
+    node: str,
+    nodes: Mapping[str, NodeSession],
+    records: Records,
+    leaving: Collection[str] = (),
+    avoid: Collection[str] = (),
+) -> list[Move]:
+    """Return the moves after which this node holds no replica. Raises TooFewNodes.
+
+    A replica stays on any other node, also on one that is cordoned or down, but for those that are `leaving` as well.
+    """
     others = {name: session for name, session in nodes.items() if name != node}
     load = Load(nodes, records)
     moves = []
@@ -113,27 +140,31 @@ def evacuate(node: str, nodes: Mapping[str, NodeSession], records: Records) -> l
         if node not in present:
             continue
         load.remove(present)
-        replicas = choose(others, load, len(present), [name for name in present if name != node])
+        staying = [name for name in present if name != node and name not in leaving]
+        replicas = choose(others, load, len(present), staying, avoid)
         load.add(replicas)
         moves.append(Move(partition, replicas))
     return moves
 
 
-def rebalance(nodes: Mapping[str, NodeSession], records: Records) -> list[Move]:
+def rebalance(nodes: Mapping[str, NodeSession], records: Records, avoid: Collection[str] = ()) -> list[Move]:
     """Return the moves after which every node holds about as many replicas, and leads about as many partitions.
 
     One replica of a partition is moved at a time, from the fullest node to the emptiest that may take it, while their
-    loads differ by more than one. Then preferred leaders are exchanged within the replicas.
+    loads differ by more than one. Then preferred leaders are exchanged within the replicas. Nothing is moved to a node
+    outside of `nodes`, or to one to `avoid`, and neither becomes a preferred leader.
     """
     planned = {partition: record.target or record.replicas for partition, record in records.items()}
     load = Load(nodes, records)
-    while (step := _best_move(nodes, planned, load)) is not None:
+    takers = [node for node in nodes if node not in avoid]
+    while (step := _best_move(nodes, takers, planned, load)) is not None:
         partition, replicas = step
         load.remove(planned[partition])
         load.add(replicas)
         planned[partition] = replicas
     for partition, replicas in sorted(planned.items()):
-        first = min(replicas, key=lambda node: (load.leaders[node], node))
+        possible = [node for node in replicas if node in takers]
+        first = min(possible, key=lambda node: (load.leaders[node], node), default=replicas[0])
         if load.leaders[replicas[0]] - load.leaders[first] > 1:
             load.remove(replicas)
             planned[partition] = (first, *(node for node in replicas if node != first))
@@ -146,10 +177,13 @@ def rebalance(nodes: Mapping[str, NodeSession], records: Records) -> list[Move]:
 
 
 def _best_move(
-    nodes: Mapping[str, NodeSession], planned: Mapping[TopicPartition, tuple[str, ...]], load: Load
+    nodes: Mapping[str, NodeSession],
+    takers: Collection[str],
+    planned: Mapping[TopicPartition, tuple[str, ...]],
+    load: Load,
 ) -> tuple[TopicPartition, tuple[str, ...]] | None:
     by_load = sorted(nodes, key=lambda node: (load.replicas[node], node))
-    for emptiest in by_load:
+    for emptiest in [node for node in by_load if node in takers]:
         for fullest in reversed(by_load):
             if load.replicas[fullest] - load.replicas[emptiest] <= 1:
                 break

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from example_counts import examples
 from planaria.actors.controller.cluster import deciding, elections, local_replicas
 from planaria.actors.controller.cluster.assignments import EVACUATED_AT_ONCE
+from planaria.actors.controller.cluster.operators import EMPTY_CATALOG
 from planaria.actors.controller.cluster.records import PartitionRecord
 from planaria.transport.addresses import TopicPartition
 from planaria.transport.machine import Sender
@@ -115,7 +116,7 @@ def operate(world: SimulatedCluster, request: Request) -> None:
     """Ask a node that does not lead, again until it has been done: answers of the store are lost."""
     node = next(node for node in world.nodes.values() if node.runs and not node.cluster.leadership.is_leading)
     for _ in range(5):
-        node.perform(node.cluster.operate(Sender((b"operator",), 1), request, "prod"))
+        node.perform(node.cluster.operate(Sender((b"operator",), 1), request, "prod", EMPTY_CATALOG))
         world.run(500)
 
 
@@ -152,7 +153,11 @@ def test_few_partitions_of_a_leaving_node_are_copied_at_once() -> None:
     world.run(2_000)
     operate_at = world.now
     node = world.nodes["n1"]
-    node.perform(node.cluster.operate(Sender((b"operator",), 1), ChangeNode(node="n0", action="leave"), ""))
+    node.perform(
+        node.cluster.operate(
+            Sender((b"operator",), 1), ChangeNode(node="n0", action="leave"), "", EMPTY_CATALOG
+        )
+    )
     most = 0
     while world.now < operate_at + 10_000:
         world.run(20)

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from controller_driver import ControllerDriver
+from planaria.actors.controller.catalog import Catalog, entry_of
 from planaria.actors.controller.cluster.assignments import RequiredTopic, Writes
 from planaria.actors.controller.cluster.deciding import Versioned
 from planaria.actors.controller.cluster.mirror import Mirror, settings_key
@@ -31,6 +32,7 @@ from planaria.transport.protocol.cluster import (
 )
 from planaria.transport.protocol.errors import ProtocolError
 from planaria.transport.protocol.message import Request
+from planaria.transport.protocol.topics import TopicConfig
 
 T0 = TopicPartition("T", 0)
 
@@ -115,6 +117,12 @@ REFUSED = [
     (situation(in_sync="ab"), ChangeNode(node="a", action="drain"), "UNSAFE_CHANGE", "T/0 would be below"),
     (situation("a", "a", "a", minimum=1), ChangeNode(node="a", action="drain"), "UNSAFE_CHANGE", "T/0"),
     (situation(nodes="abc"), ChangeNode(node="a", action="leave"), "UNSAFE_CHANGE", "only 2 nodes"),
+    (
+        situation(settings={"b": NodeSettings(is_draining=True)}),
+        ChangeNode(node="a", action="drain"),
+        "UNSAFE_CHANGE",
+        "T/0 would be below",
+    ),
 ]
 
 
@@ -164,6 +172,22 @@ def test_a_wrong_move_is_refused(request_: ReassignPartitions, code: str, says: 
 
 def elect(at: Situation, *, unclean: bool = False) -> Writes:
     return elected(at, ElectLeader(topic="T", partition=0, unclean=unclean))
+
+
+def test_the_factor_of_a_topic_follows_once_all_its_partitions_have_another_number_of_replicas() -> None:
+    at = situation()
+    at.mirror.partitions[TopicPartition("T", 1)] = at.mirror.partitions[T0]
+    config = TopicConfig(replication_factor=3, min_in_sync_replicas=2)
+    created = Catalog(catalog_id="id").with_topic("T", 2, config, 0)
+    catalog = Catalog(catalog_id="id").applied(7, created.changes)
+    topics = {"T": RequiredTopic("id", 2, 3, 2)}
+    at = msgspec.structs.replace(at, topics=topics, catalog=catalog)
+    moves = [PartitionMove(topic="T", partition=number, replicas=["a", "b"]) for number in (0, 1)]
+    [_] = reassigned(at, ReassignPartitions(moves=moves[:1]))
+    *_, (change, guard) = reassigned(at, ReassignPartitions(moves=moves))
+    assert isinstance(change, Put)
+    assert (change.key, guard.key, guard.revision) == ("topics/T", "topics/T", 7)
+    assert entry_of(change).config == msgspec.structs.replace(config, replication_factor=2)
 
 
 def test_the_preferred_replica_is_elected_if_it_is_in_sync() -> None:

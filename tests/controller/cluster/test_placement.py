@@ -109,3 +109,24 @@ def test_a_plan_begins_from_the_targets_of_moves_in_progress() -> None:
     known = nodes_of(4)
     moving = msgspec.structs.replace(record("n0", "n1", "n2", "n3"), target=("n3", "n1", "n2"))
     assert evacuate("n0", known, {TopicPartition("T", 0): moving}) == []
+
+
+def test_a_departure_counts_a_replica_that_stays_on_a_cordoned_node_and_none_that_leaves_as_well() -> None:
+    held = {TopicPartition("T", 0): record("n0", "n1", "n2")}
+    usable_nodes = {name: each for name, each in nodes_of(4).items() if name != "n1"}
+    [move] = evacuate("n0", usable_nodes, held)
+    assert set(move.replicas) == {"n1", "n2", "n3"}
+    with pytest.raises(TooFewNodes, match="only 2 nodes"):
+        evacuate("n0", usable_nodes, held, leaving={"n0", "n1"})
+
+
+def test_no_node_to_avoid_or_outside_of_the_usable_ones_is_preferred_by_a_plan() -> None:
+    known = nodes_of(3)
+    crowded = {TopicPartition("T", number): record("n0", "n1", "n2") for number in range(6)}
+    for draining, down in (("n1", "n2"), ("n2", "n1")):
+        usable_nodes = {name: each for name, each in known.items() if name != down}
+        assert rebalance(usable_nodes, crowded, avoid={draining}) == []
+    two = {TopicPartition("T", number): record("n0") for number in range(6)}
+    moved = rebalance(known, two, avoid={"n1"})
+    assert {node for move in moved for node in move.replicas} == {"n2"}
+    assert {replicas[0] for replicas in place(known, {}, 6, 3, avoid={"n0"})} == {"n1", "n2"}
