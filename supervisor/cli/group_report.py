@@ -67,7 +67,7 @@ class GroupReport(Struct, kw_only=True):
     members: list[GroupMember]
     partitions: list[PartitionReport]
     alarms: list[str]
-    """Alarms of its hosted members."""
+    """Alarms of its coordinator and its hosted members."""
     retrying_count: int
     retrying: list[RetryingRecord]
 

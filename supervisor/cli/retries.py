@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from rich.text import Text
 
-from ...transport.addresses import Address, TopicPartition
+from ...transport.addresses import Address, Kind, TopicPartition
 from ...transport.protocol.operations import MAX_RETRYING_SHOWN, shown_key
 from .output import UNKNOWN, duration_text, note, plural, print_table, show
 from .tables import Listing
@@ -53,14 +53,15 @@ def of_hosted(found: "BrokerStatus", group: str | None = None, topic: str | None
     count = 0
     records: list[RetryingRecord] = []
     for actor in found.actors:
-        name = Address.parse(actor.address).group
-        if name is None or group not in (None, name):
+        address = Address.parse(actor.address)
+        # A share group's coordinator reports its own records too: `of_share_group` returns those, with their keys.
+        if address.kind != Kind.SUBSCRIBER or group not in (None, address.name):
             continue
         shown = [each for each in actor.retrying.records if topic in (None, each.topic)]
         count += len(shown) if topic is not None else actor.retrying.count
         records += [
             RetryingRecord(
-                group=name,
+                group=address.name,
                 topic=each.topic,
                 partition=each.partition,
                 offset=each.offset,
