@@ -1,6 +1,8 @@
 """`planaria bench`: the speed of this broker on this machine, next to the limits of the machine.
 
-    run_bench    measures the ceilings, then each row on a fresh broker, prints the table and the ratio to the ceiling
+    run_bench    measures the ceilings, then each row, prints the table and the ratio to the ceiling
+
+Each row has a fresh broker; those of `--cluster` share one cluster.
 
 Exit code 0 if every row reaches its target, 1 if one misses it.
 """
@@ -8,6 +10,7 @@ Exit code 0 if every row reaches its target, 1 if one misses it.
 import os
 import platform
 import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -15,18 +18,29 @@ from rich.console import Console
 from rich.table import Table
 
 from .ceilings import Ceilings, measure_ceilings
+from .cluster_stage import Stage, running_stage
 from .event_loops import EVENT_LOOP_ROWS
+from .failovers import FAILOVER_ROWS
 from .hops import HOP_ROWS
+from .replication import REPLICATION_ROWS
 from .rows import QUICK, Row, Scale
 from .rows import ROWS as BULK_ROWS
 from .shapes import SHAPE_ROWS
 from .singles import SINGLE_ROWS
 
 ROWS = BULK_ROWS | SHAPE_ROWS | SINGLE_ROWS | EVENT_LOOP_ROWS | HOP_ROWS
+CLUSTER_ROWS = (*FAILOVER_ROWS, *REPLICATION_ROWS)
+KILLS = 20
+QUICK_KILLS = 3
 
 
 class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
-    rows: tuple[str, ...] = tuple(ROWS)
+    rows: tuple[str, ...] = ()
+    """Empty: all."""
+    cluster: bool = False
+    """The rows of a cluster, in place of those of one broker."""
+    kills: int | None = None
+    """Faults of each kind; None: `KILLS`, or `QUICK_KILLS`."""
     quick: bool = False
     """A sixth of the workload: a quick look, not comparable."""
     json: bool = False
@@ -40,17 +54,24 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_bench(options: BenchOptions, console: Console) -> int:
-    """Measure, print, and return the exit code. Raises ValueError for a row that does not exist."""
-    unknown = [name for name in options.rows if name not in ROWS]
+    """Measure, print, and return the exit code.
+
+    Raises ValueError for a row that does not exist, OperatorNeeded without an etcd for a cluster.
+    """
+    known = names_of(is_cluster=options.cluster)
+    unknown = [name for name in options.rows if name not in known]
     if unknown:
-        raise ValueError(f"no row {unknown[0]!r}: the rows are {', '.join(ROWS)}")
-    scale = QUICK if options.quick else Scale()
+        raise ValueError(f"no row {unknown[0]!r}: the rows are {', '.join(known)}")
+    chosen = options.rows or known
     with tempfile.TemporaryDirectory(prefix="planaria-bench-") as directory:
         ceilings = measure_ceilings(Path(directory))
-    rows = []
-    for name in options.rows:
-        with console.status(f"measuring: {name}"):
-            rows.append(ROWS[name](scale, ceilings))
+    if options.cluster:
+        with running_stage() as stage:
+            ceilings = msgspec.structs.replace(ceilings, etcd_transaction_us=stage.transaction_us())
+            rows = list(_measured(chosen, console, lambda name: _of_cluster(name, options, stage)))
+    else:
+        scale = QUICK if options.quick else Scale()
+        rows = list(_measured(chosen, console, lambda name: ROWS[name](scale, ceilings)))
     report = Report(
         machine=describe_machine(),
         ceilings=ceilings,
@@ -62,6 +83,24 @@ def run_bench(options: BenchOptions, console: Console) -> int:
     else:
         print_report(report, console)
     return 0 if report.reached else 1
+
+
+def names_of(*, is_cluster: bool) -> tuple[str, ...]:
+    """Return the names of all rows."""
+    return CLUSTER_ROWS if is_cluster else tuple(ROWS)
+
+
+def _measured(names: Iterable[str], console: Console, measure: Callable[[str], Row]) -> Iterator[Row]:
+    for name in names:
+        with console.status(f"measuring: {name}"):
+            yield measure(name)
+
+
+def _of_cluster(name: str, options: BenchOptions, stage: Stage) -> Row:
+    if name in REPLICATION_ROWS:
+        return REPLICATION_ROWS[name](stage, QUICK if options.quick else Scale())
+    kills = options.kills or (QUICK_KILLS if options.quick else KILLS)
+    return FAILOVER_ROWS[name](stage, kills)
 
 
 def describe_machine() -> str:
@@ -78,6 +117,11 @@ def print_report(report: Report, console: Console) -> None:
         f"ceilings: ZeroMQ round trip {ceilings.zmq_round_trip_us:.0f} us,"
         f" stream {ceilings.zmq_stream_mb_s:,.0f} MB/s, echo that syncs {ceilings.durable_echo_us:.0f} us;"
         f" write + fdatasync {ceilings.fdatasync_us:.0f} us, page-cache writes {ceilings.write_mb_s:,.0f} MB/s"
+        + (
+            ""
+            if ceilings.etcd_transaction_us is None
+            else f"; etcd transaction {ceilings.etcd_transaction_us:,.0f} us"
+        )
     )
     table = Table()
     for column in ("what", "measured", "bar", "ceiling", "of ceiling", ""):
@@ -99,7 +143,9 @@ def amount(figure: float, unit: str) -> str:
         return f"{figure:,.0f} /s"
     if unit == "messages/s":
         return f"{figure / 1e6:.2f} M/s"
+    if unit == "x":
+        return f"{figure:.2f} x"
     return f"{figure:,.1f} {unit}" if figure < 100 else f"{figure:,.0f} {unit}"
 
 
-__all__ = ["BenchOptions", "run_bench"]
+__all__ = ["BenchOptions", "names_of", "run_bench"]

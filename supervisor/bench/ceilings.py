@@ -33,6 +33,8 @@ class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     """Median of one small write and its fdatasync."""
     write_mb_s: float
     """Into the page cache."""
+    etcd_transaction_us: float | None = None
+    """Median of one guarded write to the cluster's etcd; None for a bench without a cluster."""
 
 
 def measure_ceilings(directory: Path) -> Ceilings:

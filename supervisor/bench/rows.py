@@ -45,6 +45,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     is_higher_better: bool
     ceiling: float | None = None
     """The machine's own limit in the same unit."""
+    median: float | None = None
+    """The median of a row whose figure is a 99th percentile; `longest` is the maximum."""
+    longest: float | None = None
     detail: str = ""
 
     @property

@@ -110,19 +110,32 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="Run a sixth of the workload (not comparable).")
     ] = False,
+    is_cluster: Annotated[
+        bool, typer.Option("--cluster", help="Failovers and replication, of three nodes over etcd.")
+    ] = False,
+    kills: Annotated[
+        int | None,
+        typer.Option("--kills", min=1, metavar="N", help="With --cluster: faults of each kind; 20, quick 3."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the broker's speed on this machine, next to the limits of the machine.
+
+    With --cluster: the waits while nodes and a member of etcd are lost, and the cost of three replicas.
 
     Exit code 1 when a row misses its target.
 
     --json: {"machine", "ceilings": {...}, "rows": [...], "reached"}
     """
-    from ..bench import ROWS, BenchOptions, run_bench  # noqa: PLC0415
+    from ..bench import BenchOptions, names_of, run_bench  # noqa: PLC0415
 
-    chosen = [name for given in rows or ROWS for name in given.split(",")]
-    if unknown := [name for name in chosen if name not in ROWS]:
+    if kills is not None and not is_cluster:
+        raise typer.BadParameter("only with --cluster", param_hint="--kills")
+    known = names_of(is_cluster=is_cluster)
+    chosen = [name for given in rows or () for name in given.split(",")]
+    if unknown := [name for name in chosen if name not in known]:
         raise typer.BadParameter(
-            f"no row {unknown[0]!r}: the rows are {', '.join(ROWS)}", param_hint="--rows"
+            f"no row {unknown[0]!r}: the rows are {', '.join(known)}", param_hint="--rows"
         )
-    raise typer.Exit(run_bench(BenchOptions(rows=tuple(chosen), quick=quick, json=as_json), Console()))
+    options = BenchOptions(rows=tuple(chosen), cluster=is_cluster, kills=kills, quick=quick, json=as_json)
+    raise typer.Exit(run_bench(options, Console()))

@@ -45,6 +45,12 @@ from planaria.supervisor import bench, chaos, demo
             "run_bench",
             bench.BenchOptions(rows=("latency", "memory", "both"), quick=True, json=True),
         ),
+        (
+            ["bench", "--cluster", "--kills", "2", "--rows", "leader-killed"],
+            bench,
+            "run_bench",
+            bench.BenchOptions(rows=("leader-killed",), cluster=True, kills=2),
+        ),
     ],
 )
 def test_options_and_exit_code(
