@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from ...transport.times import utc_text
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .help_text import Command, Group
 from .output import note, plural, print_json, print_table
 from .tables import Listing
-from .times import utc_text
 
 if TYPE_CHECKING:
     from ...transport.client.descriptions import ScheduledMessage

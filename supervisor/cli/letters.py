@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ...transport.times import duration_ms, time_ms, utc_text
 from .output import duration_text, note, plural, print_json, print_table
 from .records import json_line
 from .tables import Listing
-from .times import duration_ms, time_ms, utc_text
 
 if TYPE_CHECKING:
     from ...transport.client.dead_letters import DeadLetter, LetterFilter

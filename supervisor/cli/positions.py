@@ -7,9 +7,9 @@ import typer
 from msgspec import Struct, field
 
 from ...transport.addresses import TopicPartition
+from ...transport.times import past_ms
 from .failures import CommandFailed
 from .group_report import log_ends
-from .times import past_ms
 
 if TYPE_CHECKING:
     from ...transport.client.client import Client

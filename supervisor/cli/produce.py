@@ -15,11 +15,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from ...transport.client.errors import TimedOut
 from ...transport.protocol.errors import PlanariaError
+from ...transport.times import duration_ms, time_ms
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .failures import CommandFailed, describe
 from .output import error_console, note, plural, print_json, rate_text
 from .records import JSON_HEADERS, Parser, json_parser, line_parser
-from .times import duration_ms, time_ms
 
 if TYPE_CHECKING:
     from ...transport.client.delivery import Delivery

@@ -69,6 +69,16 @@ def test_control_batches_and_gaps_are_passed_over() -> None:
     assert reader.position(P) == 12
 
 
+def test_a_chunk_without_batches_moves_the_position() -> None:
+    reader = reader_at(0)
+    reader.accept(chunk(reader, P, next_offset=4))
+    reader.accept(chunk(reader, P, batch(6, 1), next_offset=7))
+    assert offsets(reader) == [6]
+    reader.accept(chunk(reader, P, next_offset=9))
+    assert offsets(reader) == []
+    assert reader.position(P) == 9
+
+
 def test_aborted_records_are_passed_over_where_the_broker_names_them() -> None:
     def written(first: int, by: int, epoch: int = 0) -> bytes:
         producer = {"producer_id": by, "producer_epoch": epoch, "base_sequence": 0}

@@ -5,12 +5,13 @@ asynchronous face:
 
     loops.py      the running loop, and the queue from the network thread into it: one wake-up for each turn of the thread
     calls.py      calls and outcomes that a task waits for
-    producer.py, transactional.py, consumer.py, work.py, admin.py, client.py, until_signal.py     what programs use
+    the others    what programs use
 """
 
 from .client import AsyncClient, Health, connect
 from .consumer import AsyncConsumer
 from .producer import AsyncProducer, PublishHandle
+from .reading import AsyncReading
 from .transactional import AsyncTransaction, AsyncTransactionalProducer
 from .until_signal import AsyncUntilSignal, until_signal
 from .work import AsyncShareConsumer, AsyncShareMessage
@@ -19,6 +20,7 @@ __all__ = [
     "AsyncClient",
     "AsyncConsumer",
     "AsyncProducer",
+    "AsyncReading",
     "AsyncShareConsumer",
     "AsyncShareMessage",
     "AsyncTransaction",

@@ -27,16 +27,19 @@ from ..client.options import (
     checked_producer,
     wait_limit_s,
 )
+from ..client.reading import Point, reading
 from ..client.share_messages import ShareOptions
 from ..endpoints import DEFAULT_ENDPOINT, Endpoints
 from ..keywords import ConsumerConfig, ProducerConfig, ShareConsumerConfig
 from ..machine import Call
+from ..protocol.data import Isolation
 from ..protocol.session import Hello, HelloReply
 from .admin import AsyncAdmin
 from .calls import Caller
 from .consumer import AsyncConsumer
 from .loops import Bridge, running_loop
 from .producer import AsyncProducer, PublishHandle
+from .reading import AsyncReading
 from .transactional import AsyncTransactionalProducer
 from .work import AsyncShareConsumer
 
@@ -182,6 +185,24 @@ class AsyncClient(AsyncAdmin):
         if group is not None:
             check_name("group", group)
         return AsyncConsumer(self._caller, group, as_topics(topics), checked(ConsumerOptions, options))
+
+    def read(
+        self,
+        topic: str,
+        *,
+        since: Point = "beginning",
+        until: Point = "now",
+        partitions: Sequence[int] | None = None,
+        isolation: Isolation = "read_committed",
+    ) -> AsyncReading:
+        """Yield the messages of a topic that are there when the first is requested, then end. As `Client.read`.
+
+        async for message in client.read("ORDERS", since="24h"):
+            ...
+        """
+        self._network.refuse_when_closed()
+        what = reading(topic, since, until, partitions, isolation, self._request_timeout_ms)
+        return AsyncReading(self._caller, what)
 
     def work(
         self, group: str, topics: str | Sequence[str], **options: Unpack[ShareConsumerConfig]

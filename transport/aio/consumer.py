@@ -6,7 +6,7 @@ Its machine and its half on the network thread are those of the consumer for thr
 
 import random
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
@@ -60,9 +60,17 @@ class AsyncConsumer(AsyncPositions):
     """
 
     def __init__(
-        self, caller: Caller, group: str | None, topics: Sequence[str], options: ConsumerOptions
+        self,
+        caller: Caller,
+        group: str | None,
+        topics: Sequence[str],
+        options: ConsumerOptions,
+        starts: Mapping[TopicPartition, int | None] | None = None,
     ) -> None:
-        check_sources(group, topics, options.partitions)
+        """Take the combinations of `Consumer`."""
+        if starts is None:
+            check_sources(group, topics, options.partitions)
+        self._starts = starts
         super().__init__(caller, _Queries(caller.network, group, options, self._refuse_when_closed))
         self._network = caller.network
         self._group = group
@@ -87,7 +95,9 @@ class AsyncConsumer(AsyncPositions):
     async def __aenter__(self) -> Self:
         self._network.tell_of_end(self._bridge)
         machine, timeout_ms = self._machine, self._options.request_timeout_ms
-        if self._options.partitions is not None:
+        if self._starts is not None:
+            machine.begin(self._starts)
+        elif self._options.partitions is not None:
             machine.assign(as_partitions("partitions", self._options.partitions))
         elif not self._is_member:
             counts = {
@@ -298,6 +308,14 @@ class AsyncConsumer(AsyncPositions):
                 await self._has_mail.wait(1.0)
                 self._has_mail.clear()
                 machine.accept(self._bridge.mailbox)
+            self._network.post(self._network.owner, Withdrawn(self._bridge))
+
+    def _abandon(self) -> None:
+        """Close a consumer without a group: nothing is committed, and nothing is waited for."""
+        if not self._machine.is_closed:
+            self._machine.close({})
+            self._machine.leave(is_told=False)
+            self._post()
             self._network.post(self._network.owner, Withdrawn(self._bridge))
 
     def _refuse_when_closed(self) -> None:

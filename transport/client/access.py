@@ -3,13 +3,15 @@
 Never decides where a request goes; that is the exchange's business.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Unpack, overload
 
 from ..keywords import ConsumerConfig, ProducerConfig, ShareConsumerConfig
+from ..protocol.data import Isolation
 from .admin import Admin
 from .consumer import Consumer
 from .exit_flush import at_exit
+from .messages import Message
 from .network import Network
 from .options import (
     ConsumerOptions,
@@ -20,6 +22,7 @@ from .options import (
     checked_producer,
 )
 from .producer import Producer, batching_of
+from .reading import Point, read_through, reading
 from .share_consumer import ShareConsumer
 from .share_messages import ShareOptions
 from .transactional import TransactionalProducer
@@ -83,6 +86,30 @@ class BrokerAccess(Admin):
             check_name("group", group)
         consumer = Consumer(self._network, group, as_topics(topics), checked(ConsumerOptions, options))
         return self._network.keep(consumer)
+
+    def read(
+        self,
+        topic: str,
+        *,
+        since: Point = "beginning",
+        until: Point = "now",
+        partitions: Sequence[int] | None = None,
+        isolation: Isolation = "read_committed",
+    ) -> Generator[Message, None, None]:
+        """Yield the messages of a topic that are there now, then end. No group, nothing is committed.
+
+            for message in client.read("ORDERS", since="24h"):
+                print(message.offset, message.data)
+
+        Reads all partitions or `partitions`, each in order. `since` and `until` are "beginning", "now", a time (a
+        datetime, local without a zone, milliseconds since the epoch, or text as on the command line), a duration before
+        now (a timedelta or text), or a dict of offsets by partition. `until` is exclusive and never beyond the end at the
+        time of this call. Raises InvalidOption, UnknownTopic, ProtocolError with UNKNOWN_PARTITION, TimedOut; while
+        iterating also TopicReplaced, CorruptData.
+        """
+        self._network.refuse_when_closed()
+        what = reading(topic, since, until, partitions, isolation, self._request_timeout_ms)
+        return read_through(self._network, what, self._network.keep)
 
     def share_consumer(
         self, group: str, topics: str | Sequence[str], **options: Unpack[ShareConsumerConfig]

@@ -5,7 +5,7 @@ Its machine (`consuming.py`) decides the effect of each call. Called by `Client.
 
 import random
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 from types import TracebackType
@@ -50,14 +50,17 @@ class Consumer(FlowControl):
         group: str | None = None,
         topics: Sequence[str] = (),
         options: ConsumerOptions | None = None,
+        starts: Mapping[TopicPartition, int | None] | None = None,
     ) -> None:
-        """Take one of three combinations.
+        """Take one of four combinations.
 
         `group` and `topics`: a member whose partitions the group assigns. `partitions`: exactly these, with
-        `group` used only for commits. `topics` alone: all their partitions, without commits.
+        `group` used only for commits. `topics` alone: all their partitions, without commits. `starts`: exactly these
+        partitions, from an offset (None: from where `auto_offset_reset` says), without commits.
         """
         options = options or ConsumerOptions()
-        check_sources(group, topics, options.partitions)
+        if starts is None:
+            check_sources(group, topics, options.partitions)
         super().__init__(network, group, options.isolation, options.request_timeout_ms)
         self._callbacks: dict[str, Rebalanced | None] = {
             "assigned": options.on_assigned,
@@ -84,7 +87,9 @@ class Consumer(FlowControl):
             self._bridge.expect(topics, network.topics.is_unknown, network.metadata_timeout_ms)
             for topic in topics:
                 network.post(network.owner, Wanted(topic))
-        if options.partitions is not None:
+        if starts is not None:
+            self._machine.begin(starts)
+        elif options.partitions is not None:
             self._machine.assign(as_partitions("partitions", options.partitions))
         elif membership is None:
             timeout_ms = options.request_timeout_ms

@@ -26,7 +26,7 @@ Invariants
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from ..addresses import TopicPartition, coordinator_address
@@ -195,10 +195,7 @@ class Consuming:
     def _perform(self, step: Step) -> None:
         match step.kind:
             case "release":
-                tps = step.tps & self.reader.owned
-                self.posts.append(StopFetching(tuple(tps)))
-                self.reader.remove(tps)
-                self._auto_commit.forget(tps)
+                self.release(step.tps & self.reader.owned)
             case "confirm":
                 self.posts.append(Confirmed(step.tps))
             case "assign":
@@ -237,15 +234,24 @@ class Consuming:
 
     def assign(self, tps: Sequence[TopicPartition] | frozenset[TopicPartition]) -> None:
         """Own partitions and read them from where the group, or `auto_offset_reset`, says."""
-        epochs = self.reader.add(tps)
-        starts: Starts = {tp: (epoch, None) for tp, epoch in epochs.items()}
+        self.begin(dict.fromkeys(tps))
+
+    def begin(self, offsets: Mapping[TopicPartition, int | None]) -> None:
+        """Own partitions and read them from these offsets; None: as `assign` does."""
+        epochs = self.reader.add(offsets)
+        starts: Starts = {tp: (epoch, offsets[tp]) for tp, epoch in epochs.items()}
         self.posts.append(StartFetching(starts))
+
+    def release(self, tps: Collection[TopicPartition]) -> None:
+        """Own partitions no longer."""
+        self.posts.append(StopFetching(tuple(tps)))
+        self.reader.remove(tps)
+        self._auto_commit.forget(tps)
 
     def follow_growth(self, count_of: Callable[[str], int | None]) -> None:
         """Read added partitions from their beginning: the consumer never chose to skip their records."""
         if added := self.growth.added(count_of, self.reader.owned):
-            begun: Starts = {tp: (epoch, 0) for tp, epoch in self.reader.add(added).items()}
-            self.posts.append(StartFetching(begun))
+            self.begin(dict.fromkeys(added, 0))
 
     # Iteration.
 

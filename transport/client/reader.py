@@ -163,8 +163,10 @@ class Reader(OwnedPartitions):
             return held.closed.popleft()
         while True:
             self._settle(held)
-            if not held.batches and not self._open_chunk(held, is_first=is_first):
-                return None
+            if not held.batches:
+                if not self._open_chunk(held, is_first=is_first):
+                    return None
+                continue  # a chunk without batches only moves the position
             header, frame = held.batches.popleft()
             assert held.position is not None
             if header.next_offset <= held.position:

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from planaria.supervisor.cli.positions import AtOffset, AtTime, parse_target
-from planaria.supervisor.cli.times import past_ms, time_ms
+from planaria.transport.times import past_ms, time_ms
 
 NOW_MS = 1_790_000_000_000
 DAY_MS = 86_400_000
