@@ -1,6 +1,7 @@
 """Planaria: a publish-subscribe broker of supervised processes that are restarted when they die.
 
     Broker      a broker of your own, embedded in this program
+    App         handlers for `planaria worker`, declared beside their functions
     Client      a connection to a running one; creates producers and consumers
     Message     a consumed message               Delivery    the result of `publish`
     Context     lets a handler publish
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .supervisor.launch import StartFailed
     from .supervisor.rehearsal import rehearse
     from .transport.addresses import TopicPartition
+    from .transport.application import App
     from .transport.client.acknowledgements import Refused
     from .transport.client.client import Client
     from .transport.client.consumer import Consumer
@@ -101,6 +103,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ActorStatus": ".transport.client.descriptions",
+    "App": ".transport.application",
     "Backpressure": ".transport.client.errors",
     "Broker": ".supervisor.broker",
     "BrokerSettings": ".transport.keywords",
@@ -201,6 +204,7 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "ActorStatus",
+    "App",
     "Backpressure",
     "Broker",
     "BrokerSettings",

@@ -14,21 +14,28 @@ from typing import Any
 
 from .batch import Headers
 from .client.content import check_details, encode_key, encode_value
+from .client.messages import Message
 from .client.schedule import milliseconds_at
 from .protocol.errors import PlanariaError
 from .publication import Publication
 
 
 class Context:
-    """Publishes for one call of a handler."""
+    """The surroundings of one call of a handler: its message, and a way to publish."""
 
-    __slots__ = ("_check", "_is_over", "_published")
+    __slots__ = ("_check", "_is_over", "_message", "_published")
 
-    def __init__(self, check: Callable[[Publication], None]) -> None:
+    def __init__(self, check: Callable[[Publication], None], message: Any = None) -> None:
         """Make a context. `check` raises the error with which a message would be refused."""
+        self._message = message
         self._check = check
         self._published: list[Publication] = []
         self._is_over = False
+
+    @property
+    def message(self) -> Message:
+        """The message of this call, for a handler whose first parameter is the payload alone."""
+        return self._message  # type: ignore[no-any-return]
 
     def publish(
         self,

@@ -7,7 +7,6 @@ loads them.
 """
 
 import difflib
-import functools
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ import msgspec
 from .addresses import is_internal, subscriber_address
 from .client.options import OFFSET_RESETS, OffsetReset, choices_of
 from .patterns import name_fault
+from .payloads import UnusableAnnotation, decoder_of, unwrapped
 from .protocol.control import ChildSpec
 from .protocol.errors import PlanariaError
 from .protocol.groups import MAX_SESSION_MS
@@ -47,6 +47,8 @@ class HandlerSource(msgspec.Struct, frozen=True, kw_only=True):
 
     pickled: bytes | None = None
     path: str | None = None
+    member: str | None = None
+    """Name of a handler in the application that `path` names, `module:app`."""
 
     def __post_init__(self) -> None:
         if (self.pickled is None) == (self.path is None):
@@ -151,6 +153,10 @@ def source_of(handler: Callable[[Any], Any] | str) -> HandlerSource:
     if (fault := handler_fault(handler)) is not None:
         raise InvalidSubscription(f"handler: {fault}")
     try:
+        decoder_of(handler)
+    except UnusableAnnotation as error:
+        raise InvalidSubscription(f"handler: {error}") from error
+    try:
         return HandlerSource(pickled=cloudpickle.dumps(handler))
     except Exception as error:
         # Pickling may raise any exception, depending on the function's references.
@@ -158,17 +164,16 @@ def source_of(handler: Callable[[Any], Any] | str) -> HandlerSource:
 
 
 def handler_fault(handler: Callable[..., object]) -> str | None:
-    """Return why a callable cannot be a handler: the result of a call must be awaited, or iterated over."""
-    called = handler
-    while isinstance(called, functools.partial):
-        called = called.func
-    if not (inspect.isfunction(called) or inspect.ismethod(called)):
-        called = getattr(type(called), "__call__", called)  # noqa: B004 - reads its code, does not test for its presence
-    if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
-        return "a coroutine function, which is not supported; a handler is called and not awaited: use a plain function"
-    if inspect.isgeneratorfunction(called):
-        return "a generator function: a call of it runs nothing; use a plain function"
+    """Return why a callable cannot be a handler: the result of a call must be iterated over."""
+    called = unwrapped(handler)
+    if inspect.isasyncgenfunction(called) or inspect.isgeneratorfunction(called):
+        return "a generator function: a call of it runs nothing; use a function that returns"
     return None
+
+
+def is_async(handler: Callable[..., object]) -> bool:
+    """Return True if a call of the handler returns a coroutine."""
+    return inspect.iscoroutinefunction(unwrapped(handler))
 
 
 def child_spec(options: SubscriberOptions, number: int, start: str) -> ChildSpec:

@@ -3,15 +3,9 @@
 import re
 from datetime import UTC, datetime, timedelta
 
-_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
+from .durations import duration_ms
+
 _EPOCH = re.compile(r"([0-9]{12,15})ms")
-_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-
-
-def duration_ms(text: str) -> int | None:
-    """Return the milliseconds of a duration such as 500ms, 90s, 15m, 2h or 3d; None if `text` is not one."""
-    found = _DURATION.fullmatch(text)
-    return None if found is None else int(found[1]) * _UNITS_MS[found[2]]
 
 
 def time_ms(text: str) -> int | None:

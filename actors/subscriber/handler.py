@@ -9,30 +9,50 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import Any, TypeAlias
 
 import cloudpickle
+from msgspec import Struct
 
+from ...transport.application import App, handler_of
 from ...transport.codec import sendable
 from ...transport.dead_letters import MAX_TRACEBACK_CHARS
+from ...transport.payloads import UnusableAnnotation, decoder_of
+from ...transport.periodic import Schedule
 from ...transport.protocol.errors import OperatorNeeded
-from ...transport.subscription import HandlerSource, handler_fault
+from ...transport.subscription import HandlerSource, handler_fault, is_async
 from ...transport.verdicts import Reject, Release
 from .effects import Failure, Verdict
 
 Handler: TypeAlias = Callable[..., object]
 """A function of a message, or of a message and a context."""
+_ROOT, _LIBRARY = __file__.rsplit("/", 3)[0], inspect.__file__.rpartition("/")[0]
+_CALLERS = (f"{_ROOT}/actors/", f"{_ROOT}/transport/", f"{_LIBRARY}/asyncio/", f"{_LIBRARY}/concurrent/")
+"""Folders of the code that calls handlers, which a failure's traceback leaves out."""
 
 
 class HandlerUnusable(OperatorNeeded):
     """The handler cannot be loaded here; no restart will change that."""
 
 
-def load_handler(source: HandlerSource, sys_path: Sequence[str]) -> Handler:
-    """Load the function; modules are also searched on the embedding process's path."""
+class Loaded(Struct, frozen=True):
+    """A handler that is called with a message, and with a context if it takes one."""
+
+    call: Handler
+    is_async: bool = False
+    """A call returns a coroutine."""
+
+
+def load_handler(source: HandlerSource, sys_path: Sequence[str], schedule: Schedule | None = None) -> Loaded:
+    """Load the function; modules are also searched on the embedding process's path.
+
+    `schedule` publishes delayed messages, for the periodic functions of an application.
+    """
     sys.path.extend(entry for entry in sys_path if entry not in sys.path)
     try:
-        handler = cloudpickle.loads(source.pickled) if source.path is None else _import(source.path)
+        found = cloudpickle.loads(source.pickled) if source.path is None else _import(source.path)
+        handler = found if source.member is None else _member(found, source.member, schedule)
     except Exception as error:
         # Importing and unpickling run the user's code, which may raise anything.
         raise HandlerUnusable(f"the handler cannot be loaded: {type(error).__name__}: {error}") from error
@@ -45,7 +65,26 @@ def load_handler(source: HandlerSource, sys_path: Sequence[str]) -> Handler:
         raise HandlerUnusable(
             f"the handler requires {needed} arguments; it is called with a message and, at most, a context"
         )
-    return handler  # type: ignore[no-any-return]
+    try:
+        return Loaded(_with_payload(handler), is_async(handler))
+    except UnusableAnnotation as error:
+        raise HandlerUnusable(f"the handler cannot be called: {error}") from error
+
+
+def _member(app: object, name: str, schedule: Schedule | None) -> object:
+    if not isinstance(app, App):
+        raise TypeError(f"{app!r} is not a planaria.App")
+    return handler_of(app, name, schedule)
+
+
+def _with_payload(handler: Handler) -> Handler:
+    """Return the handler as a function of a message, decoded to the type that the handler's annotation names."""
+    decode = decoder_of(handler)
+    if decode is None:
+        return handler
+    if takes_context(handler):
+        return lambda message, context: handler(decode(message), context)
+    return lambda message: handler(decode(message))
 
 
 def takes_context(handler: Handler) -> bool:
@@ -87,14 +126,20 @@ def verdict_of(error: BaseException) -> Verdict:
 def failure_of(error: BaseException) -> Failure:
     """Describe the failure of a call of the handler, without a reference to the handler's objects."""
     kind = type(error)
-    # Without the frame that called the handler, which is the subscriber's own.
-    frames = error.__traceback__ and error.__traceback__.tb_next
+    frames = _frames_of_handler(error.__traceback__)
     text = "".join(traceback.format_exception(kind, error, frames))
     return Failure(
         sendable(traceback.format_exception_only(error)[-1].strip()),
         f"{kind.__module__}.{kind.__qualname__}",
         sendable(text[-MAX_TRACEBACK_CHARS:])[-MAX_TRACEBACK_CHARS:],
     )
+
+
+def _frames_of_handler(frames: TracebackType | None) -> TracebackType | None:
+    """Return the traceback without the frames that called the handler."""
+    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_CALLERS):
+        frames = frames.tb_next
+    return frames
 
 
 def _import(path: str) -> Any:

@@ -15,7 +15,7 @@ through `main`. A handler that cannot be loaded ends it before it is ready.
 import logging
 import random
 import time
-from typing import assert_never
+from typing import Any, assert_never
 
 import msgspec
 from msgspec import structs
@@ -23,15 +23,17 @@ from msgspec import structs
 from ...transport.actor import Actor, ActorContext
 from ...transport.client.client import Client
 from ...transport.client.consumer import Consumer
-from ...transport.client.producer import batching_of
+from ...transport.client.producer import Producer, batching_of
 from ...transport.client.transactional import TransactionalProducer
 from ...transport.loop import run_actor
+from ...transport.periodic import Schedule
 from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import InFlight, RetryReport
 from ...transport.publication import Publication
 from ...transport.subscription import SubscriberOptions
 from .committing import DELIVERY_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS, AtomicCommits, PlainCommits
 from .consumer_thread import ConsumerThread, OnPartitions
+from .coroutines import Coroutines, run_alone
 from .dead_letter_publisher import DeadLetterPublisher
 from .effects import (
     Abandon,
@@ -57,7 +59,7 @@ from .effects import (
     WriteLog,
 )
 from .flight_recorder import FlightRecorder, flight_path
-from .handler import load_handler
+from .handler import HandlerUnusable, load_handler
 from .machine import SubscriberMachine
 from .output_topics import OutputTopics
 from .resource_monitor import ResourceMonitor, limit_memory, take_stack
@@ -84,6 +86,7 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
         self._inbox = EventQueue()
         self._recorder: FlightRecorder
         self._client: Client
+        self._producer: Producer
         self._consumer_thread: ConsumerThread
         self._workers: Workers
         self._resource_monitor: ResourceMonitor
@@ -96,7 +99,14 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
     def start(self) -> None:
         """Start. Raises HandlerUnusable, which the supervisor shows when it gives up."""
         options, context = self._options, self.context
-        handler = load_handler(options.handler, options.sys_path)
+        schedule = Schedule(self._publish_at, lambda: time.time_ns() // 1_000_000, run_alone)
+        loaded = load_handler(options.handler, options.sys_path, schedule)
+        coroutines = Coroutines() if loaded.is_async else None
+        handler = loaded.call if coroutines is None else coroutines.awaiting(loaded.call)
+        if coroutines is not None and options.concurrency > 1 and options.cpu_limit is not None:
+            raise HandlerUnusable(
+                "cpu_limit: the records of an `async def` handler share one thread; use concurrency=1"
+            )
         path = flight_path(context.data_directory, options.group, str(context.address.number))
         # The stack of a process killed by a signal is written there, and logged when the next one starts.
         stack = take_stack(path.with_suffix(".stack"))
@@ -107,7 +117,7 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
         self.is_death_accounted = self._recorder.is_death_explained
         self.machine = SubscriberMachine(options, self._recorder.recovered(), random.random)
         self._client = Client(options.endpoint, client_id=str(context.address))
-        producer = self._client.producer(delivery_timeout_ms=OUTPUT_TIMEOUT_MS)
+        self._producer = producer = self._client.producer(delivery_timeout_ms=OUTPUT_TIMEOUT_MS)
         is_exact = options.delivery == "exactly-once"
 
         destinations = batching_of(producer).destinations
@@ -126,6 +136,7 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
             send=None if is_exact else lambda message: producer.publish(**structs.asdict(message)),
             is_metered=options.cpu_limit is not None,
             now_ms=lambda: self.loop.now,
+            calling_thread=None if coroutines is None else coroutines.ident,
         )
         self._resource_monitor = ResourceMonitor(
             self._recorder, self._workers, self._inbox, options.cpu_limit
@@ -204,6 +215,12 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
             # A publish that waits for a backlog to shrink would keep a transaction open meanwhile.
             on_backpressure="raise",
         )
+
+    def _publish_at(self, topic: str, value: Any, key: str, deliver_at_ms: int, scheduled_id: str) -> None:
+        """Publish a delayed message and wait until it is durable."""
+        self._producer.publish(
+            topic, value, key=key, deliver_at=deliver_at_ms, scheduled_id=scheduled_id
+        ).result()
 
     def _join(self, on_revoked: OnPartitions, on_lost: OnPartitions) -> Consumer:
         options = self._options

@@ -23,6 +23,7 @@ from ...transport.client.messages import Message
 from ...transport.context import Context
 from ...transport.publication import Publication
 from ...transport.subscription import HandlerSource
+from .coroutines import Coroutines
 from .handler import (
     Handler,
     HandlerUnusable,
@@ -41,10 +42,11 @@ def main() -> None:
     faulthandler.enable(file=sys.stderr, all_threads=True)
     path, *sys_path = sys.argv[1:]
     try:
-        handler = load_handler(HandlerSource(path=path), sys_path)
+        loaded = load_handler(HandlerSource(path=path), sys_path)
     except HandlerUnusable as error:
         _write(results, {"loaded": False, "reason": str(error)})
         return
+    handler = Coroutines().awaiting(loaded.call) if loaded.is_async else loaded.call
     _write(results, {"loaded": True})
     for message in msgspec.msgpack.decode(sys.stdin.buffer.read(), type=list[Message]):
         _write(results, _rehearse(handler, message))
@@ -52,7 +54,9 @@ def main() -> None:
 
 def _rehearse(handler: Handler, message: Message) -> dict[str, Any]:
     try:
-        refuse_result(handler(message, Context(_take)) if takes_context(handler) else handler(message))
+        refuse_result(
+            handler(message, Context(_take, message)) if takes_context(handler) else handler(message)
+        )
     except BaseException as error:  # noqa: BLE001 - sys.exit() in a handler is a failure like any other
         failure = failure_of(error)
         details = {"reason": failure.reason, "traceback": failure.traceback}

@@ -10,7 +10,7 @@ transaction that moves the offset.
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from time import monotonic, thread_time
+from time import clock_gettime, monotonic, pthread_getcpuclockid, thread_time
 
 from ...transport.client.delivery import Delivery
 from ...transport.context import Context, end_of
@@ -39,9 +39,11 @@ class Workers:
         send: Send | None,
         is_metered: bool = False,
         now_ms: Callable[[], int],
+        calling_thread: int | None = None,
     ) -> None:
         """`check` raises the error a handler's message would be refused with; `send` publishes it, None leaves that to
-        a transaction. `is_metered`: record the CPU time at which the current record began.
+        a transaction. `is_metered`: record the CPU time at which the current record began. `calling_thread`: the
+        thread that runs the handler, if that is not the worker's.
         """
         self._handler = handler
         self._takes_context = takes_context(handler)
@@ -51,6 +53,7 @@ class Workers:
         self._now_ms = now_ms
         self._is_stopping = False
         self._is_metered = is_metered
+        self._calling_thread = calling_thread
         self._began: list[tuple[int, float] | None] = [None] * concurrency
         self._under_way: list[_UnderWay] = [({}, [])] * concurrency
         self._left: list[deque[Record]] = [deque()] * concurrency
@@ -59,7 +62,10 @@ class Workers:
 
     def at_hand(self) -> list[tuple[int, tuple[int, float] | None]]:
         """Return each worker's thread, and the offset and CPU time at which its record began, if it has one."""
-        return [(thread.ident, began) for thread, began in zip(self._threads, self._began, strict=True)]
+        return [
+            (self._calling_thread or thread.ident, began)
+            for thread, began in zip(self._threads, self._began, strict=True)
+        ]
 
     def so_far(self, worker: int) -> SoFar:
         """Return the results of the worker's stuck run for the records before the one in progress."""
@@ -115,10 +121,10 @@ class Workers:
                 lineage,
             )
             if self._is_metered:
-                self._began[worker] = (record.offset, thread_time())
+                self._began[worker] = (record.offset, self._cpu_s())
             try:
                 if takes_context:
-                    context = Context(self._check)
+                    context = Context(self._check, record)
                     if (result := handler(record, context)) is not None:
                         refuse_result(result)
                     made = end_of(context)
@@ -142,6 +148,12 @@ class Workers:
                 break
         self._began[worker] = None
         return self._undelivered(order, sent) or HandlerReturned(order.number, done, published=published)
+
+    def _cpu_s(self) -> float:
+        """Return the CPU time of the thread that runs the handler."""
+        if self._calling_thread is None:
+            return thread_time()
+        return clock_gettime(pthread_getcpuclockid(self._calling_thread))
 
     def _undelivered(self, order: Run, sent: list[tuple[int, Delivery]]) -> HandlerReturned | None:
         """Wait until the sent messages are durable. The first record with a message that is not has failed."""

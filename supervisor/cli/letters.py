@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ...transport.times import duration_ms, time_ms, utc_text
+from ...transport.durations import duration_ms
+from ...transport.times import time_ms, utc_text
 from .output import duration_text, note, plural, print_json, print_table
 from .records import json_line
 from .tables import Listing

@@ -14,8 +14,9 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ...transport.client.errors import TimedOut
+from ...transport.durations import duration_ms
 from ...transport.protocol.errors import PlanariaError
-from ...transport.times import duration_ms, time_ms
+from ...transport.times import time_ms
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .failures import CommandFailed, describe
 from .output import error_console, note, plural, print_json, rate_text

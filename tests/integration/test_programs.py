@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -400,9 +400,10 @@ def test_declared_a_topic_may_have_grown_and_what_differs_is_told(
 def test_handlers_that_no_process_could_run_are_refused_at_once(broker: Broker) -> None:
     broker.create_topic("T", 1)
 
-    async def handle(_: Message) -> None: ...
+    async def handle(_: Message) -> AsyncIterator[None]:
+        yield
 
-    with pytest.raises(InvalidSubscription, match="coroutine"):
+    with pytest.raises(InvalidSubscription, match="generator function"):
         broker.subscribe("g", "T", handler=handle)
     for path in ("nowhere_at_all:handle", "nowhere.at.all:handle"):
         with pytest.raises(InvalidSubscription, match="no module"):

@@ -107,7 +107,8 @@ def test_a_handler_that_cannot_be_loaded(
     [
         ("raise RuntimeError('half-written')", "half-written"),
         ("", "has no attribute 'handle'"),
-        ("async def handle(message): ...", "a coroutine function"),
+        ("async def handle(message): yield", "a generator function"),
+        ("def handle(message: 'Order'): ...", "name 'Order' is not defined"),
         ("handle = 7", "is not callable"),
     ],
 )

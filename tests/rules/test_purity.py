@@ -58,6 +58,7 @@ IMPURE: dict[str, str] = {
     "actors/metadata/store_file.py": "reads and replaces the store's file",
     "actors/partition/process.py": "the partition's process",
     "actors/scheduler/process.py": "the scheduler's process: its snapshot file",
+    "actors/subscriber/coroutines.py": "runs an event loop in a thread",
     "actors/subscriber/committing.py": "commits by the client and waits",
     "actors/subscriber/consumer_thread.py": "a thread that waits for the group's consumer",
     "actors/subscriber/resource_monitor.py": "a thread that looks at the process it is in",

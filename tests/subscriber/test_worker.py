@@ -1,26 +1,18 @@
 """The handler on its thread: loaded, run, noted, its failures described."""
 
-import functools
-import os
 import select
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
 import pytest
 
 from planaria import Context, PlanariaError, Reject, Release
 from planaria.actors.subscriber.effects import HandlerReturned, PriorAttempt, Run
 from planaria.actors.subscriber.flight_recorder import FlightRecorder
 from planaria.actors.subscriber.handler import (
-    HandlerUnusable,
     failure_of,
-    load_handler,
-    refuse_result,
-    takes_context,
 )
 from planaria.actors.subscriber.threads import EventQueue, ThreadFailed, WorkThread
 from planaria.actors.subscriber.worker import Workers
@@ -29,7 +21,6 @@ from planaria.transport.client.delivery import Delivery, ProducerBatch
 from planaria.transport.client.errors import DeliveryFailed, UnknownTopic
 from planaria.transport.client.options import InvalidOption
 from planaria.transport.publication import Publication
-from planaria.transport.subscription import HandlerSource, InvalidSubscription, source_of
 from subscriber_script import FakeMessage, messages
 
 
@@ -351,92 +342,3 @@ def test_a_context_is_of_no_use_after_its_call(recorder: FlightRecorder, inbox: 
         kept[0].publish("OUT", b"")
     with pytest.raises(InvalidOption, match="must be text"):
         Context(lambda _: None).publish("OUT", b"", headers={"a": 1})
-
-
-# Loading.
-
-
-@pytest.mark.parametrize(
-    ("handler", "expected"),
-    [
-        (lambda _m: None, False),
-        (lambda _m, _c: None, True),
-        (lambda _m, _retries=3: None, False),
-        (lambda *_all: None, False),
-        (print, False),
-        (functools.partial(lambda _a, _m, _c: None, 1), True),
-        (Outlet().check, False),
-    ],
-)
-def test_who_wants_two_arguments_is_given_a_context(handler: Any, expected: bool) -> None:
-    assert takes_context(handler) == expected
-
-
-def test_a_handler_by_path_is_found_where_the_embedding_program_finds_it(tmp_path: Path) -> None:
-    (tmp_path / "shop_for_test.py").write_text(
-        "class Billing:\n    @staticmethod\n    def charge(m): return 42\n"
-    )
-    path_before = list(sys.path)
-    try:
-        handler = load_handler(HandlerSource(path="shop_for_test:Billing.charge"), [os.fspath(tmp_path)])
-        assert handler(None) == 42
-    finally:
-        sys.path[:] = path_before
-        sys.modules.pop("shop_for_test", None)
-
-
-async def a_coroutine(_: object) -> None: ...
-
-
-@pytest.mark.parametrize(
-    ("source", "complaint"),
-    [
-        (HandlerSource(path="no_such_module:f"), "cannot be loaded: ModuleNotFoundError"),
-        (HandlerSource(path="os:no_such_function"), "cannot be loaded: AttributeError"),
-        (HandlerSource(path="os:sep"), "is not callable"),
-        (HandlerSource(pickled=b"not a pickle"), "cannot be loaded: UnpicklingError"),
-        (HandlerSource(pickled=b""), "cannot be loaded: EOFError"),
-        (HandlerSource(pickled=cloudpickle.dumps(a_coroutine)), "is a coroutine function"),
-        (source_of(lambda _a, _b, _c: None), "requires 3 arguments"),
-    ],
-)
-def test_a_handler_that_cannot_be_loaded_is_refused_in_plain_words(
-    source: HandlerSource, complaint: str
-) -> None:
-    with pytest.raises(HandlerUnusable, match=complaint):
-        load_handler(source, [])
-
-
-class Awaited:
-    async def __call__(self, _: object) -> None: ...
-
-
-def a_generator(_: object) -> object:
-    yield
-
-
-async def an_async_generator(_: object) -> object:
-    yield
-
-
-@pytest.mark.parametrize(
-    ("handler", "complaint"),
-    [
-        (a_coroutine, "coroutine function"),
-        (functools.partial(a_coroutine), "coroutine function"),
-        (Awaited(), "coroutine function"),
-        (Awaited().__call__, "coroutine function"),
-        (an_async_generator, "coroutine function"),
-        (a_generator, "generator function"),
-    ],
-)
-def test_what_a_call_would_not_run_is_refused_before_it_travels(handler: Any, complaint: str) -> None:
-    with pytest.raises(InvalidSubscription, match=complaint):
-        source_of(handler)
-
-
-@pytest.mark.parametrize("make", [a_coroutine, a_generator, an_async_generator])
-def test_what_a_handler_returns_to_be_awaited_is_a_failure_of_its_record(make: Any) -> None:
-    with pytest.raises(TypeError, match="its code has not run"):
-        refuse_result(make(None))
-    refuse_result(42)
