@@ -2,13 +2,15 @@
 
 Each member and each node is a program in a session of its own, so that it can be killed or frozen with everything that
 it has started, as a machine is lost. All files are in one directory. Every process ends with the context, killed by
-its id.
+its id. With `is_relayed` nodes reach each other and etcd at the ports of `routes`, where a relay must listen
+(chaos/cluster/relay.py).
 """
 
 import http.client
 import importlib.util
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -18,7 +20,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from ..transport.protocol.errors import OperatorNeeded
 
@@ -27,6 +29,9 @@ LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 30.0
 POST_TIMEOUT_S = 1.0
 POLL_S = 0.05
+PORTS = range(20_000, 32_000)
+"""Below the kernel's range for outgoing connections: the port of a machine that is down stays free."""
+END_TIMEOUT_S = 30.0
 
 
 def etcd_program() -> str:
@@ -44,14 +49,24 @@ def etcd_program() -> str:
 
 def free_ports(count: int) -> list[int]:
     """Return ports without a listener."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind((LOOPBACK, 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
+    draw = random.SystemRandom()
+    found: set[int] = set()
+    while len(found) < count:
+        port = draw.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            found.add(port)
+    return list(found)
+
+
+class Route(NamedTuple):
+    """A port where connections to a machine are accepted, to be forwarded to its own port."""
+
+    port: int
+    target: str
+    target_port: int
+    source: str = ""
+    """The machine that alone connects to it; empty if any does."""
 
 
 class LocalMachine:
@@ -63,7 +78,15 @@ class LocalMachine:
         self._log = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """Process id of the program, which is that of its session; None while it is killed."""
+        return None if self._process is None else self._process.pid
+
     def start(self) -> None:
+        """Start the program, when the one before has ended."""
+        if self._process is not None:
+            self._process.wait(END_TIMEOUT_S)
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
@@ -118,23 +141,41 @@ class LocalMember(LocalMachine):
 class LocalCluster:
     """Use it as a context manager."""
 
-    def __init__(self, folder: Path, nodes: int = 3, *, members: int = 1) -> None:
+    def __init__(self, folder: Path, nodes: int = 3, *, members: int = 1, is_relayed: bool = False) -> None:
+        self.folder = folder
+        self.routes: list[Route] = []
+        self._is_relayed = is_relayed
         ports = iter(free_ports(2 * nodes + 2 * members))
         self.members = _members(folder, [(next(ports), next(ports)) for _ in range(members)])
-        hosts = ",".join(f"{LOOPBACK}:{member.port}" for member in self.members)
         self.endpoints: list[str] = []
         """Endpoints for clients, one of each node."""
         self.nodes: list[LocalMachine] = []
         for number in range(1, nodes + 1):
-            name = f"n{number}"
             self.endpoints.append(f"tcp://{LOOPBACK}:{next(ports)}")
-            command = [
-                *(sys.executable, "-m", "planaria", "serve", "--data", str(folder / name)),
-                *("--node", name, "--cluster", f"etcd://{hosts}/local"),
-                *("--endpoint", self.endpoints[-1]),
-                *("--peer-endpoint", f"tcp://{LOOPBACK}:{next(ports)}"),
-            ]
-            self.nodes.append(LocalMachine(name, command, folder))
+            self.nodes.append(self._new_node(f"n{number}", self.endpoints[-1], next(ports)))
+
+    def _new_node(self, name: str, endpoint: str, peer_port: int) -> LocalMachine:
+        stores = [self._port_to(member.name, member.port, name) for member in self.members]
+        hosts = ",".join(f"{LOOPBACK}:{port}" for port in stores)
+        command = [
+            *(sys.executable, "-m", "planaria", "serve", "--data", str(self.data_of(name))),
+            *("--node", name, "--cluster", f"etcd://{hosts}/local", "--endpoint", endpoint),
+            *("--peer-endpoint", f"tcp://{LOOPBACK}:{peer_port}"),
+            *("--advertise-peer", f"tcp://{LOOPBACK}:{self._port_to(name, peer_port)}"),
+        ]
+        return LocalMachine(name, command, self.folder)
+
+    def _port_to(self, target: str, port: int, source: str = "") -> int:
+        """Return the port at which a machine is reached."""
+        if not self._is_relayed:
+            return port
+        (before,) = free_ports(1)
+        self.routes.append(Route(before, target, port, source))
+        return before
+
+    def data_of(self, node: str) -> Path:
+        """Return the data directory of a node."""
+        return self.folder / node
 
     def node(self, name: str) -> LocalMachine:
         return next(node for node in self.nodes if node.name == name)

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from ...transport.addresses import TopicPartition
 from ...transport.client.client import Client
+from ...transport.endpoints import Endpoints
 from ..broker import EMBEDDED_ENDPOINT, Broker
 from .clocks import Clocks, rehearsed
 from .history import History, LogEntry
@@ -169,14 +170,16 @@ def _run_in(scratch: Path, options: PipelineOptions, say: Say) -> PipelineReport
             _await_everybody(scratch, workers)
             count = source.stop()
             say(f"faults are over: waiting until {count} messages have come through")
-            _settle(broker.client, options.partitions, count, workers, say)
+            settle(broker.client, TOPICS[2], options.partitions, count, workers, say)
         finally:
             workers.close()
             probes.close()
             source.close()
-        logs = [_read(broker.client, topic, options.partitions) for topic in TOPICS]
+        logs = [read_committed(broker.client, topic, options.partitions) for topic in TOPICS]
         committed = [
-            _committed(broker.client, stages[number * WORKERS].group, TOPICS[number], options.partitions)
+            committed_offsets(
+                broker.client, stages[number * WORKERS].group, TOPICS[number], options.partitions
+            )
             for number in range(2)
         ]
     findings, outcomes, hosted = [], Counter[str](), Counter[str]()
@@ -243,7 +246,7 @@ def _host(broker: Broker, stages: list[Stage], scratch: Path) -> None:
 class Source:
     """Publishes numbered values until stopped; every one of them must be acknowledged."""
 
-    def __init__(self, endpoint: str, messages_per_second: int) -> None:
+    def __init__(self, endpoint: Endpoints, messages_per_second: int) -> None:
         self._client = Client(endpoint, client_id="chaos-source")
         self._producer = self._client.producer(delivery_timeout_ms=120_000)
         self._pause_s = 10 / messages_per_second
@@ -288,10 +291,10 @@ def _await_everybody(scratch: Path, workers: Workers) -> None:
         time.sleep(SETTLE_POLL_S)
 
 
-def _settle(client: Client, partitions: int, count: int, workers: Workers, say: Say) -> None:
+def settle(client: Client, topic: str, partitions: int, count: int, workers: Workers, say: Say) -> None:
     """Wait until as many outputs can be read as there was input, or long enough to count the rest as lost."""
     started = time.monotonic()
-    tps = [(TOPICS[2], partition) for partition in range(partitions)]
+    tps = [(topic, partition) for partition in range(partitions)]
     seen: set[str] = set()
     with client.consumer(partitions=tps, auto_offset_reset="earliest") as consumer:
         while (waited_s := time.monotonic() - started) < SETTLE_S:
@@ -304,7 +307,7 @@ def _settle(client: Client, partitions: int, count: int, workers: Workers, say: 
     say(f"after {waited_s:.0f} s {len(seen)} of {count} had come through")
 
 
-def _read(client: Client, topic: str, partitions: int) -> list[LogEntry]:
+def read_committed(client: Client, topic: str, partitions: int) -> list[LogEntry]:
     """Return all committed values, partition by partition; transactions of killed workers end by their timeout."""
     entries: list[LogEntry] = []
     for partition in range(partitions):
@@ -316,7 +319,7 @@ def _read(client: Client, topic: str, partitions: int) -> list[LogEntry]:
     return entries
 
 
-def _committed(client: Client, group: str, topic: str, partitions: int) -> dict[int, int]:
+def committed_offsets(client: Client, group: str, topic: str, partitions: int) -> dict[int, int]:
     """Return the group's offsets once no transaction is between its decision and its markers."""
     tps = [TopicPartition(topic, partition) for partition in range(partitions)]
     with client.consumer(group, partitions=tps, auto_commit=False) as consumer:

@@ -82,14 +82,18 @@ def in_scratch(run: Callable[[Path], ReportT], say: Say) -> ReportT:
 
 
 def strike_until_over(
-    options: RunOptions, pause_s: Callable[[], float], strike: Callable[[], str], say: Say
+    options: RunOptions,
+    pause_s: Callable[[], float],
+    strike: Callable[[], str],
+    say: Say,
+    wait: Callable[[float], None] = time.sleep,
 ) -> None:
     """Call `strike`, which performs one fault and returns its description, until the run is over."""
     started = time.monotonic()
     struck = 0
     try:
         while options.faults is None or struck < options.faults:
-            time.sleep(pause_s())
+            wait(pause_s())
             elapsed_s = time.monotonic() - started
             if elapsed_s > options.duration_s:
                 return

@@ -18,6 +18,7 @@ from ...transport.client.delivery import Delivery
 from ...transport.client.errors import DeliveryFailed
 from ...transport.client.messages import Message
 from ...transport.client.producer import Producer
+from ...transport.endpoints import Endpoints, listed_endpoints
 from .history import History, LogEntry
 
 TOPIC = "CHAOS"
@@ -38,14 +39,18 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 class Workload:
     """Runs until `stop_producing`, then `drain`; an error in any of its threads is raised by `stop`."""
 
-    def __init__(self, endpoint: str, history: History, load: Load, seed: int) -> None:
+    def __init__(self, endpoint: Endpoints, history: History, load: Load, seed: int) -> None:
+        """Connect to a broker; to the nodes of a cluster each client in an order of its own."""
         self._history = history
         self._load = load
         self._producing_over = threading.Event()
         self._consuming_over = threading.Event()
         self._errors: list[Exception] = []
+        endpoints = listed_endpoints(endpoint)
+        turns = [number % len(endpoints) for number in range(load.producers + load.members)]
         self._clients = [
-            Client(endpoint, client_id=f"chaos-{n}") for n in range(load.producers + load.members)
+            Client(endpoints[turn:] + endpoints[:turn], client_id=f"chaos-{number}")
+            for number, turn in enumerate(turns)
         ]
         self._producers = [
             client.producer(delivery_timeout_ms=120_000) for client in self._clients[: load.producers]

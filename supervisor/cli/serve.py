@@ -35,6 +35,12 @@ Advertise = Annotated[
     str | None,
     typer.Option("--advertise", metavar="URL", help="Endpoint for clients as other machines reach it."),
 ]
+AdvertisePeer = Annotated[
+    str | None,
+    typer.Option(
+        "--advertise-peer", metavar="URL", help="Endpoint for other nodes as other machines reach it."
+    ),
+]
 
 
 def serve(
@@ -80,6 +86,7 @@ def serve(
     cluster: Cluster = None,
     peer_endpoint: PeerEndpoint = None,
     advertise: Advertise = None,
+    advertise_peer: AdvertisePeer = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the configuration. Repeatable."),
@@ -108,6 +115,7 @@ def serve(
         "cluster": cluster,
         "peer_endpoint": peer_endpoint,
         "advertise": advertise,
+        "advertise_peer": advertise_peer,
         **_from_settings(settings or []),
     }
     if config is None and Path(CONFIG_FILE).is_file():

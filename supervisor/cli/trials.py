@@ -40,6 +40,29 @@ def demo(
     raise typer.Exit(run_demo(DemoOptions(duration_s=duration, record=record), Console(no_color=no_color)))
 
 
+Partitions = Annotated[
+    int | None,
+    typer.Option(
+        "--partitions",
+        min=1,
+        metavar="N",
+        help="Partitions of the topic under load; 4, with --cluster 3.",
+    ),
+]
+IntervalMs = Annotated[
+    int | None,
+    typer.Option(
+        "--interval-ms",
+        min=10,
+        metavar="MS",
+        help="Mean time between two faults; 700, with --exactly-once 300, with --cluster 1500.",
+    ),
+]
+OnCluster = Annotated[
+    bool, typer.Option("--cluster", help="Strike nodes, etcd and the network of a cluster on this machine.")
+]
+
+
 def chaos(
     duration: Annotated[
         float, typer.Option("--duration", min=1, metavar="SECONDS", help="Running time.")
@@ -48,18 +71,8 @@ def chaos(
         int,
         typer.Option("--seed", metavar="N", help="Seed of the random faults; the same seed repeats them."),
     ] = 7,
-    partitions: Annotated[
-        int, typer.Option("--partitions", min=1, metavar="N", help="Partitions of the topic under load.")
-    ] = 4,
-    interval_ms: Annotated[
-        int | None,
-        typer.Option(
-            "--interval-ms",
-            min=10,
-            metavar="MS",
-            help="Mean time between two faults; 700, with --exactly-once 300.",
-        ),
-    ] = None,
+    partitions: Partitions = None,
+    interval_ms: IntervalMs = None,
     faults: Annotated[
         int | None,
         typer.Option("--faults", min=1, metavar="N", help="End after N faults instead of --duration."),
@@ -67,6 +80,7 @@ def chaos(
     exactly_once: Annotated[
         bool, typer.Option("--exactly-once", help="Run two transactional stages, and kill clients too.")
     ] = False,
+    is_cluster: OnCluster = False,
     as_json: JsonOption = False,
 ) -> None:
     """Kill and freeze processes and set clocks wrong under load, then check for lost, reordered and duplicate messages.
@@ -75,15 +89,30 @@ def chaos(
 
     --json: {"seed", "duration_s", "faults", "victims", "verdict":
     {...}, "not_recovered", "recovery"}; with --exactly-once {"seed", "duration_s", "faults",
-    "input", "output", "transactions", "hosted", "stages": [...]}
+    "input", "output", "transactions", "hosted", "stages": [...]}; with --cluster {"seed", "duration_s", "faults",
+    "verdict", "queue", "input", "output", "transactions", "stage", "replicas", "not_recovered", "failover"}
     """
+    if is_cluster:
+        from ..chaos.cluster import ClusterOptions, run_cluster_chaos  # noqa: PLC0415
+
+        if exactly_once:
+            raise typer.BadParameter("not with --cluster, which has a stage", param_hint="--exactly-once")
+        cluster = ClusterOptions(
+            duration_s=duration,
+            seed=seed,
+            partitions=partitions or 3,
+            interval_ms=interval_ms or 1_500,
+            faults=faults,
+            json=as_json,
+        )
+        raise typer.Exit(run_cluster_chaos(cluster, Console()))
     if exactly_once:
         from ..chaos.pipeline import PipelineOptions, run_pipeline  # noqa: PLC0415
 
         pipeline = PipelineOptions(
             duration_s=duration,
             seed=seed,
-            partitions=partitions,
+            partitions=partitions or 4,
             interval_ms=interval_ms or 300,
             faults=faults,
             json=as_json,
@@ -94,7 +123,7 @@ def chaos(
     options = ChaosOptions(
         duration_s=duration,
         seed=seed,
-        partitions=partitions,
+        partitions=partitions or 4,
         interval_ms=interval_ms or 700,
         faults=faults,
         json=as_json,
