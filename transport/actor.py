@@ -14,6 +14,7 @@ from .endpoints import endpoint_for
 from .machine import LoopEffect, LoopEvent, Machine
 from .origin import Origin
 from .protocol.control import EVERYBODY
+from .protocol.groups import GroupPause
 from .protocol.message import Request
 from .protocol.operations import NO_RETRIES, InFlight, RetryReport
 
@@ -110,6 +111,10 @@ class Actor(Generic[OwnEventT, OwnEffectT]):
     def retrying(self) -> RetryReport:
         """Return failed records that wait for their next attempt; `status` shows them from the next heartbeat on."""
         return NO_RETRIES
+
+    def paused(self) -> GroupPause | None:
+        """Return the pause of its group by an operator; `status` shows it from the next heartbeat on."""
+        return None
 
     def gauges(self) -> dict[str, int]:
         """Return the lengths of the actor's own queues, for its report."""

@@ -65,6 +65,7 @@ class Meters:
             alarms=actor.alarms_now(),
             in_flight=actor.in_flight() if is_ready else (),
             retrying=actor.retrying() if is_ready else NO_RETRIES,
+            paused=actor.paused() if is_ready else None,
             counters={
                 "messages_in": self._messages_in,
                 "bytes_in": self._bytes_in,

@@ -10,7 +10,7 @@ from typing import Any
 from ...transport.machine import LoopEffect, LoopEvent, Received, Sender, TimerFired
 from ...transport.protocol.groups import (
     CommitOffsets,
-    DescribeGroup,
+    DescribeGroupReply,
     FetchOffsets,
     GroupHeartbeat,
     LeaveGroup,
@@ -32,7 +32,6 @@ REQUESTS: tuple[type[Request], ...] = (
     CommitOffsets,
     FetchOffsets,
     LeaveGroup,
-    DescribeGroup,
     ResetOffsets,
     EndGroupTransaction,
 )
@@ -47,7 +46,6 @@ class ConsumerGroup:
         self._handlers: dict[type[Request], Callable[[Sender, Any, int], list[LoopEffect]]] = {
             GroupHeartbeat: self._memberships.on_heartbeat,
             LeaveGroup: self._memberships.on_leave,
-            DescribeGroup: self._memberships.on_describe,
             CommitOffsets: self._offsets.on_commit,
             FetchOffsets: self._offsets.on_fetch,
             ResetOffsets: self._offsets.on_reset,
@@ -59,6 +57,9 @@ class ConsumerGroup:
 
     def on_request(self, event: Received, now: int) -> list[LoopEffect]:
         return self._handlers[type(event.request)](event.sender, event.request, now)
+
+    def describe(self) -> DescribeGroupReply:
+        return self._memberships.describe()
 
     def forget_senders(self, is_gone: Callable[[Sender], bool]) -> list[LoopEffect]:
         self._offsets.forget_senders(is_gone)

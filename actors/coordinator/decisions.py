@@ -5,6 +5,7 @@ is made, and success is answered by the recorder once the changes are durable. C
 machine.
 
     members    member_decisions.py    members, their partitions, the generation
+    pauses     pauses.py              the operator's pause
     offsets    offset_decisions.py    committed offsets, those of transactions, resets
     topics     topic_decisions.py     the topics that the group knows; younger partitions
     a share group decides in share/ and records here
@@ -16,6 +17,7 @@ from ...transport.addresses import TopicPartition
 from .decided import DecidedGroup
 from .member_decisions import MemberDecisions
 from .offset_decisions import OffsetDecisions
+from .pauses import PauseDecisions
 from .records import Change, ShareGroupKey, ShareKey
 from .share.records import ShareProgress, ShareSettings
 from .state import GroupState
@@ -27,6 +29,7 @@ class Decisions:
         self._decided = DecidedGroup(decided)
         self.topics = TopicDecisions(self._decided)
         self.members = MemberDecisions(self._decided, self.topics)
+        self.pauses = PauseDecisions(self._decided, self.members)
         self.offsets = OffsetDecisions(self._decided, self.topics)
 
     @property

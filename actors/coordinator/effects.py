@@ -2,6 +2,7 @@
 
 effect            performed                    answered by
 Alarm             with the next heartbeat      not at all
+NotePause         with the next heartbeat      not at all
 RemoveSnapshot    at once                      not at all
 """
 
@@ -10,6 +11,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from ...transport.machine import LoopEffect
+from .records import Pause
 
 
 class Alarm(Struct, frozen=True):
@@ -22,5 +24,11 @@ class RemoveSnapshot(Struct, frozen=True):
     """Delete the snapshot file of a deleted group."""
 
 
-OwnEffect: TypeAlias = Alarm | RemoveSnapshot
+class NotePause(Struct, frozen=True):
+    """Show the group's pause in `status`, or none."""
+
+    pause: Pause | None
+
+
+OwnEffect: TypeAlias = Alarm | NotePause | RemoveSnapshot
 Effect: TypeAlias = LoopEffect | OwnEffect

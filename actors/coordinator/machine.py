@@ -4,7 +4,7 @@ Owns the parts and the order of their work. The group is served by its kind, con
 them work the decisions, progress.py (reports to partitions), expiry.py, the reports of open transactions and the watch
 of topics. Must never answer from state that is not durable. Called by journal/machine.py.
 
-    request       checked here, then served by its kind; `delete_group` concerns both
+    request       checked here, then served by its kind; a few concern both
     other event   every part takes the ones of its own
     changes       become durable, are applied to the durable state, and answered by the kinds
 
@@ -36,7 +36,13 @@ from ...transport.machine import (
     WallClockStepped,
 )
 from ...transport.protocol.errors import ErrorCode, ProtocolError
-from ...transport.protocol.groups import DeleteGroup
+from ...transport.protocol.groups import (
+    DeleteGroup,
+    DescribeGroup,
+    DescribeGroupReply,
+    PauseGroup,
+    ResumeGroup,
+)
 from ...transport.protocol.message import Done, Request
 from ...transport.protocol.operations import RetryReport
 from ...transport.protocol.session import Cancel
@@ -52,19 +58,21 @@ from ..journal.transaction_reports import ReportCall, ReportTimer, TransactionRe
 from .consumer_group import REQUESTS as CONSUMER_REQUESTS
 from .consumer_group import ConsumerGroup
 from .decisions import Decisions
-from .effects import Effect, OwnEffect, RemoveSnapshot
+from .effects import Effect, NotePause, OwnEffect, RemoveSnapshot
 from .expiry import FOREVER, ExpiryTimer, OffsetsExpiry
 from .ledger import GroupLedger
 from .parked import ParkedHeartbeat
+from .pauses import PauseTimer, described
 from .progress import ProgressReports
-from .records import Change, encode
+from .records import Change, Pause, encode
 from .share.acquire_replies import Acquired
 from .share.group import REQUESTS as SHARE_REQUESTS
 from .share.group import ShareGroup
 from .snapshot import encode_snapshot
 from .state import GroupState
 
-REQUESTS: tuple[type[Request], ...] = (*CONSUMER_REQUESTS, *SHARE_REQUESTS, DeleteGroup, Cancel)
+BOTH_KINDS_REQUESTS = (DeleteGroup, DescribeGroup, PauseGroup, ResumeGroup)
+REQUESTS: tuple[type[Request], ...] = (*CONSUMER_REQUESTS, *SHARE_REQUESTS, *BOTH_KINDS_REQUESTS, Cancel)
 
 SNAPSHOT_RECORDS = 1_000
 """Records read or applied after which the snapshot is renewed."""
@@ -101,11 +109,15 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         self._reports = TransactionReports(groups=[durable.group])
         self._expiry = OffsetsExpiry(offsets_retention_ms, self.decisions)
         self._deleted_until = 0
+        self._wall_offset_ms = 0
+        self._noted: Pause | None = None
+        """The pause that `status` shows."""
         self._is_stopping = False
 
     def begin(self, now: int) -> list[Effect]:
         self.decisions.state.pending.bound_fences(now)
         effects = [*self._consumers.start(now), *self._watch.start(), *self._expiry.start(now)]
+        effects += self.decisions.pauses.start(now)
         return [*effects, *self._drop_spent_fences(now)]
 
     def handle(self, event: LoopEvent, now: int) -> Sequence[Effect]:
@@ -117,10 +129,13 @@ class GroupService(Service[Change, Answer, OwnEffect]):
                 effects = self._forget_senders(lambda sender: sender.route[0] == connection, also_sent=False)
                 return [*effects, *self._share.on_disconnected(connection, now)]
             case WallClockStepped(offset_ms=offset_ms):
-                self._share.wall_offset_ms = offset_ms
+                self._share.wall_offset_ms = self._wall_offset_ms = offset_ms
                 return []
             case TimerFired(key=ReportTimer()):
                 return self._reports.on_timer(now)
+            case TimerFired(key=PauseTimer()):
+                self._share.on_paused()
+                return self.decisions.pauses.on_timer(now)
             case TimerFired(key=FencesTimer()):
                 return self._drop_spent_fences(now)
             case TimerFired(key=ExpiryTimer()):
@@ -168,6 +183,10 @@ class GroupService(Service[Change, Answer, OwnEffect]):
             if isinstance(request, DeleteGroup):
                 return self._delete(event.sender, request, now)
             self._check_served(request, now)
+            if isinstance(request, DescribeGroup):
+                return [Reply(event.sender, self._describe())]
+            if isinstance(request, PauseGroup | ResumeGroup):
+                return self._pause_or_resume(event.sender, request, now)
             kind = self._share if self._share.serves(request) else self._consumers
             return kind.on_request(event, now)
         except ProtocolError as error:
@@ -194,6 +213,24 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         is_gathered = bool(self.decisions.gathered)
         return [RemoveSnapshot(), *self._recorder.reply(sender, Done(), is_gathered=is_gathered)]
 
+    def _describe(self) -> DescribeGroupReply:
+        body = self._share.describe() if self._share.settings.is_share else self._consumers.describe()
+        pause = self.durable.pause
+        if pause is not None:
+            body.paused = described(pause, self._wall_offset_ms)
+            is_held = body.share is not None and any(part.acquired for part in body.share.partitions)
+            body.state = "pausing" if self.durable.holders or is_held else "paused"
+        return body
+
+    def _pause_or_resume(self, sender: Sender, request: PauseGroup | ResumeGroup, now: int) -> list[Effect]:
+        self._recorder.check_room(sender, len(self.decisions.gathered))
+        pauses = self.decisions.pauses
+        effects: list[Effect] = [
+            *(pauses.pause(request, now) if isinstance(request, PauseGroup) else pauses.resume())
+        ]
+        self._share.on_paused()
+        return effects + self._recorder.reply(sender, Done(), is_gathered=bool(self.decisions.gathered))
+
     def _is_deleted(self, now: int) -> bool:
         return now < self._deleted_until
 
@@ -210,6 +247,9 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         pending = self.decisions.state.pending
         if pending.open or self._reports.is_watching:
             effects += self._reports.look(pending.open, now)
+        if self.durable.pause != self._noted:
+            self._noted = self.durable.pause
+            effects.append(NotePause(self._noted))
         self._progress.on_sharing(self._share.topics_in_use)
         effects += self._progress.flush(now, at_once=self._is_stopping)
         if self._recorder.is_idle:
@@ -236,7 +276,7 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         return encode_snapshot(self.durable, mark, now)
 
     def is_working(self, now: int) -> bool:
-        is_busy = self._share.is_working() or self._consumers.is_working()
+        is_busy = self._share.is_working() or self._consumers.is_working() or self.decisions.pauses.is_paused
         return is_busy or not self._progress.is_current or self._is_deleted(now)
 
     def wake_after_ms(self, now: int) -> int | None:

@@ -91,6 +91,10 @@ class MemberDecisions:
         self._forget_member(member_id)
         self._are_targets_stale = True
 
+    def retarget(self) -> None:
+        """Compute the targets again: the group has been paused or resumed."""
+        self._are_targets_stale = True
+
     def settle(self) -> None:
         """Update the targets and grant the free partitions; all resulting changes share one generation."""
         if not self._is_retargeting_due and not self._are_grants_due:
@@ -134,6 +138,8 @@ class MemberDecisions:
         for topic in sorted(frozenset[str]().union(*subscriptions.values())):
             self._topics.note(topic)
             self._topics.note_absence(topic)
+        if self._decided.state.pause is not None:
+            return {member.member_id: frozenset() for member in members}
         partitions = {
             topic: current.partitions
             for topic, current in self._topics.topics.items()

@@ -12,7 +12,6 @@ consumer_group.py.
     session timer                the member is removed as if it had left; late by LATE_MS: the coordinator itself was
                                  asleep, and members whose sessions expired meanwhile start new ones
     leave                        recorded, and answered when durable
-    describe                     answered at once
 """
 
 from collections.abc import Callable
@@ -24,7 +23,6 @@ from ...transport.addresses import TopicPartition
 from ...transport.machine import CancelTimer, LoopEffect, Reply, Sender, SetTimer
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.groups import (
-    DescribeGroup,
     DescribeGroupReply,
     GroupHeartbeat,
     GroupHeartbeatReply,
@@ -208,10 +206,11 @@ class Memberships:
         is_gathered = bool(self._decisions.gathered)
         return self._forget(request.member_id) + self._recorder.reply(sender, Done(), is_gathered=is_gathered)
 
-    def on_describe(self, sender: Sender, request: DescribeGroup, now: int) -> list[LoopEffect]:
+    def describe(self) -> DescribeGroupReply:
+        """Describe the group from its durable state."""
         members = sorted(self._durable.members.values(), key=lambda member: member.order)
         is_stable = self._durable.is_settled
-        body = DescribeGroupReply(
+        return DescribeGroupReply(
             group=self._durable.group,
             state="empty" if not members else "stable" if is_stable else "rebalancing",
             generation=self._durable.generation,
@@ -219,7 +218,6 @@ class Memberships:
             members=[self._description(member) for member in members],
             offsets=selected(self._durable.offsets, None, self._durable.resets.floor),
         )
-        return [Reply(sender, body)]
 
     def _description(self, member: Member) -> MemberDescription:
         report = self._reports.get(member.member_id)

@@ -21,6 +21,7 @@ from .records import (
     FenceKey,
     GroupKey,
     OffsetKey,
+    PauseKey,
     PendingKey,
     Resets,
     ResetsKey,
@@ -100,7 +101,9 @@ class OffsetDecisions:
             self._decided.record(Change(FenceKey(self._decided.state.group, producer_id), None))
 
     def reset(self, offsets: Iterable[PartitionOffset]) -> None:
-        self._check_empty()
+        if self._decided.state.pause is None:
+            self._check_empty()
+        self._check_unheld()
         offsets = list(offsets)
         check_offsets(offsets)
         resets = self._decided.state.resets
@@ -121,6 +124,8 @@ class OffsetDecisions:
             self._decided.record(Change(FenceKey(self._decided.state.group, producer_id), None))
         self.expire_offsets()
         self.set_unused_since(None)
+        if self._decided.state.pause is not None:
+            self._decided.record(Change(PauseKey(self._decided.state.group), None))
         if self._decided.state.generation:
             self._decided.record(Change(GroupKey(self._decided.state.group), None))
         for tp in list(self._decided.state.shares):
@@ -144,6 +149,12 @@ class OffsetDecisions:
     def _check_empty(self) -> None:
         if self._decided.state.members:
             message = f"the group is not empty; members: {len(self._decided.state.members)}"
+            raise ProtocolError(ErrorCode.GROUP_NOT_EMPTY, message)
+
+    def _check_unheld(self) -> None:
+        """Check that no member can commit past the reset: members of a paused group give up their partitions first."""
+        if self._decided.state.holders:
+            message = f"members have not given up their partitions yet: {len(self._decided.state.holders)}"
             raise ProtocolError(ErrorCode.GROUP_NOT_EMPTY, message)
 
     def _record_offsets(self, offsets: Iterable[PartitionOffset], reset_epoch: int | None = None) -> None:

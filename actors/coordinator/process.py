@@ -11,14 +11,17 @@ import msgspec
 from ...transport.actor import ActorContext, built_early
 from ...transport.addresses import OFFSETS_TOPIC
 from ...transport.loop import run_actor
+from ...transport.protocol.groups import GroupPause
 from ...transport.protocol.message import Request
 from ...transport.protocol.operations import NO_RETRIES, RetryReport
 from ..journal.process import JournalActor
 from ..journal.sleep_mark import SUFFIX, SleepMark, group_file
 from ..journal.snapshot_file import SnapshotFile
 from ..log.files import Files
-from .effects import Alarm, OwnEffect, RemoveSnapshot
+from .effects import Alarm, NotePause, OwnEffect, RemoveSnapshot
 from .machine import REQUESTS, CoordinatorMachine, GroupService, coordinator_machine
+from .pauses import described
+from .records import Pause
 from .snapshot import decode_snapshot
 
 
@@ -44,6 +47,8 @@ class CoordinatorActor(JournalActor[OwnEffect]):
         self._snapshot = SnapshotFile(snapshot_path(data_directory, group), files)
         super().__init__(context, self._snapshot, SleepMark(group_file(data_directory, group, SUFFIX), files))
 
+        self._pause: Pause | None = None
+
     def make_machine(self, snapshot: bytes | None, starter: str) -> CoordinatorMachine:
         return coordinator_machine(
             self._arguments.group,
@@ -61,10 +66,15 @@ class CoordinatorActor(JournalActor[OwnEffect]):
             return NO_RETRIES
         return service.retrying().by_clock(self.loop.wall_offset_ms)
 
+    def paused(self) -> GroupPause | None:
+        return None if self._pause is None else described(self._pause, self.loop.wall_offset_ms)
+
     def perform_own(self, effect: OwnEffect) -> None:
         match effect:
             case RemoveSnapshot():
                 self._snapshot.remove()
+            case NotePause(pause=pause):
+                self._pause = pause
             case Alarm(alarms=alarms):
                 self.alarms = alarms
             case _:

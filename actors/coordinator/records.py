@@ -14,6 +14,7 @@ their own producer ids.
            | ["fence", group, producer_id]                      {epoch, ended_ms} | nil
            | ["resets", group]                                  {count, floor}
            | ["unused", group]                                  {since_ms} | nil: time since which its offsets are unused
+           | ["pause", group]                                   {reason, since_ms, until_ms} | nil
            | ["share_group", group]                             settings | nil      } their meaning and form:
            | ["share", group, topic, partition]                 progress | nil      } share/records.py
     target = {topic: [partition, ...]}                  held  = [[topic, generation, [partition, ...]], ...]
@@ -84,6 +85,10 @@ class UnusedKey(Struct, frozen=True, array_like=True, tag="unused"):
     group: str
 
 
+class PauseKey(Struct, frozen=True, array_like=True, tag="pause"):
+    group: str
+
+
 class ShareGroupKey(Struct, frozen=True, array_like=True, tag="share_group"):
     group: str
 
@@ -104,6 +109,7 @@ Key: TypeAlias = (
     | FenceKey
     | ResetsKey
     | UnusedKey
+    | PauseKey
     | ShareGroupKey
     | ShareKey
 )
@@ -122,6 +128,14 @@ class Resets(Struct, frozen=True):
 
 class Unused(Struct, frozen=True):
     since_ms: int
+
+
+class Pause(Struct, frozen=True):
+    """An operator's pause of the group, with times of the broker's steady clock."""
+
+    reason: str
+    since_ms: int
+    until_ms: int | None
 
 
 class KnownTopic(Struct, frozen=True, omit_defaults=True):
@@ -145,6 +159,7 @@ class Change(Struct, frozen=True):
         | Fence
         | Resets
         | Unused
+        | Pause
         | ShareSettings
         | ShareProgress
         | None
@@ -178,6 +193,7 @@ _VALUES: dict[type[Any], msgspec.msgpack.Decoder[Any]] = {
     FenceKey: msgspec.msgpack.Decoder(Fence),
     ResetsKey: msgspec.msgpack.Decoder(Resets),
     UnusedKey: msgspec.msgpack.Decoder(Unused),
+    PauseKey: msgspec.msgpack.Decoder(Pause),
     ShareGroupKey: msgspec.msgpack.Decoder(ShareSettings),
     ShareKey: msgspec.msgpack.Decoder(ShareProgress),
 }

@@ -19,6 +19,8 @@ from .records import (
     KnownTopic,
     MemberKey,
     OffsetKey,
+    Pause,
+    PauseKey,
     PendingKey,
     Resets,
     ResetsKey,
@@ -53,6 +55,7 @@ class GroupState:
         self.resets = NO_RESETS
         self.unused_since_ms: int | None = None
         """Time since which the offsets are unused; None while they are used, and where they are kept forever."""
+        self.pause: Pause | None = None
         self.holders: dict[TopicPartition, str] = {}
         """The member that was granted each partition and has not released it."""
         self.share_settings: ShareSettings | None = None
@@ -85,6 +88,9 @@ class GroupState:
         elif isinstance(key, UnusedKey):
             assert value is None or isinstance(value, Unused)
             self.unused_since_ms = value.since_ms if value else None
+        elif isinstance(key, PauseKey):
+            assert value is None or isinstance(value, Pause)
+            self.pause = value
         elif isinstance(key, ShareGroupKey):
             assert value is None or isinstance(value, ShareSettings)
             self.share_settings = value
@@ -115,6 +121,8 @@ class GroupState:
         ]
         if self.unused_since_ms is not None:
             found.append(Change(UnusedKey(self.group), Unused(self.unused_since_ms)))
+        if self.pause is not None:
+            found.append(Change(PauseKey(self.group), self.pause))
         if self.share_settings is not None:
             found.append(Change(ShareGroupKey(self.group), self.share_settings))
         found += [Change(ShareKey(self.group, *tp), each) for tp, each in self.shares.items()]
@@ -138,7 +146,7 @@ class GroupState:
         """True if only records that outlive a deletion exist: the group is new, or deleted."""
         is_fencing = self.pending.open or self.pending.fences
         is_used = self.generation or self.members or self.offsets or self.topic_ids
-        return not (is_used or is_fencing or self.share_settings)
+        return not (is_used or is_fencing or self.share_settings or self.pause)
 
     @property
     def is_settled(self) -> bool:

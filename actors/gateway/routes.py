@@ -21,7 +21,9 @@ from ...transport.protocol.groups import (
     GroupHeartbeat,
     LeaveGroup,
     ListGroups,
+    PauseGroup,
     ResetOffsets,
+    ResumeGroup,
 )
 from ...transport.protocol.message import Reply, Request
 from ...transport.protocol.operations import Kill, KillReply, Revive, ReviveReply, Status, StatusReply
@@ -117,6 +119,8 @@ ROUTES: dict[type[Request], Route] = {
     LeaveGroup: _GROUP,
     DescribeGroup: _GROUP,
     ResetOffsets: _GROUP,
+    PauseGroup: _GROUP,
+    ResumeGroup: _GROUP,
     Acquire: Route(to=COORDINATOR, creates=True, is_poll=True, may_be_cut=True, names_member=True),
     Acknowledge: Route(to=COORDINATOR, names_member=True),
     ConfigureShareGroup: _NEW_GROUP,

@@ -1,4 +1,4 @@
-"""`planaria group`: list, create, describe, reset, delete."""
+"""`planaria group`: list, create, describe, pause, resume, reset, delete."""
 
 import time
 from typing import Annotated, Literal, TypeAlias
@@ -6,18 +6,22 @@ from typing import Annotated, Literal, TypeAlias
 import typer
 
 from ...transport.addresses import TopicPartition
+from ...transport.durations import duration_ms
 from .confirmation import YesOption, confirm
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
-from .group_report import GroupReport, alarms_of, entries_of, report_on
+from .group_report import GroupEntry, GroupReport, alarms_of, entries_of, report_on
 from .help_text import Command, Group
 from .output import UNKNOWN, note, number_text, plural, print_json, print_table, show
+from .pauses import pause_text, print_pause
 from .positions import Move, moves_to, parse_target
 from .retries import RetryingRecords, of_share_group, print_alarms, print_retrying
 from .share_report import settings_text, show_share
 from .tables import Listing
 
 app = typer.Typer(
-    cls=Group, no_args_is_help=True, help="List, describe, reset and delete groups; create share groups."
+    cls=Group,
+    no_args_is_help=True,
+    help="List, describe, pause, reset and delete groups; create share groups.",
 )
 GroupArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="GROUP", show_default=False, help="Name of the group.")
@@ -28,9 +32,10 @@ GroupArgument: TypeAlias = Annotated[
 def list_groups(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
     """List consumer groups and share groups (work queues).
 
-    --json: {"groups": [{"group", "type", "state"}]}; null is
-    unknown: its coordinator sleeps, or does not run. Types: consumer,
-    share. States: empty, rebalancing, stable, asleep (empty, and idle for
+    --json: {"groups": [{"group", "type", "state", "paused": {"reason",
+    "since_ms", "until_ms"}}]}; null is unknown: its coordinator sleeps, or
+    does not run; or not paused. Types: consumer, share. States: empty,
+    rebalancing, stable, pausing, paused, asleep (empty, and idle for
     coordinator_idle_ms; the next request wakes it).
     """
     with attached(connect) as client:
@@ -40,7 +45,7 @@ def list_groups(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_EN
         return
     print_table(
         Listing("group", "type", "state"),
-        [(entry.group, entry.type or UNKNOWN, entry.state or UNKNOWN) for entry in entries],
+        [(entry.group, entry.type or UNKNOWN, _state_text(entry)) for entry in entries],
         empty="no groups yet: a consumer with --group creates one",
     )
 
@@ -122,12 +127,14 @@ def describe(
     "members": [{"member_id", "instance_id", "client_id", "topics",
     "generation", "assignment", "owned"}], "partitions": [{"topic",
     "partition", "committed", "log_end_offset", "lag", "member_id",
-    "metadata"}], "alarms", "retrying_count", "retrying"}; null is unknown; `retrying`
-    as in `planaria inflight`. States: empty, rebalancing, stable.
+    "metadata"}], "paused": {"reason", "since_ms", "until_ms"}, "alarms",
+    "retrying_count", "retrying"}; null is unknown, or not paused; `retrying`
+    as in `planaria inflight`. States: empty, rebalancing, stable, pausing
+    (paused, and members still hold partitions or records), paused.
     Of a share group: {"group", "type", "state", "share": {"lock_ms",
     "max_deliveries", "dead_letter", "start", "members", "partitions":
     [{"topic", "partition", "start_offset", "acquired", "returned", "dead"}]},
-    "alarms", "retrying_count", "retrying"}
+    "paused", "alarms", "retrying_count", "retrying"}
     """
     with attached(connect) as client:
         description = client.describe_group(group)
@@ -141,6 +148,49 @@ def describe(
         print_json(found)
     else:
         _print_report(found)
+
+
+@app.command(cls=Command)
+def pause(
+    group: GroupArgument,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", help="Shown by describe, list and status.")
+    ] = "",
+    duration: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="DURATION",
+            show_default=False,
+            help="Resume after this time (90s, 15m, 1h, 3d); otherwise by resume alone.",
+        ),
+    ] = None,
+    connect: ConnectOption = DEFAULT_ENDPOINT,
+) -> None:
+    """Pause a group: its members stay and receive nothing until it is resumed.
+
+    Members of a consumer group finish their records in progress, commit and
+    give up their partitions; records that members of a share group hold are
+    finished. The pause outlives restarts. A second pause replaces the first
+    one's reason and end.
+
+    Example:
+      planaria group pause billing --reason "the bank is down" --for 1h
+    """
+    for_ms = None if duration is None else duration_ms(duration)
+    if duration is not None and not for_ms:
+        raise typer.BadParameter(f"{duration!r} is not like 90s, 15m, 1h, 3d", param_hint="--for")
+    with attached(connect) as client:
+        client.pause_group(group, reason=reason, for_ms=for_ms)
+    note(f"group {group} is paused{'' if duration is None else f' for {duration}'}")
+
+
+@app.command(cls=Command)
+def resume(group: GroupArgument, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
+    """End the pause of a group. Nothing happens if it is not paused."""
+    with attached(connect) as client:
+        client.resume_group(group)
+    note(f"group {group} is not paused")
 
 
 @app.command(cls=Command)
@@ -175,7 +225,7 @@ def reset(
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Set the committed offsets of a group. The group must have no members.
+    """Set the committed offsets of a group without members, or of a paused one whose members hold no partition.
 
     An offset outside the log is refused unless --force is given. A time
     selects the first message with that timestamp or a later one.
@@ -218,6 +268,11 @@ def delete(
     note(f"group {group} is deleted")
 
 
+def _state_text(entry: GroupEntry) -> str:
+    state = entry.state or UNKNOWN
+    return state if entry.paused is None else f"{state}, {pause_text(entry.paused)}"
+
+
 def _print_report(found: GroupReport) -> None:
     lag = "unknown" if found.lag is None else plural(found.lag, "message")
     note(
@@ -250,6 +305,7 @@ def _print_report(found: GroupReport) -> None:
         rows,
         empty="nothing is committed or assigned yet",
     )
+    print_pause(found.paused)
     print_retrying(RetryingRecords(found.retrying_count, found.retrying))
     print_alarms(found.alarms)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from ...transport.addresses import Address, TopicPartition, coordinator_address
-from ...transport.client.descriptions import GroupDescription, GroupMember
+from ...transport.client.descriptions import GroupDescription, GroupMember, GroupPause
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from .retries import RetryingRecord, of_hosted
 
@@ -24,6 +24,7 @@ class GroupEntry(Struct, kw_only=True):
     """None when the group's coordinator does not run, or is asleep."""
     state: str | None
     """`asleep` when the coordinator is asleep: the group is empty."""
+    paused: GroupPause | None = None
 
 
 def entries_of(client: "Client") -> list[GroupEntry]:
@@ -40,7 +41,7 @@ def entries_of(client: "Client") -> list[GroupEntry]:
             if error.code != ErrorCode.UNKNOWN_GROUP:
                 raise
             return None  # deleted meanwhile
-        return GroupEntry(group=group, type=found.type, state=found.state)
+        return GroupEntry(group=group, type=found.type, state=found.state, paused=found.paused)
 
     with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
         return [entry for entry in pool.map(entry_of, sorted(client.list_groups())) if entry is not None]
@@ -66,6 +67,7 @@ class GroupReport(Struct, kw_only=True):
     """Sum over the partitions whose lag is known; None when none is."""
     members: list[GroupMember]
     partitions: list[PartitionReport]
+    paused: GroupPause | None
     alarms: list[str]
     """Alarms of its coordinator and its hosted members."""
     retrying_count: int
@@ -110,6 +112,7 @@ def report_on(client: "Client", found: GroupDescription) -> GroupReport:
         lag=sum(lags) if lags or not rows else None,
         members=found.members,
         partitions=rows,
+        paused=found.paused,
         alarms=alarms_of(status, found.group),
         retrying_count=retrying.count,
         retrying=retrying.records,

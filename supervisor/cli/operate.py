@@ -16,6 +16,7 @@ from ...transport.protocol.operations import ActorState, SignalName
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached, operating
 from .failures import EXIT_FAILED, CommandFailed, describe
 from .output import bytes_text, console, duration_text, error_console, note, plural, print_json, show
+from .pauses import pause_text
 from .tables import Listing
 
 SIGNALS: tuple[SignalName, ...] = get_args(SignalName)
@@ -66,7 +67,7 @@ def status(
     "endpoint", "uptime_ms", "actors": [{"address", "pid", "incarnation",
     "restarts", "state", "uptime_ms", "memory_bytes", "endpoint", "reason",
     "traceback", "alarms", "in_flight", "retrying": {"count", "records"},
-    "counters", "gauges", "requests", "syncs"}]};
+    "paused": {"reason", "since_ms", "until_ms"}, "counters", "gauges", "requests", "syncs"}]};
     with --watch one object a line. States: starting, recovering, ready,
     stopping, stopped, asleep, backing_off, quarantined
     """
@@ -204,6 +205,8 @@ def _troubles(actors: list[ActorStatus]) -> list[Text]:
     lines: list[Text] = []
     for actor in actors:
         lines += [Text(f"\n{actor.address}: {alarm}", "bold red") for alarm in actor.alarms]
+        if actor.paused is not None:
+            lines.append(Text(f"\n{actor.address}: paused {pause_text(actor.paused)}", "yellow"))
         if actor.retrying.count:
             told = (
                 f"\n{actor.address}: {plural(actor.retrying.count, 'record')} failed and will be tried again"

@@ -1,7 +1,10 @@
 """Report of `planaria group describe` for a share group."""
 
+from typing import Any
+
 from ...transport.client.descriptions import GroupDescription, ShareGroupDescription, ShareGroupSettings
 from .output import note, plural, print_json, print_table
+from .pauses import print_pause
 from .retries import RetryingRecords, print_alarms, print_retrying
 from .tables import Listing
 
@@ -20,7 +23,13 @@ def show_share(
     as_json: bool,
 ) -> None:
     if as_json:
-        told = {"group": description.group, "type": "share", "state": description.state, "share": share}
+        told: dict[str, Any] = {
+            "group": description.group,
+            "type": "share",
+            "state": description.state,
+            "share": share,
+        }
+        told["paused"] = description.paused
         print_json({**told, "alarms": alarms, "retrying_count": retrying.count, "retrying": retrying.records})
         return
     members = plural(len(share.members), "member")
@@ -38,5 +47,6 @@ def show_share(
         for each in share.partitions
     ]
     print_table(Listing("topic", *numbers, numbers=numbers), rows, empty="nothing has been acquired yet")
+    print_pause(description.paused)
     print_retrying(retrying)
     print_alarms(alarms)

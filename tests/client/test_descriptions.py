@@ -31,6 +31,7 @@ PAIRS: list[tuple[type, type]] = [
     (descriptions.PartitionDescription, topics.PartitionDescription),
     (descriptions.TopicDescription, topics.DescribeTopicReply),
     (descriptions.GroupMember, groups.MemberDescription),
+    (descriptions.GroupPause, groups.GroupPause),
     (descriptions.GroupDescription, groups.DescribeGroupReply),
     (descriptions.HeldRange, shares.HeldRange),
     (descriptions.RetryingRange, shares.RetryingRange),

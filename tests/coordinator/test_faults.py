@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from example_counts import examples
 from planaria.transport.protocol.data import Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
-from planaria.transport.protocol.groups import LeaveGroup
+from planaria.transport.protocol.groups import LeaveGroup, PauseGroup, ResumeGroup
 from simulated_group import GROUP, SimulatedGroup, SimulatedMember, converge
 
 SESSION_MS = 3_000
@@ -170,6 +170,14 @@ class GroupUnderFaults(RuleBasedStateMachine):
     def grow_topic(self, more: int) -> None:
         self.group.set_topics({"ORDERS": min(12, self.group.topics["ORDERS"] + more)})
 
+    @rule(for_ms=st.sampled_from([None, 300, 2_000]))
+    def pause(self, for_ms: int | None) -> None:
+        self.group.ask("operator", PauseGroup(group=GROUP, for_ms=for_ms))
+
+    @rule()
+    def resume(self) -> None:
+        self.group.ask("operator", ResumeGroup(group=GROUP))
+
     # -- invariants
 
     def note_answers(self) -> None:
@@ -219,6 +227,7 @@ class GroupUnderFaults(RuleBasedStateMachine):
         if not group.is_partition_up:
             group.partition_up()
         group.drain()
+        group.request("operator", ResumeGroup(group=GROUP))
         alive = [member for member in self.members.values() if not member.is_fenced]
         for member in alive:
             member.is_frozen = False

@@ -101,6 +101,10 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
         "offsets": [{"topic": "ORDERS", "partition": 1, "offset": 0, "metadata": "again"}],
     },
     "delete_group": {"op": "delete_group", "id": 35, "group": "billing"},
+    "pause_group": {
+        "op": "pause_group", "id": 48, "group": "billing", "reason": "the bank is down", "for_ms": 3_600_000,
+    },
+    "resume_group": {"op": "resume_group", "id": 49, "group": "billing"},
     "status": {"op": "status", "id": 36},
     "kill": {"op": "kill", "id": 37, "address": "partition/ORDERS/1", "signal": "SIGKILL"},
     "revive": {"op": "revive", "id": 38, "address": "partition/ORDERS/1"},
@@ -324,6 +328,8 @@ REPLIES: dict[str, Reply] = {
     ),
     "reset_offsets": message.Done(),
     "delete_group": message.Done(),
+    "pause_group": message.Done(),
+    "resume_group": message.Done(),
     "status": operations.StatusReply(
         supervisor_pid=100, instance_id="c0ffee", data_directory="/srv/planaria", endpoint="tcp://127.0.0.1:5570",
         uptime_ms=60_000,

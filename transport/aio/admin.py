@@ -62,6 +62,8 @@ class AsyncAdmin:
     group_offsets = _awaited(Admin.group_offsets)
     group_lag = _awaited(Admin.group_lag)
     reset_offsets = _awaited(Admin.reset_offsets)
+    pause_group = _awaited(Admin.pause_group)
+    resume_group = _awaited(Admin.resume_group)
     delete_group = _awaited(Admin.delete_group)
     set_quota = _awaited(Admin.set_quota)
     remove_quota = _awaited(Admin.remove_quota)

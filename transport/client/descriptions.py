@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from ..addresses import TopicPartition, as_text
+from ..protocol.groups import GroupStateName
 from ..protocol.operations import ActorState
 from ..protocol.topics import TopicConfig
 
@@ -164,12 +165,22 @@ class ShareGroupDescription(ShareGroupSettings, frozen=True, kw_only=True):
     partitions: list[SharePartition]
 
 
+class GroupPause(Struct, frozen=True, kw_only=True):
+    """An operator's pause of a group."""
+
+    reason: str
+    since_ms: int
+    until_ms: int | None
+    """None: until it is resumed."""
+
+
 class GroupDescription(Struct, frozen=True, kw_only=True):
     """A consumer group or share group."""
 
     group: str
     type: Literal["consumer", "share"]
-    state: Literal["empty", "rebalancing", "stable"]
+    state: GroupStateName
+    """State; a paused group is `pausing` while members hold partitions or records, and then `paused`."""
     generation: int
     """Number of assignments that the group has made; 0 for a share group."""
     assignor: str
@@ -178,6 +189,7 @@ class GroupDescription(Struct, frozen=True, kw_only=True):
     offsets: list[CommittedOffset]
     share: ShareGroupDescription | None
     """Set for a share group, which has no members and offsets of the other kind."""
+    paused: GroupPause | None
 
 
 # Quotas, delayed messages, transactions.
@@ -300,6 +312,8 @@ class ActorStatus(Struct, frozen=True, kw_only=True):
     """Conditions that need an operator, such as records that cannot be dead-lettered."""
     in_flight: list[RecordInFlight]
     retrying: RetryReport
+    paused: GroupPause | None
+    """The pause of a coordinator's group by an operator."""
     counters: dict[str, int]
     """Since its start: messages_in, bytes_in, messages_out, bytes_out."""
     gauges: dict[str, int]

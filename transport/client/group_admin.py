@@ -16,7 +16,9 @@ from ..protocol.groups import (
     ListGroups,
     ListGroupsReply,
     PartitionOffset,
+    PauseGroup,
     ResetOffsets,
+    ResumeGroup,
 )
 from ..protocol.message import Done
 from ..protocol.shares import ConfigureShareGroup, ConfigureShareGroupReply
@@ -113,10 +115,33 @@ class GroupAdmin(TopicAdmin):
 
             client.reset_offsets("billing", {("ORDERS", 0): 1_500})
 
-        Raises GroupNotEmpty while the group has members, UnknownTopic or ProtocolError with UNKNOWN_PARTITION for a
+        Raises GroupNotEmpty while the group has members, or, while it is paused, until they hold no partition;
+        UnknownTopic or ProtocolError with UNKNOWN_PARTITION for a
         partition that does not exist, TimedOut; then no offset is set.
         """
         self._ask(ResetOffsets(group=group, offsets=as_offsets(offsets)), Done)
+
+    def pause_group(self, group: str, *, reason: str = "", for_ms: Milliseconds | None = None) -> None:
+        """Pause a group: its members stay, and receive nothing until it is resumed.
+
+            client.pause_group("billing", reason="the bank is down", for_ms=3_600_000)
+
+        Members of a consumer group give up their partitions; records that members of a share group hold are not
+        taken from them. `for_ms`: milliseconds after which the group is resumed, 1 to 366 days; None: by
+        `resume_group` alone. A second pause replaces the first one's reason and end. The pause outlives restarts of
+        the broker. Raises UnknownGroup, TimedOut.
+        """
+        options = in_milliseconds({"for_ms": for_ms})
+        self._ask(PauseGroup(group=group, reason=reason, **options), Done)
+
+    def resume_group(self, group: str) -> None:
+        """End the pause of a group. Does nothing if it is not paused.
+
+            client.resume_group("billing")
+
+        Raises UnknownGroup, TimedOut.
+        """
+        self._ask(ResumeGroup(group=group), Done)
 
     def delete_group(self, group: str) -> None:
         """Delete a group without members, and its offsets.

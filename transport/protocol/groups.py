@@ -4,7 +4,7 @@
         -> member_id, generation, assignment: partitions the member should own now
     commit_offsets(group, member_id, generation, offsets)  -> done            fetch_offsets(group, partitions) -> offsets
     leave_group(group, member_id)                          -> done
-    describe_group, list_groups, reset_offsets, delete_group
+    describe_group, list_groups, reset_offsets, delete_group, pause_group, resume_group
 
 A member reports the partitions it owns and receives those it should own. The request is parked until the assignment
 changes or `max_wait_ms` have passed. A partition is assigned to its next owner only after the last one has released
@@ -22,7 +22,10 @@ from .shares import ShareDescription
 from .transactions import ProducerEpoch, ProducerId
 
 AssignorName = Literal["sticky", "range", "round_robin"]
+GroupStateName = Literal["empty", "rebalancing", "stable", "pausing", "paused"]
 MAX_SESSION_MS = 1_800_000
+MAX_PAUSE_MS = 366 * 24 * 3600 * 1000
+MAX_PAUSE_REASON = 500
 SessionMilliseconds = Annotated[int, Meta(ge=100, le=MAX_SESSION_MS)]
 
 
@@ -123,6 +126,16 @@ class DescribeGroup(Request, tag="describe_group", frozen=True):
     group: str
 
 
+class GroupPause(Struct, frozen=True, kw_only=True):
+    """An operator's pause of a group."""
+
+    reason: str
+    since_ms: int
+    """Ms since the epoch."""
+    until_ms: int | None
+    """Ms since the epoch; None: until it is resumed."""
+
+
 class MemberDescription(Struct, kw_only=True):
     member_id: str
     instance_id: str | None
@@ -135,7 +148,8 @@ class MemberDescription(Struct, kw_only=True):
 
 class DescribeGroupReply(Reply):
     group: str
-    state: Literal["empty", "rebalancing", "stable"]
+    state: GroupStateName
+    """State; a paused group is `pausing` while members hold partitions or records, and then `paused`."""
     generation: int
     assignor: str
     members: list[MemberDescription]
@@ -143,10 +157,29 @@ class DescribeGroupReply(Reply):
     type: Literal["consumer", "share"] = "consumer"
     share: ShareDescription | None = None
     """Set for a share group, which has no generation, assignor, members or offsets."""
+    paused: GroupPause | None = None
+
+
+class PauseGroup(Request, tag="pause_group", frozen=True):
+    """Take the partitions of a consumer group from its members, and give out no records of a share group.
+
+    The members stay. A pause of a paused group replaces its reason and its end.
+    """
+
+    group: str
+    reason: Annotated[str, Meta(max_length=MAX_PAUSE_REASON)] = ""
+    for_ms: Annotated[int, Meta(ge=1, le=MAX_PAUSE_MS)] | None = None
+    """Time after which the group is resumed; None: by `resume_group` alone."""
+
+
+class ResumeGroup(Request, tag="resume_group", frozen=True):
+    """End the pause of a group. Changes nothing if it is not paused."""
+
+    group: str
 
 
 class ResetOffsets(Request, tag="reset_offsets", frozen=True):
-    """Set offsets of a group that has no members."""
+    """Set offsets of a group that has no members, or is paused and whose members hold no partition."""
 
     group: str
     offsets: PartitionOffsets

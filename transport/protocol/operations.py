@@ -10,6 +10,7 @@ from typing import Literal
 from msgspec import Raw, Struct, structs
 
 from ..addresses import Address
+from .groups import GroupPause
 from .message import Reply, Request
 
 ActorState = Literal[
@@ -116,6 +117,8 @@ class ActorReport(Struct, frozen=True, kw_only=True):
     """Records of a hosted subscriber."""
     retrying: RetryReport = NO_RETRIES
     """Failed records of a hosted subscriber or of a share group."""
+    paused: GroupPause | None = None
+    """The pause of a coordinator's group by an operator."""
     counters: dict[str, int] = {}
     """Since its start: messages_in, bytes_in, messages_out, bytes_out."""
     gauges: dict[str, int] = {}

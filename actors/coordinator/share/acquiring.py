@@ -43,11 +43,16 @@ class WaitingAcquire(Struct):
 
 class Acquisitions:
     def __init__(
-        self, partitions: SharePartitions, log_bounds: LogBounds, recorder: Recorder[Any, Any]
+        self,
+        partitions: SharePartitions,
+        log_bounds: LogBounds,
+        recorder: Recorder[Any, Any],
+        is_paused: Callable[[], bool],
     ) -> None:
         self._partitions = partitions
         self._log_bounds = log_bounds
         self._recorder = recorder
+        self._is_paused = is_paused
         self._waiting: dict[str, WaitingAcquire] = {}
         """By member."""
         self._replies = AcquireReplies()
@@ -102,7 +107,7 @@ class Acquisitions:
         effects = self.end(request.member_id, settings)
         self.stir()
         effects += self.advance(settings, now)  # those that wait come first
-        giving = {tp for tp, part in self._partitions.items() if part.can_give(now)}
+        giving = self._giving(now)
         taken = self._acquire(request, giving, settings, now) if giving else []
         acquired = Acquired(sender, request, taken, request.lock_ms or settings.lock_ms, results)
         self._replies.add(acquired)
@@ -121,7 +126,7 @@ class Acquisitions:
             return []
         self._is_stirred = False
         effects: list[LoopEffect] = []
-        giving = {tp for tp, part in self._partitions.items() if part.can_give(now)}
+        giving = self._giving(now)
         for waiting in list(self._waiting.values()):
             taken = self._acquire(waiting.request, giving, settings, now) if giving else []
             if taken:
@@ -133,6 +138,12 @@ class Acquisitions:
             else:
                 effects += self._wait(waiting, settings, now)
         return effects
+
+    def _giving(self, now: int) -> set[TopicPartition]:
+        """Return the partitions that have available records; none while the group is paused."""
+        if self._is_paused():
+            return set()
+        return {tp for tp, part in self._partitions.items() if part.can_give(now)}
 
     def _acquire(
         self, request: Acquire, giving: set[TopicPartition], settings: ShareSettings, now: int

@@ -36,7 +36,6 @@ from ....transport.machine import (
 from ....transport.protocol.errors import ErrorCode, ProtocolError
 from ....transport.protocol.groups import (
     CommitOffsets,
-    DescribeGroup,
     DescribeGroupReply,
     FetchOffsets,
     GroupHeartbeat,
@@ -73,7 +72,7 @@ from .tails import GroupStartCall, LogStartCall, TailCall, TailRetryTimer
 
 REQUESTS: tuple[type[Request], ...] = (Acquire, Acknowledge, ConfigureShareGroup, ShareMemberGone)
 """Requests that only a share group serves."""
-SHARED_REQUESTS = (DescribeGroup, LeaveGroup)
+SHARED_REQUESTS = (LeaveGroup,)
 """Requests that a group of either kind serves."""
 CONSUMERS_REQUESTS = (GroupHeartbeat, CommitOffsets, FetchOffsets, ResetOffsets)
 """Requests that a share group refuses."""
@@ -92,11 +91,13 @@ class ShareGroup:
         self._decisions = decisions
         self._recorder = recorder
         self._partitions = SharePartitions(progress)
-        self._settings = GroupSettings(
+        self.settings = GroupSettings(
             durable.group, durable.share_settings, self._partitions, decisions.why_no_share_group
         )
         self._log_bounds = LogBounds(self._partitions, decisions.topics.is_younger)
-        self._acquisitions = Acquisitions(self._partitions, self._log_bounds, recorder)
+        self._acquisitions = Acquisitions(
+            self._partitions, self._log_bounds, recorder, lambda: decisions.pauses.is_paused
+        )
         self._acknowledgements = Acknowledgements(self._partitions)
         self._connections = MemberConnections()
         self._dead_letters = DeadLetters(durable.group, self._partitions)
@@ -115,7 +116,7 @@ class ShareGroup:
         """Return True if the request is for this kind of group."""
         if isinstance(request, REQUESTS):
             return True
-        return self._settings.is_share and isinstance(request, SHARED_REQUESTS + CONSUMERS_REQUESTS)
+        return self.settings.is_share and isinstance(request, SHARED_REQUESTS + CONSUMERS_REQUESTS)
 
     def on_request(self, event: Received, now: int) -> list[LoopEffect]:
         """Handle a request. Raises ProtocolError."""
@@ -125,10 +126,8 @@ class ShareGroup:
             case ShareMemberGone(member_id=member, connection=client):
                 is_gone = self._connections.is_last(member, sender.route[0], client)
                 return self._release(member, now, is_charged=True) if is_gone else []
-            case DescribeGroup():
-                return [Reply(sender, self._describe())]
             case _ if isinstance(request, CONSUMERS_REQUESTS):
-                return [Reply(sender, self._settings.refusal())]
+                return [Reply(sender, self.settings.refusal())]
         self._recorder.check_room(sender, 0)
         if isinstance(request, Acquire | Acknowledge):
             self._connections.note(request.member_id, event)
@@ -138,7 +137,7 @@ class ShareGroup:
             case Acknowledge():
                 return self._on_acknowledge(sender, request, now)
             case ConfigureShareGroup():
-                reply = self._settings.configure(request).reply
+                reply = self.settings.configure(request).reply
                 return self._recorder.reply(sender, reply, is_gathered=True)
             case LeaveGroup():
                 effects = self._release(request.member_id, now, is_charged=False)
@@ -146,9 +145,9 @@ class ShareGroup:
         raise AssertionError(f"{request!r} is not for a share group")
 
     def _on_acquire(self, sender: Sender, request: Acquire, now: int) -> list[LoopEffect]:
-        self._settings.check_topics(request)
-        self._settings.become_share()
-        settings = self._settings.current
+        self.settings.check_topics(request)
+        self.settings.become_share()
+        settings = self.settings.current
         if request.acknowledgements:
             results, is_changed = self._acknowledgements.apply(request, settings, now)
             effects = self._acquisitions.request_at_once(
@@ -160,10 +159,10 @@ class ShareGroup:
         return effects
 
     def _on_acknowledge(self, sender: Sender, request: Acknowledge, now: int) -> list[LoopEffect]:
-        if not self._settings.is_share:
+        if not self.settings.is_share:
             message = f"{self._group!r} is not a share group: it has no records to acknowledge"
             raise ProtocolError(ErrorCode.INVALID_GROUP, message)
-        results, is_changing = self._acknowledgements.apply(request, self._settings.current, now)
+        results, is_changing = self._acknowledgements.apply(request, self.settings.current, now)
         body = AcknowledgeReply(results=results)
         self._acquisitions.stir()
         if not is_changing:
@@ -172,9 +171,9 @@ class ShareGroup:
 
     def _release(self, member: str, now: int, *, is_charged: bool) -> list[LoopEffect]:
         """Release the records of a member that ends."""
-        if not self._settings.is_share:
+        if not self.settings.is_share:
             return []
-        settings = self._settings.current
+        settings = self.settings.current
         effects = self._acquisitions.end(member, settings)
         self._acquisitions.drop_replies(member)
         self._connections.forget(member)
@@ -190,6 +189,11 @@ class ShareGroup:
             for member in self._connections.of(connection)
             for effect in self._release(member, now, is_charged=True)
         ]
+
+    def on_paused(self) -> None:
+        """Check the waiting requests again: the group has been paused or resumed."""
+        self._is_touched = True
+        self._acquisitions.stir()
 
     def forget_senders(self, is_gone: Callable[[Sender], bool], *, also_sent: bool) -> None:
         """Cancel the requests of senders that are gone; `also_sent`: the latest replies to them are lost."""
@@ -207,7 +211,7 @@ class ShareGroup:
         """Drop all state: the group is deleted."""
         self._is_touched = True
         self._partitions.forget()
-        self._settings.forget()
+        self.settings.forget()
 
     # Other events
 
@@ -217,8 +221,8 @@ class ShareGroup:
         match event:
             case TimerFired(key=ShareTimer()):
                 self._timer_at = None
-                if self._settings.is_share:
-                    self._acknowledgements.expire(self._settings.current, now)
+                if self.settings.is_share:
+                    self._acknowledgements.expire(self.settings.current, now)
             case TimerFired(key=TailRetryTimer(tp=tp)):
                 self._log_bounds.on_rested(tp)
             case TimerFired(key=DeadLetterRetryTimer(tp=tp, offset=offset)):
@@ -231,7 +235,7 @@ class ShareGroup:
                 Answered(key=GroupStartCall() | LogStartCall() | TailCall() as call)
                 | Failed(key=GroupStartCall() | LogStartCall() | TailCall() as call)
             ):
-                if not self._settings.is_share:
+                if not self.settings.is_share:
                     return self._log_bounds.on_deleted(call.tp)
                 is_cut = isinstance(event, Failed) and event.error.code == ErrorCode.LOG_TRUNCATED
                 if not is_cut and (isinstance(call, TailCall) or isinstance(event, Failed)):
@@ -242,7 +246,7 @@ class ShareGroup:
                 Answered(key=DeadLetterReadCall() | DeadLetterWriteCall() as copy)
                 | Failed(key=DeadLetterReadCall() | DeadLetterWriteCall() as copy)
             ):
-                return self._dead_letters.on_outcome(copy, event, self._settings.dead_letter, now)
+                return self._dead_letters.on_outcome(copy, event, self.settings.dead_letter, now)
             case PeerUp() if (up := event.address.topic_partition) is not None:
                 self._log_bounds.on_up(up)
             case _:
@@ -254,7 +258,7 @@ class ShareGroup:
         self._is_touched = True
         self._partitions.set_topics(topics)
         self._acquisitions.stir()
-        if self._settings.is_share:
+        if self.settings.is_share:
             self._decisions.topics.note_sharing(self.topics_in_use())
 
     def on_durable(self, durable: Durable[Change, Any]) -> list[LoopEffect]:
@@ -273,9 +277,9 @@ class ShareGroup:
         if not self._is_touched:
             return []
         self._is_touched = False
-        if not self._settings.is_share:
+        if not self.settings.is_share:
             return self._raise_alarms(()) if self._alarms else []
-        settings = self._settings.current
+        settings = self.settings.current
         effects: list[Effect] = [*self._acquisitions.advance(settings, now)]
         effects += self._dead_letters.advance(settings.dead_letter)
         effects += self._set_timer(now)
@@ -298,7 +302,7 @@ class ShareGroup:
 
     def gather(self, now: int) -> None:
         """Add the changes since the last flush to the decisions."""
-        self._decisions.record_share(self._settings.take(), self._partitions.take(now))
+        self._decisions.record_share(self.settings.take(), self._partitions.take(now))
 
     def close(self) -> list[LoopEffect]:
         return self._acquisitions.close()
@@ -307,7 +311,7 @@ class ShareGroup:
 
     @property
     def _is_changed(self) -> bool:
-        return self._partitions.is_changed or self._settings.is_changed
+        return self._partitions.is_changed or self.settings.is_changed
 
     def is_working(self) -> bool:
         """Return True if a request waits, a record is locked or delayed, or a dead letter or an alarm is outstanding."""
@@ -326,7 +330,7 @@ class ShareGroup:
         held = (part.members() for _, part in self._partitions.items())
         return sorted(self._acquisitions.members.union(*held))
 
-    def _describe(self) -> DescribeGroupReply:
+    def describe(self) -> DescribeGroupReply:
         partitions = dict(self._partitions.items())
-        settings = self._settings.current
+        settings = self.settings.current
         return describe(self._group, settings, self._members(), partitions, self.wall_offset_ms)
