@@ -18,7 +18,9 @@ from . import (
     delayed,
     dlq,
     group,
+    health,
     inflight,
+    lag,
     operate,
     produce,
     quota,
@@ -79,6 +81,7 @@ PROOF = "See it work"
 
 app.command(cls=Command, rich_help_panel=BROKER)(serve.serve)
 app.command(cls=Command, rich_help_panel=BROKER)(operate.status)
+app.command(cls=Command, rich_help_panel=BROKER)(health.health)
 app.command(cls=Command, rich_help_panel=BROKER)(operate.kill)
 app.command(cls=Command, rich_help_panel=BROKER)(operate.revive)
 app.command(cls=Command, rich_help_panel=BROKER)(recover.recover)
@@ -89,6 +92,7 @@ app.add_typer(topic.app, name="topic", rich_help_panel=MESSAGES)
 app.command(cls=Command, rich_help_panel=MESSAGES)(produce.produce)
 app.command(cls=Command, rich_help_panel=MESSAGES)(consume.consume)
 app.add_typer(group.app, name="group", rich_help_panel=MESSAGES)
+app.command(cls=Command, rich_help_panel=MESSAGES)(lag.lag)
 app.add_typer(delayed.app, name="delayed", rich_help_panel=MESSAGES)
 app.add_typer(transaction.app, name="transaction", rich_help_panel=MESSAGES)
 app.command(cls=Command, rich_help_panel=MESSAGES)(inflight.inflight)

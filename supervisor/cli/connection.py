@@ -81,19 +81,19 @@ def attached(endpoints: str, request_timeout_ms: int = REQUEST_TIMEOUT_MS) -> It
 
 
 @contextmanager
-def operating(endpoints: str) -> Iterator["AdminLink | Client"]:
+def operating(endpoints: str, timeout_ms: int | None = None) -> Iterator["AdminLink | Client"]:
     """Open the connection that answers `status`, `kill` and `revive`. Raises CommandFailed.
 
     On the broker's machine this is the supervisor, independent of its gateway; elsewhere the gateway. Of several
-    endpoints, the first that a broker of this machine serves counts.
+    endpoints, the first that a broker of this machine serves counts. `timeout_ms`: for each request; None: the default.
     """
-    from ..admin_link import AdminLink  # noqa: PLC0415
+    from ..admin_link import TIMEOUT_MS, AdminLink  # noqa: PLC0415
     from ..run_directory import is_listening, supervisors_at  # noqa: PLC0415
 
     controls = [control for each in listed_endpoints(endpoints) for control in supervisors_at(each)]
     if controls:
-        with AdminLink(controls[0], lambda: not is_listening(controls[0])) as link:
+        with AdminLink(controls[0], lambda: not is_listening(controls[0]), timeout_ms or TIMEOUT_MS) as link:
             yield link
         return
-    with attached(endpoints) as client:
+    with attached(endpoints, timeout_ms or REQUEST_TIMEOUT_MS) as client:
         yield client

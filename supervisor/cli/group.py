@@ -133,7 +133,7 @@ def describe(
     (paused, and members still hold partitions or records), paused.
     Of a share group: {"group", "type", "state", "share": {"lock_ms",
     "max_deliveries", "dead_letter", "start", "members", "partitions":
-    [{"topic", "partition", "start_offset", "acquired", "returned", "dead"}]},
+    [{"topic", "partition", "start_offset", "next_offset", "acquired", "returned", "dead"}]},
     "paused", "alarms", "retrying_count", "retrying"}
     """
     with attached(connect) as client:

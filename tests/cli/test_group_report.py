@@ -27,7 +27,7 @@ class Answers:
         if group == "gone":
             raise ProtocolError(ErrorCode.UNKNOWN_GROUP, "there is no such group")
         assert group == "queue", "nobody answers, and nobody is to wait"
-        return SimpleNamespace(type="share", state="empty")
+        return SimpleNamespace(type="share", state="empty", paused=None)
 
 
 def test_a_group_whose_coordinator_does_not_run_is_listed_without_waiting() -> None:

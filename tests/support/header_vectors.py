@@ -433,7 +433,7 @@ REPLIES: dict[str, Reply] = {
             lock_ms=30_000, max_deliveries=3, dead_letter="IMAGES.dlq", start="earliest", members=["worker-1"],
             partitions=[
                 shares.SharePartitionDescription(
-                    topic="IMAGES", partition=0, start_offset=7, acquired=2, returned=1, dead=0,
+                    topic="IMAGES", partition=0, start_offset=7, next_offset=12, acquired=2, returned=1, dead=0,
                     held=[
                         shares.HeldRange(
                             member_id="worker-1", first_offset=8, last_offset=9, delivery_count=1,

@@ -133,6 +133,8 @@ class SharePartition(Struct, frozen=True, kw_only=True):
     partition: int
     start_offset: int
     """All records below it are done."""
+    next_offset: int
+    """No record from here on has been delivered."""
     acquired: int
     """Number of records that are locked to members."""
     returned: int

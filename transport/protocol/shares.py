@@ -188,6 +188,8 @@ class SharePartitionDescription(Struct, kw_only=True, frozen=True):
     partition: int
     start_offset: int
     """All records below it are done."""
+    next_offset: int
+    """No record from here on has been delivered."""
     acquired: int
     returned: int
     """Delivered before, and available again at once or after a delay."""

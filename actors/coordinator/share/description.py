@@ -93,6 +93,7 @@ def _partition(tp: TopicPartition, part: SharePartition, wall_offset_ms: int) ->
         topic=tp.topic,
         partition=tp.partition,
         start_offset=part.spans.start,
+        next_offset=part.spans.end,
         acquired=part.count(State.ACQUIRED),
         returned=part.count(State.AVAILABLE),
         dead=part.count(State.DEAD),
