@@ -240,22 +240,60 @@ def build(
 
     The codec in `attributes` compresses the records. Raises CodecUnavailable when its library is missing.
     """
-    body = _encode_records(records)
+    return assemble(
+        [_encode_records(records)],
+        len(records),
+        first_timestamp_ms=first_timestamp_ms,
+        max_timestamp_ms=max_timestamp_ms,
+        producer_id=producer_id,
+        producer_epoch=producer_epoch,
+        base_sequence=base_sequence,
+        attributes=attributes,
+    )
+
+
+def encode_records(records: Sequence[Any]) -> bytes:
+    """Return the MessagePack of each record, one after the other: a part of the array in a batch."""
+    count = len(records)
+    return _encode_records(records)[1 if count < 1 << 4 else 3 if count < 1 << 16 else 5 :]
+
+
+def array_head(count: int) -> bytes:
+    """Return the head of the MessagePack array of `count` records, which precedes those of `encode_records`."""
+    if count < 1 << 4:
+        return bytes((0x90 | count,))
+    return b"\xdc" + count.to_bytes(2, "big") if count < 1 << 16 else b"\xdd" + count.to_bytes(4, "big")
+
+
+def assemble(
+    body: Sequence[bytes],
+    record_count: int,
+    *,
+    first_timestamp_ms: int,
+    max_timestamp_ms: int,
+    producer_id: int,
+    producer_epoch: int,
+    base_sequence: int,
+    attributes: int,
+) -> bytes:
+    """Do as `build` does, with records that are encoded, in any number of pieces."""
     if attributes & CODEC_MASK:
-        body = compress(body, attributes & CODEC_MASK)
+        body = [compress(b"".join(body), attributes & CODEC_MASK)]
     description = _BODY.pack(
         MAGIC,
         attributes,
-        len(records),
+        record_count,
         first_timestamp_ms,
         max_timestamp_ms,
         producer_id,
         producer_epoch,
         base_sequence,
     )
-    crc32c = google_crc32c.extend(google_crc32c.value(description), body)
-    head = _HEAD.pack(0, -1, len(description) + len(body), crc32c)
-    return b"".join((head, _HEAD_CRC.pack(checksum(head)), description, body))
+    crc32c = google_crc32c.value(description)
+    for piece in body:
+        crc32c = google_crc32c.extend(crc32c, piece)
+    head = _HEAD.pack(0, -1, len(description) + sum(map(len, body)), crc32c)
+    return b"".join((head, _HEAD_CRC.pack(checksum(head)), description, *body))
 
 
 def marker(producer_id: int, producer_epoch: int, is_committed: bool, now_ms: int) -> bytes:

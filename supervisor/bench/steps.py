@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ...transport.batch import build, parse_header
+from ...transport.batch import parse_header
 from ...transport.client.accumulator import Accumulator
 from ...transport.client.held import HeldPartitions
 from ...transport.client.messages import messages_of
@@ -70,13 +70,7 @@ def _seal(accumulator: Accumulator) -> list[bytes]:
     frames = []
     for lane in accumulator.lanes():
         for batch in accumulator.take(lane, 1_000, 0, True)[0]:
-            frames.append(
-                build(
-                    batch.records,
-                    first_timestamp_ms=batch.first_ms,
-                    max_timestamp_ms=batch.max_timestamp_ms(),
-                )
-            )
+            frames.append(batch.build())
             accumulator.finish(batch, 0, None)
     return frames
 

@@ -9,7 +9,7 @@ A lock would cost a third of `publish`, so the common case takes none. It relies
 
     publisher                                     sealer (the network thread; before a large record, its publisher)
     1  batch = open batch of the topic            a  with the lock: batch.is_open = False, batch.mark = SEALED
-    2  batch.append(record)                       b  batch.records = a copy of what was appended so far
+    2  batch.append(record)                       b  batch.records.close(): what was appended so far
     3  batch.room -= size; room < batch.mark?
 
 A publisher that sees room >= mark in step 3 appended before (a), so (b) has its record. One that sees room < mark takes
@@ -19,9 +19,10 @@ filled a batch waits until it is sealed: that bounds the batch, and hands the in
 would otherwise get it every 5 ms (`sys.getswitchinterval`). No step of a user thread leaves anything half done, so
 Ctrl-C may strike anywhere.
 
-`mark` serves four ends by one comparison: new, sealed, full, and time to read the clock: not once a message, so records
-of one batch that follow each other closely share a timestamp. The update of `room` is not guarded; CPython does not
-switch threads inside it, and if it did a batch would only be closed a little late.
+`mark` serves five ends by one comparison: new, sealed, full, and time to read the clock and perhaps to encode
+(`gathered_records.py`): not once a message, so records of one batch that follow each other closely share a timestamp. The
+update of `room` is not guarded; CPython does not switch threads inside it, and if it did a batch would only be closed a
+little late.
 
 A Delivery holds its record, not its index: an index would need the lock. It is looked up on request.
 """
@@ -49,6 +50,8 @@ from .schedule import milliseconds_at, schedule
 CLOCK_BYTES = 8 * 1024
 CLOCK_RECORDS = 64
 """The clock is read once in so many records and bytes."""
+ENCODED_BYTES = 64 * 1024
+"""Records are encoded in parts of about this size. They and their objects fit a processor's own cache."""
 LARGE_BYTES = 64 * 1024
 """A record from this size on travels in a batch of its own, so that its neighbours cannot make the batch too large."""
 BATCH_OVERHEAD_BYTES = 128
@@ -283,7 +286,7 @@ class Accumulator(Batches):
                 )
             delta_ms = batch.delta_ms
             if timestamp_ms is not None:
-                batch.has_own_times = True
+                batch.records.has_own_times = True
                 delta_ms = timestamp_ms - batch.first_ms
             record = RecordFields(key, value, delta_ms, headers)
             batch.append(record)
@@ -310,7 +313,9 @@ class Accumulator(Batches):
         self, topic: str, partition: int, record: RecordFields, size_bytes: int, timestamp_ms: int | None
     ) -> ProducerBatch:
         batch = self._new_batch(topic, partition)
-        batch.first_ms = batch.first_ms if timestamp_ms is None else timestamp_ms
+        if timestamp_ms is not None:
+            batch.first_ms = timestamp_ms
+            batch.records.has_own_times = True
         batch.append(record)
         batch.room -= size_bytes
         return batch
@@ -341,6 +346,7 @@ class Accumulator(Batches):
         """Behind nothing, in a sealed batch that belongs to no lane."""
         record = RecordFields(key, value, 0, headers)
         batch = self._batch_of_one(topic, partition, record, size_bytes, timestamp_ms)
+        batch.alone = record
         batch.schedule = when
         with self._lock:
             self._held.check(TopicPartition(topic, partition))
@@ -404,6 +410,9 @@ class Accumulator(Batches):
                 self._unfinished[batch] = None
                 delta_ms = int(time() * 1000) - batch.first_ms
                 batch.delta_ms = max(batch.delta_ms, delta_ms)
+                if batch.encoded_room - batch.room >= ENCODED_BYTES:
+                    batch.records.encode_previous()
+                    batch.encoded_room = batch.room
                 step_bytes = CLOCK_RECORDS * ((batch.size_bytes - batch.room) // len(batch.records))
                 mark = batch.room - (step_bytes if step_bytes > CLOCK_BYTES else CLOCK_BYTES)
                 batch.mark = mark if mark > 0 else 0
@@ -418,7 +427,7 @@ class Accumulator(Batches):
                     # An event loop, or a delivery callback, in the thread that seals: it would wait for itself.
                     self._seal(lane, batch)
                 self._changed.wait_for(lambda: not batch.is_open or self._closed_by is not None)
-        return batch.is_open or batch.holds(record)
+        return batch.is_open or record in batch.records
 
     def _hasten(self, batch: ProducerBatch) -> None:
         batch.is_urgent = True

@@ -114,7 +114,7 @@ class Batches:
         if self._lingers == "to the end":
             batch.created_ms = self._now_ms()  # it may have been open for as long as the program took
         batch.mark = _SEALED
-        batch.records = batch.records[:]
+        batch.records.close()
         if self._pace is not None:
             self._pace.note(len(batch.records), self._now_ms())
         batch.size_bytes -= batch.room

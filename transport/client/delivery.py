@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from ..addresses import TopicPartition
-from ..batch import RecordFields
+from ..batch import NO_PRODUCER, RecordFields, assemble
 from .delayed import Schedule
 from .errors import TimedOut
 from .gate import Gate, Opened, wait_at
+from .gathered_records import GatheredRecords
 from .options import Duration, wait_limit_s
 
 _log = logging.getLogger(__name__)
@@ -44,8 +45,8 @@ class ProducerBatch:
     """Records of one partition on their way: open, sealed, then done with an offset or an error."""
 
     __slots__ = (
-        "_positions", "append", "base_offset", "callbacks", "created_ms", "delta_ms", "error", "first_ms",
-        "frame", "gates", "handle", "has_own_times", "hasten", "is_announced", "is_done", "is_duplicate", "is_lingering",
+        "alone", "append", "base_offset", "callbacks", "created_ms", "delta_ms", "encoded_room", "error", "first_ms",
+        "frame", "gates", "handle", "hasten", "is_announced", "is_done", "is_duplicate", "is_lingering",
         "is_open", "is_urgent", "large_bytes", "lock", "mark", "partition", "records", "room", "schedule", "size_bytes",
         "topic", "wait_at",
     )  # fmt: skip
@@ -65,15 +66,16 @@ class ProducerBatch:
         a thread at its gate."""
         self.topic = topic
         self.partition = partition
-        self.records: list[RecordFields] = []
+        self.records = GatheredRecords()
         self.append = self.records.append
         self.room = self.size_bytes = room
+        self.encoded_room = room
+        """The room when records were last encoded."""
         self.large_bytes = large_bytes
         self.mark = room
         self.first_ms = int(time() * 1000)
         self.created_ms = now_ms
         self.delta_ms = 0
-        self.has_own_times = False
         self.is_open = True
         self.is_announced = False
         self.is_urgent = False
@@ -89,24 +91,37 @@ class ProducerBatch:
         self.gates: list[Opened] = []
         self.callbacks: list[tuple[Callable[[Delivery], object], Delivery]] = []
         self.lock = lock
+        self.alone: RecordFields | None = None
+        """The only record of a batch that belongs to no lane."""
         self.schedule: Schedule | None = None
         self.handle: Callable[[Any, RecordFields], Any] = Delivery
         """Makes the object through which a publisher waits for its record."""
-        self._positions: dict[int, int] | None = None
 
     @property
     def record_count(self) -> int:
         return len(self.records)
 
-    def holds(self, record: RecordFields) -> bool:
-        return any(candidate is record for candidate in reversed(self.records))
+    def build(
+        self,
+        producer_id: int = NO_PRODUCER,
+        producer_epoch: int = -1,
+        base_sequence: int = -1,
+        attributes: int = 0,
+    ) -> bytes:
+        """Return the batch, once it is sealed, as it travels."""
+        return assemble(
+            self.records.pieces,
+            len(self.records),
+            first_timestamp_ms=self.first_ms,
+            max_timestamp_ms=self.first_ms + self.records.latest_delta_ms,
+            producer_id=producer_id,
+            producer_epoch=producer_epoch,
+            base_sequence=base_sequence,
+            attributes=attributes,
+        )
 
     def offset_of(self, record: RecordFields) -> int | None:
-        if self.base_offset < 0:
-            return None
-        if self._positions is None:
-            self._positions = {id(held): position for position, held in enumerate(self.records)}
-        return self.base_offset + self._positions[id(record)]
+        return None if self.base_offset < 0 else self.base_offset + self.records.position_of(record)
 
     def location_of(self, record: RecordFields) -> RecordMetadata:
         """Return the location of a record of a batch that is done without an error."""
@@ -141,13 +156,6 @@ class ProducerBatch:
         with self.lock:
             if gate in self.gates:
                 self.gates.remove(gate)
-
-    def max_timestamp_ms(self) -> int:
-        """Return the latest timestamp of a sealed batch. The producer's own times never go back, so the
-        last is the latest."""
-        if not self.has_own_times:
-            return self.first_ms + self.records[-1].delta_ms
-        return self.first_ms + max(record.delta_ms for record in self.records)
 
 
 class PartitionQueue:

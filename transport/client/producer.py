@@ -72,13 +72,15 @@ def _why_unnamed(options: ProducerOptions) -> str:
 
 
 def _identified_frame(batch: ProducerBatch) -> bytes:
-    entry = batch.records[0]
+    entry = batch.alone
+    assert entry is not None
     return identified_batch((entry.key, entry.value, 0, entry.headers), batch.first_ms)
 
 
 def _delayed_record(batch: ProducerBatch) -> PublishRecord:
-    entry = batch.records[0]
-    timestamp_ms = batch.first_ms if batch.has_own_times else None
+    entry = batch.alone
+    assert entry is not None
+    timestamp_ms = batch.first_ms if batch.records.has_own_times else None
     return PublishRecord(key=entry.key, value=entry.value, headers=entry.headers, timestamp_ms=timestamp_ms)
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from msgspec import structs
 
 from ..addresses import TopicPartition
-from ..batch import TRANSACTIONAL, build
+from ..batch import TRANSACTIONAL
 from ..calls.connections import Owner
 from ..calls.events import Deliver
 from ..log_access.writer import append_call
@@ -250,15 +250,11 @@ class ProducerBridge:
         if batch.frame is not None and batch.frame[0] == numbers:
             return batch.frame[1]
         identity = effect.identity
-        frame = build(
-            batch.records,
-            first_timestamp_ms=batch.first_ms,
-            max_timestamp_ms=batch.max_timestamp_ms(),
-            producer_id=identity.producer_id if identity else -1,
-            producer_epoch=identity.epoch if identity else -1,
-            base_sequence=effect.sequence,
-            attributes=self._codec | (TRANSACTIONAL if self._machine.is_transactional else 0),
-        )
+        attributes = self._codec | (TRANSACTIONAL if self._machine.is_transactional else 0)
+        if identity is None:
+            frame = batch.build(attributes=attributes)
+        else:
+            frame = batch.build(identity.producer_id, identity.epoch, effect.sequence, attributes)
         batch.frame = (numbers, frame)
         return frame
 
