@@ -1,18 +1,22 @@
 """A message of every shape is stored as it was at its publish, and its size is counted."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Any
+from decimal import Decimal
+from enum import Enum, StrEnum
+from typing import Any, NamedTuple
+from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planaria.transport.batch import build, parse_header, verify
+from planaria.transport.batch import parse_header, verify
 from planaria.transport.client.accumulator import BATCH_OVERHEAD_BYTES, Accumulator
 from planaria.transport.client.content import ContentEncoder, encode_value
-from planaria.transport.client.delivery import PartitionQueue, ProducerBatch
+from planaria.transport.client.delivery import PartitionQueue
 from planaria.transport.client.held import HeldPartitions
 from planaria.transport.client.messages import Message, messages_of
 from planaria.transport.client.options import InvalidOption
@@ -62,17 +66,13 @@ def gathering(partitions: int = 1, batch_bytes: int = 1 << 20) -> Accumulator:
     )
 
 
-def frame_of(batch: ProducerBatch) -> bytes:
-    return build(batch.records, first_timestamp_ms=batch.first_ms, max_timestamp_ms=batch.max_timestamp_ms())
-
-
 def taken(accumulator: Accumulator) -> dict[int, list[Message]]:
     """Seal everything, and return the messages that a consumer finds, by partition."""
     found: dict[int, list[Message]] = {}
     for lane in accumulator.lanes():
         assert isinstance(lane, PartitionQueue)
         for batch in accumulator.take(lane, 1_000, 0, True)[0]:
-            frame = frame_of(batch)
+            frame = batch.build()
             assert len(frame) <= batch.size_bytes + BATCH_OVERHEAD_BYTES
             verify(frame)
             found.setdefault(batch.partition, []).extend(
@@ -206,7 +206,7 @@ def test_headers_that_are_not_ascii_count_with_their_encoded_size(text: str) -> 
         accumulator.publish("T", b"", headers={text: text})
     [lane] = accumulator.lanes()
     [batch] = accumulator.take(lane, 1_000, 0, True)[0]
-    assert len(frame_of(batch)) <= batch.size_bytes + BATCH_OVERHEAD_BYTES
+    assert len(batch.build()) <= batch.size_bytes + BATCH_OVERHEAD_BYTES
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
@@ -230,3 +230,37 @@ def test_a_value_of_a_rare_type_leaves_the_next_ones_checked() -> None:
         for wrong in ({"a": float("nan")}, {"at": moment, 1: 2}):
             with pytest.raises(InvalidOption):
                 encoder.encode(wrong, None)
+
+
+class Level(Enum):
+    LOW = 1
+
+
+class Place(NamedTuple):
+    name: str
+
+
+@dataclass
+class Point:
+    x: float
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"level": Level.LOW, "colour": Colour.RED, "none": None},
+        {"id": UUID(int=7), "price": Decimal("1.50"), "at": datetime(2030, 1, 1, tzinfo=UTC)},
+        {"place": Place("here"), "point": Point(0.5), "pair": (1, 2), "set": {3}, "data": b"\xff"},
+        2**64 - 1,
+        -0.0,
+    ],
+)
+def test_values_are_written_as_msgspec_writes_them(value: Any) -> None:
+    """Whichever of the two encoders is faster for them."""
+    expected = msgspec.json.decode(msgspec.json.encode(value))
+    for encoder in (ContentEncoder(), ContentEncoder()):
+        for _ in range(2):
+            data = encoder.encode(value, None)[0]
+            assert data is not None
+            assert msgspec.json.decode(data) == expected
+            encoder.encode({"plain": 1}, None)

@@ -9,6 +9,7 @@ from sys import float_info
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
+import orjson
 from msgspec import Meta, Struct, ValidationError
 
 from ..batch import Headers
@@ -22,6 +23,8 @@ RECORD_OVERHEAD_BYTES = 16
 """Bytes of a record in a batch beside key, value and headers, rounded up."""
 HEADER_OVERHEAD_BYTES = 6
 """Bytes of a header beside its two texts, rounded up."""
+SCANNED_BYTES = 256
+"""JSON up to this size is searched for "null" faster than its value is checked."""
 WALKS = 1000
 """How many values are walked through after one that is no _Plain: programs publish values of one kind in a row."""
 
@@ -47,6 +50,12 @@ class _Plain(Struct, array_like=True, gc=False):
 
 
 _convert = msgspec.convert
+_encode_plain = orjson.dumps
+"""Twice as fast as msgspec. With _PLAIN_ONLY it raises for keys that are not text, and for values that it would write in
+another way than msgspec."""
+_PLAIN_ONLY = (
+    orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
+)
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
 
@@ -75,15 +84,7 @@ class ContentEncoder:
         kind = type(value)
         if kind is dict or not (kind is bytes or value is None or isinstance(value, _BUFFERS)):
             try:
-                data = _encode_json(value)
-                if self._walks_left == 0:
-                    _convert((value,), _Plain)
-                else:
-                    self._walks_left -= 1
-                    _walk(value)
-            except ValidationError:
-                _walk(value)
-                self._walks_left = WALKS
+                data = self._encode_json(value)
             except InvalidOption:
                 raise
             except (TypeError, ValueError, RecursionError) as error:
@@ -103,6 +104,21 @@ class ContentEncoder:
             self._headers = seen, headers_bytes
         return value, seen or None, size_bytes + headers_bytes
 
+    def _encode_json(self, value: Any) -> bytes:
+        if self._walks_left == 0:
+            try:
+                data = _encode_plain(value, None, _PLAIN_ONLY)
+                if len(data) > SCANNED_BYTES or data.find(b"null") >= 0:
+                    _convert((value,), _Plain)  # a float that is not finite has become null
+                return data
+            except (TypeError, ValidationError):
+                _check(value)
+                self._walks_left = WALKS
+                return _encode_json(value)
+        self._walks_left -= 1
+        _check(value)
+        return _encode_json(value)
+
     def _with_content_type(self, data: bytes, headers: Headers) -> Content:
         seen, held, headers_bytes = self._json_headers
         if type(headers) is not dict or headers != seen:
@@ -120,15 +136,6 @@ def encode_value(value: Any, headers: Headers | None) -> tuple[bytes | None, Hea
     objects.
     """
     return ContentEncoder().encode(value, headers)[:2]
-
-
-def _walk(value: Any) -> None:
-    try:
-        _check(value)
-    except InvalidOption:
-        raise
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidOption(f"value: has no JSON: {error}") from error
 
 
 def _check(value: Any) -> None:
