@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -52,6 +53,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # A killed broker's files are swept by its next start, which a test may never make.
     config.stash[_runtime_key] = Path(tempfile.mkdtemp(prefix="pl-", dir="/tmp"))
     os.environ["XDG_RUNTIME_DIR"] = str(config.stash[_runtime_key])
+    # Compiling the sources is more than half of a broker's start. Some environments ask each process to do it anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     # A job in a shell's background ignores Ctrl-C, and so would every process that a test starts and interrupts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -150,7 +150,8 @@ class Copy:
             ".git", ".venv", "build", "dist", "*_cache", ".hypothesis", "__pycache__"
         )
         shutil.copytree(ROOT, self.root, ignore=ignored)
-        self._environment = os.environ | {"PYTHONPATH": str(directory), "PYTHONDONTWRITEBYTECODE": "1"}
+        # Bytecode of the original would be taken for that of a mutant of the same length, made in the same second.
+        self._environment = os.environ | {"PYTHONPATH": str(directory), "PYTHONPYCACHEPREFIX": os.devnull}
 
     def passes(self, tests: tuple[str, ...], timeout_s: float | None) -> bool:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-m", "not processes and not chaos", *tests]
