@@ -11,6 +11,7 @@ import pytest
 import planaria
 import planaria.aio
 from event_loops import on_asyncio
+from patience import TIMEOUT_S
 from planaria import Broker
 
 pytestmark = pytest.mark.processes
@@ -88,7 +89,7 @@ def test_tasks_cancelled_at_any_point_lose_nothing_and_leave_nothing(
                 outcomes = await asyncio.gather(*tasks, return_exceptions=True)
                 assert {type(outcome) for outcome in outcomes} == {asyncio.CancelledError}
             while not acknowledged <= set(read):
-                read.extend(message.data for message in await consumer.poll(10.0))
+                read.extend(message.data for message in await consumer.poll(TIMEOUT_S))
             assert client._network._waiters == set()
 
     on_asyncio(main)

@@ -10,6 +10,7 @@ import trio
 import planaria
 import planaria.aio
 from event_loops import Run, on_asyncio, on_trio
+from patience import TIMEOUT_S
 from planaria import Broker, Reject
 
 pytestmark = pytest.mark.processes
@@ -57,7 +58,7 @@ def test_the_end_of_a_block_is_the_verdict(shared_broker: Broker, topic: str, ru
                 assert jobs.is_stopped
                 assert await jobs.poll() == []
             async with client.consumer(None, [f"{topic}.dead"], auto_offset_reset="earliest") as dead:
-                (letter,) = await dead.poll(10.0)
+                (letter,) = await dead.poll(TIMEOUT_S)
                 assert (letter.data, (letter.headers or {})["dead-letter-reason"]) == (2, "never")
 
     run(main)
@@ -71,7 +72,7 @@ def test_each_verdict_can_be_given_by_name(shared_broker: Broker, topic: str, ru
             async with client.work(f"g-{topic}", [topic]) as jobs:
                 found: dict[int, planaria.aio.AsyncShareMessage] = {}
                 while len(found) < 4:
-                    found |= {job.data: job for job in await jobs.poll(10.0)}
+                    found |= {job.data: job for job in await jobs.poll(TIMEOUT_S)}
                 await found[0].accept()
                 await found[1].fail(reason="again")
                 await found[2].release()
@@ -82,7 +83,7 @@ def test_each_verdict_can_be_given_by_name(shared_broker: Broker, topic: str, ru
                     await found[0].accept()
                 again: dict[int, int] = {}
                 while len(again) < 2:
-                    for job in await jobs.poll(10.0):
+                    for job in await jobs.poll(TIMEOUT_S):
                         again[job.data] = job.delivery_count
                         await jobs.acknowledge([job])
                 assert again == {1: 2, 2: 1}
@@ -140,7 +141,7 @@ def test_leaving_the_block_ends_iterators_in_other_tasks_and_releases_jobs(
                 await held.wait()
             assert await asyncio.gather(*tasks) == ["ended"] * 3
             async with client.work(f"g-{topic}", topic) as jobs:
-                (job,) = await jobs.poll(10.0)
+                (job,) = await jobs.poll(TIMEOUT_S)
                 assert job.delivery_count == 1
                 await job.accept()
 
@@ -199,7 +200,7 @@ def test_a_cancelled_poll_leaves_its_messages_to_other_members(shared_broker: Br
             with pytest.raises(asyncio.CancelledError):
                 await task
             await client.publish(topic, 0)
-            (job,) = await busy.poll(10.0)
+            (job,) = await busy.poll(TIMEOUT_S)
             assert (job.data, job.delivery_count) == (0, 1)
             await job.accept()
 
@@ -209,12 +210,14 @@ def test_a_cancelled_poll_leaves_its_messages_to_other_members(shared_broker: Br
 def test_killed_actors_cost_no_job(broker: Broker) -> None:
     broker.create_topic("T", 2)
     done: set[int] = set()
+    has_begun = asyncio.Event()
 
     async def work(jobs: planaria.aio.AsyncShareConsumer) -> None:
         async for job in jobs:
             async with job:
                 await asyncio.sleep(0.02)
                 done.add(job.data)
+                has_begun.set()
             if len(done) == 400:
                 jobs.stop()
 
@@ -223,6 +226,7 @@ def test_killed_actors_cost_no_job(broker: Broker) -> None:
             await publish(client, "T", 400)
 
             async def kill() -> None:
+                await has_begun.wait()  # the group's coordinator is started by the first request
                 for address in ("partition/T/0", "coordinator/g", "gateway/0"):
                     await asyncio.sleep(0.2)
                     await client.kill(address)
@@ -251,7 +255,7 @@ def test_a_job_cancelled_under_trio_is_released(shared_broker: Broker, topic: st
                         await trio.lowlevel.checkpoint()
                 assert working.cancelled_caught
                 break
-            (job,) = await jobs.poll(10.0)
+            (job,) = await jobs.poll(TIMEOUT_S)
             assert job.delivery_count == 1
             await job.accept()
             assert await jobs.flush() == []

@@ -3,6 +3,7 @@
 import pytest
 
 from command_line import ServedBroker, planaria
+from patience import TIMEOUT_S
 from planaria import Client
 
 pytestmark = pytest.mark.processes
@@ -26,7 +27,7 @@ def test_who_holds_a_job_is_shown(broker: ServedBroker) -> None:
     with Client(broker.endpoint) as client, client.share_consumer("holders", "HELD", member_id="ann") as ann:
         for number in range(3):
             client.publish("HELD", number)
-        jobs = ann.poll(10.0, max_messages=2)
+        jobs = ann.poll(TIMEOUT_S, max_messages=2)
         jobs[0].accept()
         ann.flush()
         [found] = broker.json("inflight", "HELD")["records"]

@@ -14,6 +14,7 @@ import zmq
 
 from command_line import planaria
 from live_trees import actor, read_topic, until
+from patience import TIMEOUT_S
 from planaria import Broker, CorruptData, Message
 from planaria.supervisor.broker import LOG_FILE
 from planaria.transport.batch import split
@@ -147,7 +148,9 @@ def test_a_consumer_is_told_what_is_lost_and_reads_the_rest(
         with broker.client.consumer(partitions=[("ORDERS", 0)], auto_offset_reset="earliest") as consumer:
             while (position := consumer.position("ORDERS", 0, 20)) < RECORDS:
                 try:
-                    seen.update((message.offset, message.value or b"") for message in consumer.poll(20))
+                    seen.update(
+                        (message.offset, message.value or b"") for message in consumer.poll(TIMEOUT_S)
+                    )
                 except CorruptData as error:
                     following = error.next_offset or position
                     met.append((position, following))
@@ -175,7 +178,9 @@ def test_a_group_passes_the_damage_by_a_reset_and_reads_the_rest(
         def read_until(stop: int) -> None:
             with broker.client.consumer("G", ["ORDERS"], auto_offset_reset="earliest") as consumer:
                 while max(seen, default=0) < stop - 1:
-                    seen.update((message.offset, message.value or b"") for message in consumer.poll(20))
+                    seen.update(
+                        (message.offset, message.value or b"") for message in consumer.poll(TIMEOUT_S)
+                    )
                     consumer.commit()
 
         with pytest.raises(CorruptData) as caught:
@@ -280,9 +285,9 @@ def test_an_unreadable_range_of_a_work_queue_is_dead_at_once(data_dir: Path, for
     [(first, following)] = DAMAGES["middle segment"](data_dir)
     with Broker(data_dir) as broker, broker.share_consumer("S", "ORDERS") as consumer:
         if format == "ranges":
-            polls = [consumer.poll(20, 1_000)]
+            polls = [consumer.poll(TIMEOUT_S, 1_000)]
             while len(polls[-1]) and polls[-1][-1].offset < RECORDS - 1:
-                polls.append(consumer.poll(20, 1_000))
+                polls.append(consumer.poll(TIMEOUT_S, 1_000))
             assert len(polls) <= 3
             found = [message.offset for poll in polls for message in poll]
         else:

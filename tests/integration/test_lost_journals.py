@@ -11,6 +11,7 @@ import pytest
 
 from live_trees import actor, read_topic, until
 from log_batches import unlimited
+from patience import TIMEOUT_S
 from planaria import Broker, Client
 from planaria.actors.log.log import PartitionLog
 from planaria.supervisor.broker import LOG_FILE
@@ -23,7 +24,7 @@ RUNS = 3
 
 def use_group(broker: Broker, number: int) -> None:
     with broker.client.consumer("G", ["ORDERS"], auto_offset_reset="earliest", auto_commit=False) as consumer:
-        assert consumer.poll(20)
+        assert consumer.poll(TIMEOUT_S)
         consumer.commit({("ORDERS", 0): number + 1})
 
 

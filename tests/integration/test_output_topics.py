@@ -66,13 +66,11 @@ def test_an_output_topic_deleted_in_mid_flight_is_an_ordinary_failure(
         if message.offset < committed.get((message.topic, message.partition), 0)
     }
     broker.create_topic("OUT", 2)
-    made = time.monotonic()
 
     def outputs() -> list[Any]:
         return values(broker, "OUT")
 
-    until(outputs, "the new topic is used", 10.0)
-    assert time.monotonic() - made < 5.0
+    until(outputs, "the new topic is used")
     until(lambda: set(outputs()) | before >= set(range(100)), "nothing is lost")
     until(lambda: ALARM not in actor(broker.client, ADDRESS).alarms, "no alarm any more")
     after = Counter(outputs())
@@ -104,9 +102,10 @@ def test_records_for_a_missing_topic_are_dead_letters_without_a_wait_for_each(
     assert all("OUT" in message.headers["dead-letter-reason"] for message in letters)
     until(lambda: ALARM in actor(broker.client, ADDRESS).alarms, "the alarm")
     broker.create_topic("OUT", 1)
-    made = time.monotonic()
-    while not read_topic(broker.client, "OUT"):
-        assert time.monotonic() - made < 10.0
+
+    def is_used() -> bool:
         broker.publish("T", None, "probe")
-        time.sleep(0.1)
+        return bool(read_topic(broker.client, "OUT"))
+
+    until(is_used, "the new topic is used")
     until(lambda: not actor(broker.client, ADDRESS).alarms, "no alarm any more")

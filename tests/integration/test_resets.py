@@ -2,6 +2,7 @@
 
 import pytest
 
+from patience import TIMEOUT_S
 from planaria import Broker, InvalidOption, ProtocolError
 
 pytestmark = pytest.mark.processes
@@ -11,7 +12,7 @@ def test_a_reset_of_what_does_not_exist_is_refused_and_sets_nothing(broker: Brok
     broker.create_topic("T", 2)
     broker.client.publish("T", 1, partition=0)
     with broker.client.consumer("g", ["T"], auto_offset_reset="earliest") as consumer:
-        assert consumer.poll(10.0)
+        assert consumer.poll(TIMEOUT_S)
         consumer.commit()
     broker.client.reset_offsets("g", {("T", 0): 1, ("T", 1): 0})
     with pytest.raises(ProtocolError, match="UNKNOWN_PARTITION"):

@@ -7,6 +7,7 @@ import pytest
 
 from command_line import planaria
 from live_trees import actor, read_topic, until, until_state
+from patience import TIMEOUT_S
 from planaria import Broker
 from planaria.supervisor.launch import StartFailed
 
@@ -40,7 +41,7 @@ def test_a_catalog_that_is_gone_or_damaged_refuses_in_one_line_and_is_recovered(
         before = broker.client.describe_topic("ORDERS")
         broker.publish("ORDERS", "k", 1)
         with broker.client.consumer("G", ["ORDERS"], auto_offset_reset="earliest") as consumer:
-            assert [message.data for message in consumer.poll(20)] == [1]
+            assert [message.data for message in consumer.poll(TIMEOUT_S)] == [1]
             consumer.commit()
     (data_dir / "catalog.json").unlink()
     if content is not None:
@@ -59,7 +60,7 @@ def test_a_catalog_that_is_gone_or_damaged_refuses_in_one_line_and_is_recovered(
         assert broker.client.list_groups() == ["G"]
         broker.publish("ORDERS", "k", 2)
         with broker.client.consumer("G", ["ORDERS"], auto_offset_reset="earliest") as consumer:
-            assert [message.data for message in consumer.poll(20)] == [2]
+            assert [message.data for message in consumer.poll(TIMEOUT_S)] == [2]
 
 
 def test_a_topic_that_the_older_catalog_lacks_is_told_and_never_shown_under_its_name(

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from live_trees import read_topic, until
+from patience import TIMEOUT_S
 from planaria import Broker, Closed, PlanariaError, Reject, Release
 from planaria.transport.protocol.errors import ProtocolError
 
@@ -34,7 +35,7 @@ def test_many_records_are_taken_from_large_batches_each_once(broker: Broker) -> 
     seen = []
     with broker.share_consumer("g", "T") as consumer:
         while len(seen) < 30_000:
-            messages = consumer.poll(10.0, max_messages=1_000)
+            messages = consumer.poll(TIMEOUT_S, max_messages=1_000)
             assert messages
             assert {message.delivery_count for message in messages} == {1}
             consumer.acknowledge(messages)
@@ -49,10 +50,10 @@ def test_implicitly_a_poll_accepts_what_the_last_one_returned(broker: Broker) ->
     broker.create_topic("T", 1)
     publish(broker, 10)
     with broker.share_consumer("g", "T", acknowledge="implicit") as consumer:
-        first = consumer.poll(10.0, max_messages=6)
+        first = consumer.poll(TIMEOUT_S, max_messages=6)
         first[2].fail()
-        assert [message.offset for message in consumer.poll(10.0, max_messages=1)] == [2]
-        assert len(consumer.poll(10.0)) == 4
+        assert [message.offset for message in consumer.poll(TIMEOUT_S, max_messages=1)] == [2]
+        assert len(consumer.poll(TIMEOUT_S)) == 4
     assert done(broker) == 10
 
 
@@ -60,9 +61,9 @@ def test_what_a_closed_consumer_held_goes_to_the_next_uncharged(broker: Broker) 
     broker.create_topic("T", 1)
     publish(broker, 3)
     with broker.share_consumer("g", "T") as consumer:
-        consumer.poll(10.0)[0].accept()
+        consumer.poll(TIMEOUT_S)[0].accept()
     with broker.share_consumer("g", "T") as consumer:
-        found = consumer.poll(10.0)
+        found = consumer.poll(TIMEOUT_S)
         assert [(message.offset, message.delivery_count) for message in found] == [(1, 1), (2, 1)]
 
 
@@ -71,12 +72,12 @@ def test_locks_are_renewed_while_a_program_works(broker: Broker) -> None:
     publish(broker, 2)
     broker.client.configure_share_group("g", lock_ms=600)
     with broker.share_consumer("g", "T") as consumer, broker.share_consumer("g", "T") as other:
-        (kept, lost) = consumer.poll(10.0)
+        (kept, lost) = consumer.poll(TIMEOUT_S)
         assert other.poll(1.5) == []
         kept.accept()
         lost.fail()
         consumer.flush()
-        assert [message.offset for message in other.poll(10.0)] == [1]
+        assert [message.offset for message in other.poll(TIMEOUT_S)] == [1]
 
 
 def test_what_is_said_too_late_is_told(broker: Broker) -> None:
@@ -84,8 +85,8 @@ def test_what_is_said_too_late_is_told(broker: Broker) -> None:
     publish(broker, 2)
     broker.client.configure_share_group("g", lock_ms=200)
     with broker.share_consumer("g", "T", renew=False) as consumer, broker.share_consumer("g", "T") as other:
-        messages = consumer.poll(10.0)
-        assert len(other.poll(10.0)) == 2
+        messages = consumer.poll(TIMEOUT_S)
+        assert len(other.poll(TIMEOUT_S)) == 2
         consumer.acknowledge(messages)
         refused = consumer.flush()
         assert [(each.offset, each.error.code) for each in refused] == [
@@ -101,7 +102,7 @@ def test_acknowledgements_are_sent_without_another_poll(broker: Broker) -> None:
     publish(broker, 1)
     threads = threading.active_count()
     with broker.share_consumer("g", "T") as consumer:
-        consumer.poll(10.0)[0].accept()
+        consumer.poll(TIMEOUT_S)[0].accept()
         until(lambda: done(broker) == 1, "it is accepted")
         assert threading.active_count() == threads, "it needs no thread of its own"
 
@@ -116,7 +117,7 @@ def test_dead_letters_and_bad_input(broker: Broker) -> None:
     client.configure_share_group("g", dead_letter="DLQ", max_deliveries=2)
     with broker.share_consumer("g", "T") as consumer:
         for count in (1, 2):
-            (message,) = consumer.poll(10.0)
+            (message,) = consumer.poll(TIMEOUT_S)
             assert message.delivery_count == count
             message.fail(reason=f"failure {count}")
         consumer.flush()
@@ -156,7 +157,7 @@ def test_what_a_loop_has_not_yielded_is_never_accepted_and_comes_again(broker: B
                 break
         assert seen == [0, 1, 2]
     with broker.share_consumer("g", "T", acknowledge=mode) as consumer:
-        left = consumer.poll(10.0)
+        left = consumer.poll(TIMEOUT_S)
         assert [(message.offset, message.delivery_count) for message in left] == [
             (offset, 1) for offset in range(3, 10)
         ]
@@ -172,7 +173,7 @@ def test_what_a_loop_has_left_behind_goes_to_others_before_its_lock_ends(broker:
         break
     found = []
     while len(found) < 9:
-        found += second.poll(10.0)
+        found += second.poll(TIMEOUT_S)
     assert {message.delivery_count for message in found} == {1}
 
 
@@ -195,7 +196,7 @@ def test_a_loop_over_a_work_queue_leaves_the_work_to_others(broker: Broker, mode
     with broker.share_consumer("g", "T", acknowledge=mode) as first, broker.share_consumer("g", "T") as other:
         jobs = iter(first)
         assert next(jobs).data == {"number": 0}
-        assert len(other.poll(10.0)) == 8  # one is in progress, one more has been taken
+        assert len(other.poll(TIMEOUT_S)) == 8  # one is in progress, one more has been taken
 
 
 def test_a_with_block_accepts_or_fails(broker: Broker) -> None:
@@ -204,7 +205,7 @@ def test_a_with_block_accepts_or_fails(broker: Broker) -> None:
     publish(broker, 6)
     broker.client.configure_share_group("g", dead_letter="DLQ")
     with broker.share_consumer("g", "T") as consumer:
-        jobs = consumer.poll(10.0)
+        jobs = consumer.poll(TIMEOUT_S)
         with jobs[0] as job:
             assert job is jobs[0]
         with pytest.raises(ValueError, match="no amount"), jobs[1]:
@@ -218,7 +219,7 @@ def test_a_with_block_accepts_or_fails(broker: Broker) -> None:
         with pytest.raises(KeyboardInterrupt), jobs[5]:
             raise KeyboardInterrupt
         assert consumer.flush() == []
-        found = {message.offset: message.delivery_count for message in consumer.poll(10.0)}
+        found = {message.offset: message.delivery_count for message in consumer.poll(TIMEOUT_S)}
         assert found == {1: 2, 3: 1, 5: 1}
         share = broker.client.describe_group("g").share
         assert share is not None
@@ -232,11 +233,14 @@ def test_three_workers_share_a_queue_evenly(broker: Broker) -> None:
     broker.create_topic("T", 1)
     publish(broker, 90)
     did: dict[str, int] = dict.fromkeys("abc", 0)
+    all_have_one = threading.Barrier(len(did))
 
     def work(name: str) -> None:
         with broker.share_consumer("g", "T", member_id=name) as consumer:
             for job in consumer:
                 with job:
+                    if not did[name]:
+                        all_have_one.wait(TIMEOUT_S)
                     time.sleep(0.02)
                     did[name] += 1
                 if sum(did.values()) >= 88:  # the others may have the last ones
@@ -246,7 +250,7 @@ def test_three_workers_share_a_queue_evenly(broker: Broker) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(30)
+        worker.join(TIMEOUT_S)
     assert all(20 <= count <= 40 for count in did.values()), did
 
 
@@ -259,7 +263,7 @@ def test_records_of_a_topic_made_again_are_not_taken_for_those_of_the_old_one(br
 
     fill("old")
     with broker.share_consumer("g", "T", acknowledge="implicit") as consumer:
-        assert [message.data for message in consumer.poll(10.0, 2)] == ["old 0", "old 1"]
+        assert [message.data for message in consumer.poll(TIMEOUT_S, 2)] == ["old 0", "old 1"]
         broker.client.delete_topic("T")
         fill("new")
         seen: list[str] = []
@@ -277,20 +281,20 @@ def test_a_program_that_ends_without_close_has_said_what_it_said(broker: Broker)
     publish(broker, 3)
     program = f"""if True:
         from planaria import Client
-        jobs = Client({broker.endpoint!r}).share_consumer("g", "T").poll(10.0)
+        jobs = Client({broker.endpoint!r}).share_consumer("g", "T").poll({TIMEOUT_S})
         jobs[0].accept()
     """
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=TIMEOUT_S)
     assert done(broker) == 1
     with broker.share_consumer("g", "T") as consumer:
-        assert [(job.offset, job.delivery_count) for job in consumer.poll(10.0)] == [(1, 1), (2, 1)]
+        assert [(job.offset, job.delivery_count) for job in consumer.poll(TIMEOUT_S)] == [(1, 1), (2, 1)]
 
 
 def test_a_closed_consumer_refuses(broker: Broker) -> None:
     broker.create_topic("T", 1)
     publish(broker, 1)
     consumer = broker.share_consumer("g", "T")
-    (job,) = consumer.poll(10.0)
+    (job,) = consumer.poll(TIMEOUT_S)
     consumer.close()
     for call in (job.accept, consumer.flush, consumer.renew, lambda: consumer.poll(0.0)):
         with pytest.raises(Closed):
@@ -310,14 +314,12 @@ def test_stop_ends_a_loop_after_its_message_and_wakes_a_waiting_one(broker: Brok
         assert consumer.poll(60.0) == []
     assert seen == [0]
     with broker.share_consumer("g", "T") as consumer:
-        assert [(each.offset, each.delivery_count) for each in consumer.poll(5.0)] == [(1, 1), (2, 1)]
+        assert [(each.offset, each.delivery_count) for each in consumer.poll(TIMEOUT_S)] == [(1, 1), (2, 1)]
     with broker.share_consumer("g", "T", acknowledge="implicit") as consumer:
-        consumer.poll(5.0)
+        consumer.poll(TIMEOUT_S)
         stopper = threading.Timer(0.3, consumer.stop)
         stopper.start()
-        began = time.monotonic()
         assert list(consumer) == []
-        assert time.monotonic() - began < 5
         stopper.join()
 
 
@@ -334,5 +336,5 @@ def test_a_waiting_poll_is_stopped_by_a_signal_handler_and_locks_nothing(broker:
         signal.signal(signal.SIGUSR1, before)
     publish(broker, 5)
     with broker.share_consumer("g", "T") as other:
-        assert len(other.poll(5.0)) == 5  # though the stopped one is still open
+        assert len(other.poll(TIMEOUT_S)) == 5  # though the stopped one is still open
     consumer.close()

@@ -10,7 +10,7 @@ import pytest
 import zmq
 
 from live_trees import actor, read_topic, until, until_reborn
-from patience import TIMEOUT_MS
+from patience import TIMEOUT_MS, TIMEOUT_S
 from planaria import Broker
 
 pytestmark = pytest.mark.processes
@@ -152,8 +152,8 @@ def test_on_the_brokers_machine_groups_work_while_the_gateway_is_frozen(broker: 
         known = broker.client._network.topics.coordinator
 
         def work() -> bool:
-            reader.commit(reader.poll(10.0, max_messages=1)[0])
-            worker.acknowledge(worker.poll(10.0, max_messages=1))
+            reader.commit(reader.poll(TIMEOUT_S, max_messages=1)[0])
+            worker.acknowledge(worker.poll(TIMEOUT_S, max_messages=1))
             assert worker.flush() == []
             return known("readers") is not None and known("workers") is not None
 

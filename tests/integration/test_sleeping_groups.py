@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from live_trees import until
+from patience import TIMEOUT_S
 from planaria import Broker, ProtocolError
 from planaria.transport.protocol.groups import CommitOffsets, CommitOffsetsReply, PartitionOffset
 
@@ -90,16 +91,16 @@ def test_members_of_both_kinds_come_back_to_a_sleeping_group(broker: Broker) -> 
     with broker.producer() as producer:
         producer.publish("T", b"1")
     with broker.consumer("g", "T", auto_offset_reset="earliest") as consumer:
-        assert len(consumer.poll(10)) == 1
+        assert len(consumer.poll(TIMEOUT_S)) == 1
     with broker.client.share_consumer("s", "T") as consumer:
-        consumer.acknowledge(consumer.poll(10))
+        consumer.acknowledge(consumer.poll(TIMEOUT_S))
     until(lambda: (state(broker, "g"), state(broker, "s")) == ("asleep", "asleep"), "a sleeping group")
     with broker.producer() as producer:
         producer.publish("T", b"2")
     with broker.consumer("g", "T") as consumer:
-        assert [each.value for each in consumer.poll(10)] == [b"2"]
+        assert [each.value for each in consumer.poll(TIMEOUT_S)] == [b"2"]
     with broker.client.share_consumer("s", "T") as consumer:
-        assert [each.value for each in consumer.poll(10)] == [b"2"]
+        assert [each.value for each in consumer.poll(TIMEOUT_S)] == [b"2"]
 
 
 class Killer:

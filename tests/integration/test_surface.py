@@ -5,6 +5,8 @@ from functools import partial
 
 import pytest
 
+from live_trees import until
+from patience import TIMEOUT_S
 from planaria import Broker, GroupNotEmpty, LogPosition, TopicExists, UnknownGroup, UnknownTopic
 
 pytestmark = pytest.mark.processes
@@ -27,7 +29,7 @@ def test_refusals_have_classes(broker: Broker) -> None:
     with pytest.raises(UnknownTopic):
         client.describe_topic("none")
     with client.consumer("g", "T") as member:
-        member.poll(5)
+        until(lambda: member.poll(0.1) or member.assignment(), "it is a member")
         with pytest.raises(GroupNotEmpty):
             client.reset_offsets("g", {("T", 0): 0})  # type: ignore[dict-item]
         with pytest.raises(GroupNotEmpty):
@@ -42,7 +44,7 @@ def test_the_lag_of_a_group_counts_what_it_has_not_committed(broker: Broker) -> 
     with client.consumer("g", "T", auto_offset_reset="earliest", auto_commit=False) as consumer:
         messages = []
         while len(messages) < 10:
-            messages += consumer.poll(5)
+            messages += consumer.poll(TIMEOUT_S)
         consumer.commit({("T", 0): 2, ("T", 1): 5})  # type: ignore[dict-item]
     assert client.group_lag("g") == {("T", 0): 3, ("T", 1): 0}
     client.delete_topic("T")

@@ -9,6 +9,7 @@ import pytest
 from command_line import planaria
 from live_trees import actor, read_topic, until_state
 from log_batches import unlimited
+from patience import TIMEOUT_S
 from planaria import Broker, Client
 from planaria.actors.log.log import PartitionLog
 
@@ -21,7 +22,7 @@ ONE = {"offsets_partitions": 1}
 
 def commit(broker: Broker, offset: int) -> None:
     with broker.client.consumer("G", ["ORDERS"], auto_offset_reset="earliest", auto_commit=False) as consumer:
-        assert consumer.poll(20)
+        assert consumer.poll(TIMEOUT_S)
         consumer.commit({("ORDERS", 0): offset})
 
 
