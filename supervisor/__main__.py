@@ -45,6 +45,7 @@ from .run_directory import (
     say_endpoint,
 )
 from .standard_streams import open_missing_standard_streams
+from .stop_gate import StopPolicy
 
 SECRET_BYTES = 16
 PORT_TIMEOUT_S = 1.0
@@ -281,7 +282,14 @@ def build_machine(
         ),
         jitter=lambda: random.uniform(*JITTER),
         capacity=capacity,
+        stop_policy=stop_policy(config),
     )
+
+
+def stop_policy(config: BrokerConfig) -> StopPolicy:
+    if not config.cluster:
+        return "at_once"
+    return "permitted" if config.refuse_unsafe_stop else "prepared"
 
 
 def send_logs_to(log_file: str, data_directory: Path) -> None:

@@ -46,6 +46,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Peer endpoint as other nodes reach it; `peer_endpoint` if empty."""
     rack: str = ""
     """Failure domain of this node: replicas of a partition are placed on different racks."""
+    refuse_unsafe_stop: bool = True
+    """True to refuse a first SIGTERM while partitions of the cluster would be below their minimum without this node."""
     heartbeat_interval_ms: PositiveMilliseconds = 500
     hang_timeout_ms: PositiveMilliseconds = 5_000
     """A ready actor without progress for this time is aborted and restarted."""

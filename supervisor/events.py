@@ -54,6 +54,10 @@ class ChildDeaf(Struct, frozen=True):
     incarnation: int
 
 
+class StopAsked(Struct, frozen=True):
+    """Event: a signal asks for a stop, which may have to be prepared."""
+
+
 class KillAll(Struct, frozen=True):
     """Event: the operator demands an immediate end; all processes are killed without a stop request."""
 
@@ -120,6 +124,14 @@ class StuckTimer(Struct, frozen=True):
     address: Address
 
 
+class StopTimer(Struct, frozen=True):
+    """The preparation of a stop has had its time."""
+
+
+class StopBegins(Struct, frozen=True):
+    """Effect, once: the tree is being stopped."""
+
+
 class CheckTimer(Struct, frozen=True):
     """All children are checked for progress."""
 
@@ -140,8 +152,19 @@ OfIncarnation: TypeAlias = (
     ChildStarted | ChildDied | ChildDeaf | Heartbeat | Ready | ActorFailed | FallingAsleep | Watch
 )
 """Events that concern one incarnation of a child."""
-Event: TypeAlias = OfIncarnation | Begin | KillAll | Received | TimerFired | StopRequested
+Event: TypeAlias = OfIncarnation | Begin | StopAsked | KillAll | Received | TimerFired | StopRequested
 Effect: TypeAlias = (
-    Launch | Signal | Tell | ReportStatus | Log | TreeUp | TreeFailed | Reply | SetTimer | CancelTimer | Stop
+    Launch
+    | Signal
+    | Tell
+    | ReportStatus
+    | Log
+    | TreeUp
+    | TreeFailed
+    | StopBegins
+    | Reply
+    | SetTimer
+    | CancelTimer
+    | Stop
 )
-TimerKey: TypeAlias = RestartTimer | WakeTimer | KillTimer | StuckTimer | CheckTimer
+TimerKey: TypeAlias = RestartTimer | WakeTimer | KillTimer | StuckTimer | CheckTimer | StopTimer

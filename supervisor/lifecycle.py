@@ -28,6 +28,7 @@ from .events import (
     LogLevel,
     RestartTimer,
     Signal,
+    StopBegins,
     StuckTimer,
     Tell,
     TreeFailed,
@@ -136,6 +137,14 @@ class Lifecycle:
             self.order(SetTimer(WakeTimer(child.address), now + child.wake_after_ms))
 
     # Stops.
+
+    def stop(self, now: int) -> None:
+        """Stop everything in order."""
+        if not self.is_stopping:
+            self.log("info", "stopping", children=sum(child.has_process for child in self.tree))
+            self.order(StopBegins())
+            self.stop_everything()
+            self.advance(now)
 
     def _ask_to_stop(self, child: Child, now: int) -> None:
         child.become(State.STOPPING)

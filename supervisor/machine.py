@@ -15,6 +15,7 @@
     wake                        a sleeping child is launched (requests.py)
     status, kill, revive        the operator's requests (requests.py)
     stuck timer                 SIGKILL has not ended a child: the stop no longer waits for it
+    StopAsked                   a signal: prepared first, on a node of a cluster (stop_gate.py)
     StopRequested               everything is stopped in reverse order, then Stop; its reason names the stuck children
     KillAll                     everything is killed, then Stop
 
@@ -45,6 +46,8 @@ from .events import (
     KillTimer,
     OfIncarnation,
     RestartTimer,
+    StopAsked,
+    StopTimer,
     StuckTimer,
     TimerKey,
     WakeTimer,
@@ -53,6 +56,7 @@ from .lifecycle import Lifecycle, SupervisorIdentity
 from .requests import Requests
 from .restart import RestartPolicy
 from .states import State
+from .stop_gate import StopGate, StopPolicy
 from .tree import Tree
 
 START_ATTEMPTS = 3
@@ -77,16 +81,22 @@ class SupervisorMachine:
         timing: Timing,
         jitter: Callable[[], float],
         capacity: Capacity = UNLIMITED,
+        stop_policy: StopPolicy = "at_once",
     ) -> None:
         self._life = Lifecycle(spec, identity, policy, capacity)
         self._timing = timing
         self._jitter = jitter
         self._check_due = 0
-        self._requests = Requests(self._life)
+        self._gate = StopGate(self._life, stop_policy)
+        self._requests = Requests(self._life, self._gate)
 
     @property
     def tree(self) -> Tree:
         return self._life.tree
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._life.is_stopping
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         match event:
@@ -113,7 +123,9 @@ class SupervisorMachine:
             case Begin():
                 self._on_begin(now)
             case StopRequested():
-                self._on_stop_requested(now)
+                self._life.stop(now)
+            case StopAsked():
+                self._gate.ask(now)
             case KillAll():
                 self._on_kill_all(now)
             case _:
@@ -277,6 +289,9 @@ class SupervisorMachine:
         if isinstance(key, CheckTimer):
             self._check(now)
             return
+        if isinstance(key, StopTimer):
+            self._gate.on_timer(now)
+            return
         # Timers due together are fired one by one: the effects of the first may have cancelled the next.
         child = self.tree.get(key.address)
         if child is None:
@@ -321,12 +336,6 @@ class SupervisorMachine:
         self._life.abort(child, kill_reason, now + self._timing.abort_grace_ms)
 
     # Stops.
-
-    def _on_stop_requested(self, now: int) -> None:
-        if not self._life.is_stopping:
-            self._life.log("info", "stopping", children=sum(child.has_process for child in self.tree))
-            self._life.stop_everything()
-            self._life.advance(now)
 
     def _on_kill_all(self, now: int) -> None:
         self._life.stop_everything()

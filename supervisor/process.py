@@ -2,7 +2,7 @@
 
     control socket     ready, heartbeats, exit reports, requests of actors and operators
     pidfds             deaths (deaths.py)
-    signal pipe        SIGTERM and SIGINT stop the tree, a second SIGINT kills it
+    signal pipe        SIGTERM and SIGINT stop the tree (stop_gate.py), another SIGINT kills it
     lifeline           a pipe from the embedding process: its end of file stops the tree
     timers             restarts, kills, the check for hangs
     launches           one at a time (launches.py); the fork server is not waited for
@@ -42,6 +42,8 @@ from ..transport.machine import (
 from ..transport.origin import Origin
 from ..transport.protocol.control import (
     ActorFailed,
+    AwaitStop,
+    ConcludeStop,
     FallingAsleep,
     Heartbeat,
     Locate,
@@ -75,6 +77,8 @@ _REQUESTS = RequestDecoder(
         ActorFailed,
         FallingAsleep,
         Locate,
+        AwaitStop,
+        ConcludeStop,
         StartChild,
         StopChild,
         Wake,
@@ -138,7 +142,6 @@ class SupervisorProcess:
         self._deaths = DeathWatch(self._selector)
         self._reports = StatusReports()
         self._launches = Launches(launcher, self._selector, self._deaths, self._order_for)
-        self._interrupts = 0
 
     def run(self) -> None:
         self._listen_to_signals()
@@ -221,23 +224,17 @@ class SupervisorProcess:
 
     def _on_signal(self) -> None:
         for number in os.read(self._signals, 64):
-            if number == signal.SIGINT:
-                self._interrupts += 1
-            if self._interrupts > 1:
+            if number == signal.SIGINT and self._machine.is_stopping:
                 self._dispatch(events.KillAll())
             elif number in (signal.SIGTERM, signal.SIGINT):
-                self._request_stop()
+                self._dispatch(events.StopAsked())
 
     def _on_lifeline(self) -> None:
         assert self._settings.lifeline is not None
         if not os.read(self._settings.lifeline, 64):
             self._selector.unregister(self._settings.lifeline)
-            self._request_stop()
-
-    def _request_stop(self) -> None:
-        self._on_stopping()
-        # Each child's own shutdown_ms bounds the stop; there is no deadline for the whole.
-        self._dispatch(StopRequested(0))
+            # Each child's own shutdown_ms bounds the stop; there is no deadline for the whole.
+            self._dispatch(StopRequested(0))
 
     # Messages.
 
@@ -292,6 +289,8 @@ class SupervisorProcess:
                 logs.event(_logger, _LEVELS[effect.level], effect.event, **effect.fields)
             case events.TreeUp():
                 self._on_up(effect.endpoint)
+            case events.StopBegins():
+                self._on_stopping()
             case events.TreeFailed():
                 self._on_failed(effect.reason)
             case Stop(reason=reason):

@@ -10,7 +10,15 @@ import msgspec
 
 from ..transport.addresses import Address
 from ..transport.machine import Received, Reply, Sender
-from ..transport.protocol.control import ChildSpec, Locate, StartChild, StopChild, Wake
+from ..transport.protocol.control import (
+    AwaitStop,
+    ChildSpec,
+    ConcludeStop,
+    Locate,
+    StartChild,
+    StopChild,
+    Wake,
+)
 from ..transport.protocol.errors import ErrorCode, ProtocolError
 from ..transport.protocol.message import Done
 from ..transport.protocol.message import Reply as ReplyBody
@@ -29,6 +37,7 @@ from .children import Child, Goal
 from .events import ReportStatus
 from .lifecycle import Lifecycle
 from .states import State
+from .stop_gate import StopGate
 
 _read_report = msgspec.msgpack.Decoder(ActorReport).decode
 SUPERVISOR = "supervisor"
@@ -36,13 +45,15 @@ SUPERVISOR = "supervisor"
 
 
 class Requests:
-    def __init__(self, life: Lifecycle) -> None:
+    def __init__(self, life: Lifecycle, gate: StopGate) -> None:
         self._life = life
         self._answers: dict[type, Callable[[Any, Sender, int], ReplyBody | None]] = {
             StartChild: self._start_child,
             StopChild: self._stop_child,
             Wake: self._wake,
             Locate: self._locate,
+            AwaitStop: gate.on_wait,
+            ConcludeStop: gate.on_concluded,
             Status: self._status,
             Kill: self._kill,
             Revive: self._revive,

@@ -37,10 +37,19 @@ from ...transport.machine import (
     PeerDown,
     PeerUp,
     Received,
+    SetTimer,
     TimerFired,
 )
 from ...transport.protocol.cluster import CLUSTER_REQUESTS
-from ...transport.protocol.control import ChildSpec, Locate, Location
+from ...transport.protocol.control import (
+    AwaitStop,
+    AwaitStopReply,
+    ChildSpec,
+    ConcludeStop,
+    Locate,
+    Location,
+    StopState,
+)
 from ...transport.protocol.links import LinkReports, WatchNodes
 from ...transport.protocol.message import Done, Request
 from ...transport.protocol.replication import (
@@ -72,14 +81,26 @@ from .cluster.locating import Locations
 from .cluster.machine import Cluster, ClusterEffect, InSyncOutcome
 from .cluster.messages import in_sync_reply, reported, role_call
 from .cluster.mirror import PARTITIONS, partition_of
+from .cluster.placement import stopping_nodes
 from .cluster.records import NodeSession
-from .effects import Effect, Event, Loaded, MakeReplica, RemoveReplica
-from .keys import ClusterTick, CommandCall, CommandRetry, LocateCall, NodesWatchTimer, RoleCall
+from .cluster.stopping import Conclude
+from .effects import RETRY_MS, Effect, Event, Loaded, MakeReplica, RemoveReplica
+from .keys import (
+    ClusterTick,
+    CommandCall,
+    CommandRetry,
+    ConclusionCall,
+    LocateCall,
+    NodesWatchTimer,
+    RoleCall,
+    StopWatch,
+)
 from .machine import REQUESTS as REQUESTS_OF_ONE
 from .machine import ControllerMachine
 
 REQUESTS: tuple[type[Request], ...] = (*REQUESTS_OF_ONE, WatchNodes, LinkReports, ProposeInSync)
 LOCATE_TIMEOUT_MS = 30_000
+STOP_WATCH_MS = 3_600_000
 PARTITION_KEYS = f"{PARTITIONS}/"
 
 
@@ -125,6 +146,8 @@ class ClusteredController:
         """Actors that run here because the leader of their partition does; undecided for partitions not in it."""
         self._members: dict[str, str] = {}
         """The data id of each node that is alive, as the leaders here know them."""
+        self._stopping: frozenset[str] = frozenset()
+        """The nodes that are about to stop, likewise."""
         self._ending = EndingReplicas()
         self._required_topics: tuple[int, dict[str, RequiredTopic]] = (-1, {})
 
@@ -158,7 +181,7 @@ class ClusteredController:
         match event:
             case Loaded():
                 effects = self.controller.handle(event, now)
-                effects += self._perform(self.cluster.start(self._state, now))
+                effects += self._perform(self.cluster.start(self._state, now)) + self._watch_stop("none")
                 return effects + self._relocate(self.cluster.mirror.partitions)
             case Changed():
                 return self._on_changed(event, now)
@@ -183,8 +206,16 @@ class ClusteredController:
                 return self._on_role(key, event.reply)
             case Failed(key=RoleCall() as key):
                 return self._perform_steps(self.cluster.replicas.assign_again([key.partition]))
-            case Answered(key=LocateCall()):
+            case Answered(key=LocateCall() | ConclusionCall()):
                 return []
+            case Answered(key=StopWatch(), reply=AwaitStopReply(state=state)):
+                return self._perform(self.cluster.prepare_stop(state, now)) + self._watch_stop(state)
+            case Failed(key=StopWatch()):
+                return [SetTimer(StopWatch(), now + RETRY_MS)]
+            case TimerFired(key=StopWatch()):
+                return self._watch_stop("none")
+            case Failed(key=ConclusionCall()):
+                return self._watch_stop("none")
             case Failed(key=LocateCall()):
                 self._locations.forget()
                 return self._relocate(self.cluster.mirror.partitions)
@@ -239,9 +270,10 @@ class ClusteredController:
 
     def _on_live(self) -> list[Effect]:
         """Follow the nodes that are alive: locations change, and the leaders here have to know."""
-        live = self.cluster.live
-        if live == self._members:
+        live, stopping = self.cluster.live, stopping_nodes(self.cluster.mirror.sessions)
+        if live == self._members and stopping == self._stopping:
             return []
+        self._stopping = stopping
         before, self._members = self._members, live
         changed = {node for node in (*before, *live) if before.get(node) != live.get(node)}
         effects = self._relocate(self.cluster.mirror.partitions)
@@ -255,6 +287,10 @@ class ClusteredController:
                 if node in changed and node != self._own.node
             ]
         return effects
+
+    def _watch_stop(self, known: StopState) -> list[Effect]:
+        request = AwaitStop(known=known)
+        return [Call(StopWatch(), SUPERVISOR, request, AwaitStopReply, timeout_ms=STOP_WATCH_MS)]
 
     # -- replicas
 
@@ -340,6 +376,9 @@ class ClusteredController:
                     found.append(role_call(effect, self.cluster.mirror.sessions, minimum))
                 case InSyncOutcome():
                     found.append(in_sync_reply(effect))
+                case Conclude(refusal=refusal):
+                    conclusion = ConcludeStop(refusal=refusal)
+                    found.append(Call(ConclusionCall(), SUPERVISOR, conclusion, Done))
                 case _:
                     found.append(effect)
         return found

@@ -74,6 +74,14 @@ class LocateCall(Struct, frozen=True):
     """The supervisor takes the locations of leaders."""
 
 
+class StopWatch(Struct, frozen=True):
+    """The state of a stop that the supervisor was asked for; and the timer that begins the watch again."""
+
+
+class ConclusionCall(Struct, frozen=True):
+    """The supervisor learns the end of a stop's preparation."""
+
+
 class ClusterTick(Struct, frozen=True):
     """Suspicions are judged again."""
 
@@ -85,8 +93,23 @@ class NodesWatchTimer(Struct, frozen=True):
 
 
 CallKey: TypeAlias = (
-    CommandCall | DescriptionCall | GroupDeletion | OrphanSearch | EraCall | RoleCall | LocateCall
+    CommandCall
+    | DescriptionCall
+    | GroupDeletion
+    | OrphanSearch
+    | EraCall
+    | RoleCall
+    | LocateCall
+    | StopWatch
+    | ConclusionCall
 )
 TimerKey: TypeAlias = (
-    CommandRetry | DescriptionTimer | OrphanSearch | WatchTimer | RemainsTimer | ClusterTick | NodesWatchTimer
+    CommandRetry
+    | DescriptionTimer
+    | OrphanSearch
+    | WatchTimer
+    | RemainsTimer
+    | ClusterTick
+    | NodesWatchTimer
+    | StopWatch
 )

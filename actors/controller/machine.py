@@ -79,6 +79,7 @@ from .keys import (
     ClusterTick,
     CommandCall,
     CommandRetry,
+    ConclusionCall,
     DescriptionCall,
     DescriptionTimer,
     EraCall,
@@ -88,6 +89,7 @@ from .keys import (
     OrphanSearch,
     RemainsTimer,
     RoleCall,
+    StopWatch,
     TimerKey,
     WatchTimer,
 )
@@ -311,7 +313,7 @@ class ControllerMachine:
                 return self._orphans.on_answered(event.reply)
             case EraCall():
                 return self._producers.on_answered(event.reply)
-            case RoleCall() | LocateCall():
+            case RoleCall() | LocateCall() | StopWatch() | ConclusionCall():
                 raise AssertionError(f"this broker is no cluster: {key!r}")
             case _:
                 assert_never(key)
@@ -330,7 +332,7 @@ class ControllerMachine:
                 return self._orphans.on_failed(now)
             case EraCall():
                 return []  # it is asked again when it is up again
-            case RoleCall() | LocateCall():
+            case RoleCall() | LocateCall() | StopWatch() | ConclusionCall():
                 raise AssertionError(f"this broker is no cluster: {key!r}")
             case _:
                 assert_never(key)
@@ -352,7 +354,7 @@ class ControllerMachine:
                 return self.commands.retry(key)
             case OrphanSearch():
                 return self._orphans.ask()
-            case ClusterTick() | NodesWatchTimer():
+            case ClusterTick() | NodesWatchTimer() | StopWatch():
                 raise AssertionError(f"this broker is no cluster: {key!r}")
             case _:
                 assert_never(key)

@@ -6,7 +6,7 @@ by a guarded write, and it is made once the store has applied it. Called by `lea
 
     state of a replica   counts for the high watermark   left by
     in sync              yes                             behind for `lag_max_ms`, or reported down for DOWN_GRACE_MS,
-                                                         or its node has another disk -> leaving
+                                                         or its node has another disk, or is about to stop -> leaving
     leaving              yes: the larger set counts      applied -> out; rejected -> as the store says
     out                  no                              durable at the high watermark and at the start of this epoch,
                                                          up, with the data directory its node has -> joining
@@ -138,6 +138,8 @@ class InSync:
         self._proposal: Proposal | None = None
         self._is_unanswered = False
         self._minimum = lead.min_in_sync_replicas
+        self._stopping: frozenset[str] = frozenset()
+        """Nodes that are about to stop."""
         self._live: dict[str, str] = {}
         """The data directory that each replica's node has now, where it is known."""
         self._others: dict[Member, _Replica] = {}
@@ -249,6 +251,7 @@ class InSync:
         self._minimum = lead.min_in_sync_replicas
         self._live = {node: data_id for node, data_id in lead.replicas.items() if data_id}
         self._assigned = frozenset(lead.replicas)
+        self._stopping = frozenset(lead.stopping)
         self._track(now)
 
     def _track(self, now: int) -> None:
@@ -299,6 +302,7 @@ class InSync:
         if self._proposal is not None or self.is_fenced or not (self._others or self.eligible):
             return []
         leaving = {member for member in self.in_sync if member != self._me and self._is_out(member, now)}
+        leaving |= self._stopping_members(leaving)
         joining = {member for member, known in self._others.items() if self._may_join(member, known)}
         has_outlived = self.eligible and len(self.in_sync) >= self._minimum
         if not leaving and not joining and not has_outlived:
@@ -307,6 +311,12 @@ class InSync:
         eligible = (self.eligible | leaving) - after if len(after) < self._minimum else frozenset[Member]()
         self._proposal = Proposal(tuple(sorted(after)), tuple(sorted(eligible)), self.revision)
         return [self._proposal]
+
+    def _stopping_members(self, leaving: set[Member]) -> set[Member]:
+        """Return the members on nodes that are about to stop, as far as the set stays at its minimum without them."""
+        going = [member for member in sorted(self.in_sync - leaving) if member.node in self._stopping]
+        room = len(self.in_sync) - len(leaving) - self._minimum
+        return set(going[: max(0, room)]) - {self._me}
 
     def _is_out(self, member: Member, now: int) -> bool:
         known = self._others[member]
@@ -319,6 +329,7 @@ class InSync:
     def _may_join(self, member: Member, known: _Replica) -> bool:
         return (
             member not in self.in_sync
+            and member.node not in self._stopping
             and self._live.get(member.node) == member.data_id
             and known.down_since_ms is None
             and known.durable_offset >= max(self.high_watermark, self.epoch_start_offset)

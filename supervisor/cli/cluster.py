@@ -71,8 +71,8 @@ def status(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOIN
 
     --json: {"cluster", "node", "leading", "nodes": [{"node", "state",
     "endpoint", "peer_endpoint", "rack", "cordoned", "draining", "leaving",
-    "replicas", "leaders", "under_replicated"}], "partitions": [{"topic",
-    "partition", "replicas", "target", "leader", "leader_epoch", "in_sync",
+    "stopping", "stop_refusal", "replicas", "leaders", "under_replicated"}],
+    "partitions": [{"topic", "partition", "replicas", "target", "leader", "leader_epoch", "in_sync",
     "eligible", "offline", "under_replicated"}], "unplaced"}
     """
     with _operating(connect) as operator:

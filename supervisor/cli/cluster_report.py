@@ -27,6 +27,11 @@ def overview(found: ClusterStatusReply) -> RenderableType:
     parts: list[RenderableType] = [Text(_head(found) + "\n"), nodes_table(found.nodes)]
     if found.partitions:
         parts += [Text(""), partitions_table(found.partitions)]
+    parts += [
+        Text(f"\n{each.node} may not be stopped: {each.stop_refusal}", "yellow")
+        for each in found.nodes
+        if each.stop_refusal
+    ]
     if found.unplaced:
         parts.append(Text(f"\n{found.unplaced}", "bold red"))
     return Group(*parts)
@@ -45,7 +50,7 @@ def _head(found: ClusterStatusReply) -> str:
 
 def nodes_table(nodes: Iterable[NodeReport]) -> Listing:
     made = Listing(
-        "node", "state", "role", "leaders", "replicas", "not in sync", "rack", "endpoint",
+        "node", "state", "role", "may stop", "leaders", "replicas", "not in sync", "rack", "endpoint",
         numbers=["leaders", "replicas", "not in sync"],
     )  # fmt: skip
     for each in nodes:
@@ -53,6 +58,7 @@ def nodes_table(nodes: Iterable[NodeReport]) -> Listing:
             each.node,
             Text(each.state, _STYLES[each.state]),
             instructions(each),
+            _may_stop(each),
             str(each.leaders),
             str(each.replicas),
             str(each.under_replicated),
@@ -60,6 +66,12 @@ def nodes_table(nodes: Iterable[NodeReport]) -> Listing:
             each.endpoint or UNKNOWN,
         )
     return made
+
+
+def _may_stop(node: NodeReport) -> Text:
+    if node.state == "down":
+        return Text(UNKNOWN)
+    return Text("needed", "yellow") if node.stop_refusal else Text("yes", "green")
 
 
 def instructions(node: NodeReport) -> str:
@@ -70,6 +82,7 @@ def instructions(node: NodeReport) -> str:
             ("cordoned", node.cordoned),
             ("draining", node.draining),
             ("leaving", node.leaving),
+            ("stopping", node.stopping),
         )
         if is_set
     ]

@@ -120,6 +120,7 @@ class Transcript:
             in_sync=members(options["in_sync"]),
             eligible=members(options.get("eligible", "")),
             min_in_sync_replicas=int(options.get("min", "2")),
+            stopping=tuple(name for name in options.get("stopping", "").split(",") if name),
             revision=int(options.get("revision", "1")),
         )
 

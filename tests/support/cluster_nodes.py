@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from planaria.transport.protocol.errors import PlanariaError
 
 
 class Node:
-    def __init__(self, name: str, folder: Path, store: str) -> None:
+    def __init__(self, name: str, folder: Path, store: str, settings: Sequence[str] = ()) -> None:
         self.name = name
         self.folder = folder
         self.data = folder / name
@@ -29,6 +30,7 @@ class Node:
             *(sys.executable, "-m", "planaria", "serve", "--data", str(self.data)),
             *("--node", name, "--cluster", store),
             *("--endpoint", self.endpoint, "--peer-endpoint", f"tcp://127.0.0.1:{peer_port}"),
+            *(word for setting in settings for word in ("--set", setting)),
         ]
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -63,9 +65,14 @@ class Node:
         assert self.process is not None
         self.process.wait(TIMEOUT_S)
 
-    def stop(self) -> int:
+    def terminate(self) -> None:
+        """Ask the node to stop."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> int:
+        self.terminate()
+        assert self.process is not None
         return self.process.wait(TIMEOUT_S)
 
     def close(self) -> None:
@@ -77,17 +84,26 @@ class Node:
 
 
 class ClusterNodes:
-    def __init__(self, folder: Path, count: int = 3, *, members: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        count: int = 3,
+        *,
+        members: int = 1,
+        settings: Sequence[str] = ("refuse_unsafe_stop=false",),
+    ) -> None:
+        """With these settings a node stops on one SIGTERM, also the last one."""
         self.etcd = Members(folder / "etcd", members)
         self._folder = folder
         self._count = count
+        self._settings = settings
         self.nodes: list[Node] = []
 
     def __enter__(self) -> "ClusterNodes":
         self.etcd.__enter__()
         hosts = ",".join(f"{host}:{port}" for host, port in self.etcd.endpoints)
         for number in range(self._count):
-            node = Node(f"n{number}", self._folder, f"etcd://{hosts}/test")
+            node = Node(f"n{number}", self._folder, f"etcd://{hosts}/test", self._settings)
             node.start()
             self.nodes.append(node)
         try:

@@ -378,11 +378,15 @@ REPLIES: dict[str, Reply] = {
         nodes=[
             cluster.NodeReport(
                 node="n1", state="alive", endpoint="tcp://10.0.0.1:5570", peer_endpoint="tcp://10.0.0.1:5571", rack="",
-                cordoned=False, draining=True, leaving=False, replicas=1, leaders=1, under_replicated=0,
+                cordoned=False, draining=True, leaving=False, stopping=False,
+                stop_refusal="without this node ORDERS/1 would be below min_in_sync_replicas: wait until more"
+                " replicas are in sync",
+                replicas=1, leaders=1, under_replicated=0,
             ),
             cluster.NodeReport(
                 node="n2", state="down", endpoint=None, peer_endpoint=None, rack=None,
-                cordoned=False, draining=False, leaving=False, replicas=1, leaders=0, under_replicated=1,
+                cordoned=False, draining=False, leaving=False, stopping=False, stop_refusal="",
+                replicas=1, leaders=0, under_replicated=1,
             ),
         ],
         partitions=[

@@ -18,7 +18,9 @@ from planaria.actors.controller.cluster.elections import still_eligible
 from planaria.actors.controller.cluster.local_replicas import AssignRole, StartReplica, StopReplica
 from planaria.actors.controller.cluster.machine import Cluster, InSyncOutcome
 from planaria.actors.controller.cluster.mirror import Mirror
+from planaria.actors.controller.cluster.placement import stopping_nodes
 from planaria.actors.controller.cluster.records import Member, NodeSession
+from planaria.actors.controller.cluster.stopping import Conclude
 from planaria.actors.controller.keys import ClusterTick
 from planaria.actors.metadata.entries import Entries
 from planaria.actors.metadata.store import (
@@ -57,6 +59,7 @@ class SimulatedNode:
         self.running: dict[TopicPartition, int] = {}
         """Incarnation of each process; negative while it is down."""
         self.roles: dict[TopicPartition, AssignRole] = {}
+        self.conclusions: list[Conclude] = []
 
     @property
     def runs(self) -> bool:
@@ -79,6 +82,8 @@ class SimulatedNode:
                     self.world.check_role(self, effect)
                     if self.running.get(partition) == effect.incarnation:
                         self.roles[partition] = effect
+                case Conclude():
+                    self.conclusions.append(effect)
                 case InSyncOutcome() | Reply() | SetTimer():
                     pass
                 case _:
@@ -231,6 +236,8 @@ class SimulatedCluster:
             running = {
                 Member(other.name, other.own.data_id) for other in followers if partition in other.roles
             }
+            stopping = stopping_nodes(node.cluster.mirror.sessions)
+            running = {member for member in running if member.node not in stopping}
             running.add(Member(node.name, node.own.data_id))
             in_sync = tuple(sorted(running))
             gone = [member for member in record.in_sync if member not in running]

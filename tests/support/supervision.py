@@ -16,6 +16,7 @@ from planaria.supervisor.events import (
     Log,
     ReportStatus,
     Signal,
+    StopBegins,
     Tell,
     TreeFailed,
     TreeUp,
@@ -23,6 +24,7 @@ from planaria.supervisor.events import (
 from planaria.supervisor.lifecycle import SupervisorIdentity
 from planaria.supervisor.machine import SupervisorMachine, Timing
 from planaria.supervisor.restart import RestartPolicy
+from planaria.supervisor.stop_gate import StopPolicy
 from planaria.transport.addresses import Address
 from planaria.transport.machine import (
     CancelTimer,
@@ -83,6 +85,7 @@ class World:
         policy: RestartPolicy | None = None,
         jitter: float = 1.0,
         capacity: Capacity = UNLIMITED,
+        stop_policy: StopPolicy = "at_once",
     ) -> None:
         self.now = 1_000_000
         self.machine = SupervisorMachine(
@@ -92,6 +95,7 @@ class World:
             timing=Timing(),
             jitter=lambda: jitter,
             capacity=capacity,
+            stop_policy=stop_policy,
         )
         self.timers = Timers()
         self.processes: dict[str, int] = {}
@@ -111,6 +115,8 @@ class World:
         self.up: str | None = None
         self.failed: str | None = None
         self.has_stopped = False
+        self.stops = 0
+        """Number of stops that have begun."""
         self.give(Begin())
 
     # Events.
@@ -149,6 +155,8 @@ class World:
                 self.reports.append(effect)
             case Log():
                 self.logs.append(effect)
+            case StopBegins():
+                self.stops += 1
             case TreeUp():
                 assert self.up is None
                 self.up = effect.endpoint

@@ -38,6 +38,10 @@ class NodeReport(Struct, frozen=True, kw_only=True):
     cordoned: bool
     draining: bool
     leaving: bool
+    stopping: bool
+    """It prepares to stop: its leaders move."""
+    stop_refusal: str
+    """The reason why it may not be stopped now; empty if it may, or does not run."""
     replicas: int
     leaders: int
     under_replicated: int

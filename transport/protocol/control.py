@@ -12,6 +12,8 @@
     S: peer_up | peer_down | peers_asleep        the peer's state, and then its changes
     A: start_child(spec), stop_child(address)    S: done | error        calls, by actors that manage children
     A: locate(locations)                         S: done | error        a call, by the controller of a cluster's node
+    A: await_stop(known)                         S: state               parked until another state of the stop, likewise
+    A: conclude_stop(refusal)                    S: done                likewise
 
 Every message of an actor names its incarnation; a stale one is counted and dropped.
 """
@@ -22,7 +24,7 @@ import msgspec
 from msgspec import Struct
 
 from ..addresses import Address
-from .message import InternalRequest, Request
+from .message import InternalRequest, Reply, Request
 from .operations import NO_REPORT
 
 RestartKind = Literal["permanent", "transient", "temporary"]
@@ -170,6 +172,26 @@ class Locate(Request, tag="locate", frozen=True):
     """Report these addresses as up or down, by the processes that answer for them. Replaces earlier locations."""
 
     locations: tuple[Location, ...]
+
+
+StopState = Literal["none", "asked", "forced"]
+"""The state of a stop of the whole tree that a signal has asked for, and that has to be prepared."""
+
+
+class AwaitStop(Request, tag="await_stop", frozen=True):
+    """Park until the state of the stop differs from the known one. Only the newest call is kept."""
+
+    known: StopState
+
+
+class AwaitStopReply(Reply):
+    state: StopState
+
+
+class ConcludeStop(Request, tag="conclude_stop", frozen=True):
+    """The stop is prepared, or refused, unless it is forced."""
+
+    refusal: str = ""
 
 
 class EnsureInternalActors(InternalRequest, tag="ensure_internal_actors", frozen=True):

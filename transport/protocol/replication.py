@@ -46,6 +46,8 @@ class Lead(InternalRequest, tag="lead", frozen=True):
     in_sync: tuple[Member, ...]
     eligible: tuple[Member, ...] = ()
     min_in_sync_replicas: Annotated[int, Meta(ge=1)] = 1
+    stopping: tuple[str, ...] = ()
+    """Nodes with a replica that are about to stop: they leave the set beforehand."""
     revision: int = 0
     """Revision of the partition's state in the metadata store: the guard of the leader's next proposal."""
 

@@ -123,7 +123,7 @@ class Assignments:
     def _placed(self, suspected: frozenset[str]) -> tuple[Writes, str]:
         """Place the partitions of the catalog that have no record. Return the reason why some have to wait as well."""
         nodes = self._usable(suspected)
-        avoid = led_elsewhere(self._mirror.settings)
+        avoid = led_elsewhere(self._mirror.sessions, self._mirror.settings)
         records = {partition: versioned.record for partition, versioned in self._mirror.partitions.items()}
         writes: Writes = []
         unplaced = ""
@@ -154,7 +154,7 @@ class Assignments:
         if not leaving or not self._may_evacuate:
             return [], ""
         nodes, partitions = self._usable(suspected), self._mirror.partitions
-        avoid = led_elsewhere(self._mirror.settings)
+        avoid = led_elsewhere(self._mirror.sessions, self._mirror.settings)
         records = {partition: versioned.record for partition, versioned in partitions.items()}
         room = EVACUATED_AT_ONCE - sum(record.is_reassigned for record in records.values())
         writes: Writes = []

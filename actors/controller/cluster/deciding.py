@@ -5,7 +5,7 @@ holds nothing but times, so a controller that takes over, or one that missed a n
 
     order   partition                                                    change
     1       its leader has no session, is suspected, or lost its disk    a member takes over (`elections.successor`)
-    2       its leader is on a node that drains or leaves                an in-sync member elsewhere takes over
+    2       its leader is on a node that drains, leaves or stops         an in-sync member elsewhere takes over
     3       it is reassigned, and the next step is possible              `reassignment.advanced`
     4       its preferred leader may lead again                          it does, `PREFERRED_AT_ONCE` at a time
 
@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from ....transport.addresses import TopicPartition
 from .elections import DataIds, handed_over, is_live, preferred, successor
-from .placement import led_elsewhere
+from .placement import led_elsewhere, stopping_nodes
 from .reassignment import advanced
 from .records import Member, NodeSession, NodeSettings, PartitionRecord
 
@@ -107,14 +107,14 @@ class LeaderDecisions:
                 following = successor(record, live, view.minimum(partition.topic))
                 if following is not None:
                     yield Change(partition, following, versioned.revision)
-        avoid = led_elsewhere(view.settings)
+        avoid = led_elsewhere(view.sessions, view.settings)
         moved = 0
         returns: dict[str, bool] = {}
         for partition, versioned in looked_at.items():
             if partition in urgent:
                 continue
             record, minimum = versioned.record, view.minimum(partition.topic)
-            following = handed_over(record, live, minimum, avoid=avoid) if record.leader in avoid else None
+            following = self._moved(record, live, minimum, view) if record.leader in avoid else None
             following = following or advanced(record, live, minimum)
             first = record.replicas[0]
             if following is None and record.leader != first and moved < PREFERRED_AT_ONCE:
@@ -125,8 +125,20 @@ class LeaderDecisions:
             if following is not None:
                 yield Change(partition, following, versioned.revision)
 
+    def _moved(
+        self, record: PartitionRecord, live: DataIds, minimum: int, view: ClusterView
+    ) -> PartitionRecord | None:
+        """Return the record led by a node that neither drains, nor leaves, nor stops.
+
+        Members on nodes that stop leave the set in the same write, if it stays at its minimum without them.
+        """
+        avoid, stopping = led_elsewhere(view.sessions, view.settings), stopping_nodes(view.sessions)
+        staying = {node: data_id for node, data_id in live.items() if node not in stopping}
+        left = sum(is_live(member, staying) for member in record.in_sync)
+        return handed_over(record, staying if left >= minimum else live, minimum, avoid=avoid)
+
     def _may_lead(self, node: str, view: ClusterView, now: int) -> bool:
-        if node in led_elsewhere(view.settings) or node not in self._up_since:
+        if node in led_elsewhere(view.sessions, view.settings) or node not in self._up_since:
             return False
         if now - self._up_since[node][1] < STEADY_MS:
             return False
@@ -157,15 +169,25 @@ def in_sync_percent(node: str, view: ClusterView) -> float:
 def would_fall_below(node: str, view: ClusterView, suspected: Iterable[str]) -> list[TopicPartition]:
     """Return the partitions that could not acknowledge `acks=all` any more if this node stopped.
 
-    Other nodes that drain are going to stop as well.
+    Other nodes that drain are going to stop as well; `suspected` has those that count as gone for other reasons.
     """
+    return needing(view, suspected, [node])[node]
+
+
+def needing(
+    view: ClusterView, suspected: Iterable[str], nodes: Iterable[str]
+) -> dict[str, list[TopicPartition]]:
+    """Return for each of these nodes the partitions that would be below their minimum without it."""
     live = live_nodes(view.sessions, suspected)
-    for name in (node, *(name for name, settings in view.settings.items() if settings.is_draining)):
-        live.pop(name, None)
-    below = []
+    going = {name for name, settings in view.settings.items() if settings.is_draining}
+    found: dict[str, list[TopicPartition]] = {node: [] for node in nodes}
     for partition, versioned in sorted(view.partitions.items()):
         record = versioned.record
-        left = sum(is_live(member, live) for member in record.in_sync)
-        if node in record.in_sync_nodes and left < min(view.minimum(partition.topic), len(record.replicas)):
-            below.append(partition)
-    return below
+        staying = [
+            member.node for member in record.in_sync if is_live(member, live) and member.node not in going
+        ]
+        least = min(view.minimum(partition.topic), len(record.replicas))
+        for node in record.in_sync_nodes & found.keys():
+            if len(staying) - (node in staying) < least:
+                found[node].append(partition)
+    return found

@@ -9,6 +9,7 @@ be (`act`).
     leadership.py         which controller leads                                   controller, in its session
     local_replicas.py     which replicas run here, and their roles                 partitions/..: claims, hand-overs
     suspicion.py          which nodes are taken for dead before their sessions end
+    stopping.py           whether this node may stop, and when
     assignments.py        replicas and leaders of all partitions, if it leads      partitions/..
 
 Every write is guarded by the last revision of its key; those of the leading controller by its entry as well.
@@ -30,6 +31,7 @@ from ....transport.protocol.cluster import (
     PlanRebalanceReply,
     ReassignPartitions,
 )
+from ....transport.protocol.control import StopState
 from ....transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ....transport.protocol.links import (
     PING_INTERVAL_MS,
@@ -54,7 +56,7 @@ from ..catalog import Catalog
 from ..keys import ClusterTick
 from . import operators
 from .assignments import Assignments, Topics, guarded
-from .deciding import Versioned, live_nodes
+from .deciding import ClusterView, Versioned, live_nodes
 from .leadership import Leadership
 from .local_replicas import AssignRole, LocalReplicas, StartReplica, Step, StopReplica, Write
 from .mirror import (
@@ -69,6 +71,7 @@ from .mirror import (
 from .node_watches import NodeWatches
 from .proposals import InSyncChange, Leading, OperatorChange, Proposals, Registration, Takeover
 from .records import Member, NodeSession, PartitionRecord
+from .stopping import Conclude, Stopping
 from .suspicion import Suspicion
 
 
@@ -80,7 +83,9 @@ class InSyncOutcome(Struct, frozen=True):
     present: Versioned | None
 
 
-ClusterEffect: TypeAlias = Effect | Propose | StartReplica | StopReplica | AssignRole | InSyncOutcome
+ClusterEffect: TypeAlias = (
+    Effect | Propose | StartReplica | StopReplica | AssignRole | InSyncOutcome | Conclude
+)
 
 
 class Cluster:
@@ -100,6 +105,7 @@ class Cluster:
         self._assignments = Assignments(self.mirror, topics)
         self.replicas = LocalReplicas(own.node, own.start_id, lambda: self.live, self._assignments.minimum)
         self.watches = NodeWatches()
+        self._stopping = Stopping(own.node)
         self._written: list[Write] = []
         """Writes with an outcome, which may have to be repeated."""
 
@@ -215,6 +221,34 @@ class Cluster:
         write = Write(partition, record, revision)
         return [self._propose_write(InSyncChange(sender, write), write)]
 
+    def prepare_stop(self, state: StopState, now: int) -> list[ClusterEffect]:
+        """Prepare the stop of this node; none is asked for any more if the state is `none`."""
+        if state == "none":
+            self._withdraw_stop()
+            return self.act(now)
+        self._stopping.begin(now, is_forced=state == "forced")
+        return self.act(now)
+
+    def _withdraw_stop(self) -> None:
+        self._stopping.end()
+        self.own = msgspec.structs.replace(self.own, is_stopping=False)
+
+    def _conclude(self, now: int) -> Iterator[ClusterEffect]:
+        if not self._stopping.is_begun:
+            return
+        view = ClusterView(
+            self.mirror.partitions, self.mirror.sessions, self.mirror.settings, self._assignments.minimum
+        )
+        conclusion = self._stopping.decide(
+            self.mirror, view, self.suspected, now, is_in_session=self._is_in_session
+        )
+        self.own = msgspec.structs.replace(self.own, is_stopping=True)
+        if conclusion is not None:
+            self._stopping.end()
+            if conclusion.refusal:
+                self._withdraw_stop()
+            yield conclusion
+
     def operate(
         self, sender: Sender, request: Request, cluster: str, catalog: Catalog
     ) -> list[ClusterEffect]:
@@ -276,7 +310,7 @@ class Cluster:
 
     def act(self, now: int) -> list[ClusterEffect]:
         """Propose the missing writes, unless such a proposal is open. Also called when the catalog's topics change."""
-        return [*self._register(), *self._take(), *self._lead(now)]
+        return [*self._conclude(now), *self._register(), *self._take(), *self._lead(now)]
 
     def _register(self) -> Iterator[ClusterEffect]:
         if not self._is_in_session or self.is_registered or self._proposals.is_open(Registration):

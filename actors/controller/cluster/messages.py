@@ -34,6 +34,9 @@ def role_call(role: AssignRole, sessions: Mapping[str, NodeSession], minimum: in
             in_sync=record.in_sync,
             eligible=record.eligible,
             min_in_sync_replicas=minimum,
+            stopping=tuple(
+                node for node in record.replicas if node in sessions and sessions[node].is_stopping
+            ),
             revision=role.revision,
         )
     else:

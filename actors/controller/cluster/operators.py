@@ -32,16 +32,15 @@ from ....transport.protocol.errors import ErrorCode, ProtocolError
 from ...metadata.store import ABSENT, Delete, Guard
 from ..catalog import Catalog
 from .assignments import RequiredTopic, Writes, guarded
-from .deciding import ClusterView, Versioned, is_led, live_nodes, would_fall_below
+from .deciding import ClusterView, Versioned, is_led, live_nodes, needing, would_fall_below
 from .elections import first_live, forced, is_live, preferred
 from .mirror import Mirror, put, settings_key
-from .placement import TooFewNodes, evacuate, led_elsewhere, rebalance, usable
+from .placement import TooFewNodes, evacuate, led_elsewhere, rebalance, stopping_nodes, usable
 from .reassignment import begun
 from .records import DEFAULT_SETTINGS, NodeSettings, PartitionRecord
+from .stopping import named, stop_refusal
 
 EMPTY_CATALOG = Catalog(catalog_id="")
-SHOWN = 3
-"""Number of partitions that a refusal names."""
 
 
 class Situation(Struct, frozen=True):
@@ -59,6 +58,16 @@ class Situation(Struct, frozen=True):
     @property
     def records(self) -> dict[TopicPartition, PartitionRecord]:
         return {partition: versioned.record for partition, versioned in self.mirror.partitions.items()}
+
+    @property
+    def view(self) -> ClusterView:
+        mirror = self.mirror
+        return ClusterView(mirror.partitions, mirror.sessions, mirror.settings, self.minimum)
+
+    @property
+    def going(self) -> frozenset[str]:
+        """Return the nodes that do not count as staying: suspected ones, and those that are about to stop."""
+        return self.suspected | stopping_nodes(self.mirror.sessions)
 
     def minimum(self, topic: str) -> int:
         found = self.topics.get(topic)
@@ -108,12 +117,11 @@ def _check_change(situation: Situation, request: ChangeNode) -> None:
     """Raise ProtocolError if the change would leave partitions without what they require."""
     mirror, node = situation.mirror, request.node
     if request.action == "drain":
-        view = ClusterView(mirror.partitions, mirror.sessions, mirror.settings, situation.minimum)
-        below = would_fall_below(node, view, situation.suspected)
+        below = would_fall_below(node, situation.view, situation.going)
         if below:
             raise ProtocolError(
                 ErrorCode.UNSAFE_CHANGE,
-                f"without node {node!r} {_named(below)} would be below min_in_sync_replicas: wait until more"
+                f"without node {node!r} {named(below)} would be below min_in_sync_replicas: wait until more"
                 " replicas are in sync, or reassign to more nodes, or force it",
             )
     if request.action == "leave":
@@ -224,11 +232,12 @@ def planned(situation: Situation) -> list[PartitionMove]:
     """Return the moves that spread replicas and preferred leaders evenly."""
     nodes = usable(situation.mirror.sessions, situation.mirror.settings)
     nodes = {node: session for node, session in nodes.items() if node not in situation.suspected}
+    avoid = led_elsewhere(situation.mirror.sessions, situation.mirror.settings)
     return [
         PartitionMove(
             topic=move.partition.topic, partition=move.partition.partition, replicas=list(move.replicas)
         )
-        for move in rebalance(nodes, situation.records, led_elsewhere(situation.mirror.settings))
+        for move in rebalance(nodes, situation.records, avoid)
     ]
 
 
@@ -278,6 +287,7 @@ def _node_reports(situation: Situation, partitions: Sequence[PartitionReport]) -
     leaders = Counter(report.leader for report in partitions)
     missing = Counter(node for report in partitions for node in report.replicas if node not in report.in_sync)
     reports = []
+    needed = needing(situation.view, situation.going, mirror.sessions)
     for node in situation.nodes():
         session = mirror.sessions.get(node)
         settings = mirror.settings.get(node, DEFAULT_SETTINGS)
@@ -290,6 +300,8 @@ def _node_reports(situation: Situation, partitions: Sequence[PartitionReport]) -
             cordoned=settings.is_cordoned,
             draining=settings.is_draining,
             leaving=settings.is_leaving,
+            stopping=session is not None and session.is_stopping,
+            stop_refusal=stop_refusal(needed[node]) if needed.get(node) else "",
             replicas=replicas[node],
             leaders=leaders[node],
             under_replicated=missing[node],
@@ -325,13 +337,6 @@ def _unknown_node(node: str, known: Iterable[str]) -> ProtocolError:
 
 def _name(partition: TopicPartition) -> str:
     return f"{partition.topic}/{partition.partition}"
-
-
-def _named(partitions: Sequence[TopicPartition]) -> str:
-    """Return the first few by name, and the number of the others."""
-    shown = ", ".join(_name(partition) for partition in partitions[:SHOWN])
-    more = len(partitions) - SHOWN
-    return shown if more <= 0 else f"{shown} and {more} more"
 
 
 def _any_of(record: PartitionRecord) -> str:

