@@ -46,8 +46,6 @@ from ...transport.protocol.control import (
     AwaitStopReply,
     ChildSpec,
     ConcludeStop,
-    Locate,
-    Location,
     StopState,
 )
 from ...transport.protocol.links import LinkReports, WatchNodes
@@ -70,14 +68,13 @@ from ..metadata.store import (
     Unknown,
 )
 from .catalog import Catalog, TopicEntry
-from .child_commands import NOBODY, ChildCommands
+from .child_commands import ChildCommands
 from .children import replica_spec
 from .cluster.assignments import RequiredTopic
-from .cluster.deciding import Versioned
 from .cluster.ending_replicas import EndingReplicas
-from .cluster.followers import FOLLOWED, followers
+from .cluster.followers import followers
+from .cluster.led_here import FollowerCommands, LedHere
 from .cluster.local_replicas import AssignRole, StartReplica, Step, StopReplica
-from .cluster.locating import Locations
 from .cluster.machine import Cluster, ClusterEffect, InSyncOutcome
 from .cluster.messages import in_sync_reply, reported, role_call
 from .cluster.mirror import PARTITIONS, partition_of
@@ -91,6 +88,7 @@ from .keys import (
     CommandRetry,
     ConclusionCall,
     LocateCall,
+    LogEndCall,
     NodesWatchTimer,
     RoleCall,
     StopWatch,
@@ -99,21 +97,8 @@ from .machine import REQUESTS as REQUESTS_OF_ONE
 from .machine import ControllerMachine
 
 REQUESTS: tuple[type[Request], ...] = (*REQUESTS_OF_ONE, WatchNodes, LinkReports, ProposeInSync)
-LOCATE_TIMEOUT_MS = 30_000
 STOP_WATCH_MS = 3_600_000
 PARTITION_KEYS = f"{PARTITIONS}/"
-
-
-class FollowerCommands(ChildCommands):
-    """The commands of the controller's own roles: in a cluster they start nothing, because leaders decide it."""
-
-    def start(
-        self, specs: Iterable[ChildSpec], asleep: Mapping[Address, int | None] = NOBODY
-    ) -> list[Effect]:
-        return []
-
-    def start_here(self, specs: Iterable[ChildSpec]) -> list[Effect]:
-        return super().start(specs)
 
 
 class ClusteredController:
@@ -135,15 +120,12 @@ class ClusteredController:
         self._name = name
         self._state = state
         self._disk_reserve_bytes = disk_reserve_bytes
-        self.cluster = Cluster(own, self._required, numbers)
-        self._locations = Locations(own.node)
-        self._follower_commands = commands
+        self.cluster = Cluster(own, self._required, numbers, lambda: self.catalog)
+        self._led_here = LedHere(
+            own, commands, lambda partition: followers(partition, self.catalog, controller.life)
+        )
         self._commands = ChildCommands()
         """Commands for replicas. Those for other children are the controller's."""
-        self._leading: dict[TopicPartition, int] = {}
-        """Epochs in which replicas of this node have confirmed that they lead."""
-        self._following_here: dict[TopicPartition, list[Address]] = {}
-        """Actors that run here because the leader of their partition does; undecided for partitions not in it."""
         self._members: dict[str, str] = {}
         """The data id of each node that is alive, as the leaders here know them."""
         self._stopping: frozenset[str] = frozenset()
@@ -201,11 +183,14 @@ class ClusteredController:
             case Received(request=WatchNodes() | LinkReports() | ProposeInSync()):
                 return self._on_received(event, now)
             case Received(sender=sender, request=request) if isinstance(request, CLUSTER_REQUESTS):
-                return self._perform(self.cluster.operate(sender, request, self._name, self.catalog))
+                return self._perform(self.cluster.operations.operate(sender, request, self._name))
             case Answered(key=RoleCall() as key):
                 return self._on_role(key, event.reply)
             case Failed(key=RoleCall() as key):
                 return self._perform_steps(self.cluster.replicas.assign_again([key.partition]))
+            case Answered(key=LogEndCall() as key) | Failed(key=LogEndCall() as key):
+                found = event.reply if isinstance(event, Answered) else None
+                return self._perform(self.cluster.operations.on_log_end(key, found))
             case Answered(key=LocateCall() | ConclusionCall()):
                 return []
             case Answered(key=StopWatch(), reply=AwaitStopReply(state=state)):
@@ -217,7 +202,7 @@ class ClusteredController:
             case Failed(key=ConclusionCall()):
                 return self._watch_stop("none")
             case Failed(key=LocateCall()):
-                self._locations.forget()
+                self._led_here.forget_locations()
                 return self._relocate(self.cluster.mirror.partitions)
             case Answered(key=CommandCall() as key) if key.address.kind == Kind.REPLICA:
                 return self._on_stopped(self._commands.done(key))
@@ -297,7 +282,7 @@ class ClusteredController:
     def _on_replica_up(self, peer: PeerUp) -> list[Effect]:
         partition = peer.address.replica_of
         assert partition is not None
-        self._leading.pop(partition, None)
+        self._led_here.confirm(partition, None)
         return self._perform_steps(self.cluster.replicas.on_up(partition, peer.incarnation)) + self._relocate(
             [partition]
         )
@@ -305,7 +290,7 @@ class ClusteredController:
     def _on_replica_down(self, peer: PeerDown) -> list[Effect]:
         partition = peer.address.replica_of
         assert partition is not None
-        self._leading.pop(partition, None)
+        self._led_here.confirm(partition, None)
         effects = self._perform_steps(
             self.cluster.replicas.on_down(partition, peer.incarnation, is_quarantined=peer.quarantined)
         )
@@ -326,10 +311,7 @@ class ClusteredController:
             used_epoch = max(used_epoch, reply.leader_epoch)
         if used_epoch > NO_EPOCH:
             return self._perform_steps(self.cluster.replicas.on_refused(key.partition, used_epoch))
-        if reply.role == "leader":
-            self._leading[key.partition] = reply.leader_epoch
-        else:
-            self._leading.pop(key.partition, None)
+        self._led_here.confirm(key.partition, reply.leader_epoch if reply.role == "leader" else None)
         return self._relocate([key.partition])
 
     def _configure(self, topics: Iterable[str]) -> list[Effect]:
@@ -372,7 +354,7 @@ class ClusteredController:
                     self._ending.stop(partition, keeps_files=keeps_files)
                     found += self._commands.stop([replica_address(*partition)])
                 case AssignRole():
-                    minimum = self.cluster.minimum(effect.partition.topic)
+                    minimum = self.cluster.assignments.minimum(effect.partition.topic)
                     found.append(role_call(effect, self.cluster.mirror.sessions, minimum))
                 case InSyncOutcome():
                     found.append(in_sync_reply(effect))
@@ -398,65 +380,6 @@ class ClusteredController:
     def _report(self, partition: TopicPartition, node: str, is_up: bool) -> ReplicaReported:
         return reported(partition, self.cluster.mirror.partitions[partition].record, node, is_up)
 
-    # -- locations, and actors that follow a leader
-
     def _relocate(self, partitions: Iterable[TopicPartition]) -> list[Effect]:
         """Report who answers for these partitions, and start or stop the actors that follow their leaders."""
-        effects: list[Effect] = []
-        locations: list[Location] = []
-        for partition in list(partitions):
-            versioned = self.cluster.mirror.partitions.get(partition)
-            leads_here = self._leads_here(partition, versioned)
-            specs = followers(partition, self.catalog, self.controller.life)
-            effects += self._follow(partition, specs, versioned, leads_here=leads_here)
-            locations += self._locations.changes(
-                partition,
-                versioned,
-                self.cluster.live,
-                [spec.address for spec in specs],
-                leads_here=leads_here,
-            )
-        if locations:
-            request = Locate(locations=tuple(locations))
-            effects.append(Call(LocateCall(), SUPERVISOR, request, Done, timeout_ms=LOCATE_TIMEOUT_MS))
-        return effects
-
-    def _claimed_here(self, versioned: Versioned | None) -> bool:
-        """Return True if the leader is a process of this start of the node, whether it is up or not."""
-        claim = "" if versioned is None else versioned.record.claim
-        return claim.rpartition("/")[0] == self._own.start_id
-
-    def _leads_here(self, partition: TopicPartition, versioned: Versioned | None) -> bool:
-        return (
-            versioned is not None
-            and versioned.record.leader == self._own.node
-            and self._leading.get(partition) == versioned.record.leader_epoch
-        )
-
-    def _follow(
-        self,
-        partition: TopicPartition,
-        all_specs: list[ChildSpec],
-        versioned: Versioned | None,
-        *,
-        leads_here: bool,
-    ) -> list[Effect]:
-        """Start or stop the actors that follow this partition's leader.
-
-        A controller that has just started stops those that an earlier one may have left here, unless the leader has
-        been on this node since then: they would serve a state that is not theirs any more.
-        """
-        specs = all_specs if leads_here else []
-        wanted = [spec.address for spec in specs]
-        present = self._following_here.get(partition)
-        if present is None:
-            if not leads_here and self._claimed_here(versioned):
-                return []
-            present = [] if leads_here else [spec.address for spec in all_specs]
-        if partition.topic in FOLLOWED:
-            self._following_here[partition] = wanted
-        if wanted == present:
-            return []
-        gone = [address for address in present if address not in wanted]
-        new = [spec for spec in specs if spec.address not in present]
-        return [*self._follower_commands.stop(gone), *self._follower_commands.start_here(new)]
+        return self._led_here.relocate(partitions, self.cluster.mirror.partitions, self.cluster.live)

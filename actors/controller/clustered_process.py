@@ -21,9 +21,10 @@ from ..metadata.etcd.store import EtcdStore
 from ..metadata.etcd.url import etcd_config
 from ..metadata.store import MetadataStore, Propose, State
 from .catalog import Catalog, catalog_of
+from .cluster.led_here import FollowerCommands
 from .cluster.machine import Cluster
 from .cluster.records import NodeSession
-from .clustered import REQUESTS, ClusteredController, FollowerCommands
+from .clustered import REQUESTS, ClusteredController
 from .effects import Loaded, MakeReplica, OwnEffect, RemoveReplica, RemoveTopic, TopicRemoved
 from .process import ControllerActor
 from .replication import Replication
@@ -115,7 +116,7 @@ class ClusterControllerActor(ControllerActor):
                 super().perform(effect)
 
     def alarms_now(self) -> tuple[str, ...]:
-        unplaced = self._cluster_part.unplaced if self._cluster_part is not None else ""
+        unplaced = self._cluster_part.assignments.unplaced if self._cluster_part is not None else ""
         return (*super().alarms_now(), *([f"partitions wait for a node: {unplaced}"] if unplaced else ()))
 
     def _remove_replica(self, partition: TopicPartition) -> None:

@@ -61,7 +61,9 @@ class TopicFolders:
         self._make_directory(directory)
         self._make_directory(directory / str(partition))
         own = PartitionLabel(topic=entry.topic, topic_id=entry.topic_id, partition=partition)
-        self._files.replace(directory / str(partition) / PARTITION_LABEL, encode_label(own))
+        known = partition_label_of(directory / str(partition), self._files)
+        if known is None or known.topic_id != entry.topic_id:
+            self._files.replace(directory / str(partition) / PARTITION_LABEL, encode_label(own))
         self._files.replace(directory / TOPIC_LABEL, encode_label(label_of(entry)))
 
     def remove_replica(self, topic: str, partition: int, progress: Callable[[], None]) -> None:

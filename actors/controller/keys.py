@@ -82,6 +82,13 @@ class ConclusionCall(Struct, frozen=True):
     """The supervisor learns the end of a stop's preparation."""
 
 
+class LogEndCall(Struct, frozen=True):
+    """The end of one replica's log, for an unclean election."""
+
+    number: int
+    node: str
+
+
 class ClusterTick(Struct, frozen=True):
     """Suspicions are judged again."""
 
@@ -102,6 +109,7 @@ CallKey: TypeAlias = (
     | LocateCall
     | StopWatch
     | ConclusionCall
+    | LogEndCall
 )
 TimerKey: TypeAlias = (
     CommandRetry

@@ -85,6 +85,7 @@ from .keys import (
     EraCall,
     GroupDeletion,
     LocateCall,
+    LogEndCall,
     NodesWatchTimer,
     OrphanSearch,
     RemainsTimer,
@@ -313,7 +314,7 @@ class ControllerMachine:
                 return self._orphans.on_answered(event.reply)
             case EraCall():
                 return self._producers.on_answered(event.reply)
-            case RoleCall() | LocateCall() | StopWatch() | ConclusionCall():
+            case RoleCall() | LocateCall() | StopWatch() | ConclusionCall() | LogEndCall():
                 raise AssertionError(f"this broker is no cluster: {key!r}")
             case _:
                 assert_never(key)
@@ -332,7 +333,7 @@ class ControllerMachine:
                 return self._orphans.on_failed(now)
             case EraCall():
                 return []  # it is asked again when it is up again
-            case RoleCall() | LocateCall() | StopWatch() | ConclusionCall():
+            case RoleCall() | LocateCall() | StopWatch() | ConclusionCall() | LogEndCall():
                 raise AssertionError(f"this broker is no cluster: {key!r}")
             case _:
                 assert_never(key)

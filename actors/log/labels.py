@@ -35,6 +35,8 @@ class PartitionLabel(Struct, frozen=True, kw_only=True):
     topic: str
     topic_id: str
     partition: int
+    unclean_epochs: tuple[int, ...] = ()
+    """Leader epochs that began with an unclean election."""
 
 
 class _File(Struct, kw_only=True):

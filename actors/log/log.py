@@ -343,6 +343,7 @@ class PartitionLog(ReadableLog):
                 self._take(recover(self.directory, self._files, self.producers, now_ms, _ignore), now_ms)
             except StorageFull as error:
                 raise StorageFailed(f"a truncation could not be finished: {error}") from error
+        self.high_watermark = min(self.high_watermark, self.log_end_offset)
         self.checkpoint()
 
     # -- compaction

@@ -15,7 +15,14 @@ from ...transport.protocol.data import Fetch, ListOffsets, Produce
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.progress import ReportProgress
 from ...transport.protocol.quotas import QuotasInForce
-from ...transport.protocol.replication import Follow, Lead, ReplicaDurable, ReplicaFetch, ReplicaReported
+from ...transport.protocol.replication import (
+    Follow,
+    Lead,
+    ReplicaDurable,
+    ReplicaFetch,
+    ReplicaReported,
+    ReportLogEnd,
+)
 from ...transport.protocol.session import Cancel
 from ...transport.protocol.topics import DeleteRecords
 from ...transport.protocol.transactions import WriteMarkers
@@ -23,7 +30,7 @@ from .backlog import Backlog, LogEnd
 from .disk import DiskReserve
 from .effects import Effect
 
-_REPLICATION = (Lead, Follow, ReplicaFetch, ReplicaDurable, ReplicaReported)
+_REPLICATION = (Lead, Follow, ReplicaFetch, ReplicaDurable, ReplicaReported, ReportLogEnd)
 _ADMITTED = (Produce, Fetch)
 _OTHERS = (ListOffsets, DeleteRecords, ReportProgress, WriteMarkers)
 

@@ -90,6 +90,8 @@ class TakeRole(Struct, frozen=True):
     """Write and sync the turn's appends; then, with an epoch, take it for the batches of this log's leader."""
 
     leader_epoch: int | None
+    unclean_epochs: tuple[int, ...] = ()
+    """Noted in the partition's label first, for ever."""
 
 
 class CutLog(Struct, frozen=True):

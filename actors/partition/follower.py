@@ -15,7 +15,7 @@ transactions are those of a leader, so that a follower leads as soon as it has a
     Appended    ReplicaDurable: the sync has returned
 
 A cut never removes a record that was known to be committed: if the leader's log lacks one, an operator has to decide,
-and the partition ends with `CommittedRecordsMissing`.
+and the partition ends with `CommittedRecordsMissing`. An unclean election after that record was this decision.
 """
 
 from msgspec import Struct, UnsetType
@@ -240,7 +240,9 @@ class Follower(Undecided):
         _, own_epoch_end = self._log.epochs.end_of(epoch, own_end_offset)
         offset = min(end_offset, own_epoch_end)
         committed_offset = min(self.watermarks.high_watermark, own_end_offset)
-        if offset < committed_offset:
+        if offset < committed_offset and self._is_overruled():
+            self.watermarks.high_watermark = offset
+        elif offset < committed_offset:
             raise CommittedRecordsMissing(
                 f"the leader of epoch {self.leader_epoch}, {self.leader}, lacks committed records from offset {offset}"
                 f" to {committed_offset - 1}, which are here: see which replica has them, and elect that one"
@@ -248,6 +250,10 @@ class Follower(Undecided):
         if offset < self.watermarks.log_start_offset or epoch == NO_EPOCH:
             return [CutLog(max(leader_start_offset, min(offset, end_offset)), is_reset=True)]
         return [CutLog(offset)]
+
+    def _is_overruled(self) -> bool:
+        """Return True if an unclean election came after the last record here: an operator gave up such records."""
+        return max(self._follow.unclean_epochs, default=NO_EPOCH) > self._log.epochs.last
 
     def _on_cut(self, log: OpenedLog, now: int) -> list[Effect]:
         high_watermark = self.watermarks.high_watermark

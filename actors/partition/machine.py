@@ -37,9 +37,16 @@ from ...transport.machine import (
 )
 from ...transport.protocol.control import PeerDown, PeersAsleep, PeerUp
 from ...transport.protocol.data import Fetch, Produce
-from ...transport.protocol.message import Done
+from ...transport.protocol.message import Done, Request
 from ...transport.protocol.quotas import QuotasInForce
-from ...transport.protocol.replication import Follow, Lead, Member, RoleReply
+from ...transport.protocol.replication import (
+    Follow,
+    Lead,
+    LogEndReply,
+    Member,
+    ReportLogEnd,
+    RoleReply,
+)
 from ...transport.protocol.topics import (
     ConfigurePartition,
     DescribePartition,
@@ -259,6 +266,11 @@ class PartitionMachine:
                 return self._on_configure(received, request, now)
             case DescribePartition():
                 return [Reply(received.sender, DescribePartitionReply(description=self._description()))]
+            case ReportLogEnd():
+                body = LogEndReply(
+                    last_epoch=self._log.epochs.last, log_end_offset=self._role.watermarks.written_offset
+                )
+                return [Reply(received.sender, body)]
             case HighestEra():
                 return [Reply(received.sender, HighestEraReply(era=self._log.producers.highest_era()))]
             case QuotasInForce():
@@ -274,7 +286,7 @@ class PartitionMachine:
         self._order = (request.leader_epoch, request.revision)
         if isinstance(self._role, Leader) and self._role.leader_epoch == request.leader_epoch:
             return [*self._role.reassign(request, now), self._role_reply(received)]
-        return self._change_role(received, self._arguments.node, request.leader_epoch)
+        return self._change_role(received, request, self._arguments.node, request.leader_epoch)
 
     def _on_follow(self, received: Received, request: Follow) -> list[Effect]:
         if not self._is_news(request):
@@ -282,20 +294,22 @@ class PartitionMachine:
         self._order = (request.leader_epoch, request.revision)
         if isinstance(self._role, Follower) and self._role.leader_epoch == request.leader_epoch:
             return [*self._role.redirect(request), self._role_reply(received)]
-        return self._change_role(received, request.leader, None)
+        return self._change_role(received, request, request.leader, None)
 
     def _is_news(self, request: Lead | Follow) -> bool:
         is_given = self._arguments.leadership == "given"
         return is_given and (request.leader_epoch, request.revision) >= self._order
 
-    def _change_role(self, received: Received, leader: str, leader_epoch: int | None) -> list[Effect]:
+    def _change_role(
+        self, received: Received, request: Lead | Follow, leader: str, leader_epoch: int | None
+    ) -> list[Effect]:
         role = self._role
         self._log = structs.replace(self._log, high_watermark=role.watermarks.high_watermark)
         if isinstance(role, Follower):
             self._next_token = role.next_token
         effects = role.resign(UNSET if leader_epoch is not None else leader)
         self._role, self._asked = Undecided(self._log), received
-        return [*effects, TakeRole(leader_epoch)]
+        return [*effects, TakeRole(leader_epoch, request.unclean_epochs)]
 
     def _on_role_taken(self, log: OpenedLog, now: int) -> list[Effect]:
         known = max(log.high_watermark, min(self._log.high_watermark, log.log_end_offset))
@@ -310,7 +324,19 @@ class PartitionMachine:
         else:
             self._role = Undecided(self._log)
         effects = [*self._role.handle(self._wall_clock, now), *self._role.start(now)]
-        return [*effects, self._role_reply(received)]
+        return [*effects, *self._unclean_alarm(request), self._role_reply(received)]
+
+    def _unclean_alarm(self, request: Request) -> list[Effect]:
+        """Report the unclean elections whose loss retention has not removed yet, where the partition is led."""
+        lines = []
+        for epoch in request.unclean_epochs if isinstance(request, Lead) else ():
+            _, offset = self._log.epochs.end_of(epoch - 1, self._log.log_end_offset)
+            if offset >= self._log.log_start_offset:
+                lines.append(
+                    f"an unclean election began epoch {epoch}: records from offset {offset} on that were committed"
+                    " before it may be lost"
+                )
+        return [Alarm("unclean", tuple(lines))]
 
     def _role_reply(self, received: Received) -> Reply:
         leader_epoch, revision = self._order

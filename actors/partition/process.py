@@ -24,7 +24,14 @@ from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Request
 from ...transport.protocol.progress import ReportProgress
 from ...transport.protocol.quotas import QuotasInForce
-from ...transport.protocol.replication import Follow, Lead, ReplicaDurable, ReplicaFetch, ReplicaReported
+from ...transport.protocol.replication import (
+    Follow,
+    Lead,
+    ReplicaDurable,
+    ReplicaFetch,
+    ReplicaReported,
+    ReportLogEnd,
+)
 from ...transport.protocol.session import Cancel
 from ...transport.protocol.topics import (
     ConfigurePartition,
@@ -38,7 +45,7 @@ from ..journal.sleep_mark import SleepMark, partition_mark
 from ..log.companions import GROUPS_NAME, loss_of_companion
 from ..log.errors import CorruptLog, StaleLeaderEpoch, StorageFull
 from ..log.files import Files
-from ..log.labels import partition_label_of
+from ..log.labels import PARTITION_LABEL, PartitionLabel, decode_label, encode_label, partition_label_of
 from ..log.lock import LOCK_NAME, DirectoryLock
 from ..log.log import PartitionLog
 from ..log.retention import LogConfig
@@ -116,6 +123,7 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         ReplicaFetch,
         ReplicaDurable,
         ReplicaReported,
+        ReportLogEnd,
     )
     follows_connections: ClassVar[bool] = True
     machine: PartitionMachine
@@ -309,6 +317,7 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
 
     def _take_role(self, effect: TakeRole) -> None:
         self.end_turn()
+        self._note_unclean(effect.unclean_epochs)
         if effect.leader_epoch is not None:
             try:
                 self._log.lead(effect.leader_epoch)
@@ -317,6 +326,18 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         else:
             self._log.follow()
         self.loop.dispatch(RoleTaken(self._opened()))
+
+    def _note_unclean(self, epochs: tuple[int, ...]) -> None:
+        path = self._log.directory / PARTITION_LABEL
+        label = decode_label(self._files.read_whole(path), PartitionLabel) if epochs else None
+        if label is not None and not set(epochs) <= set(label.unclean_epochs):
+            known = tuple(sorted({*label.unclean_epochs, *epochs}))
+            with suppress(StorageFull):
+                # The next role brings them again.
+                self._files.replace(path, encode_label(msgspec.structs.replace(label, unclean_epochs=known)))
+            _log.critical(
+                "%s: unclean election: committed records may be lost; epochs %s", path.parent, known
+            )
 
     def _cut_log(self, effect: CutLog) -> None:
         self.end_turn()

@@ -73,7 +73,7 @@ def status(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOIN
     "endpoint", "peer_endpoint", "rack", "cordoned", "draining", "leaving",
     "stopping", "stop_refusal", "replicas", "leaders", "under_replicated"}],
     "partitions": [{"topic", "partition", "replicas", "target", "leader", "leader_epoch", "in_sync",
-    "eligible", "offline", "under_replicated"}], "unplaced"}
+    "eligible", "unclean_epochs", "offline", "under_replicated"}], "unplaced"}
     """
     with _operating(connect) as operator:
         found = operator.status()

@@ -120,6 +120,8 @@ def name_of(report: PartitionReport) -> str:
 def _state(report: PartitionReport) -> Text:
     if report.offline:
         return Text("offline", "bold red")
+    if report.unclean_epochs:
+        return Text(f"unclean election in epoch {report.unclean_epochs[-1]}", "bold red")
     if report.target:
         return Text(f"moves to {','.join(report.target)}", "yellow")
     return Text("under-replicated", "yellow") if report.under_replicated else Text("in sync", "green")

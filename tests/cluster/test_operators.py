@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from cluster_nodes import ClusterNodes
+from cluster_nodes import ClusterNodes, Node
+from cluster_siege import wait_until
 from command_line import Done, planaria
 from etcd_members import etcd_binary
 from patience import TIMEOUT_S
@@ -65,12 +66,15 @@ class Operator:
     """Runs commands through each node in turn."""
 
     def __init__(self, cluster: ClusterNodes) -> None:
-        self._cluster = cluster
+        self._nodes = cluster.nodes
         self._turn = 0
+
+    def use(self, nodes: list[Node]) -> None:
+        self._nodes = nodes
 
     def run(self, line: str) -> Done:
         self._turn += 1
-        node = self._cluster.nodes[self._turn % len(self._cluster.nodes)]
+        node = self._nodes[self._turn % len(self._nodes)]
         return planaria("cluster", *line.split(), "--connect", node.endpoint)
 
     def done(self, line: str) -> str:
@@ -86,6 +90,10 @@ class Operator:
 
     def status(self) -> Any:
         return json.loads(self.done("status --json"))
+
+    def lost(self) -> Any:
+        [found] = [each for each in self.status()["partitions"] if each["topic"] == "LOST"]
+        return found
 
     def partitions(self) -> list[Any]:
         return [each for each in self.status()["partitions"] if each["topic"] == TOPIC]
@@ -161,3 +169,35 @@ def test_a_change_that_cannot_work_is_refused_in_one_line(published: Published, 
     assert "partitions 0 to 3" in operator.refused("elect MOVED/9")
     assert [each for each in operator.status()["nodes"] if each["draining"] or each["leaving"]] == []
     published.check()
+
+
+def test_an_unclean_election_serves_what_is_left_and_says_so_for_ever(
+    cluster: ClusterNodes, published: Published, operator: Operator
+) -> None:
+    """Node n1 falls behind and is all that is left; n2 has more, returns, and follows it."""
+    published.client.create_topic("LOST", 1, replication_factor=2, min_in_sync_replicas=1)
+    operator.done("reassign LOST --replicas n2,n1")
+    operator.done("elect LOST/0")
+    _, behind, ahead = cluster.nodes
+    with published.client.producer(delivery_timeout_ms=int(TIMEOUT_S * 1_000)) as producer:
+        producer.publish("LOST", b"kept", partition=0).result()
+        behind.kill()
+        producer.publish("LOST", b"lost", partition=0).result()
+    ahead.kill()
+    behind.start()
+    cluster.wait_until_serving(behind)
+    operator.use(cluster.nodes[:2])
+    wait_until(lambda: operator.lost()["offline"])
+    assert "start the node n2, or elect an unclean leader" in operator.refused("elect LOST/0")
+    operator.done("elect LOST/0 --unclean")
+    assert (operator.lost()["leader"], len(operator.lost()["unclean_epochs"])) == ("n1", 1)
+    assert "unclean election in epoch" in operator.done("status")
+    ahead.start()
+    cluster.wait_until_serving(ahead)
+    operator.use(cluster.nodes)
+    wait_until(lambda: sorted(operator.lost()["in_sync"]) == ["n1", "n2"])
+    with Client(ahead.endpoint) as client, client.producer() as producer:
+        assert producer.publish("LOST", b"next", partition=0).result().offset == 1
+    for node in (behind, ahead):
+        label = (node.data / "topics/LOST/0/partition.json").read_text()
+        assert f'"unclean_epochs":{operator.lost()["unclean_epochs"]}' in label

@@ -2,13 +2,15 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
+from planaria.actors.partition.follower import CommittedRecordsMissing
 from planaria.transport.batch import build
 from planaria.transport.machine import Received, Sender
 from planaria.transport.protocol.data import Fetch, ListOffsets, Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
-from planaria.transport.protocol.replication import Lead, Member, ReplicaFetch
+from planaria.transport.protocol.replication import Follow, Lead, Member, ReplicaFetch, ReportLogEnd
 from planaria.transport.protocol.topics import (
     ConfigurePartition,
     DeleteRecords,
@@ -16,7 +18,7 @@ from planaria.transport.protocol.topics import (
     TopicConfig,
 )
 from planaria.transport.request_context import direct_context
-from simulated_replicas import CLIENT, NODES, Node, ReplicaWorld
+from simulated_replicas import CLIENT, NODES, Node, ReplicaWorld, address_of
 
 
 def a_batch(*values: bytes) -> bytes:
@@ -209,3 +211,45 @@ def test_a_follower_that_leads_later_has_the_newest_configuration(led: ReplicaWo
     ask(follower, lead(9, revision=9))
     [refused] = ask(follower, produce(acks=1), a_batch(b"x" * 200)).batches
     assert refused.error.code == "MESSAGE_TOO_LARGE"
+
+
+def follow(leader: str, leader_epoch: int, unclean_epochs: tuple[int, ...] = ()) -> Follow:
+    return Follow(
+        topic="ORDERS",
+        topic_id="t1",
+        partition=0,
+        leader_epoch=leader_epoch,
+        leader=leader,
+        address=address_of(leader),
+        unclean_epochs=unclean_epochs,
+        revision=leader_epoch,
+    )
+
+
+@pytest.mark.parametrize("unclean", [(), (1,), (8,)], ids=["none", "an earlier one", "after the records"])
+def test_a_follower_gives_up_committed_records_only_after_an_unclean_election(
+    led: ReplicaWorld, unclean: tuple[int, ...]
+) -> None:
+    """Node c loses its records and leads, although b knows that five are committed."""
+    holder, elected = led.nodes["b"], led.nodes["c"]
+    ask(led.nodes["a"], produce(), a_batch(b"5"))
+    settle(led)
+    led.nodes["a"].crash()
+    elected.crash()
+    elected.disk.batches, elected.disk.durable, elected.disk.snapshot = [], 0, None
+    led.checks.after_step = lambda: None  # type: ignore[method-assign]
+    elected.start()
+    reply = ask(holder, ReportLogEnd(topic="ORDERS", topic_id="t1", partition=0))
+    assert (reply.last_epoch, reply.log_end_offset) == (1, 6)
+    order = msgspec.structs.replace(lead(9, in_sync="c"), unclean_epochs=unclean, min_in_sync_replicas=1)
+    assert ask(elected, order).role == "leader"
+    ask(elected, produce(), a_batch(b"x"))
+    if unclean != (8,):
+        ask(holder, follow("c", 9, unclean))
+        with pytest.raises(CommittedRecordsMissing, match="from offset 0 to 4"):
+            settle(led)
+        return
+    ask(holder, follow("c", 9, unclean))
+    settle(led)
+    assert [frame for _, frame in holder.disk.batches] == [frame for _, frame in elected.disk.batches]
+    assert holder.machine._role.watermarks.high_watermark <= 1

@@ -392,7 +392,7 @@ REPLIES: dict[str, Reply] = {
         partitions=[
             cluster.PartitionReport(
                 topic="ORDERS", partition=1, replicas=["n1", "n2"], target=[], leader="n1", leader_epoch=7,
-                in_sync=["n1"], eligible=["n2"], offline=False, under_replicated=True,
+                in_sync=["n1"], eligible=["n2"], unclean_epochs=[3], offline=False, under_replicated=True,
             )
         ],
     ),

@@ -61,6 +61,8 @@ class PartitionReport(Struct, frozen=True, kw_only=True):
     in_sync: list[str]
     """Members of the in-sync set whose nodes are alive."""
     eligible: list[str]
+    unclean_epochs: list[int]
+    """Leader epochs that began with an unclean election: records committed before may be missing."""
     offline: bool
     under_replicated: bool
 

@@ -4,6 +4,7 @@
     P: the role that the partition now has
     P: propose_in_sync(in_sync, eligible, revision)      C: applied, or the state that is there        the leader's
     C: replica_reported(replica, is_up)                  a cast to the leader
+    C: report_log_end()                                  P: last_epoch, log_end_offset                     in any role
 
     F: replica_fetch(leader_epoch, fetch_offset, last_epoch, durable_offset)        parked at the end of the log
     L: high_watermark, log_start_offset, diverging | null   + batch frames, as they are on the leader's disk
@@ -48,6 +49,8 @@ class Lead(InternalRequest, tag="lead", frozen=True):
     min_in_sync_replicas: Annotated[int, Meta(ge=1)] = 1
     stopping: tuple[str, ...] = ()
     """Nodes with a replica that are about to stop: they leave the set beforehand."""
+    unclean_epochs: tuple[int, ...] = ()
+    """Leader epochs that began with an unclean election: records committed before may be missing."""
     revision: int = 0
     """Revision of the partition's state in the metadata store: the guard of the leader's next proposal."""
 
@@ -61,6 +64,8 @@ class Follow(InternalRequest, tag="follow", frozen=True):
     """The leader's node."""
     address: Address
     """The actor that takes the follower's requests; the directory knows the node that answers."""
+    unclean_epochs: tuple[int, ...] = ()
+    """As in `lead`: a follower with records of an earlier epoch cuts them, also committed ones."""
     revision: int = 0
 
 
@@ -71,6 +76,18 @@ class RoleReply(Reply):
     """Leader epoch and revision of the newest `lead` or `follow` that the partition has received."""
     highest_leader_epoch: int
     """A leader of this partition needs a higher one."""
+
+
+class ReportLogEnd(InternalRequest, tag="report_log_end", frozen=True):
+    topic: str
+    topic_id: str
+    partition: int
+
+
+class LogEndReply(Reply):
+    last_epoch: int
+    """Leader epoch of the log's last batch, -1 without batches."""
+    log_end_offset: int
 
 
 class ProposeInSync(InternalRequest, tag="propose_in_sync", frozen=True):

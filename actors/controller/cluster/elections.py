@@ -63,22 +63,20 @@ def preferred(record: PartitionRecord, live: DataIds, minimum: int) -> Partition
     return led_by(record, member, live, minimum)
 
 
-def forced(record: PartitionRecord, live: DataIds) -> PartitionRecord | None:
-    """Return the record led by any live replica, in sync or not; None if none is alive.
+def forced(record: PartitionRecord, live: DataIds, node: str) -> PartitionRecord:
+    """Return the record led by the live replica on this node, in sync or not.
 
-    Committed records may be lost. Only an operator may ask for this.
+    Committed records may be lost. Only an operator may ask for this, and the record says so for ever.
     """
-    node = next((node for node in record.replicas if node in live), None)
-    if node is None:
-        return None
-    member = Member(node, live[node])
+    leader_epoch = record.leader_epoch + 1
     return msgspec.structs.replace(
         record,
         leader=node,
-        leader_epoch=record.leader_epoch + 1,
+        leader_epoch=leader_epoch,
         claim="",
-        in_sync=(member,),
+        in_sync=(Member(node, live[node]),),
         eligible=(),
+        unclean_epochs=(*record.unclean_epochs, leader_epoch),
     )
 
 

@@ -15,7 +15,7 @@ be (`act`).
 Every write is guarded by the last revision of its key; those of the leading controller by its entry as well.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import msgspec
@@ -23,30 +23,18 @@ from msgspec import Struct
 
 from ....transport.addresses import TopicPartition
 from ....transport.machine import Effect, Reply, Sender, SetTimer
-from ....transport.protocol.cluster import (
-    ChangeNode,
-    ClusterStatus,
-    ElectLeader,
-    PlanRebalance,
-    PlanRebalanceReply,
-    ReassignPartitions,
-)
 from ....transport.protocol.control import StopState
-from ....transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ....transport.protocol.links import (
     PING_INTERVAL_MS,
     LinkReports,
 )
-from ....transport.protocol.message import Done, Request
 from ...metadata.store import (
     ABSENT,
     Applied,
     Changed,
     Guard,
-    NotApplied,
     Outcome,
     Propose,
-    Rejected,
     Session,
     SessionLost,
     State,
@@ -54,7 +42,6 @@ from ...metadata.store import (
 )
 from ..catalog import Catalog
 from ..keys import ClusterTick
-from . import operators
 from .assignments import Assignments, Topics, guarded
 from .deciding import ClusterView, Versioned, live_nodes
 from .leadership import Leadership
@@ -69,6 +56,8 @@ from .mirror import (
     put,
 )
 from .node_watches import NodeWatches
+from .operating import Operating, reply_to
+from .operators import EMPTY_CATALOG, Situation
 from .proposals import InSyncChange, Leading, OperatorChange, Proposals, Registration, Takeover
 from .records import Member, NodeSession, PartitionRecord
 from .stopping import Conclude, Stopping
@@ -91,7 +80,13 @@ ClusterEffect: TypeAlias = (
 class Cluster:
     """The cluster as the node of `own` sees it. `topics` returns the topics of the durable catalog."""
 
-    def __init__(self, own: NodeSession, topics: Topics, numbers: Iterator[int]) -> None:
+    def __init__(
+        self,
+        own: NodeSession,
+        topics: Topics,
+        numbers: Iterator[int],
+        catalog: Callable[[], Catalog] = lambda: EMPTY_CATALOG,
+    ) -> None:
         self.own = own
         self._topics = topics
         self.mirror = Mirror()
@@ -102,10 +97,17 @@ class Cluster:
         self.suspected: frozenset[str] = frozenset()
         self._starts: dict[str, str] = {}
         """The start of each node, by its session."""
-        self._assignments = Assignments(self.mirror, topics)
-        self.replicas = LocalReplicas(own.node, own.start_id, lambda: self.live, self._assignments.minimum)
+        self.assignments = Assignments(self.mirror, topics)
+        self.replicas = LocalReplicas(own.node, own.start_id, lambda: self.live, self.assignments.minimum)
         self.watches = NodeWatches()
         self._stopping = Stopping(own.node)
+        self.operations = Operating(
+            own.node,
+            lambda: Situation(self.mirror, self.suspected, topics(), catalog()),
+            self.assignments,
+            self.leadership,
+            self._proposals,
+        )
         self._written: list[Write] = []
         """Writes with an outcome, which may have to be repeated."""
 
@@ -126,15 +128,6 @@ class Cluster:
         found = self.mirror.sessions.get(self.own.node)
         return found if found is not None and found.data_id != self.own.data_id else None
 
-    @property
-    def unplaced(self) -> str:
-        """The reason why new partitions have no replicas; empty if all have."""
-        return self._assignments.unplaced
-
-    def minimum(self, topic: str) -> int:
-        """Return a topic's `min_in_sync_replicas`."""
-        return self._assignments.minimum(topic)
-
     # -- events
 
     def start(self, state: State, now: int) -> list[ClusterEffect]:
@@ -142,7 +135,7 @@ class Cluster:
 
     def on_state(self, state: State, now: int) -> list[ClusterEffect]:
         self.mirror.load(state)
-        self._assignments.check_all()
+        self.assignments.check_all()
         effects = self.steps(self.replicas.load(self.mirror.partitions))
         return effects + self._on_nodes(now) + self.act(now)
 
@@ -154,12 +147,12 @@ class Cluster:
             kinds.add(kind)
             if kind == PARTITIONS:
                 partition = partition_of(key)
-                self._assignments.check(partition)
+                self.assignments.check(partition)
                 effects += self.steps(
                     self.replicas.on_record(partition, self.mirror.partitions.get(partition))
                 )
         if kinds - {PARTITIONS}:
-            self._assignments.check_all()
+            self.assignments.check_all()
         if kinds & {NODES, CONTROLLER_KEY}:
             effects += self._on_nodes(now)
         return effects + self.act(now)
@@ -187,7 +180,7 @@ class Cluster:
                     is_applied = present is not None and present.revision == revision
                 effects.append(InSyncOutcome(sender, is_applied, present))
             case OperatorChange(sender=sender):
-                effects.append(Reply(sender, _operator_reply(outcome)))
+                effects.append(Reply(sender, reply_to(outcome)))
         return effects + self._go_on(now) if isinstance(outcome, Applied) else effects
 
     def on_session(self, event: Session | SessionLost, now: int) -> list[ClusterEffect]:
@@ -237,7 +230,7 @@ class Cluster:
         if not self._stopping.is_begun:
             return
         view = ClusterView(
-            self.mirror.partitions, self.mirror.sessions, self.mirror.settings, self._assignments.minimum
+            self.mirror.partitions, self.mirror.sessions, self.mirror.settings, self.assignments.minimum
         )
         conclusion = self._stopping.decide(
             self.mirror, view, self.suspected, now, is_in_session=self._is_in_session
@@ -248,39 +241,6 @@ class Cluster:
             if conclusion.refusal:
                 self._withdraw_stop()
             yield conclusion
-
-    def operate(
-        self, sender: Sender, request: Request, cluster: str, catalog: Catalog
-    ) -> list[ClusterEffect]:
-        """Answer an operator's request; a change is answered when it is applied. `cluster` is the cluster's name."""
-        situation = operators.Situation(self.mirror, self.suspected, self._topics(), catalog)
-        try:
-            match request:
-                case ClusterStatus():
-                    report = operators.status(
-                        situation,
-                        cluster=cluster,
-                        node=self.own.node,
-                        leading=self.leadership.leader,
-                        unplaced=self._assignments.waiting(self.suspected),
-                    )
-                    return [Reply(sender, report)]
-                case PlanRebalance():
-                    return [Reply(sender, PlanRebalanceReply(moves=operators.planned(situation)))]
-                case ChangeNode():
-                    writes = operators.changed_node(situation, request)
-                case ReassignPartitions():
-                    writes = operators.reassigned(situation, request)
-                case ElectLeader():
-                    writes = operators.elected(situation, request)
-                case _:
-                    raise AssertionError(f"no request of an operator: {request!r}")
-        except ProtocolError as error:
-            return [Reply(sender, error.body)]
-        if not writes:
-            return [Reply(sender, Done())]
-        changes = tuple(change for change, _ in writes)
-        return [self._proposals.propose(OperatorChange(sender), changes, tuple(guard for _, guard in writes))]
 
     # -- missing writes
 
@@ -298,7 +258,7 @@ class Cluster:
         before, self.suspected = self.suspected, self._suspicion.decide(now)
         if self.suspected == before:
             return []
-        self._assignments.check_all()
+        self.assignments.check_all()
         return self.act(now)
 
     def _go_on(self, now: int) -> list[ClusterEffect]:
@@ -333,7 +293,7 @@ class Cluster:
         revision = self.leadership.guard_revision
         if revision is None or self._proposals.is_open(Leading):
             return
-        writes = self._assignments.due(self.suspected, now)
+        writes = self.assignments.due(self.suspected, now)
         if writes:
             changes = tuple(change for change, _ in writes)
             guards = tuple(guard for _, guard in writes)
@@ -354,17 +314,3 @@ def _with_members(
     record: PartitionRecord, in_sync: tuple[Member, ...], eligible: tuple[Member, ...]
 ) -> PartitionRecord:
     return msgspec.structs.replace(record, in_sync=in_sync, eligible=eligible)
-
-
-def _operator_reply(outcome: Outcome) -> Done | ErrorBody:
-    match outcome:
-        case Applied():
-            return Done()
-        case NotApplied(error=error):
-            return error
-        case Rejected():
-            message = "the state changed meanwhile, and this change was not made; try again"
-            return ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, message, True)
-        case Unknown():
-            message = "the metadata store did not answer: the change may take effect or not"
-            return ErrorBody(ErrorCode.TIMED_OUT, message, True)

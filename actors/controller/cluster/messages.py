@@ -37,6 +37,7 @@ def role_call(role: AssignRole, sessions: Mapping[str, NodeSession], minimum: in
             stopping=tuple(
                 node for node in record.replicas if node in sessions and sessions[node].is_stopping
             ),
+            unclean_epochs=record.unclean_epochs,
             revision=role.revision,
         )
     else:
@@ -47,6 +48,7 @@ def role_call(role: AssignRole, sessions: Mapping[str, NodeSession], minimum: in
             leader_epoch=record.leader_epoch,
             leader=record.leader,
             address=partition_address(*partition),
+            unclean_epochs=record.unclean_epochs,
             revision=role.revision,
         )
     key = RoleCall(partition, role.incarnation, role.revision)

@@ -5,7 +5,7 @@
     reassign_partitions   partitions/..: `reassignment.begun`          no such partition or node, too few replicas
     ... of all of them    topics/..: the new `replication_factor`
     elect_leader          partitions/..: the preferred replica leads   it is not in sync
-    ... unclean           partitions/..: `elections.forced`            a replica that has everything can lead
+    ... unclean           partitions/..: `elections.forced`            no live replica has answered
 
 The leading controller carries the changes out (`deciding.py`, `assignments.py`), so they outlive every controller. A
 request that finds its change made already writes nothing, so it can be repeated.
@@ -39,7 +39,9 @@ from .placement import TooFewNodes, evacuate, led_elsewhere, rebalance, stopping
 from .reassignment import begun
 from .records import DEFAULT_SETTINGS, NodeSettings, PartitionRecord
 from .stopping import named, stop_refusal
+from .unclean import LogEnd
 
+NO_ENDS: Mapping[str, LogEnd] = {}
 EMPTY_CATALOG = Catalog(catalog_id="")
 
 
@@ -194,8 +196,11 @@ def _check_replicas(situation: Situation, move: PartitionMove) -> None:
         )
 
 
-def elected(situation: Situation, request: ElectLeader) -> Writes:
-    """Return the write of the next leader; none if it leads already. Raises ProtocolError."""
+def elected(situation: Situation, request: ElectLeader, ends: Mapping[str, LogEnd] = NO_ENDS) -> Writes:
+    """Return the write of the next leader; none if it leads already. Raises ProtocolError.
+
+    `ends` has the ends of the logs of the live replicas that have answered, for an unclean election.
+    """
     partition, versioned = _known(situation, request.topic, request.partition)
     record, live = versioned.record, situation.live
     minimum = situation.minimum(request.topic)
@@ -219,13 +224,29 @@ def elected(situation: Situation, request: ElectLeader) -> Writes:
             f"{_name(partition)} is offline, and none of its live replicas has every committed record: start"
             f" {_any_of(record)}, or elect an unclean leader, which may lose records",
         )
-    following = forced(record, live)
-    if following is None:
+    if not ends:
+        raise ProtocolError(
+            ErrorCode.UNSAFE_CHANGE,
+            f"no live replica of {_name(partition)} has answered: start one of {', '.join(record.replicas)}, or wait",
+        )
+    longest = max(ends, key=lambda node: (ends[node], node == record.replicas[0]))
+    return [guarded(partition, forced(record, live, longest), versioned.revision)]
+
+
+def candidates(situation: Situation, request: ElectLeader) -> list[str]:
+    """Return the nodes whose replicas an unclean election has to ask; none if it is not unclean. Raises ProtocolError."""
+    partition, versioned = _known(situation, request.topic, request.partition)
+    record, live = versioned.record, situation.live
+    members = (*record.in_sync, *record.eligible)
+    if not request.unclean or is_led(record, live) or first_live(record, members, live) is not None:
+        return []
+    found = [node for node in record.replicas if node in live]
+    if not found:
         raise ProtocolError(
             ErrorCode.UNSAFE_CHANGE,
             f"no replica of {_name(partition)} is on a node that runs: start one of {', '.join(record.replicas)}",
         )
-    return [guarded(partition, following, versioned.revision)]
+    return found
 
 
 def planned(situation: Situation) -> list[PartitionMove]:
@@ -276,6 +297,7 @@ def _partition_report(
         leader_epoch=record.leader_epoch,
         in_sync=in_sync,
         eligible=[member.node for member in record.eligible],
+        unclean_epochs=list(record.unclean_epochs),
         offline=is_offline,
         under_replicated=len(in_sync) < len(record.replicas),
     )

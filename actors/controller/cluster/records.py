@@ -82,6 +82,8 @@ class PartitionRecord(Struct, frozen=True, kw_only=True):
     """Members that have every committed record."""
     eligible: tuple[Member, ...] = ()
     """Members that left the in-sync set while it was below its minimum: nothing has been committed since."""
+    unclean_epochs: tuple[int, ...] = ()
+    """The epochs that began with an unclean election, for ever."""
 
     @property
     def is_reassigned(self) -> bool:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from example_counts import examples
 from planaria.actors.controller.cluster import deciding, elections, local_replicas
 from planaria.actors.controller.cluster.assignments import EVACUATED_AT_ONCE
-from planaria.actors.controller.cluster.operators import EMPTY_CATALOG
 from planaria.actors.controller.cluster.records import PartitionRecord
 from planaria.transport.addresses import TopicPartition
 from planaria.transport.machine import Sender
@@ -116,7 +115,7 @@ def operate(world: SimulatedCluster, request: Request) -> None:
     """Ask a node that does not lead, again until it has been done: answers of the store are lost."""
     node = next(node for node in world.nodes.values() if node.runs and not node.cluster.leadership.is_leading)
     for _ in range(5):
-        node.perform(node.cluster.operate(Sender((b"operator",), 1), request, "prod", EMPTY_CATALOG))
+        node.perform(node.cluster.operations.operate(Sender((b"operator",), 1), request, "prod"))
         world.run(500)
 
 
@@ -154,9 +153,7 @@ def test_few_partitions_of_a_leaving_node_are_copied_at_once() -> None:
     operate_at = world.now
     node = world.nodes["n1"]
     node.perform(
-        node.cluster.operate(
-            Sender((b"operator",), 1), ChangeNode(node="n0", action="leave"), "", EMPTY_CATALOG
-        )
+        node.cluster.operations.operate(Sender((b"operator",), 1), ChangeNode(node="n0", action="leave"), "")
     )
     most = 0
     while world.now < operate_at + 10_000:
@@ -242,7 +239,8 @@ def test_the_simulation_finds_a_leader_that_keeps_its_epoch_over_a_restart(
 
 def test_the_simulation_finds_an_election_outside_the_members(monkeypatch: pytest.MonkeyPatch) -> None:
     def careless(record: PartitionRecord, live: dict[str, str], minimum: int) -> PartitionRecord | None:
-        return elections.forced(record, live)
+        node = next((node for node in record.replicas if node in live), None)
+        return None if node is None else elections.forced(record, live, node)
 
     monkeypatch.setattr(deciding, "successor", careless)
     with pytest.raises(AssertionError):

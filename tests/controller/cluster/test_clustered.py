@@ -6,20 +6,24 @@ from typing import Any
 import msgspec
 
 from planaria.actors.controller.catalog import GroupEntry, TopicEntry, catalog_of
+from planaria.actors.controller.cluster.led_here import FollowerCommands
 from planaria.actors.controller.cluster.records import Leader, Member, NodeSession, PartitionRecord
-from planaria.actors.controller.clustered import ClusteredController, FollowerCommands
+from planaria.actors.controller.clustered import ClusteredController
 from planaria.actors.controller.effects import Loaded, MakeReplica, RemoveReplica
 from planaria.actors.controller.machine import ControllerMachine
 from planaria.actors.metadata.store import Changed, Delete, Entry, Propose, Put, State
-from planaria.transport.addresses import Address
-from planaria.transport.machine import Answered, Call, PeerUp
+from planaria.transport.addresses import Address, link_address
+from planaria.transport.machine import Answered, Call, Failed, PeerUp, Received, Sender
+from planaria.transport.protocol.cluster import ElectLeader
 from planaria.transport.protocol.control import Locate, StartChild, StopChild
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Done
-from planaria.transport.protocol.replication import Lead, RoleReply
+from planaria.transport.protocol.replication import Lead, LogEndReply, ReportLogEnd, RoleReply
 from planaria.transport.protocol.topics import TopicConfig
 
 GROUP = Address.parse("coordinator/g")
 REPLICA = Address.parse("replica/__offsets/0")
+OPERATOR = Sender((b"operator",), 1)
 STOP = StopChild(address=REPLICA)
 OWN = NodeSession(node="a", data_id="disk-a", start_id="start-a", endpoint="", peer_endpoint="")
 OTHER = NodeSession(node="b", data_id="disk-b", start_id="start-b", endpoint="", peer_endpoint="")
@@ -125,3 +129,25 @@ def test_a_topic_created_again_is_started_once_the_earlier_process_has_ended() -
     assert isinstance(start.request, StartChild)
     assert start.request.spec.address == REPLICA
     assert controller.handle(Answered(start.key, Done()), 4) == []
+
+
+def test_an_unclean_election_asks_every_live_replica_through_the_links() -> None:
+    """The replica here answers, the other node's does not, and the order is carried out on what is known."""
+    third = msgspec.structs.replace(OTHER, node="c", data_id="disk-c", start_id="start-c")
+    offline = msgspec.structs.replace(
+        record(third, ""), replicas=("a", "b", "c"), in_sync=(Member("c", "disk-c"),)
+    )
+    controller, _ = started(state(offline))
+    order = ElectLeader(topic="__offsets", partition=0, unclean=True)
+    asked = controller.handle(Received(OPERATOR, order), 1)
+    local, remote = asked
+    assert (local.address, type(local.request)) == (REPLICA, ReportLogEnd)
+    assert (remote.address, remote.request.node, remote.request.address) == (link_address("a"), "b", REPLICA)
+    assert controller.handle(Answered(local.key, LogEndReply(last_epoch=4, log_end_offset=7)), 2) == []
+    error = ErrorBody(ErrorCode.TIMED_OUT, "", True)
+    [write] = controller.handle(Failed(remote.key, error), 3)
+    assert isinstance(write, Propose)
+    [change] = write.changes
+    assert isinstance(change, Put)
+    elected = msgspec.json.decode(change.value, type=PartitionRecord)
+    assert (elected.leader, elected.unclean_epochs) == ("a", (6,))

@@ -63,10 +63,10 @@ def test_a_partition_without_members_alive_stays_offline() -> None:
 
 
 def test_an_operator_may_force_any_replica() -> None:
-    after = elections.forced(record((A, B)), without("a", "b"))
-    assert after is not None
+    after = elections.forced(record((A, B)), without("a", "b"), "c")
     assert (after.leader, after.leader_epoch, after.in_sync, after.eligible) == ("c", 8, (C,), ())
-    assert elections.forced(record(), {}) is None
+    assert after.unclean_epochs == (8,)
+    assert elections.forced(after, without("a", "c"), "b").unclean_epochs == (8, 9)
 
 
 def test_each_process_that_leads_has_an_epoch_of_its_own() -> None:
@@ -287,7 +287,8 @@ def test_every_leader_has_every_committed_record(seed: int, minimum: int) -> Non
 
 
 def _any_live_replica(before: PartitionRecord, live: dict[str, str], minimum: int) -> PartitionRecord | None:
-    return elections.forced(before, live)
+    node = next((node for node in before.replicas if node in live), None)
+    return None if node is None else elections.forced(before, live, node)
 
 
 def _search(rules: Callable[..., PartitionRecord | None]) -> None:

@@ -12,6 +12,7 @@ from planaria.actors.controller.cluster.deciding import Versioned
 from planaria.actors.controller.cluster.mirror import Mirror, settings_key
 from planaria.actors.controller.cluster.operators import (
     Situation,
+    candidates,
     changed_node,
     elected,
     planned,
@@ -19,6 +20,7 @@ from planaria.actors.controller.cluster.operators import (
     status,
 )
 from planaria.actors.controller.cluster.records import Member, NodeSession, NodeSettings, PartitionRecord
+from planaria.actors.controller.cluster.unclean import LogEnd
 from planaria.actors.metadata.store import ABSENT, Delete, Put
 from planaria.transport.addresses import TopicPartition
 from planaria.transport.protocol.cluster import (
@@ -35,6 +37,7 @@ from planaria.transport.protocol.message import Request
 from planaria.transport.protocol.topics import TopicConfig
 
 T0 = TopicPartition("T", 0)
+UNCLEAN = ElectLeader(topic="T", partition=0, unclean=True)
 
 
 def member(node: str) -> Member:
@@ -202,12 +205,40 @@ def test_an_unclean_leader_is_elected_only_if_no_other_replica_can_lead() -> Non
     offline = situation(in_sync="a", nodes="bcd")
     with pytest.raises(ProtocolError, match="start the node a, or elect an unclean leader"):
         elect(offline)
-    record = written(elect(offline, unclean=True))
-    assert (record.leader, record.leader_epoch, record.in_sync) == ("b", 4, (member("b"),))
+    with pytest.raises(ProtocolError, match="no live replica of T/0 has answered"):
+        elect(offline, unclean=True)
+    for led in (
+        situation(),
+        situation(in_sync="ab", nodes="bcd"),
+        situation(in_sync="a", eligible="b", nodes="bcd"),
+    ):
+        assert candidates(led, UNCLEAN) == []
     assert elect(situation(in_sync="ab", nodes="bcd"), unclean=True) == []
     assert elect(situation(in_sync="a", eligible="b", nodes="bcd"), unclean=True) == []
+    assert candidates(offline, UNCLEAN) == ["b", "c"]
     with pytest.raises(ProtocolError, match="start one of a, b, c"):
-        elect(situation(in_sync="a", nodes="d"), unclean=True)
+        candidates(situation(in_sync="a", nodes="d"), UNCLEAN)
+
+
+@pytest.mark.parametrize(
+    ("b", "c", "leader"),
+    [
+        (LogEnd(3, 90), LogEnd(3, 100), "c"),
+        (LogEnd(3, 90), LogEnd(2, 100), "b"),
+        (LogEnd(3, 90), None, "b"),
+    ],
+)
+def test_the_live_replica_with_the_longest_log_is_elected_and_the_record_says_so(
+    b: LogEnd, c: LogEnd | None, leader: str
+) -> None:
+    ends = {"b": b} if c is None else {"b": b, "c": c}
+    offline = situation(in_sync="a", nodes="bcd")
+    record = written(elected(offline, UNCLEAN, ends))
+    assert (record.leader, record.leader_epoch, record.in_sync) == (leader, 4, (member(leader),))
+    assert record.unclean_epochs == (4,)
+    offline.mirror.partitions[T0] = Versioned(record, 11)
+    [report] = status(offline, cluster="", node="b", leading=None, unplaced="").partitions
+    assert report.unclean_epochs == [4]
 
 
 def test_a_plan_uses_no_node_that_is_cordoned_or_suspected() -> None:
