@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from cluster_nodes import ClusterNodes, Node
-from cluster_siege import wait_until
 from command_line import Done, planaria
 from etcd_members import etcd_binary
-from patience import TIMEOUT_S
+from patience import TIMEOUT_S, wait_until
 from planaria import Client
 
 pytestmark = [

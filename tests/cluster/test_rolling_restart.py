@@ -12,10 +12,9 @@ from contextlib import suppress
 import pytest
 
 from cluster_nodes import ClusterNodes, Node
-from cluster_siege import wait_until
 from command_line import planaria
 from etcd_members import etcd_binary
-from patience import TIMEOUT_S
+from patience import TIMEOUT_S, wait_until
 from planaria import Client
 from planaria.transport.client.cluster_admin import ClusterAdmin
 from planaria.transport.protocol.cluster import ClusterStatusReply
