@@ -117,4 +117,9 @@ def link_arguments(config: BrokerConfig, start_id: str) -> dict[str, Any] | None
     """Return the arguments of the link; None for a broker on one machine, which has none."""
     if not config.cluster:
         return None
-    return {"node": config.node, "start_id": start_id, "peer_endpoint": config.peer_endpoint}
+    return {
+        "node": config.node,
+        "start_id": start_id,
+        "peer_endpoint": config.peer_endpoint,
+        "replication_bytes_per_second": config.replication_bytes_per_second,
+    }

@@ -244,6 +244,10 @@ class BrokerSettings(TypedDict, total=False):
     """Peer endpoint as other nodes reach it. Default "": that of `peer_endpoint`."""
     rack: str
     """Failure domain of this node. Default ""."""
+    refuse_unsafe_stop: bool
+    """True to refuse a first SIGTERM while partitions of the cluster need this node. Default True."""
+    replication_bytes_per_second: int
+    """Bytes per second to replicas that catch up, from 0, which means any rate. Default 52,428,800."""
     heartbeat_interval_ms: Milliseconds
     """Milliseconds between heartbeats of an actor, from 1. Default 500."""
     hang_timeout_ms: Milliseconds

@@ -25,7 +25,7 @@ from ...transport.protocol.message import Reply
 from ...transport.protocol.quotas import DEFAULT_CLIENT, Quota
 from ...transport.protocol.session import Metadata
 from ...transport.request_context import RequestContext
-from .token_bucket import TokenBucket
+from ...transport.token_bucket import TokenBucket
 
 MAX_HOLD_MS = 1_000
 MAX_NAMED_CONNECTIONS = 20_000

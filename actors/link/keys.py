@@ -17,5 +17,9 @@ class BeatTimer(Struct, frozen=True):
     """The next ping is due."""
 
 
+class CatchUpTimer(Struct, frozen=True):
+    """The next copy may be sent."""
+
+
 CallKey: TypeAlias = RelayCall | NodesWatch
-TimerKey: TypeAlias = NodesWatch | BeatTimer
+TimerKey: TypeAlias = NodesWatch | BeatTimer | CatchUpTimer

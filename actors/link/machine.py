@@ -6,6 +6,7 @@ Owns nothing that matters: a link that is restarted loses the relays in flight, 
     Started                 the watch of the nodes and the pings begin
     Received relay          a call to the other link, or to the actor of this node (`relays.py`)
     Answered, Failed        the relay's reply
+    Received admit_catch_up answered when the rate of copies permits it (`catch_up.py`)
     Received ping           noted (`liveness.py`); its report is kept
     BeatTimer               a ping to each node that watches this one; reports to the controller when a node is quiet,
                             else each `CALM_INTERVAL_MS`
@@ -35,12 +36,13 @@ from ...transport.machine import (
 from ...transport.monitors import monitors_of
 from ...transport.protocol.control import PeerDown, PeersAsleep, PeerUp
 from ...transport.protocol.errors import ProtocolError
-from ...transport.protocol.links import PING_INTERVAL_MS, LinkReport, LinkReports, Ping, Relay
+from ...transport.protocol.links import PING_INTERVAL_MS, AdmitCatchUp, LinkReport, LinkReports, Ping, Relay
 from ...transport.protocol.message import Request
 from ...transport.protocol.session import Cancel
 from ...transport.request_context import NO_CONTEXT
+from .catch_up import CatchUp
 from .effects import Effect, Event, Started
-from .keys import BeatTimer, CallKey, NodesWatch, RelayCall, TimerKey
+from .keys import BeatTimer, CallKey, CatchUpTimer, NodesWatch, RelayCall, TimerKey
 from .liveness import Liveness
 from .relays import Relays, refusal
 from .roster import Roster
@@ -49,19 +51,22 @@ CALM_INTERVAL_MS = 1_000
 REPORT_LIFE_MS = 2_500
 """Time after which another link's report is no longer passed on."""
 
-REQUESTS: tuple[type[Request], ...] = (Relay, Ping, Cancel)
+REQUESTS: tuple[type[Request], ...] = (Relay, AdmitCatchUp, Ping, Cancel)
 
 
 class LinkMachine:
     """The link of the node `node`, in the start `start_id`."""
 
-    def __init__(self, node: str, start_id: str, incarnation: int) -> None:
+    def __init__(
+        self, node: str, start_id: str, incarnation: int, *, catch_up_bytes_per_second: int = 0
+    ) -> None:
         self._node = node
         self._start_id = start_id
         self._incarnation = incarnation
         self.roster = Roster(node)
         self.relays = Relays(node, self.roster)
         self._liveness = Liveness(node)
+        self._catch_up = CatchUp(catch_up_bytes_per_second)
         self._watchers: tuple[str, ...] = ()
         self._reports: dict[str, tuple[LinkReport, int]] = {}
         self._reported_at = 0
@@ -78,7 +83,7 @@ class LinkMachine:
             case TimerFired(key=key):
                 return self._on_timer(key, now)
             case Disconnected(connection=connection):
-                effects = self.relays.on_closed(connection)
+                effects = [*self.relays.on_closed(connection), *self._catch_up.on_closed(connection, now)]
                 return effects + self._report(now) if self._liveness.on_closed(connection, now) else effects
             case Started():
                 return [*self.roster.watch(), SetTimer(BeatTimer(), now + PING_INTERVAL_MS)]
@@ -97,6 +102,8 @@ class LinkMachine:
                 except ProtocolError as error:
                     header = bytes(received.payload[0]) if received.payload else b""
                     return [] if request.is_cast else [refusal(received.sender, header, error.body)]
+            case AdmitCatchUp():
+                return self._catch_up.on_request(received.sender, request, now)
             case Ping():
                 return self._on_ping(received, request, now)
             case Cancel():
@@ -143,6 +150,8 @@ class LinkMachine:
                 return self.roster.watch()
             case BeatTimer():
                 return self._beat(now)
+            case CatchUpTimer():
+                return self._catch_up.on_timer(now)
         assert_never(key)
 
     def _beat(self, now: int) -> list[Effect]:

@@ -16,6 +16,8 @@ class LinkArguments(msgspec.Struct):
     start_id: str
     peer_endpoint: str
     """The endpoint for the links of other nodes, and for the actors of this one."""
+    replication_bytes_per_second: int = 0
+    """The rate of copies to replicas that are not in sync; 0: any."""
 
 
 class LinkActor(Actor[OwnEvent, Never]):
@@ -26,7 +28,13 @@ class LinkActor(Actor[OwnEvent, Never]):
     def __init__(self, context: ActorContext) -> None:
         super().__init__(context)
         self._arguments = msgspec.convert(context.arguments, LinkArguments)
-        self.machine = LinkMachine(self._arguments.node, self._arguments.start_id, context.incarnation)
+        rate = self._arguments.replication_bytes_per_second
+        self.machine = LinkMachine(
+            self._arguments.node,
+            self._arguments.start_id,
+            context.incarnation,
+            catch_up_bytes_per_second=rate,
+        )
 
     def endpoint(self) -> str | None:
         return self._arguments.peer_endpoint

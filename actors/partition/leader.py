@@ -62,7 +62,7 @@ from .fetches import Fetches
 from .flush import Flush
 from .offset_queries import OffsetLookups
 from .open_transactions import OpenTransactions
-from .replicas import ProposalCall, Replicas
+from .replicas import CatchUpCall, ProposalCall, Replicas
 from .roles import Undecided, refuse
 from .timers import (
     FetchesExpire,
@@ -237,13 +237,13 @@ class Leader(Undecided):
     def stop(self) -> list[Effect]:
         """Refuse the fetches that wait. Producers wait for this disk; with other replicas their wait may not end."""
         error = ProtocolError(ErrorCode.SHUTTING_DOWN, "the partition is stopping")
-        effects = self.fetches.fail_all(error) + self.replicas.fetches.fail_all(error)
+        effects = self.fetches.fail_all(error) + self.replicas.fail_all(error)
         return effects + self._fail_appends() if self._in_sync.has_others else effects
 
     def resign(self, leader: str | UnsetType) -> list[Effect]:
         self._is_over, self.leader = True, leader
         error = ProtocolError.from_body(self.not_leader())
-        return self.fetches.fail_all(error) + self.replicas.fetches.fail_all(error) + self._fail_appends()
+        return self.fetches.fail_all(error) + self.replicas.fail_all(error) + self._fail_appends()
 
     def _fail_appends(self) -> list[Effect]:
         error = self.not_leader()
@@ -318,6 +318,8 @@ class Leader(Undecided):
         return effects
 
     def _on_outcome(self, event: Answered | Failed, now: int) -> list[Effect]:
+        if isinstance(event.key, CatchUpCall):
+            return self.replicas.on_admitted(event.key)
         if isinstance(event.key, ProposalCall):
             return self.replicas.on_outcome(event, now) + self._on_watermarks()
         return self._open_transactions.on_outcome(event, now)

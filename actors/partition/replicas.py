@@ -7,9 +7,11 @@ in-sync set is the leader alone, so that one mechanism decides about every high 
 
 from msgspec import Struct
 
-from ...transport.addresses import CONTROLLER
+from ...transport.addresses import CONTROLLER, link_address
 from ...transport.machine import Answered, Call, Failed, Received, Reply, SetTimer
 from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.links import AdmitCatchUp
+from ...transport.protocol.message import Done
 from ...transport.protocol.replication import (
     Lead,
     Member,
@@ -36,17 +38,25 @@ from .in_sync import (
     ReplicaFetched,
     Tick,
 )
-from .replica_fetches import ReplicaFetches
+from .replica_fetches import ReplicaFetches, replica_fetch_of
 from .replication import Watermarks
 from .timers import InSyncDue
 
 PROPOSAL_TIMEOUT_MS = 2_000
+CATCH_UP_TIMEOUT_MS = 25_000
+"""Shorter than a follower's wait for its fetch."""
 
 
 class ProposalCall(Struct, frozen=True):
     """The key of a call of the controller."""
 
     guard: int
+
+
+class CatchUpCall(Struct, frozen=True):
+    """The key of a call of the link: batches for a replica that is not in sync wait for it."""
+
+    number: int
 
 
 class Replicas:
@@ -58,6 +68,9 @@ class Replicas:
         self._watermarks = watermarks
         me = Member(arguments.node, arguments.data_id)
         self.in_sync = InSync(me, lead, log.log_end_offset, watermarks.high_watermark, now)
+        self._held: dict[int, ReadDone] = {}
+        """Batches for replicas that are not in sync, until the link permits them."""
+        self._last_held = 0
         self.fetches = ReplicaFetches(lead.leader_epoch, watermarks, log.epochs)
         watermarks.high_watermark = self.in_sync.high_watermark
 
@@ -107,7 +120,27 @@ class Replicas:
         return [*effects, self._next_tick(now)] if self.in_sync.has_others else effects
 
     def on_read_done(self, done: ReadDone) -> list[Effect]:
-        return self.fetches.on_read_done(done)
+        """Send the batches; those for a replica that is not in sync wait for the node's rate of copies."""
+        request = replica_fetch_of(done.read.received)
+        size_bytes = len(done.batches)
+        if not size_bytes or Member(request.replica, request.data_id) in self.in_sync.in_sync:
+            return self.fetches.on_read_done(done)
+        self._last_held += 1
+        self._held[self._last_held] = done
+        ask = AdmitCatchUp(size_bytes=size_bytes)
+        link = link_address(self._node)
+        return [Call(CatchUpCall(self._last_held), link, ask, Done, timeout_ms=CATCH_UP_TIMEOUT_MS)]
+
+    def on_admitted(self, key: CatchUpCall) -> list[Effect]:
+        """Send the batches that have waited, also if the link has not answered."""
+        done = self._held.pop(key.number, None)
+        return [] if done is None else self.fetches.on_read_done(done)
+
+    def fail_all(self, error: ProtocolError) -> list[Effect]:
+        """Refuse the fetches that wait."""
+        held, self._held = self._held, {}
+        refused: list[Effect] = [Reply(done.read.received.sender, error.body) for done in held.values()]
+        return refused + self.fetches.fail_all(error)
 
     # -- the in-sync set
 

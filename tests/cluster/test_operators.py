@@ -4,6 +4,8 @@ A topic is published to all the time, and nothing that was acknowledged is lost 
 """
 
 import json
+import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,11 +24,14 @@ pytestmark = [
 
 TOPIC = "MOVED"
 PARTITIONS = 4
+CATCH_UP_RATE = 2_000_000
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterNodes]:
-    with ClusterNodes(tmp_path_factory.mktemp("cluster")) as nodes:
+    rate = f"replication_bytes_per_second={CATCH_UP_RATE}"
+    settings = ("refuse_unsafe_stop=false", rate)
+    with ClusterNodes(tmp_path_factory.mktemp("cluster"), settings=settings) as nodes:
         yield nodes
 
 
@@ -168,6 +173,19 @@ def test_a_change_that_cannot_work_is_refused_in_one_line(published: Published, 
     assert "partitions 0 to 3" in operator.refused("elect MOVED/9")
     assert [each for each in operator.status()["nodes"] if each["draining"] or each["leaving"]] == []
     published.check()
+
+
+def test_a_new_replica_is_copied_at_the_configured_rate(published: Published, operator: Operator) -> None:
+    published.client.create_topic("COPIED", 1, replication_factor=1)
+    value, count = os.urandom(500_000), 12
+    with published.client.producer() as producer:
+        for _ in range(count):
+            producer.publish("COPIED", value, partition=0)
+    began = time.monotonic()
+    operator.done("reassign COPIED --replicas n0,n1")
+    # The burst and the last batches are not waited for.
+    assert time.monotonic() - began > count * len(value) / CATCH_UP_RATE - 1.0
+    assert published.client.describe_topic("COPIED").config.replication_factor == 2
 
 
 def test_an_unclean_election_serves_what_is_left_and_says_so_for_ever(

@@ -5,7 +5,6 @@ import pytest
 
 from gateway_driver import DECODER, GatewayDriver
 from planaria.actors.gateway.quotas import MAX_HOLD_MS, Quotas, forget_oldest
-from planaria.actors.gateway.token_bucket import BURST_S, TokenBucket
 from planaria.transport.codec import encode_header
 from planaria.transport.machine import Disconnected
 from planaria.transport.protocol.data import (
@@ -23,6 +22,7 @@ from planaria.transport.protocol.quotas import Quota
 from planaria.transport.protocol.session import Hello, Metadata
 from planaria.transport.protocol.topics import ListTopics
 from planaria.transport.request_context import RequestContext
+from planaria.transport.token_bucket import BURST_S, TokenBucket
 
 RATE = 100_000
 BURST = int(RATE * BURST_S)

@@ -33,6 +33,8 @@ from planaria.transport.batch import BatchHeader, build, decode_records, parse_h
 from planaria.transport.machine import Answered, Call, CancelCall, Failed, Received, Sender
 from planaria.transport.protocol.data import Fetch, FetchReply, Produce, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+from planaria.transport.protocol.links import AdmitCatchUp
+from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.replication import (
     Follow,
     Lead,
@@ -48,6 +50,7 @@ from planaria.transport.request_context import direct_context
 NODES = ("a", "b", "c")
 MINIMUM = 2
 STORE = "store"
+LINK = "link"
 CLIENT = "client"
 
 
@@ -152,6 +155,11 @@ class Node:
         for call in calls:
             if isinstance(call, CancelCall):
                 self._cancel(call)
+                continue
+            if isinstance(call.request, AdmitCatchUp):
+                number = self.world.next_number()
+                self.calls[number] = call
+                self.world.send(LINK, self.name, ("reply", self.incarnation, number, Done(), ()))
                 continue
             target = STORE if call.address == CONTROLLER else call.address.name
             number = self.world.next_number()

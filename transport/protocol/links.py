@@ -4,6 +4,9 @@
     L: relay(node, address, timeout_ms)       the same                    that link to the link of the other node
     -> the reply of the actor at `address`, as it is, or an error of a link
 
+    A: admit_catch_up(size_bytes)             a leader, before it sends batches to a replica that is not in sync
+    L: done                                   when the node's rate for copies permits it
+
     L: ping(node, start_id, report)           each `PING_INTERVAL_MS`, to the nodes that watch this one; no reply
     L: link_reports(reports)                  to the controller of the link's node; no reply
     L: watch_nodes(after_version, max_wait)   C: version, nodes           a long poll, of the gateway, too
@@ -78,6 +81,12 @@ class LinkedNode(Struct, frozen=True):
     peer_endpoint: str
     endpoint: str
     """The endpoint for clients."""
+
+
+class AdmitCatchUp(InternalRequest, tag="admit_catch_up", frozen=True):
+    """Answered when as many bytes may be sent to a replica that catches up."""
+
+    size_bytes: int
 
 
 class WatchNodes(InternalRequest, tag="watch_nodes", frozen=True):
