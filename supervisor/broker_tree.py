@@ -23,6 +23,8 @@ GATEWAY = Address(Kind.GATEWAY, number=0)
 _PACKAGE = __package__.rpartition(".")[0]
 RECOVERY = f"{_PACKAGE}.actors.controller.recovery"
 """Module that repairs a stopped broker's data directory."""
+BACKUP = f"{_PACKAGE}.actors.backup"
+"""Package that makes, restores and verifies backups."""
 
 
 def broker_tree(

@@ -8,6 +8,7 @@
     node.json          {"node", "data_id", "cluster"}: of a node of a cluster, node.py
     clock.json         {"boot", "anchor_ns", "slept_ns"}: origin of the broker's steady clock, transport/clock.py;
                        rewritten when the machine has booted since, or when it cannot be read
+    .restoring~        a restore was cut off: no broker starts here
     actors.lock        shared flock and record lock, held by every actor for life: a new supervisor waits until the last
                        actors of its predecessor are gone, and kills the remaining ones (stopped ones never exit): the
                        record lock names its holder
@@ -31,6 +32,8 @@ from ..transport.clock import is_current, new_origin
 from ..transport.origin import Origin
 
 FORMAT = 1
+RESTORING_NAME = ".restoring~"
+"""The mark of a directory that is being restored, actors/backup/restore.py."""
 NOTICE_MS = 1_000
 """Time for a supervisor whose program has died to notice and mark itself as stopping."""
 STOPPING_MS = 40_000
@@ -219,6 +222,10 @@ def _lock(path: Path) -> int:
 
 
 def _check_format(path: Path) -> None:
+    if (path / RESTORING_NAME).exists():
+        raise DataDirectoryError(
+            f"data directory {path} is not restored completely: run planaria restore again, or delete it"
+        )
     file = path / "format.json"
     try:
         found = msgspec.json.decode(file.read_bytes(), type=_Format).format

@@ -13,6 +13,7 @@ import typer
 
 from ... import __version__
 from . import (
+    backup,
     cluster,
     consume,
     delayed,
@@ -85,6 +86,9 @@ app.command(cls=Command, rich_help_panel=BROKER)(health.health)
 app.command(cls=Command, rich_help_panel=BROKER)(operate.kill)
 app.command(cls=Command, rich_help_panel=BROKER)(operate.revive)
 app.command(cls=Command, rich_help_panel=BROKER)(recover.recover)
+app.command(cls=Command, rich_help_panel=BROKER)(backup.backup)
+app.command(cls=Command, rich_help_panel=BROKER)(backup.restore)
+app.command(cls=Command, rich_help_panel=BROKER)(backup.verify)
 app.add_typer(quota.app, name="quota", rich_help_panel=BROKER)
 app.add_typer(cluster.app, name="cluster", rich_help_panel=BROKER)
 app.command(cls=Command, rich_help_panel=BROKER)(version)

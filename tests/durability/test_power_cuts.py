@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from backup_life import BackupLife
 from faulty_system import Died, FaultySystem
 from lives_on_disk import (
     CompactionLife,
@@ -42,6 +43,7 @@ LIVES: dict[str, Life] = {
     "sleep of a partition": PartitionSleepLife(),
     "scheduler": SnapshotLife("delayed/0.snapshot"),
     "subscriber": FlightLife(),
+    "backup": BackupLife(),
 }
 
 FORMATS: dict[str, tuple[str, str]] = {
@@ -82,6 +84,9 @@ UNPROMISED = {
     "topics/<topic>/<partition>/": "a folder of the log's files",
     "topics/__offsets/": "a topic",
     "subscribers/<group>-<n>.stack": "what it says is shown and then deleted",
+    "backup.lock": "holds nothing that outlives a process",
+    ".backup~<pid>/": "deleted by the next backup",
+    ".restoring~": "a mark; the directory is restored again",
     "logs/broker.log": "never read by the broker",
 }
 TABLES = {"docs/operations.md": "| path | content |", "docs/storage.md": "| file | holds |"}

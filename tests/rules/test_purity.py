@@ -13,6 +13,11 @@ from source_tree import FOLDERS, PACKAGE, Source, package_sources
 
 # File, or folder with a slash at its end -> why it has to touch the world.
 IMPURE: dict[str, str] = {
+    "actors/backup/image.py": "links the files of a data directory",
+    "actors/backup/manifest.py": "reads the list of a backup",
+    "actors/backup/restore.py": "copies a backup",
+    "actors/backup/store.py": "copies an image",
+    "actors/backup/verify.py": "reads a data directory whole",
     "actors/controller/clustered_process.py": "the controller's process on a node of a cluster",
     "actors/controller/process.py": "the controller's process",
     "actors/controller/folders.py": "makes, compares and removes the topics' folders",
@@ -78,6 +83,7 @@ IMPURE: dict[str, str] = {
     "supervisor/cli/": "reads terminals and files, prints",
     "supervisor/config.py": "reads planaria.toml and the environment",
     "supervisor/data_directory.py": "locks the data directory, counts starts in it",
+    "supervisor/freezing.py": "stops and continues processes",
     "supervisor/deaths.py": "watches processes by pidfd",
     "supervisor/demo/": "runs and kills processes, prints",
     "supervisor/hosted.py": "the program's threads install handlers",

@@ -1,0 +1,1 @@
+"""Backups of a data directory: taken while the broker runs, restored, and verified."""
