@@ -127,6 +127,8 @@ class Broker(BrokerAccess):
         deliver_at: datetime | int | None = None,
         delay: timedelta | float | None = None,
         scheduled_id: str | None = None,
+        expected_offset: int | None = None,
+        expected_key_version: int | None = None,
         timeout: Duration | None = 30.0,
     ) -> RecordMetadata:
         """Publish one message and wait until it is durable. For many messages use `producer()`.
@@ -145,6 +147,8 @@ class Broker(BrokerAccess):
             deliver_at=deliver_at,
             delay=delay,
             scheduled_id=scheduled_id,
+            expected_offset=expected_offset,
+            expected_key_version=expected_key_version,
             timeout=timeout,
         )
 

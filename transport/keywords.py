@@ -194,6 +194,8 @@ class TopicSettings(TypedDict, total=False):
     """Milliseconds for which a dedup id is remembered, 0 (off) to 86,400,000. Default 120,000."""
     dedup_window_count: int
     """Maximum number of dedup ids remembered per partition, 0 to 1,000,000. Default 100,000."""
+    key_versions: bool
+    """Keep the offset of each key's last record, for `expected_key_version`; only at the creation. Default False."""
     max_backlog_messages: int
     """Records per partition that the slowest live group may be behind before producers are refused; -1: no limit.
     Default -1."""

@@ -100,6 +100,7 @@ class Topics:
         self._room.check_partitions(self._decisions.latest, partitions - entry.partitions)
         factor = entry.config.replication_factor or 1
         config = self._replication.changed(merge(entry.config, request.config), factor)
+        _check_key_versions(entry, config, partitions)
         catalog = self._decisions.latest.with_topic_changed(request.topic, partitions, config)
         return self._decisions.decide(catalog, FollowUp("topic_altered", request.topic, sender))
 
@@ -196,6 +197,18 @@ def merge(config: TopicConfig, change: TopicConfigChange) -> TopicConfig:
     fields = {field: getattr(change, field) for field in change.__struct_fields__}
     chosen = {field: value for field, value in fields.items() if value is not msgspec.UNSET}
     return msgspec.structs.replace(config, **chosen)
+
+
+def _check_key_versions(entry: TopicEntry, config: TopicConfig, partitions: int) -> None:
+    """Refuse a change that would lose the versions of keys, or begin them in the middle of a log."""
+    if config.key_versions != entry.config.key_versions:
+        message = "key_versions: given at the creation of a topic; create another topic instead"
+        raise ProtocolError(ErrorCode.INVALID_CONFIG, message)
+    if config.key_versions and partitions != entry.partitions:
+        message = (
+            "partitions: more would move keys, whose versions the topic keeps; create another topic instead"
+        )
+        raise ProtocolError(ErrorCode.INVALID_CONFIG, message)
 
 
 def known_topic(catalog: Catalog, topic: str) -> TopicEntry:

@@ -23,6 +23,7 @@ from ...transport.future import latest_ms, too_far_ahead
 from ...transport.machine import Call, Effect
 from ...transport.partitioner import partition_for_key
 from ...transport.protocol.data import (
+    Expected,
     Produce,
     ProduceReply,
     Publish,
@@ -55,6 +56,12 @@ class Row(Struct, frozen=True):
     headers: dict[str, str] | None
     timestamp_ms: int
     dedup_id: str | None = None
+    expected: Expected | None = None
+
+    @property
+    def is_alone(self) -> bool:
+        """True if it is the only record of its batch."""
+        return self.dedup_id is not None or self.expected is not None
 
     @property
     def size_bytes(self) -> int:
@@ -265,10 +272,16 @@ class Publisher:
     ) -> Effect:
         call = len(publication.calls)
         publication.calls[call] = (partition, batches)
+        expected = [rows[0].expected for rows in batches]
         return Call(
             PublishCall(number, call),
             partition_address(request.topic, partition),
-            Produce(topic=request.topic, partition=partition, acks=request.acks),
+            Produce(
+                topic=request.topic,
+                partition=partition,
+                acks=request.acks,
+                expected=expected if any(expected) else None,
+            ),
             ProduceReply,
             payload=[to_batch(rows) for rows in batches],
             timeout_ms=PRODUCE_TIMEOUT_MS,
@@ -305,7 +318,17 @@ def to_row(index: int, record: PublishRecord, now: int) -> Row:
         if fault is not None:
             raise ProtocolError(ErrorCode.INVALID_REQUEST, f"records[{index}].{fault}")
         headers = identified_headers(headers, record.dedup_id)
-    return Row(index, key, value, headers, timestamp_ms, record.dedup_id)
+    return Row(index, key, value, headers, timestamp_ms, record.dedup_id, _expectation_of(index, record))
+
+
+def _expectation_of(index: int, record: PublishRecord) -> Expected | None:
+    expected = Expected(offset=record.expected_offset, key_version=record.expected_key_version)
+    if expected == Expected():
+        return None
+    if is_delayed(record):
+        message = f"records[{index}]: a delayed record has no expectation"
+        raise ProtocolError(ErrorCode.INVALID_REQUEST, message)
+    return expected
 
 
 def _partition_of(row: Row, entry: CatalogTopic) -> int | None:
@@ -318,15 +341,15 @@ def _partition_of(row: Row, entry: CatalogTopic) -> int | None:
 
 
 def gather(rows: Sequence[Row], max_batch_bytes: int) -> list[list[Row]]:
-    """Gather rows in order, in as few batches as the limit allows; one with a dedup id is alone."""
+    """Gather rows in order, in as few batches as the limit allows; one with a dedup id or an expectation is alone."""
     batches: list[list[Row]] = []
     size = 0
     is_alone = True
     for row in rows:
-        if is_alone or row.dedup_id is not None or size + row.size_bytes > max_batch_bytes:
+        if is_alone or row.is_alone or size + row.size_bytes > max_batch_bytes:
             batches.append([])
             size = HEADER_BYTES
-        is_alone = row.dedup_id is not None
+        is_alone = row.is_alone
         batches[-1].append(row)
         size += row.size_bytes
     return batches

@@ -35,7 +35,7 @@ class Checkpointer:
 
     @property
     def _snapshot_entries(self) -> int:
-        return len(self._producers) + len(self._producers.dedup_ids)
+        return len(self._producers) + len(self._producers.dedup_ids) + len(self._producers.key_versions)
 
     def appended(self, size_bytes: int, batch_count: int) -> None:
         self._bytes_since_checkpoint += size_bytes

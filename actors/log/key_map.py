@@ -42,11 +42,11 @@ class KeyMap:
         for offset, record in enumerate(records, header.base_offset):
             key = record[0]
             if key is not None:
-                newest[_name(key, family)] = offset
+                newest[name_of(key, family)] = offset
 
     def is_replaced(self, key: bytes, offset: int, family: bytes) -> bool:
         """Return True if a newer record of the key is known."""
-        return self._newest.get(_name(key, family), -1) > offset
+        return self._newest.get(name_of(key, family), -1) > offset
 
 
 def family_of(header: BatchHeader) -> bytes:
@@ -56,7 +56,8 @@ def family_of(header: BatchHeader) -> bytes:
     return (header.producer_id >> FAMILY_BITS).to_bytes(8, "big")
 
 
-def _name(key: bytes, family: bytes) -> bytes:
+def name_of(key: bytes, family: bytes = b"") -> bytes:
+    """Return a key's name in an index: of bounded length, and no other key's."""
     if family:
         return sha256(family + key).digest() + b"f"
     return key if len(key) < _DIGEST_BYTES else sha256(key).digest()

@@ -95,6 +95,7 @@ class PartitionLog(ReadableLog):
         files = files or Files()
         producers = ProducerStates()
         producers.dedup_ids.reconfigure(config.dedup_window_ms, config.dedup_window_count)
+        producers.key_versions.is_kept = config.keeps_key_versions
         recovered = recover(directory, files, producers, now_ms, on_progress)
         return cls(directory, config, files, recovered, now_ms)
 

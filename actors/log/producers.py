@@ -1,10 +1,10 @@
 """The last batches of each idempotent producer, by which a repeated batch is recognised and a missing one noticed.
 
-Pure: no file, no clock. Also holds dedup ids (`dedup_index.py`) and transactions (`transactions.py`), so that one
-snapshot contains all of them. A function of the log: replaying the headers of the log's batches in order gives the
-same state (`last_seen_ms` apart, which only decides when a silent producer is forgotten). The partition's machine
-calls `check` and `apply` when it decides; the log calls `confirm` when the batches are written and `revert` when the
-disk was full.
+Pure: no file, no clock. Also holds dedup ids (`dedup_index.py`), transactions (`transactions.py`) and the versions of
+keys (`key_versions.py`), so that one snapshot contains all of them. A function of the log: replaying the headers of the
+log's batches in order gives the same state (`last_seen_ms` apart, which only decides when a silent producer is
+forgotten). The partition's machine calls `check` and `apply` when it decides; the log calls `confirm` when the batches
+are written and `revert` when the disk was full.
 
 Rules, after Kafka's ProducerStateEntry and ProducerAppendInfo, with one hole closed: there an unknown producer may
 begin at any sequence.
@@ -33,6 +33,7 @@ from ...transport.producer_ids import era_of
 from .checked import decode_checked, encode_checked
 from .dedup_index import DedupIndex, Sighting
 from .errors import OutOfOrderSequence, ProducerFenced, UnknownProducer
+from .key_versions import KeyVersions, KeyVersionsSnapshot, KeyWrite
 from .transactions import Transactions, TransactionsSnapshot
 
 BATCHES_KEPT = 5
@@ -81,6 +82,7 @@ class _Snapshot(msgspec.Struct, frozen=True, array_like=True):
     dedup_ids: list[Sighting] = []
     """The dedup ids; missing in snapshots of versions without them."""
     transactions: TransactionsSnapshot = TransactionsSnapshot()
+    key_versions: KeyVersionsSnapshot = KeyVersionsSnapshot()
 
 
 class ProducerStates:
@@ -89,6 +91,7 @@ class ProducerStates:
     def __init__(self, limit: int = PRODUCER_LIMIT, expiry_ms: int = PRODUCER_EXPIRY_MS) -> None:
         self.dedup_ids = DedupIndex()
         self.transactions = Transactions()
+        self.key_versions = KeyVersions()
         self._limit = limit
         self._expiry_ms = expiry_ms
         self._producers: dict[int, ProducerState] = {}  # most recently seen last
@@ -106,6 +109,7 @@ class ProducerStates:
         self._applied_end = self._confirmed_end = 0
         self.dedup_ids.load([])
         self.transactions.load(TransactionsSnapshot())
+        self.key_versions.clear()
 
     def get(self, producer_id: int) -> ProducerState | None:
         return self._producers.get(producer_id)
@@ -208,6 +212,7 @@ class ProducerStates:
         self._confirmed_end = self._applied_end
         self.dedup_ids.confirm(now_ms)
         self.transactions.confirm()
+        self.key_versions.confirm()
 
     def revert(self) -> None:
         """Take back everything applied since the last `confirm`: those batches were not written."""
@@ -220,6 +225,7 @@ class ProducerStates:
         self._applied_end = self._confirmed_end
         self.dedup_ids.revert()
         self.transactions.revert()
+        self.key_versions.revert()
 
     def expire(self, now_ms: int) -> None:
         """Forget producers silent for longer than the expiry."""
@@ -240,7 +246,13 @@ class ProducerStates:
                 producers.pop(producer_id, None)
             else:
                 producers[producer_id] = before
-        snapshot = _Snapshot(offset, producers, self.dedup_ids.sightings(), self.transactions.snapshot())
+        snapshot = _Snapshot(
+            offset,
+            producers,
+            self.dedup_ids.sightings(),
+            self.transactions.snapshot(),
+            self.key_versions.snapshot(),
+        )
         return encode_checked(_KIND, snapshot)
 
     def load(self, data: bytes | None, offset: int) -> bool:
@@ -251,6 +263,7 @@ class ProducerStates:
         self._producers = dict(snapshot.producers)
         self.dedup_ids.load(snapshot.dedup_ids)
         self.transactions.load(snapshot.transactions)
+        self.key_versions.load(snapshot.key_versions)
         self._applied_end = self._confirmed_end = offset
         return True
 
@@ -261,15 +274,21 @@ class ProducerStates:
                 self._producers[producer_id] = ProducerState(known.epoch, now_ms, known.batches)
         self.dedup_ids.bound_times(now_ms)
 
-    def replay(self, batches: Iterable[tuple[BatchHeader, str | None]], now_ms: int) -> None:
-        """Apply batches read back from the log, each with its dedup id if it has one. All count as seen now."""
-        for header, dedup_id in batches:
+    def replay(
+        self, batches: Iterable[tuple[BatchHeader, str | None, Sequence[KeyWrite]]], now_ms: int
+    ) -> None:
+        """Apply batches read back from the log, each with its dedup id if it has one, and its keys if the topic keeps
+        their versions. All count as seen now."""
+        for header, dedup_id, writes in batches:
             self.apply(header, now_ms)
             self._undo.clear()
             self._confirmed_end = self._applied_end
             self.transactions.confirm()
             if dedup_id is not None:
                 self.dedup_ids.replay(dedup_id, header.base_offset, now_ms)
+            if self.key_versions.is_kept:
+                self.key_versions.note(header, writes)
+                self.key_versions.confirm()
 
 
 def _after_marker(header: BatchHeader, known: ProducerState | None, seen_ms: int) -> ProducerState:

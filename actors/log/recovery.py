@@ -14,13 +14,13 @@ when the log is opened, and when it is cut below its checkpoint.
 4. Only the last segment's tail remains (`tail.py`). It is checked batch by batch, every checksum, and cut at the
    first batch that fails.
 5. The remaining tail is synced before it may be read.
-6. Producers and dedup ids come from the newest good snapshot and the batches after it.
+6. Producers, dedup ids and versions of keys come from the newest good snapshot and the batches after it.
 
 Recovering a recovered log changes nothing. Only tails and names are read: the size of the log does not matter.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -42,6 +42,7 @@ from .epoch_search import epochs_in
 from .epochs import EpochTable
 from .errors import CorruptLog, StorageFailed, StorageFull
 from .files import TEMPORARY_SUFFIX, Files
+from .key_versions import KeyWrite, writes_of
 from .producers import ProducerStates
 from .scan import CHUNK_BYTES
 from .segment import INDEX_SUFFIXES, LOG_SUFFIX, Segment, segment_bases
@@ -323,8 +324,11 @@ class _Recovery:
 
     # -- producers and epochs
 
-    def _batches_from(self, segments: list[Segment], offset: int) -> Iterator[tuple[BatchHeader, str | None]]:
-        """Yield each batch's header, with the dedup id in it if it is marked to have one."""
+    def _batches_from(
+        self, segments: list[Segment], offset: int
+    ) -> Iterator[tuple[BatchHeader, str | None, Sequence[KeyWrite]]]:
+        """Yield each batch's header, its dedup id if it is marked to have one, and its keys if they have versions."""
+        is_kept = self._producers.key_versions.is_kept
         for segment in segments:
             if segment.next_offset <= offset or segment.size_bytes == 0:
                 continue
@@ -333,7 +337,9 @@ class _Recovery:
                 self._progress(header)
                 if header.base_offset >= offset:
                     is_marked = header.attributes & DEDUP
-                    yield header, dedup_id_of(reader.frame(position, header), header) if is_marked else None
+                    frame = reader.frame(position, header) if is_marked or is_kept else b""
+                    dedup_id = dedup_id_of(frame, header) if is_marked else None
+                    yield header, dedup_id, writes_of(frame, header) if is_kept else ()
             if segment is not segments[-1]:
                 segment.close()
 

@@ -23,7 +23,7 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     segments are deleted, the active one never for its size). Both count only where `is_deleting`;
     `delete_retention_ms` and the two after it only where `is_compacting` (`compaction.py`). `retain_max_bytes` and
     `retain_max_ms` bound the records retained for groups that have not consumed them. `dedup_window_ms` and
-    `dedup_window_count` bound the age and the number of the remembered dedup ids.
+    `dedup_window_count` bound the age and the number of the remembered dedup ids. `keeps_key_versions` never changes.
     """
 
     segment_bytes: int
@@ -39,6 +39,7 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     retain_max_ms: int = UNLIMITED
     dedup_window_ms: int = DEDUP_WINDOW_MS
     dedup_window_count: int = DEDUP_WINDOW_COUNT
+    keeps_key_versions: bool = False
 
 
 def is_roll_due(config: LogConfig, size_bytes: int, more_bytes: int, age_ms: int) -> bool:

@@ -1,9 +1,10 @@
 """Appends: from the batches of a Produce to the appended batches and the acknowledgements that wait for them.
 
 Owns the log end as it will be when this turn's appends are written, and the requests that wait. A batch is validated
-(`validation.py`), compared with its producer's sequence and with recent dedup ids, stamped and given its offset here;
-the process writes it at the end of the turn. The write succeeds or fails for the whole turn, so undoing takes two
-steps: the end offset goes back, and the log reverts the producers' states. Called by the leader.
+(`validation.py`), compared with its producer's sequence, with recent dedup ids and with its publisher's expectation
+(`expectations.py`), stamped and given its offset here; the process writes it at the end of the turn. The write succeeds
+or fails for the whole turn, so undoing takes two steps: the end offset goes back, and the log reverts the producers'
+states. Called by the leader.
 """
 
 from collections.abc import Sequence
@@ -16,12 +17,14 @@ from ...transport.compression import Buffer
 from ...transport.deduplication import dedup_id_of
 from ...transport.future import LATEST_MS
 from ...transport.machine import Payload, Sender
-from ...transport.protocol.data import Acks, ProducedBatch
+from ...transport.protocol.data import Acks, Expected, ProducedBatch
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.topics import TopicConfig
 from ...transport.protocol.transactions import Marker
 from ..log.errors import SequenceError
+from ..log.key_versions import KeyWrite
 from ..log.producers import Duplicate, ProducerStates
+from .expectations import keys_of, refusal_of
 from .replication import Watermarks
 from .validation import validated
 
@@ -60,25 +63,45 @@ class Appends:
     def __len__(self) -> int:
         return len(self._pending)
 
-    def place(self, payload: Payload, config: TopicConfig, now: int, latest_ms: int = LATEST_MS) -> Placement:
-        """Validate, stamp and place each batch; one with a timestamp after `latest_ms` is refused."""
+    def place(
+        self,
+        payload: Payload,
+        config: TopicConfig,
+        now: int,
+        latest_ms: int = LATEST_MS,
+        expected: Sequence[Expected | None] | None = None,
+    ) -> Placement:
+        """Validate, stamp and place each batch; one with a timestamp after `latest_ms` is refused.
+
+        `expected`, if given, has an expectation or None for each.
+        """
         placement = Placement([], [], [])
-        for frame in payload:
+        for number, frame in enumerate(payload):
             header = validated(frame, config, latest_ms)
             if isinstance(header, ErrorBody):
                 placement.results.append(ProducedBatch(-1, error=header))
                 continue
-            result, ends_at = self._place(frame, header, placement, now)
+            expectation = None if expected is None else expected[number]
+            result, ends_at = self._place(frame, header, placement, now, expectation)
             placement.complete_at_offset = max(placement.complete_at_offset, ends_at)
             placement.results.append(result)
         return placement
 
     def _place(
-        self, frame: Buffer, header: BatchHeader, placement: Placement, now: int
+        self,
+        frame: Buffer,
+        header: BatchHeader,
+        placement: Placement,
+        now: int,
+        expected: Expected | None,
     ) -> tuple[ProducedBatch, int]:
+        versions = self._producers.key_versions
+        writes: Sequence[KeyWrite] = ()
         try:
             dedup_id = dedup_id_of(frame, header)
             verdict = self._producers.check(header)
+            if versions.is_kept:
+                writes = keys_of(frame, header)
         except InvalidBatch as error:
             return ProducedBatch(-1, error=ErrorBody(ErrorCode.INVALID_BATCH, str(error))), 0
         except SequenceError as error:
@@ -89,9 +112,12 @@ class Appends:
         if first_offset is not None:
             # The first attempt may be recent and not durable yet; then the repeat waits as long.
             return ProducedBatch(first_offset, True), first_offset + header.record_count
+        refusal = refusal_of(versions, writes, header, expected, self.log_end_offset)
+        if refusal is not None:
+            return ProducedBatch(-1, error=refusal), 0
         if dedup_id is not None:
             self._dedup_ids.note(dedup_id, self.log_end_offset, now)
-        return ProducedBatch(self._append(frame, header, placement, now)), self.log_end_offset
+        return ProducedBatch(self._append(frame, header, placement, now, writes)), self.log_end_offset
 
     def place_markers(self, markers: Sequence[Marker], now: int, wall_ms: int) -> Placement:
         """Place the markers that are not in the log yet, with wall-clock time as their timestamp."""
@@ -116,11 +142,20 @@ class Appends:
         known = self._producers.get(each.producer_id)
         return known is not None and known.epoch > each.producer_epoch
 
-    def _append(self, frame: Buffer, header: BatchHeader, placement: Placement, now: int) -> int:
+    def _append(
+        self,
+        frame: Buffer,
+        header: BatchHeader,
+        placement: Placement,
+        now: int,
+        writes: Sequence[KeyWrite] = (),
+    ) -> int:
         """Place a batch and return its offset."""
         base_offset = self.log_end_offset
         placed = BatchHeader(base_offset, self._leader_epoch, *header[2:])
         self._producers.apply(placed, now)
+        if self._producers.key_versions.is_kept:
+            self._producers.key_versions.note(placed, writes)
         # Two buffers a batch: the body is written from where it was received.
         placement.frames.append(stamped_head(header, base_offset, self._leader_epoch))
         placement.frames.append(memoryview(frame)[HEAD_BYTES:])

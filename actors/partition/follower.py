@@ -32,6 +32,7 @@ from ...transport.protocol.replication import (
     Role,
 )
 from ..log.epochs import NO_EPOCH
+from ..log.key_versions import writes_of
 from .arguments import PartitionArguments
 from .copies import Copies, copies_of
 from .effects import (
@@ -219,8 +220,10 @@ class Follower(Undecided):
     # -- appending
 
     def _append(self, copies: Copies, now: int) -> list[Effect]:
-        dedup_ids = self._log.producers.dedup_ids
+        dedup_ids, key_versions = self._log.producers.dedup_ids, self._log.producers.key_versions
         for header, frame in zip(copies.headers, copies.frames, strict=True):
+            if key_versions.is_kept:
+                key_versions.note(header, writes_of(frame, header))
             dedup_id = dedup_id_of(frame, header)
             if dedup_id is not None:
                 dedup_ids.note(dedup_id, header.base_offset, now)

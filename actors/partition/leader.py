@@ -97,6 +97,8 @@ class Leader(Undecided):
         self._admission = admission
         self._flush = flush
         self._transactions = log.producers.transactions
+        self._key_versions = log.producers.key_versions
+        self._key_versions.trim(log.log_start_offset)
         self._open_transactions = OpenTransactions(arguments, self._transactions)
         self.leader_epoch = leader_epoch
         self.replicas = Replicas(arguments, lead, log, self.watermarks, now)
@@ -252,10 +254,9 @@ class Leader(Undecided):
     # -- appends
 
     def _on_produce(self, received: Received, request: Produce, now: int) -> list[Effect]:
-        if not received.payload:
-            refusal: ProtocolError | None = ProtocolError(
-                ErrorCode.INVALID_REQUEST, "produce: no batch frames"
-            )
+        fault = _fault_of(received, request)
+        if fault is not None:
+            refusal: ProtocolError | None = ProtocolError(ErrorCode.INVALID_REQUEST, f"produce: {fault}")
             effects: list[Effect] = []
         else:
             refusal, effects = self._admission.produce_refusal(self._end, now)
@@ -265,7 +266,7 @@ class Leader(Undecided):
             return effects if request.acks == 0 else [*effects, Reply(received.sender, refusal.body)]
         # The later of the two clocks: no producer is refused when the machine's clock is set back.
         latest = latest_ms(now + max(0, self.wall_offset_ms), self._config.max_timestamp_ahead_ms)
-        placement = self._appends.place(received.payload, self._config, now, latest)
+        placement = self._appends.place(received.payload, self._config, now, latest, request.expected)
         effects += _append(placement, self._flush.is_every_turn, self._in_sync.has_others)
         if request.acks == 0:
             return effects
@@ -343,11 +344,20 @@ class Leader(Undecided):
     def _on_trimmed(self, event: Trimmed, now: int) -> list[Effect]:
         self.watermarks.log_start_offset = event.log_start_offset
         self._transactions.trim(event.log_start_offset)
+        self._key_versions.trim(event.log_start_offset)
         effects = self._backlog.on_log_start(event.log_start_offset, self._end, now)
         if event.received is not None:
             reply = DeleteRecordsReply(log_start_offset=event.log_start_offset)
             effects.append(Reply(event.received.sender, reply))
         return effects
+
+
+def _fault_of(received: Received, request: Produce) -> str | None:
+    if not received.payload:
+        return "no batch frames"
+    if request.expected is not None and len(request.expected) != len(received.payload):
+        return f"{len(request.expected)} expectations for {len(received.payload)} batches"
+    return None
 
 
 def _append(placement: Placement, is_synced: bool, is_shared: bool) -> list[Effect]:

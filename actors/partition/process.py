@@ -387,6 +387,7 @@ def log_config(config: TopicConfig) -> LogConfig:
         retain_max_ms=config.retain_max_ms,
         dedup_window_ms=config.dedup_window_ms,
         dedup_window_count=config.dedup_window_count,
+        keeps_key_versions=config.key_versions,
     )
 
 

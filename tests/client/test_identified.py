@@ -24,7 +24,7 @@ def machine() -> Identified:
 
 
 def batch(number: int, size_bytes: int = 10, created_ms: int = 0) -> Any:
-    return SimpleNamespace(frame=b"%d" % number, size_bytes=size_bytes, created_ms=created_ms)
+    return SimpleNamespace(frame=b"%d" % number, size_bytes=size_bytes, created_ms=created_ms, expected=None)
 
 
 def answer(*results: ProducedBatch) -> Answered:

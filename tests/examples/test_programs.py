@@ -128,3 +128,9 @@ def test_exactly_once_async(tmp_path: Path) -> None:
     *cancelled, last = run("exactly_once_async", tmp_path).splitlines()
     assert last == "200 orders, 200 payments"
     assert len(cancelled) == 3
+
+
+def test_event_sourcing(tmp_path: Path) -> None:
+    counts, balances = run("event_sourcing", tmp_path).splitlines()
+    assert re.fullmatch(r"45 events acknowledged, 45 stored, \d+ conflicts", counts)
+    assert balances == "balances: {'anna': 2, 'bert': 2, 'clea': 2}"

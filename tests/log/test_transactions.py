@@ -204,7 +204,7 @@ def test_state_is_a_function_of_the_log(data: st.DataObject) -> None:
     offset, snapshot = data.draw(st.sampled_from(snapshots))
     replayed = ProducerStates()
     assert replayed.load(snapshot, offset)
-    replayed.replay(((each, None) for each in log if each.base_offset >= offset), NOW_MS)
+    replayed.replay(((each, None, ()) for each in log if each.base_offset >= offset), NOW_MS)
     end_offset = log[-1].next_offset if log else 0
     assert replayed.transactions.open() == expected_open(log)
     assert replayed.transactions.aborted_between(0, 10**9) == states.transactions.aborted_between(0, 10**9)

@@ -76,6 +76,14 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
     "produce": {
         "op": "produce", "id": 27, "topic": "ORDERS", "partition": 1, "acks": "all", "topic_id": "9a1c",
     },
+    "produce, expecting a version": {
+        "op": "produce", "id": 70, "topic": "ORDERS", "partition": 1, "expected": [None, {"key_version": -1}],
+    },
+    "publish, expecting an offset": {
+        "op": "publish", "id": 71, "topic": "ORDERS", "partition": 1,
+        "records": [{"key_text": "k", "value_text": "v", "expected_offset": 7},
+                    {"key_text": "k", "value_text": "w", "expected_key_version": 7}],
+    },
     "produce without an answer": {"op": "produce", "topic": "ORDERS", "partition": 1, "acks": 0},
     "publish of bytes": {
         "op": "publish", "id": "p-1", "topic": "ORDERS", "partition": 0, "acks": 1,
@@ -501,7 +509,8 @@ def _errors() -> Iterator[dict[str, Any]]:
         message = f"what is wrong, in words ({code})"
         topic_id = "9a1c" if code == ErrorCode.UNKNOWN_TOPIC_ID else UNSET
         leader = "n2" if code == ErrorCode.NOT_LEADER else UNSET
-        hints = {"next_offset": next_offset, "topic_id": topic_id, "leader": leader}
+        present = 7 if code == ErrorCode.CONFLICT else UNSET
+        hints = {"next_offset": next_offset, "topic_id": topic_id, "leader": leader, "present": present}
         body = ErrorBody(code, message, code in RETRIABLE, wait_ms, **hints)
         reply = ErrorReply(id=99, error=body)
         yield _vector(code, "error", None, encode_header(reply, True), encode_header(reply))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from planaria.actors.log.epochs import EpochTable
 from planaria.actors.log.errors import CorruptLog, OffsetOutOfRange, StaleLeaderEpoch, StorageFull
+from planaria.actors.log.key_versions import writes_of
 from planaria.actors.log.producers import ProducerStates
 from planaria.transport.batch import BatchHeader, split
 from planaria.transport.compression import Buffer
@@ -50,6 +51,7 @@ class MemoryLog:
         self.directory = Path("/nowhere/log")
         self.producers = ProducerStates()
         self.producers.dedup_ids.reconfigure(config.dedup_window_ms, config.dedup_window_count)
+        self.producers.key_versions.is_kept = config.keeps_key_versions
         self._replay(now_ms)
         self.leader_epoch = -1
         self.high_watermark = disk.high_watermark
@@ -64,7 +66,14 @@ class MemoryLog:
             assert self.producers.load(*disk.snapshot)
             self.producers.bound_times(now_ms)
         behind = [(header, frame) for header, frame in disk.batches if header.base_offset >= start]
-        self.producers.replay(((header, dedup_id_of(frame, header)) for header, frame in behind), now_ms)
+        is_kept = self.producers.key_versions.is_kept
+        self.producers.replay(
+            (
+                (header, dedup_id_of(frame, header), writes_of(frame, header) if is_kept else ())
+                for header, frame in behind
+            ),
+            now_ms,
+        )
         disk.durable = len(disk.batches)
         self.epochs = EpochTable()
         for header, _ in disk.batches:

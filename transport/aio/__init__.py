@@ -5,7 +5,7 @@ asynchronous face:
 
     loops.py      the running loop, and the queue from the network thread into it: one wake-up for each turn of the thread
     calls.py      calls and outcomes that a task waits for
-    the others    what programs use
+    the others    the objects that programs use
 """
 
 from .client import AsyncClient, Health, connect

@@ -109,6 +109,8 @@ class AsyncClient(AsyncAdmin):
         deliver_at: datetime | int | None = None,
         delay: timedelta | float | None = None,
         scheduled_id: str | None = None,
+        expected_offset: int | None = None,
+        expected_key_version: int | None = None,
     ) -> RecordMetadata:
         """Publish a message and wait for its acknowledgement. Safe to call from many tasks: they share batches.
 
@@ -126,6 +128,8 @@ class AsyncClient(AsyncAdmin):
             deliver_at=deliver_at,
             delay=delay,
             scheduled_id=scheduled_id,
+            expected_offset=expected_offset,
+            expected_key_version=expected_key_version,
         )
 
     def publish_nowait(
@@ -141,6 +145,8 @@ class AsyncClient(AsyncAdmin):
         deliver_at: datetime | int | None = None,
         delay: timedelta | float | None = None,
         scheduled_id: str | None = None,
+        expected_offset: int | None = None,
+        expected_key_version: int | None = None,
     ) -> PublishHandle:
         """Hand a message over, and return at once. `await handle` waits for its acknowledgement.
 
@@ -157,6 +163,8 @@ class AsyncClient(AsyncAdmin):
             deliver_at=deliver_at,
             delay=delay,
             scheduled_id=scheduled_id,
+            expected_offset=expected_offset,
+            expected_key_version=expected_key_version,
         )
 
     def _default(self) -> AsyncProducer:

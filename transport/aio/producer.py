@@ -151,6 +151,8 @@ class AsyncProducer:
         deliver_at: datetime | int | None = None,
         delay: timedelta | float | None = None,
         scheduled_id: str | None = None,
+        expected_offset: int | None = None,
+        expected_key_version: int | None = None,
     ) -> PublishHandle:
         """Hand a message over, and return at once. The arguments are those of `Producer.publish`.
 
@@ -172,6 +174,8 @@ class AsyncProducer:
         deliver_at: datetime | int | None = None,
         delay: timedelta | float | None = None,
         scheduled_id: str | None = None,
+        expected_offset: int | None = None,
+        expected_key_version: int | None = None,
     ) -> RecordMetadata:
         """Publish a message and wait for its acknowledgement. A full buffer suspends the caller until there is room.
 
@@ -190,6 +194,8 @@ class AsyncProducer:
                 deliver_at=deliver_at,
                 delay=delay,
                 scheduled_id=scheduled_id,
+                expected_offset=expected_offset,
+                expected_key_version=expected_key_version,
             )
         )
 

@@ -1,6 +1,6 @@
 """`until_signal` for event loops: a signal's handler has the loop call `stop`, as a task of the program would.
 
-The handlers are those of `signal.signal` under every loop: what they call may be called from other threads.
+The handlers are those of `signal.signal` under every loop: they use calls that other threads may make.
 """
 
 import signal

@@ -37,11 +37,13 @@ from ..addresses import TopicPartition
 from ..batch import Headers, RecordFields
 from ..deduplication import partition_for_dedup_id
 from ..partitioner import partition_for_key
+from ..protocol.data import Expected
 from .batches import Batches, Lingers, call_here, open_gate
 from .content import RECORD_OVERHEAD_BYTES, ContentEncoder, check_details, encode_key, identify
 from .delayed import ANY_PARTITION, Schedule
 from .delivery import Delivery, PartitionQueue, ProducerBatch
 from .errors import BufferFull
+from .expecting import expectation, recognisable
 from .gate import Gate, Opened, may_wait, wait_at
 from .held import HeldPartitions
 from .options import InvalidOption
@@ -141,6 +143,8 @@ class Accumulator(Batches):
         deliver_at: datetime | int | None = None,
         delay: timedelta | float | None = None,
         scheduled_id: str | None = None,
+        expected_offset: int | None = None,
+        expected_key_version: int | None = None,
     ) -> Delivery:
         """As `Producer.publish` documents; a producer binds this method as its own.
 
@@ -155,12 +159,15 @@ class Accumulator(Batches):
             and deliver_at is None
             and delay is None
             and scheduled_id is None
+            and expected_offset is None
+            and expected_key_version is None
         ):
             if _positional is not None:
                 raise TypeError("publish takes topic and value by position, key and the rest by keyword")
             return self._publish_in_detail(
-                topic, value, key, headers, partition, timestamp_ms, dedup_id, deliver_at, delay, scheduled_id
-            )
+                topic, value, key, headers, partition, timestamp_ms,
+                dedup_id, deliver_at, delay, scheduled_id, expectation(expected_offset, expected_key_version),
+            )  # fmt: skip
         if headers is None and type(value) is bytes:
             size_bytes = len(value) + RECORD_OVERHEAD_BYTES
         else:
@@ -200,6 +207,7 @@ class Accumulator(Batches):
         deliver_at: datetime | int | None,
         delay: timedelta | float | None,
         scheduled_id: str | None,
+        expected: Expected | None,
     ) -> Delivery:
         """Publish a message that has more than a value, a key and headers."""
         at_ms = None if timestamp_ms is None else milliseconds_at(timestamp_ms)
@@ -208,12 +216,18 @@ class Accumulator(Batches):
         name = encode_key(key)
         size_bytes += len(name or b"")
         when = None
+        if expected is not None:
+            dedup_id = recognisable(expected, partition, name, dedup_id, self._unnamed)
         if deliver_at is not None or delay is not None or scheduled_id is not None:
-            when = self._schedule(deliver_at, delay, scheduled_id, dedup_id)
+            if expected is not None:
+                raise InvalidOption("expected_offset, expected_key_version: not with a delayed message")
+            self._check_named("delay")
+            when = schedule(deliver_at, delay, scheduled_id, dedup_id)
         elif dedup_id is not None:
-            headers, more_bytes = self._identify(headers, dedup_id)
+            self._check_named("dedup_id")
+            headers, more_bytes = identify(headers, dedup_id)
             size_bytes += more_bytes
-        return self._place(topic, partition, name, data, headers, at_ms, size_bytes, dedup_id, when)  # type: ignore[no-any-return]
+        return self._place(topic, partition, name, data, headers, at_ms, size_bytes, dedup_id, when, expected)  # type: ignore[no-any-return]
 
     def place(
         self,
@@ -226,12 +240,14 @@ class Accumulator(Batches):
         size_bytes: int,
         dedup_id: str | None = None,
         when: Schedule | None = None,
+        expected: Expected | None = None,
     ) -> Any:
         """Put an encoded message into a batch of its partition, which it chooses unless it is given."""
+        details = (key, value, headers, timestamp_ms, size_bytes)
         if when is not None:
             self._destinations.check_partition(topic, partition)
             tp = ANY_PARTITION if partition is None else partition
-            return self._send_alone(topic, tp, key, value, headers, timestamp_ms, size_bytes, when)
+            return self._send_alone(topic, tp, *details, when)
         if partition is not None:
             self._destinations.check_partition(topic, partition)
         elif key is not None:
@@ -240,24 +256,12 @@ class Accumulator(Batches):
             partition = partition_for_dedup_id(dedup_id, self._destinations.partitions_of(topic))
         if dedup_id is not None:
             assert partition is not None
-            return self._send_alone(topic, partition, key, value, headers, timestamp_ms, size_bytes)
+            return self._send_alone(topic, partition, *details, None, expected)
         return self._append(topic, partition, key, value, headers, timestamp_ms, size_bytes)
 
-    def _identify(self, headers: Headers | None, dedup_id: str) -> tuple[Headers, int]:
+    def _check_named(self, option: str) -> None:
         if self._unnamed:
-            raise InvalidOption(f"dedup_id: {self._unnamed}")
-        return identify(headers, dedup_id)
-
-    def _schedule(
-        self,
-        deliver_at: datetime | int | None,
-        delay: timedelta | float | None,
-        scheduled_id: str | None,
-        dedup_id: str | None,
-    ) -> Schedule:
-        if self._unnamed:
-            raise InvalidOption(f"delay: {self._unnamed}")
-        return schedule(deliver_at, delay, scheduled_id, dedup_id)
+            raise InvalidOption(f"{option}: {self._unnamed}")
 
     def _partition_of_key(self, topic: str, key: bytes) -> int:
         """Return the partition of an open batch for this key; otherwise by the present number of partitions."""
@@ -342,12 +346,12 @@ class Accumulator(Batches):
         timestamp_ms: int | None,
         size_bytes: int,
         when: Schedule | None = None,
+        expected: Expected | None = None,
     ) -> Delivery:
         """Behind nothing, in a sealed batch that belongs to no lane."""
         record = RecordFields(key, value, 0, headers)
         batch = self._batch_of_one(topic, partition, record, size_bytes, timestamp_ms)
-        batch.alone = record
-        batch.schedule = when
+        batch.alone, batch.schedule, batch.expected = record, when, expected
         with self._lock:
             self._held.check(TopicPartition(topic, partition))
             self._wait_for_room()

@@ -92,6 +92,8 @@ class Client(BrokerAccess):
         deliver_at: datetime | int | None = None,
         delay: timedelta | float | None = None,
         scheduled_id: str | None = None,
+        expected_offset: int | None = None,
+        expected_key_version: int | None = None,
         timeout: Duration | None = None,
     ) -> RecordMetadata:
         """Publish one message and wait for its acknowledgement. For more than a few, hold a producer.
@@ -120,6 +122,8 @@ class Client(BrokerAccess):
             deliver_at=deliver_at,
             delay=delay,
             scheduled_id=scheduled_id,
+            expected_offset=expected_offset,
+            expected_key_version=expected_key_version,
         )
         # Without a timeout the delivery ends by itself, and can say whether the message was ever sent.
         return delivery.result(None if timeout is None else max(0.0, deadline - monotonic()))

@@ -214,15 +214,15 @@ _JSON_RECORD_BYTES = RECORD_OVERHEAD_BYTES + headers_size_bytes(_JSON_ONLY)
 def check_details(partition: int | None, timestamp_ms: int | None) -> None:
     """Raise InvalidOption for values that a batch cannot hold. The batch is made in the network thread,
     after `publish`."""
-    if partition is not None and not _is_number(partition):
+    if partition is not None and not is_number(partition):
         raise InvalidOption(f"partition: must be a number, not {partition!r}")
-    if timestamp_ms is not None and not (_is_number(timestamp_ms) and 0 <= timestamp_ms <= MAX_TIMESTAMP_MS):
+    if timestamp_ms is not None and not (is_number(timestamp_ms) and 0 <= timestamp_ms <= MAX_TIMESTAMP_MS):
         raise InvalidOption(
             f"timestamp_ms: must be a datetime or milliseconds since 1970, not {timestamp_ms!r}"
         )
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

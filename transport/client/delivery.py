@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from ..addresses import TopicPartition
 from ..batch import NO_PRODUCER, RecordFields, assemble
+from ..protocol.data import Expected
 from .delayed import Schedule
 from .errors import TimedOut
 from .gate import Gate, Opened, wait_at
@@ -45,10 +46,10 @@ class ProducerBatch:
     """Records of one partition on their way: open, sealed, then done with an offset or an error."""
 
     __slots__ = (
-        "alone", "append", "base_offset", "callbacks", "created_ms", "delta_ms", "encoded_room", "error", "first_ms",
-        "frame", "gates", "handle", "hasten", "is_announced", "is_done", "is_duplicate", "is_lingering",
-        "is_open", "is_urgent", "large_bytes", "lock", "mark", "partition", "records", "room", "schedule", "size_bytes",
-        "topic", "wait_at",
+        "alone", "append", "base_offset", "callbacks", "created_ms", "delta_ms", "encoded_room", "error",
+        "expected", "first_ms", "frame", "gates", "handle", "hasten", "is_announced", "is_done", "is_duplicate",
+        "is_lingering", "is_open", "is_urgent", "large_bytes", "lock", "mark", "partition", "records", "room",
+        "schedule", "size_bytes", "topic", "wait_at",
     )  # fmt: skip
 
     def __init__(
@@ -94,6 +95,7 @@ class ProducerBatch:
         self.alone: RecordFields | None = None
         """The only record of a batch that belongs to no lane."""
         self.schedule: Schedule | None = None
+        self.expected: Expected | None = None
         self.handle: Callable[[Any, RecordFields], Any] = Delivery
         """Makes the object through which a publisher waits for its record."""
 

@@ -77,6 +77,15 @@ class DeliveryFailed(DeliveryError):
     published again."""
 
 
+class Conflict(DeliveryFailed):
+    """The partition or the key is not as the publisher expected; the message is not in the log.
+
+    `present` is the one that it has: the next offset, or the version of the key, -1 if it has none.
+    """
+
+    present: int
+
+
 class DeliveryUncertain(DeliveryError):
     """A message may or may not be in the log: attempts had no reply, and there is no way left to find out."""
 

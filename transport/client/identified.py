@@ -1,11 +1,11 @@
 """Records with a dedup id: sent by lane in order, several in a request, one request at a time. Pure.
 
-Lanes are partitions. The request kind makes the requests of a lane and reads its replies (`delayed.py` has
-another kind). The dedup id makes retries harmless, so a request is retried until it has a reply or the time
-of its oldest record is over. Each record that was refused with a retriable error is retried likewise. A
-partition that refuses for backpressure is left alone for the time it names, and then probed with a single
-record. No producer id is involved: the partition may recognise one batch of a request and write the next,
-which sequence numbers could not distinguish from a gap. Called by the producer's half on the network thread.
+Lanes are partitions. The request kind makes the requests of a lane and reads its replies (`delayed.py` has another
+kind). The dedup id makes retries harmless, so a request is retried until it has a reply or the time of its oldest record
+is over; a record that expects an offset or a version of its key has one, too. Each record that was refused with a
+retriable error is retried likewise. A partition that refuses for backpressure is left alone for the time it names, and
+then probed with a single record. No producer id is involved: the partition may recognise one batch of a request and write
+the next, which sequence numbers could not distinguish from a gap. Called by the producer's half on the network thread.
 """
 
 from collections import deque
@@ -53,7 +53,10 @@ def identified_dialog(acks: Acks, frame_of: Callable[[Any], bytes]) -> RequestKi
 
     def question(tp: TopicPartition, batches: Sequence[Any], _: int) -> Question:
         topic, partition = tp
-        request = Produce(topic=topic, partition=partition, acks=acks)
+        expected = [batch.expected for batch in batches]
+        request = Produce(
+            topic=topic, partition=partition, acks=acks, expected=expected if any(expected) else None
+        )
         payload = tuple(frame_of(batch) for batch in batches)
         return Question(partition_address(topic, partition), request, ProduceReply, payload)
 

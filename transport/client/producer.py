@@ -122,6 +122,8 @@ class Producer:
         deliver_at: datetime | int | None = None,
         delay: timedelta | float | None = None,
         scheduled_id: str | None = None,
+        expected_offset: int | None = None,
+        expected_key_version: int | None = None,
     ) -> Delivery:
         """Accept a message, to be sent with its batch; wait only while the buffer is full. Safe from any thread.
 
@@ -141,6 +143,11 @@ class Producer:
         this call) the broker holds the message back until then; its Delivery is done when that is durable.
         `scheduled_id` identifies it until its delivery, to cancel it and to recognise a repeat; default: a random id.
         A datetime without a zone is local time.
+
+        With `expected_offset` the message is appended only if it gets that offset; with `expected_key_version` only if
+        the last message with its key has that offset (-1: there is none, or it has no value; for topics created with
+        `key_versions`). Otherwise its Delivery raises Conflict, with the present one. Such messages are sent as those
+        with a `dedup_id` are.
 
         Raises InvalidOption, UnknownTopic, BufferFull after `max_block_ms`, Backpressure (`on_backpressure`
         "raise"), Closed.

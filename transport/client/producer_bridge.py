@@ -20,7 +20,7 @@ from ..protocol.data import Acks
 from ..protocol.errors import ErrorBody, ErrorCode
 from .accumulator import Accumulator
 from .delivery import PartitionQueue, ProducerBatch
-from .errors import DeliveryFailed, DeliveryUncertain, error_from
+from .errors import Conflict, DeliveryFailed, DeliveryUncertain, error_from
 from .identified import Identified
 from .producing import LaneFreed, LaneHeld, LaneIdle, Outcome, Producing, Transmit
 
@@ -265,5 +265,7 @@ def _error_of(outcome: Outcome) -> Exception | None:
         return None
     if error.code == ErrorCode.PRODUCER_FENCED:
         return error_from(error)
+    if error.code == ErrorCode.CONFLICT:
+        return Conflict.from_body(error)
     kind = DeliveryUncertain if outcome.is_uncertain else DeliveryFailed
     return kind(error.code, error.message, retriable=error.retriable)

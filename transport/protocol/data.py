@@ -56,6 +56,15 @@ class InitProducerReply(Reply):
     """Endpoint of its transaction coordinator, for a client on the broker's machine."""
 
 
+class Expected(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The condition under which a batch is appended. Otherwise it is refused with CONFLICT, and nothing is written."""
+
+    offset: Offset | None = None
+    """The offset that its first record gets."""
+    key_version: Annotated[int, Meta(ge=-1, le=2**63 - 1)] | None = None
+    """The offset of the last record with the key of its only record; -1: there is none, or it has no value."""
+
+
 class Produce(Request, tag="produce", frozen=True):
     topic: str
     partition: int
@@ -65,6 +74,8 @@ class Produce(Request, tag="produce", frozen=True):
     topic_id: str | None = None
     """Id of the topic that the batches belong to. Another topic of the name answers UNKNOWN_TOPIC_ID and writes
     nothing."""
+    expected: list[Expected | None] | None = None
+    """One for each batch; such a batch has no producer id. A repeat, recognised by its dedup id, is not compared."""
 
 
 class ProducedBatch(Struct, frozen=True):
@@ -93,6 +104,9 @@ class PublishRecord(Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tru
     timestamp_ms: TimestampMilliseconds | None = None
     dedup_id: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
     """A duplicate within the topic's window is not written, but answered with the first one's offset."""
+    expected_offset: Offset | None = None
+    expected_key_version: Annotated[int, Meta(ge=-1, le=2**63 - 1)] | None = None
+    """As in Expected. Not for delayed records."""
     deliver_at_ms: TimestampMilliseconds | None = None
     delay_ms: Annotated[int, Meta(ge=0, le=MAX_DELAY_MS)] | None = None
     """Delayed until this time or by this duration. Not both, and not with `dedup_id`."""

@@ -38,6 +38,7 @@ class ErrorCode(StrEnum):
     OUT_OF_ORDER_SEQUENCE = "OUT_OF_ORDER_SEQUENCE"
     PRODUCER_FENCED = "PRODUCER_FENCED"
     UNKNOWN_PRODUCER = "UNKNOWN_PRODUCER"
+    CONFLICT = "CONFLICT"
     INVALID_TRANSACTION = "INVALID_TRANSACTION"
     CONCURRENT_TRANSACTIONS = "CONCURRENT_TRANSACTIONS"
     TRANSACTION_ABORTED = "TRANSACTION_ABORTED"
@@ -99,6 +100,8 @@ class ErrorBody(msgspec.Struct, frozen=True):
     """Id of the topic that has the name now: with UNKNOWN_TOPIC_ID."""
     leader: str | msgspec.UnsetType = msgspec.UNSET
     """The node of the partition's leader, where known: with NOT_LEADER."""
+    present: int | msgspec.UnsetType = msgspec.UNSET
+    """The present offset, or the present version of the key, in place of the expected one: with CONFLICT."""
 
 
 class PlanariaError(Exception):
@@ -132,6 +135,7 @@ class ProtocolError(PlanariaError):
         next_offset: int | msgspec.UnsetType = msgspec.UNSET,
         topic_id: str | msgspec.UnsetType = msgspec.UNSET,
         leader: str | msgspec.UnsetType = msgspec.UNSET,
+        present: int | msgspec.UnsetType = msgspec.UNSET,
     ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = str(code)
@@ -141,10 +145,11 @@ class ProtocolError(PlanariaError):
         self.next_offset = next_offset
         self.topic_id = topic_id
         self.leader = leader
+        self.present = present
 
     @property
     def body(self) -> ErrorBody:
-        hints = (self.retry_after_ms, self.next_offset, self.topic_id, self.leader)
+        hints = (self.retry_after_ms, self.next_offset, self.topic_id, self.leader, self.present)
         return ErrorBody(self.code, self.message, self.retriable, *hints)
 
     @classmethod
@@ -157,4 +162,5 @@ class ProtocolError(PlanariaError):
             next_offset=body.next_offset,
             topic_id=body.topic_id,
             leader=body.leader,
+            present=body.present,
         )

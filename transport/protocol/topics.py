@@ -70,6 +70,9 @@ class TopicConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     """Time for which a record's `dedup_id` is remembered; 0: not at all."""
     dedup_window_count: DedupCount = 100_000
     """Maximum number of remembered ids per partition; beyond it the oldest are forgotten."""
+    key_versions: bool = False
+    """The partitions know the offset of each key's last record, so that a record may expect it. Given at the topic's
+    creation; then neither this nor the number of partitions changes."""
     max_backlog_messages: Backlog = -1
     """Per partition: maximum lag of the slowest live group, beyond which producers are refused with BACKPRESSURE."""
     max_backlog_bytes: Backlog = -1
@@ -110,6 +113,7 @@ class TopicConfigChange(Struct, frozen=True, forbid_unknown_fields=True, kw_only
     min_cleanable_ratio: Ratio | UnsetType = UNSET
     dedup_window_ms: DedupMilliseconds | UnsetType = UNSET
     dedup_window_count: DedupCount | UnsetType = UNSET
+    key_versions: bool | UnsetType = UNSET
     max_backlog_messages: Backlog | UnsetType = UNSET
     max_backlog_bytes: Backlog | UnsetType = UNSET
     backlog_group_timeout_ms: LagMilliseconds | UnsetType = UNSET
