@@ -44,6 +44,7 @@ from .run_directory import (
     run_directory_of,
     say_endpoint,
 )
+from .security import gateway_security
 from .standard_streams import open_missing_standard_streams
 from .stop_gate import StopPolicy
 
@@ -170,12 +171,13 @@ def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> str:
         logs.event(logger, logging.WARNING, "actors of an earlier supervisor are still there")
     check_port(config.endpoint)
     cluster = cluster_arguments(config, data.path)
+    security = gateway_security(config, data.path)
     raise_file_limit()
     instance_id = uuid.uuid4().hex
     run_directory = run_directory_of(data.path, data.starts)
     create_run_directory(run_directory, instance_id, config.endpoint)
     try:
-        return run_tree(arguments, data, status, str(run_directory), instance_id, cluster)
+        return run_tree(arguments, data, status, str(run_directory), instance_id, cluster, security)
     finally:
         remove_run_directory(run_directory)
 
@@ -200,6 +202,7 @@ def run_tree(
     run_directory: str,
     instance_id: str,
     cluster: dict[str, Any] | None,
+    security: dict[str, Any] | None,
 ) -> str:
     """Start the processes and keep them running until a stop. Returns the reason of a disorderly end, else ""."""
     config = arguments.config
@@ -218,7 +221,7 @@ def run_tree(
         )
 
     supervisor = SupervisorProcess(
-        build_machine(config, data, instance_id, capacity_of(limits, config.max_actors), cluster),
+        build_machine(config, data, instance_id, capacity_of(limits, config.max_actors), cluster, security),
         Launcher(preloaded_modules(), run_directory),
         Settings(
             run_directory=run_directory,
@@ -226,6 +229,7 @@ def run_tree(
             control_endpoint=control,
             instance_id=instance_id,
             secret=secrets.token_bytes(SECRET_BYTES),
+            is_secured=security is not None,
             heartbeat_interval_ms=config.heartbeat_interval_ms,
             clock=data.clock,
             log_level=config.log_level,
@@ -247,6 +251,7 @@ def build_machine(
     instance_id: str,
     capacity: Capacity,
     cluster: dict[str, Any] | None = None,
+    security: dict[str, Any] | None = None,
 ) -> SupervisorMachine:
     arguments = {
         "offsets_partitions": config.offsets_partitions,
@@ -262,7 +267,7 @@ def build_machine(
         "cluster": cluster,
     }
     return SupervisorMachine(
-        broker_tree(config.endpoint, arguments, link_arguments(config, instance_id)),
+        broker_tree(config.endpoint, arguments, link_arguments(config, instance_id), security),
         SupervisorIdentity(
             pid=os.getpid(),
             instance_id=instance_id,

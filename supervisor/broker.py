@@ -24,6 +24,7 @@ from ..transport.durations import in_milliseconds
 from ..transport.keywords import BrokerSettings, ConsumerConfig, SubscriberConfig, TopicSettings
 from ..transport.protocol.errors import PlanariaError
 from ..transport.protocol.message import Request
+from ..transport.security.broker_keys import internal_key_in
 from . import config as configuration
 from .hosted import HostedSubscriptions, Subscription
 from .keeper import SupervisorKeeper
@@ -65,10 +66,12 @@ class Broker(BrokerAccess):
                 )
             overrides["data"] = data_dir
         overrides["endpoint"] = endpoint or os.environ.get("PLANARIA_ENDPOINT", EMBEDDED_ENDPOINT)
-        self._keeper = SupervisorKeeper(configuration.load(overrides, environment=os.environ))
+        config = configuration.load(overrides, environment=os.environ)
+        self._keeper = SupervisorKeeper(config)
         self.endpoint = self._keeper.started.endpoint
         """Where clients of any language connect."""
-        self.client = Client(self.endpoint, client_id=CLIENT_ID)
+        key = internal_key_in(config.data) if config.authentication != "none" else None
+        self.client = Client(self.endpoint, client_id=CLIENT_ID, key=key)
         super().__init__(self.client._network, REQUEST_TIMEOUT_MS, CLIENT_ID)
         self._consumers: dict[tuple[str, str], _NamedConsumer] = {}
         self._hosted = HostedSubscriptions(self._keeper, self.client)

@@ -28,9 +28,13 @@ BACKUP = f"{_PACKAGE}.actors.backup"
 
 
 def broker_tree(
-    endpoint: str, controller_arguments: dict[str, Any], link_arguments: dict[str, Any] | None = None
+    endpoint: str,
+    controller_arguments: dict[str, Any],
+    link_arguments: dict[str, Any] | None = None,
+    security: dict[str, Any] | None = None,
 ) -> SupervisorSpec:
-    """Return the tree; `link_arguments` are those of the link of a cluster's node."""
+    """Return the tree. `link_arguments` are those of the link of a cluster's node, `security` those of the gateway's
+    keys."""
     controller = "process" if link_arguments is None else "clustered_process"
     links = () if link_arguments is None else (_link(link_arguments),)
     return SupervisorSpec(
@@ -48,7 +52,11 @@ def broker_tree(
             ChildSpec(
                 address=GATEWAY,
                 start=f"{_PACKAGE}.actors.gateway.process:main",
-                arguments={"endpoint": endpoint, "is_clustered": link_arguments is not None},
+                arguments={
+                    "endpoint": endpoint,
+                    "is_clustered": link_arguments is not None,
+                    "security": security,
+                },
                 directory=EVERYBODY,
             ),
             DynamicSpec(name="coordinators", kind=Kind.COORDINATOR),

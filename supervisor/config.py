@@ -34,6 +34,11 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """The data directory."""
     endpoint: Annotated[str, Meta(pattern=patterns.ENDPOINT)] = DEFAULT_ENDPOINT
     """Public endpoint; `tcp://127.0.0.1:*` takes a free port and keeps it for the life of the supervisor."""
+    authentication: Literal["auto", "none", "curve", "curve+token"] = "auto"
+    """auto: `curve+token` if `planaria security init` has made keys, otherwise `none`. curve: clients need a key that the
+    broker knows. curve+token: a token, or user and password, will do as well."""
+    insecure_public: bool = False
+    """Listen at a public endpoint without authentication: whoever can connect may do everything."""
     node: str = ""
     """Name of this node in its cluster; empty for a broker on one machine."""
     cluster: Annotated[str, Meta(pattern=patterns.CLUSTER)] = ""

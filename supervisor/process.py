@@ -101,6 +101,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     instance_id: str
     secret: bytes
     """See `ActorContext.secret`."""
+    is_secured: bool
+    """See `ActorContext.is_secured`."""
     heartbeat_interval_ms: int
     clock: Origin
     log_level: str
@@ -312,6 +314,7 @@ class SupervisorProcess:
                 control_endpoint=settings.control_endpoint,
                 instance_id=settings.instance_id,
                 secret=settings.secret,
+                is_secured=settings.is_secured,
                 directory=spec.directory,
                 heartbeat_interval_ms=settings.heartbeat_interval_ms,
                 clock=settings.clock,

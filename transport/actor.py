@@ -17,6 +17,7 @@ from .protocol.control import EVERYBODY
 from .protocol.groups import GroupPause
 from .protocol.message import Request
 from .protocol.operations import NO_RETRIES, InFlight, RetryReport
+from .security.keys import ServerKeys
 
 if TYPE_CHECKING:
     from .turns import Turns
@@ -45,6 +46,8 @@ class ActorContext(msgspec.Struct, kw_only=True):
     instance_id: str
     secret: bytes = b""
     """Known to the actors of this broker alone; it marks the contexts of their requests (`request_context.py`)."""
+    is_secured: bool = False
+    """True if clients need a principal: then only the gateway serves them."""
     directory: tuple[str, ...] = EVERYBODY
     """Kinds of the peers that the supervisor reports unasked; others are watched when they are called."""
     heartbeat_interval_ms: int = 500
@@ -90,6 +93,15 @@ class Actor(Generic[OwnEventT, OwnEffectT]):
     def endpoint(self) -> str | None:
         """Return the endpoint to bind; None for an actor without a server socket."""
         return endpoint_for(self.context.run_directory, self.context.address, self.context.incarnation)
+
+    def server_keys(self) -> ServerKeys | None:
+        """Return the keys of the server socket; None for one that is not encrypted."""
+        return None
+
+    def admits(self, public_key: str, host: str) -> bool | None:
+        """Return True if a client with this key may connect to a server socket with keys; None if it should try
+        again."""
+        return False
 
     def start(self) -> None:
         """Open and recover. Call `self.loop.progress()` now and then if it takes long."""

@@ -78,6 +78,17 @@ def listed_endpoints(given: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(endpoint) for endpoint in listed))
 
 
+def is_loopback(endpoint: str) -> bool:
+    """Return True if only this machine reaches an endpoint that a broker listens at."""
+    host = endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]").partition("%")[0]
+    if not endpoint.startswith("tcp://") or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _is_ipv6(address: str) -> bool:
     try:
         ipaddress.IPv6Address(address)

@@ -234,6 +234,11 @@ class BrokerSettings(TypedDict, total=False):
 
     data: str | PathLike[str]
     """Directory of everything that lasts, in place of the argument `data_dir`. Default "planaria-data"."""
+    authentication: Literal["auto", "none", "curve", "curve+token"]
+    """Required proof of a client: none, a known key, or also a token or password. Default "auto":
+    "curve+token" if the data directory has keys, else "none"."""
+    insecure_public: bool
+    """True to listen at a public endpoint without authentication. Default False."""
     node: str
     """Name of this node of a cluster. Default "": a broker on one machine."""
     cluster: str

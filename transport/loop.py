@@ -199,6 +199,8 @@ class Loop(Turns[Any]):
 
     def _serve(self, server: ServerSide, ready: list[Any]) -> None:
         inbox = server.inbox
+        if server.zap is not None and server.zap.socket in ready and server.zap.answer():
+            self._used.add(server.zap.socket)
         if server.socket in ready:
             if inbox is None:
                 self._drain(server.socket, server.on_request, server.note)

@@ -33,7 +33,8 @@ _WITH_CLIENT_ID = (Produce, Fetch, GroupHeartbeat)
 
 class RequestContext(Struct, frozen=True, array_like=True, gc=False):
     principal: str = ""
-    """The authenticated user; empty without authentication."""
+    """The authenticated user; empty without authentication. On a connection to the gateway itself it is `key:` and the
+    public key of the connection, for which the gateway finds the user."""
     client_id: str = ""
     """The client's name for itself; empty if it has given none."""
     connection: bytes = b""
@@ -44,6 +45,8 @@ class RequestContext(Struct, frozen=True, array_like=True, gc=False):
     """Identifier by which a request is followed through the actors; empty for none."""
 
 
+KEY_PREFIX = "key:"
+"""Begins the principal of a request whose connection is known by its key alone."""
 UNKNOWN = RequestContext()
 OWN = RequestContext()
 """The context of a request that an actor makes on its own behalf."""
@@ -51,11 +54,11 @@ NO_CONTEXT = RequestContext(trace="none")
 """By identity: the request carries no context, because its receiver belongs to another broker, with another secret."""
 
 
-def direct_context(connection: bytes, request: Request) -> RequestContext:
+def direct_context(connection: bytes, request: Request, principal: str = "") -> RequestContext:
     """Return the context of a request that came on a connection of its client."""
     if isinstance(request, _WITH_CLIENT_ID):
-        return RequestContext(client_id=request.client_id, connection=connection)
-    return RequestContext(connection=connection)
+        return RequestContext(principal=principal, client_id=request.client_id, connection=connection)
+    return RequestContext(principal=principal, connection=connection)
 
 
 def refusal_of_client(request: Request) -> ErrorBody | None:

@@ -75,6 +75,12 @@ class ServerConnections:
         if self._on_new is not None:
             self._on_new(connection, str(frame.get("Peer-Address")))
 
+    def forget(self, connection: bytes) -> None:
+        """Remove a connection whose name belongs to another one now."""
+        descriptor = self._descriptors.pop(connection, None)
+        if descriptor is not None:
+            del self._by_descriptor[descriptor]
+
     def admit(self) -> None:
         """Admit the connections that wait, as far as there is room."""
         if self._door is not None:

@@ -1,8 +1,9 @@
 """The serving side of an actor: its server socket, the connections to it, and the requests that arrive.
 
 A request becomes an event of the machine, or is refused at once: if it cannot be read, and if a client has sent one
-that only actors may make. Requests of an actor that follows
-hosts are read ahead and taken in turn (`inbox.py`). Called by the loop alone, which decides how much is read in a turn.
+that only actors may make. In a broker with authentication only the gateway takes requests of clients; its socket has
+keys, and each request carries the public key of its connection. Requests of an actor that follows hosts are read ahead
+and taken in turn (`inbox.py`). Called by the loop alone, which decides how much is read in a turn.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,14 +18,18 @@ from .inbox import Inbox
 from .machine import Connected, Disconnected, LoopEvent, Received, Reply, Sender
 from .meters import Meters
 from .protocol.data import Produce
-from .protocol.errors import ProtocolError
-from .request_context import ContextFrames, direct_context, refusal_of_client
+from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
+from .request_context import KEY_PREFIX, ContextFrames, direct_context, refusal_of_client
+from .security.curve import Zap
 from .server_connections import ServerConnections
 
 # As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls that take them.
 _EVENTS = int(zmq.EVENTS)
 _READABLE = int(zmq.POLLIN)
 
+NO_DIRECT_ACCESS = ErrorBody(
+    ErrorCode.UNAUTHENTICATED, "this broker has authentication: clients use its public endpoint"
+)
 EXIT_FLUSH_MS = 500
 """Time for a stopping actor's last replies to leave."""
 
@@ -42,7 +47,11 @@ class ServerSide:
         endpoint = actor.endpoint()
         assert endpoint is not None
         is_local = endpoint.startswith("ipc://")
-        self.socket = sockets.server_socket(context, None if is_local else endpoint)
+        keys = actor.server_keys()
+        self._refuses_clients = actor.context.is_secured and keys is None
+        # Before the socket: a handshake without an answer would be admitted.
+        self.zap = None if keys is None else Zap(context, actor.admits)
+        self.socket = sockets.server_socket(context, None if is_local else endpoint, keys)
         self.socket.setsockopt(zmq.LINGER, EXIT_FLUSH_MS)
         self.endpoint = endpoint if is_local else self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._hosts: dict[bytes, str] = {}
@@ -51,10 +60,17 @@ class ServerSide:
         """Lost connections whose end is not delivered yet. An actor with an inbox is given as many in a turn as there is
         time for: each may have a thousand requests to withdraw."""
         on_new = self._on_connected if actor.follows_hosts else None
+        self._users: dict[bytes, str] = {}
+        """Principals of connections, with keys."""
         self.connections = ServerConnections(context, self.socket, endpoint, on_new)
         self.note = self.connections.note if actor.follows_connections else None
+        if self.zap is not None:
+            assert actor.follows_hosts, "others do not know the users of their connections"
+            self.note = self._note_user
         """Takes the frames of each message on the socket."""
-        self.sources = [self.connections.monitor, *([self.connections.queue] if is_local else [])]
+        self.sources: list[Any] = [self.connections.monitor, *([self.connections.queue] if is_local else [])]
+        if self.zap is not None:
+            self.sources.append(self.zap.socket)
         """Sources to poll beside the socket."""
         self._decoder = actor.decoder
         self._contexts = contexts
@@ -70,16 +86,33 @@ class ServerSide:
         if has_changed:
             # After the requests: a connection that sent one and then ended is entered first, and removed again.
             for connection in self.connections.gone():
-                self._hosts.pop(connection, None)
-                self.ended[connection] = None
-                if self.inbox is None:
-                    self.end_next()
-                else:
-                    self.inbox.forget(connection)
+                self._end(connection)
         if self.connections.queue in ready:
             self.connections.admit()
             has_changed = True
         return has_changed
+
+    def _end(self, connection: bytes) -> None:
+        self._hosts.pop(connection, None)
+        self._users.pop(connection, None)
+        self.ended[connection] = None
+        if self.inbox is None:
+            self.end_next()
+        else:
+            self.inbox.forget(connection)
+
+    def _note_user(self, frame: zmq.Frame) -> None:
+        """Enter the connection of a message with its user. A name that another user takes over is another connection."""
+        connection = frame.bytes
+        try:
+            user = f"{KEY_PREFIX}{frame.get('User-Id')}"
+        except zmq.ZMQError:
+            user = KEY_PREFIX
+        if self._users.get(connection, user) != user:
+            self.connections.forget(connection)
+            self._end(connection)
+        self._users[connection] = user
+        self.connections.note(frame)
 
     def end_next(self) -> None:
         """Deliver the end of the connection that has been lost for longest."""
@@ -119,17 +152,19 @@ class ServerSide:
             return
         sender = Sender(route, request.id, is_json(header), type(request))
         if context is None:
-            refusal = refusal_of_client(request)
+            refusal = NO_DIRECT_ACCESS if self._refuses_clients else refusal_of_client(request)
             if refusal is not None:
                 if not isinstance(request, Produce) or request.acks != 0:
                     self._answer(Reply(sender, refusal))
                 return
-            context = direct_context(peer, request)
+            context = direct_context(peer, request, self._users.get(peer, KEY_PREFIX) if self.zap else "")
         self._deliver(Received(sender, request, payload, header, context))
 
     def close(self) -> None:
         self.connections.close()
         self.socket.close()
+        if self.zap is not None:
+            self.zap.close()
 
     def _on_connected(self, connection: bytes, host: str) -> None:
         if connection in self.ended:  # the client gives its connections this name

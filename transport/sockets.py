@@ -17,6 +17,8 @@ from zmq.backend import Socket as CoreSocket
 from .addresses import Address
 from .endpoints import peer_id
 from .protocol.message import MAX_FRAME_BYTES
+from .security.curve import secure_client, secure_server, unsecure_client
+from .security.keys import ClientKeys, ServerKeys
 
 SERVER_HIGH_WATER_MARK = 1_000
 """Replies that may wait for one peer at an actor's server socket."""
@@ -123,13 +125,17 @@ def _numeric(endpoint: str) -> str:
     return f"tcp://{address[0]}:{port}" if family == AF_INET else f"tcp://[{address[0]}]:{port}"
 
 
-def server_socket(context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str | None) -> "zmq.Socket[bytes]":
-    """Return a ROUTER bound at `endpoint`; None leaves that to its door (door.py). Raises zmq.ZMQError when it cannot
-    be bound."""
+def server_socket(
+    context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str | None, keys: ServerKeys | None = None
+) -> "zmq.Socket[bytes]":
+    """Return a ROUTER bound at `endpoint`; None leaves that to its door (door.py). With `keys` it accepts only
+    encrypted connections. Raises zmq.ZMQError when it cannot be bound."""
     socket = _socket(context, zmq.ROUTER, SERVER_HIGH_WATER_MARK)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
     socket.setsockopt(zmq.RCVHWM, UNREAD_HIGH_WATER_MARK)
     socket.setsockopt(zmq.BACKLOG, TCP_BACKLOG)
+    if keys is not None:
+        secure_server(socket, keys)
     return socket if endpoint is None else _opened(socket, socket.bind, _numeric(endpoint))
 
 
@@ -169,8 +175,11 @@ def receive_frames(
             return frames
 
 
-def connect_peer(socket: "zmq.Socket[bytes]", name: bytes, endpoint: str) -> None:
-    """Connect a calls socket to `endpoint`, addressed as `name`. Over TCP the connection pings.
+def connect_peer(
+    socket: "zmq.Socket[bytes]", name: bytes, endpoint: str, keys: ClientKeys | None = None
+) -> None:
+    """Connect a calls socket to `endpoint`, addressed as `name`. Over TCP the connection pings, and is encrypted if
+    there are `keys`.
 
     The options apply to the connections made after them. A server does not ping: client libraries that implement ZMTP
     3.0 close the connection at a ping, or take it for a message.
@@ -179,6 +188,11 @@ def connect_peer(socket: "zmq.Socket[bytes]", name: bytes, endpoint: str) -> Non
     socket.setsockopt(zmq.HEARTBEAT_IVL, PING_MS if is_remote else 0)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, PEER_SILENCE_MS)
     socket.setsockopt(zmq.HEARTBEAT_TTL, PEER_SILENCE_MS)
+    if keys is not None:
+        if is_remote:
+            secure_client(socket, keys)
+        else:
+            unsecure_client(socket)
     _choose_family(socket, endpoint)
     socket.setsockopt(zmq.CONNECT_ROUTING_ID, name)
     socket.connect(endpoint)

@@ -1,4 +1,4 @@
-"""The controller's state: topics, groups, quotas, the era of producer ids; and its keys in the metadata store. Pure.
+"""The controller's state: topics, groups, quotas, principals, the era of producer ids; and its keys in the store. Pure.
 
     key                value
     id                 {"catalog_id":...}                            written with the first change
@@ -7,6 +7,8 @@
     removing/<topic>   the same, of a deleted topic whose processes or files may still exist
     groups/<group>     {"offsets_partition":...}
     quotas/<client>    {...}
+    principals/<name>  {"keys":[...],"tokens":[...],"password":...,"roles":[...],"rules":[...],"is_disabled":false}
+    roles/<name>       {"rules":[...]}
 
 A catalog is a value: every decision makes a new one, with its `changes` for the store, and the durable one remains
 when they are refused. Other keys of the store are not the catalog's.
@@ -22,6 +24,7 @@ from msgspec import Struct
 from ...transport.protocol.errors import OperatorNeeded
 from ...transport.protocol.quotas import Quota
 from ...transport.protocol.topics import TopicConfig
+from ...transport.security.principals import Principal, Role
 from ..metadata.file_format import CatalogCorrupt, decode_file, encode_file
 from ..metadata.store import ABSENT, Change, Delete, Guard, Put, State
 
@@ -52,8 +55,17 @@ class GroupEntry(Struct, frozen=True, forbid_unknown_fields=True):
     offsets_partition: int
 
 
-_TYPES: dict[str, Any] = {"topics": TopicEntry, "removing": TopicEntry, "groups": GroupEntry, "quotas": Quota}
+_TYPES: dict[str, Any] = {
+    "topics": TopicEntry,
+    "removing": TopicEntry,
+    "groups": GroupEntry,
+    "quotas": Quota,
+    "principals": Principal,
+    "roles": Role,
+}
 """The types of values, by the first part of their keys."""
+_WATCHED = frozenset({"topics", "quotas", "principals", "roles"})
+"""Kinds of keys whose changes watchers are notified of."""
 
 
 class Catalog(Struct, frozen=True, kw_only=True):
@@ -62,7 +74,7 @@ class Catalog(Struct, frozen=True, kw_only=True):
     revision: int = 0
     """The store's revision that it shows, without `changes`."""
     topics_revision: int = 0
-    """Rises with each change that watchers are notified of: of a topic or a quota."""
+    """Rises with each change that watchers are notified of: of topics, quotas, principals and roles."""
     era: int = 0
     """The last era of which producer ids may have been given out.
 
@@ -75,6 +87,8 @@ class Catalog(Struct, frozen=True, kw_only=True):
     """The partition of `__offsets` for each group."""
     quotas: dict[str, Quota] = msgspec.field(default_factory=dict)
     """Quotas by client id."""
+    principals: dict[str, Principal] = msgspec.field(default_factory=dict)
+    roles: dict[str, Role] = msgspec.field(default_factory=dict)
     modified: dict[str, int] = msgspec.field(default_factory=dict)
     """The revision of the last change of each key in the store."""
     changes: tuple[Change, ...] = ()
@@ -113,6 +127,18 @@ class Catalog(Struct, frozen=True, kw_only=True):
     def without_quota(self, client_id: str) -> "Catalog":
         return self._decided(Delete(f"quotas/{client_id}"))
 
+    def with_principal(self, name: str, principal: Principal) -> "Catalog":
+        return self._decided(put(f"principals/{name}", principal))
+
+    def without_principal(self, name: str) -> "Catalog":
+        return self._decided(Delete(f"principals/{name}"))
+
+    def with_role(self, name: str, role: Role) -> "Catalog":
+        return self._decided(put(f"roles/{name}", role))
+
+    def without_role(self, name: str) -> "Catalog":
+        return self._decided(Delete(f"roles/{name}"))
+
     def with_era(self, era: int) -> "Catalog":
         assert era > self.era
         return self._decided(put(PRODUCER_IDS_KEY, ProducerIdsEntry(era)))
@@ -137,7 +163,7 @@ class Catalog(Struct, frozen=True, kw_only=True):
         pending = () if ID_KEY in modified else self.changes
         kinds = {change.key.partition("/")[0] for change in changes}
         topics_revision = self.topics_revision
-        if "topics" in kinds or "quotas" in kinds:
+        if not _WATCHED.isdisjoint(kinds):
             topics_revision = max(topics_revision + 1, revision)
         return msgspec.structs.replace(
             self._with(changes),
@@ -187,7 +213,8 @@ class Catalog(Struct, frozen=True, kw_only=True):
         values = {ID_KEY: encode(CatalogId(self.catalog_id))}
         if self.era:
             values[PRODUCER_IDS_KEY] = encode(ProducerIdsEntry(self.era))
-        for kind, entries in (("topics", self.topics), ("removing", self.removing), ("quotas", self.quotas)):
+        for kind in ("topics", "removing", "quotas", "principals", "roles"):
+            entries: dict[str, Struct] = getattr(self, kind)
             values |= {f"{kind}/{name}": encode(entry) for name, entry in entries.items()}
         return values | {f"groups/{name}": encode(GroupEntry(number)) for name, number in self.groups.items()}
 

@@ -19,6 +19,7 @@ from .internal_actors import InternalActors
 from .orphans import Orphans
 from .producers import ProducerIds
 from .quotas import Quotas
+from .security import Security
 from .topics import Topics
 from .watches import Watches
 
@@ -39,6 +40,7 @@ class FollowUps:
         internal_actors: InternalActors,
         producers: ProducerIds,
         quotas: Quotas,
+        security: Security,
         watches: Watches,
         orphans: Orphans,
     ) -> None:
@@ -48,6 +50,7 @@ class FollowUps:
         self._internal_actors = internal_actors
         self._producers = producers
         self._quotas = quotas
+        self._security = security
         self._watches = watches
         self._orphans = orphans
 
@@ -94,6 +97,8 @@ class FollowUps:
                 return self._internal_actors.apply_created(follow_up)
             case "quota_changed":
                 return self._quotas.apply_changed(follow_up)
+            case "security_changed":
+                return self._security.apply_changed(follow_up)
 
     def _on_foreign(self, changes: Iterable[Change], now: int) -> list[Effect]:
         refused = self._refuse(self._decisions.overtaken(), OVERTAKEN, now)

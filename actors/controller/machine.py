@@ -1,7 +1,7 @@
 """The controller's machine: passes every event to the role that decides it. Pure.
 
 Owns no state itself; the roles do: the catalog and undurable decisions (`decisions`), topics, groups, producer ids,
-quotas, child commands, orphans, descriptions, watches. Called by `process.py` alone.
+quotas, principals, child commands, orphans, descriptions, watches. Called by `process.py` alone.
 
     event            state before               effects, state after
     Loaded           nothing                    required children are started, running ones are looked up (`orphans`)
@@ -44,6 +44,7 @@ from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import DeleteGroup, ListGroups
 from ...transport.protocol.message import Request
 from ...transport.protocol.quotas import ListQuotas, RemoveQuota, SetQuota
+from ...transport.protocol.security import SECURITY_REQUESTS
 from ...transport.protocol.topics import (
     AlterTopic,
     CreateTopic,
@@ -100,6 +101,7 @@ from .producers import ProducerIds
 from .quotas import Quotas
 from .replication import Replication
 from .room import Room
+from .security import Security
 from .topics import Topics, known_topic
 from .watches import Watches
 
@@ -118,6 +120,7 @@ REQUESTS: tuple[type[Request], ...] = (
     SetQuota,
     RemoveQuota,
     ListQuotas,
+    *SECURITY_REQUESTS,
     *CLUSTER_REQUESTS,
 )
 NO_CLUSTER = "this broker is one machine, no cluster: start its nodes with --node and --cluster"
@@ -176,6 +179,7 @@ class ControllerMachine:
         self._internal_actors = InternalActors(self._decisions, self.commands, room, counts, replication)
         self._producers = ProducerIds(self._decisions)
         self._quotas = Quotas(self._decisions, self._peers)
+        self._security = Security(self._decisions)
         self._watches = Watches(self._decisions)
         self._orphans = Orphans(self._decisions, self.commands)
         self._follow_ups = FollowUps(
@@ -185,6 +189,7 @@ class ControllerMachine:
             self._internal_actors,
             self._producers,
             self._quotas,
+            self._security,
             self._watches,
             self._orphans,
         )
@@ -287,6 +292,8 @@ class ControllerMachine:
                 return self._quotas.on_remove(sender, request)
             case ListQuotas():
                 return self._quotas.on_list(sender)
+        if isinstance(request, SECURITY_REQUESTS):
+            return self._security.on_request(sender, request)
         if isinstance(request, CLUSTER_REQUESTS):
             raise ProtocolError(ErrorCode.INVALID_REQUEST, NO_CLUSTER)
         raise ProtocolError(ErrorCode.UNKNOWN_OP, "not served by the controller")

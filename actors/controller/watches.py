@@ -3,9 +3,12 @@
 Gateways route by it, coordinators assign by it. Only durable topics are reported.
 """
 
+from msgspec import UNSET, UnsetType
+
 from ...transport.machine import CancelTimer, Reply, Sender, SetTimer
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
+from ...transport.security.principals import SecurityTable
 from .decisions import Decisions
 from .effects import Effect
 from .keys import WatchTimer
@@ -22,7 +25,7 @@ class Watches:
 
     def on_watch(self, sender: Sender, request: WatchCatalog, now: int) -> list[Effect]:
         if request.after_version != self._version or request.max_wait_ms <= 0:
-            return [Reply(sender, self._answer())]
+            return [Reply(sender, self._answer(request))]
         if len(self._parked) >= MAX_WATCHES:
             raise ProtocolError(ErrorCode.OVERLOADED, "too many watches are parked")
         self._last_number += 1
@@ -31,7 +34,7 @@ class Watches:
 
     def on_timer(self, number: int) -> list[Effect]:
         parked = self._parked.pop(number, None)
-        return [] if parked is None else [Reply(parked[0], self._answer())]
+        return [] if parked is None else [Reply(parked[0], self._answer(parked[1]))]
 
     def forget(self, connection: bytes) -> list[Effect]:
         """Drop the watches of a closed connection."""
@@ -46,14 +49,14 @@ class Watches:
         for number, (sender, request) in list(self._parked.items()):
             if request.after_version != self._version:
                 del self._parked[number]
-                effects += [CancelTimer(WatchTimer(number)), Reply(sender, self._answer())]
+                effects += [CancelTimer(WatchTimer(number)), Reply(sender, self._answer(request))]
         return effects
 
     @property
     def _version(self) -> int:
         return self._decisions.durable.topics_revision
 
-    def _answer(self) -> WatchCatalogReply:
+    def _answer(self, request: WatchCatalog) -> WatchCatalogReply:
         entries = sorted(self._decisions.durable.topics.values(), key=lambda entry: entry.topic)
         topics = [
             CatalogTopic(
@@ -66,4 +69,10 @@ class Watches:
             )
             for entry in entries
         ]
-        return WatchCatalogReply(version=self._version, topics=topics, quotas=self._decisions.durable.quotas)
+        durable = self._decisions.durable
+        security: SecurityTable | UnsetType = UNSET
+        if request.with_security:
+            security = SecurityTable(principals=durable.principals, roles=durable.roles)
+        return WatchCatalogReply(
+            version=self._version, topics=topics, quotas=durable.quotas, security=security
+        )

@@ -5,9 +5,10 @@ table of topics, parked metadata polls, requests that wait for an actor (`router
 client request may crash it, and no client may take the room that others need (`shares`).
 
     event                    result
-    Received                 delayed as the client's quota requires (`quotas`), then as the table of routes says
-                             (`routes`): passed on by `router`, or answered here; a kill of the gateway itself is
-                             answered first, because afterwards it is too late
+    Received                 refused without the right (`access`), delayed as the client's quota requires (`quotas`),
+                             then as the table of routes says (`routes`): passed on by `router`, or answered here; a
+                             kill of the gateway itself is answered first, because afterwards it is too late
+    PasswordChecked          the greeting that waits for it is answered
     Answered, Failed         the key of the call says whose it was (`keys`)
     Disconnected, cancel     the requests are dropped wherever they wait
     PeerUp, PeerDown         requests that waited for the actor are routed again, metadata polls are answered
@@ -16,11 +17,10 @@ Stopping: requests that only wait are answered SHUTTING_DOWN at once; writes in 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 import msgspec
 
-from ... import __version__
 from ...transport.addresses import CONTROLLER, SUPERVISOR, Address
 from ...transport.machine import (
     Answered,
@@ -44,13 +44,15 @@ from ...transport.machine import (
 )
 from ...transport.protocol.data import Produce, Publish
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
-from ...transport.protocol.message import PROTOCOL_VERSION, Request
+from ...transport.protocol.message import Request
 from ...transport.protocol.operations import Kill, KillReply
-from ...transport.protocol.session import Cancel, Hello, HelloReply, Metadata
+from ...transport.protocol.session import Cancel, Hello, Metadata
 from ...transport.protocol.topics import WatchCatalogReply
 from ...transport.protocol.transactions import ListTransactions
+from .access import Access
 from .controller_calls import ControllerCalls
 from .delays import ScheduledIds
+from .greetings import CheckPassword, Greetings, PasswordChecked
 from .keys import (
     ActorStart,
     CallKey,
@@ -73,6 +75,7 @@ from .lanes import Lanes, weight_of
 from .metadata import MetadataPolls
 from .nodes import Nodes
 from .peers import Peers
+from .permissions import Permissions
 from .publish import Publisher
 from .publish_routes import PublishRoutes
 from .quotas import Quotas
@@ -90,6 +93,8 @@ EXIT_FLUSH_MS = 2_000
 """The time for writes in flight when the gateway stops."""
 EXIT_FLUSH_MARGIN_MS = 200
 
+GatewayEffect: TypeAlias = LoopEffect | CheckPassword
+
 SHUTTING_DOWN = ErrorBody(ErrorCode.SHUTTING_DOWN, "the broker is stopping", True)
 
 
@@ -103,11 +108,10 @@ class GatewayMachine:
         incarnation: int,
         pid: int,
         is_clustered: bool = False,
+        access: Access | None = None,
         limits: Mapping[str, int] | None = None,
     ) -> None:
-        """Create the machine. `limits` are those of `Tickets`, for tests."""
-        self._instance_id = instance_id
-        self._run_directory = run_directory
+        """Create the machine. Without `access` everyone may do everything. `limits` are those of `Tickets`, for tests."""
         self._address = address
         self._self = KillReply(pid=pid, incarnation=incarnation)
         self._hosts: dict[bytes, str] = {}
@@ -116,13 +120,22 @@ class GatewayMachine:
         self._lanes = Lanes(self._tickets, self._hosts)
         self._peers = Peers()
         self._controller = ControllerCalls(self._peers)
-        self._table = TopicTable()
+        self._permissions = Permissions(access, self._tickets)
+        self._table = TopicTable(with_security=access is not None)
         self._quotas = Quotas()
         self._nodes = Nodes(is_clustered=is_clustered)
         self._held: dict[int, Attempt] = {}
         """Requests delayed by their client's quota, by ticket."""
+        self._greetings = Greetings(access, self._quotas, self._nodes, instance_id, run_directory)
         self._metadata = MetadataPolls(
-            self._tickets, self._table, self._peers, self._quotas, self._nodes, instance_id, incarnation
+            self._tickets,
+            self._table,
+            self._peers,
+            self._quotas,
+            self._nodes,
+            access,
+            instance_id,
+            incarnation,
         )
         ids = ScheduledIds(instance_id, incarnation)
         self._publisher = Publisher(self._tickets, self._peers, ids)
@@ -130,6 +143,7 @@ class GatewayMachine:
         self._router = Router(self._tickets, self._table, self._peers, self._members)
         self._publishes = PublishRoutes(self._router, self._table, self._peers, self._publisher, ids)
         self._transactions = TransactionLists(self._tickets, self._table)
+        self._wall_offset_ms = 0
         self._is_stopping = False
 
     @property
@@ -137,7 +151,7 @@ class GatewayMachine:
         """Return the number of requests without an answer yet."""
         return len(self._tickets)
 
-    def handle(self, event: LoopEvent, now: int) -> list[LoopEffect]:
+    def handle(self, event: LoopEvent | PasswordChecked, now: int) -> list[GatewayEffect]:
         match event:
             case Received():
                 effects = self._on_request(event, now)
@@ -158,10 +172,12 @@ class GatewayMachine:
                 self._peers.on_asleep(event)
                 effects = [each for address in event.addresses for each in self._release(address, now)]
             case WallClockStepped(offset_ms=offset_ms):
-                self._publisher.wall_offset_ms = offset_ms
+                self._publisher.wall_offset_ms = self._wall_offset_ms = offset_ms
                 effects = []
             case TimerFired(key=key):
                 effects = self._on_timer(key, now)
+            case PasswordChecked():
+                effects = self._greetings.on_checked(event, now + self._wall_offset_ms)
             case StopRequested(deadline=deadline):
                 effects = self._on_stop(deadline, now)
             case _:
@@ -172,25 +188,30 @@ class GatewayMachine:
 
     # Requests
 
-    def _on_request(self, event: Received, now: int) -> list[LoopEffect]:
+    def _on_request(self, event: Received, now: int) -> list[GatewayEffect]:
         request = event.request
         is_answered = not (isinstance(request, Produce) and request.acks == 0)
         if self._is_stopping:
             return [Reply(event.sender, SHUTTING_DOWN)] if is_answered else []
         if isinstance(request, Cancel):
-            return self._on_cancel(event, now)
-        if isinstance(request, Kill) and request.address == self._address:
-            reply = msgspec.structs.replace(self._self)
-            return [Reply(event.sender, reply), Cast(SUPERVISOR, msgspec.structs.replace(request, id=None))]
+            return self._forget(self._tickets.withdrawn_by(event), now)
         route = route_of(request)
         size_bytes = len(event.raw) + sum(map(len, event.payload))
         try:
             if isinstance(request, Hello):
-                return [Reply(event.sender, self._hello(event.sender.route[0], request))]
+                return self._greetings.on_hello(event, request, now + self._wall_offset_ms)
+            granted = self._permissions.granted(event, now + self._wall_offset_ms)
+            if isinstance(request, Kill) and request.address == self._address:
+                reply = msgspec.structs.replace(self._self)
+                return [
+                    Reply(event.sender, reply),
+                    Cast(SUPERVISOR, msgspec.structs.replace(request, id=None)),
+                ]
             self._quotas.require_greeting(event)
             charge = self._quotas.admit(event, size_bytes, now)
             if isinstance(request, Produce) and request.acks == 0:
-                return self._router.cast_produce(event, request, self._quotas.context_of(event))
+                context = self._quotas.context_of(event, granted)
+                return self._router.cast_produce(event, request, context)
             number, evicted = self._tickets.open(
                 event.sender,
                 size_bytes,
@@ -198,31 +219,25 @@ class GatewayMachine:
                 charge=charge,
                 is_poll=max_wait_ms_of(request, route) > 0,
                 weight=weight_of(request, route.weight, size_bytes),
+                granted=granted,
             )
         except ProtocolError as error:
             return [Reply(event.sender, error.body)] if is_answered else []
-        attempt = Attempt(number=number, event=event, route=route, context=self._quotas.context_of(event))
+        context = self._quotas.context_of(event, granted)
+        attempt = Attempt(number=number, event=event, route=route, context=context)
         effects = self._evict(evicted, now)
         if charge is None or not charge.throttle_ms:
             return effects + self._route(attempt, now)
         self._held[number] = attempt
         return [*effects, SetTimer(QuotaTimer(number), now + charge.throttle_ms)]
 
-    def _on_cancel(self, event: Received, now: int) -> list[LoopEffect]:
-        cancelled = [
-            number
-            for number in self._tickets.of_connection(event.sender.route[0])
-            if (sender := self._tickets.sender(number)) is not None and event.cancels(sender)
-        ]
-        return self._forget(cancelled, now)
-
-    def _on_disconnected(self, connection: bytes, now: int) -> list[LoopEffect]:
+    def _on_disconnected(self, connection: bytes, now: int) -> list[GatewayEffect]:
         self._quotas.on_disconnected(connection)
         effects = self._forget(self._tickets.of_connection(connection), now)
         self._hosts.pop(connection, None)
         return effects + self._members.on_disconnected(connection)
 
-    def _evict(self, numbers: Sequence[int], now: int) -> list[LoopEffect]:
+    def _evict(self, numbers: Sequence[int], now: int) -> list[GatewayEffect]:
         """Refuse these admitted requests: clients that use less need the room."""
         replies = [
             Reply(ticket.sender, TAKEN_BACK if ticket.is_poll or self._lanes.is_waiting(number) else GIVEN_UP)
@@ -231,9 +246,9 @@ class GatewayMachine:
         ]
         return replies + self._forget(numbers, now) if numbers else []
 
-    def _forget(self, numbers: Sequence[int], now: int) -> list[LoopEffect]:
+    def _forget(self, numbers: Sequence[int], now: int) -> list[GatewayEffect]:
         """Drop requests whose senders are gone, wherever they wait."""
-        effects: list[LoopEffect] = []
+        effects: list[GatewayEffect] = []
         for number in numbers:
             effects += self._metadata.forget(number)
             effects += self._router.forget(number)
@@ -243,7 +258,7 @@ class GatewayMachine:
         following, unsent = self._lanes.withdraw(numbers, now)
         return effects + self._refuse(unsent, now) + following
 
-    def _route(self, attempt: Attempt, now: int) -> list[LoopEffect]:
+    def _route(self, attempt: Attempt, now: int) -> list[GatewayEffect]:
         if self._tickets.sender(attempt.number) is None:
             return []
         try:
@@ -251,7 +266,7 @@ class GatewayMachine:
         except ProtocolError as error:
             return self._tickets.answer(attempt.number, error.body)
 
-    def _try_to_route(self, attempt: Attempt, now: int) -> list[LoopEffect]:
+    def _try_to_route(self, attempt: Attempt, now: int) -> list[GatewayEffect]:
         if attempt.route.to is not None:
             return self._router.route(attempt, now)
         match attempt.event.request:
@@ -263,36 +278,19 @@ class GatewayMachine:
                 return self._transactions.route(attempt)
         raise AssertionError(f"no route leads to {attempt.event.request!r}")
 
-    def _hello(self, connection: bytes, request: Hello) -> HelloReply:
-        if request.version != PROTOCOL_VERSION:
-            raise ProtocolError(
-                ErrorCode.UNSUPPORTED_VERSION,
-                f"version: {request.version} is asked for, this broker speaks {PROTOCOL_VERSION}",
-            )
-        self._quotas.on_hello(connection, request.client_id)
-        return HelloReply(
-            version=PROTOCOL_VERSION,
-            server=f"planaria/{__version__}",
-            instance_id=self._instance_id,
-            run_directory=self._run_directory,
-            nodes=self._nodes.named,
-        )
-
-    def _route_metadata(self, attempt: Attempt, request: Metadata, now: int) -> list[LoopEffect]:
-        is_complete = self._table.is_loaded and not self._metadata.unknown_topics(request)
-        # A long poll has seen the table before: topics that are unknown then will arrive with the poll itself.
-        is_first_look = request.after_version is None or not self._table.is_loaded
-        if is_first_look and not is_complete and not attempt.has_asked:
+    def _route_metadata(self, attempt: Attempt, request: Metadata, now: int) -> list[GatewayEffect]:
+        if self._metadata.needs_table(request) and not attempt.has_asked:
             return self._table.ask(attempt)
         return self._metadata.on_metadata(attempt.number, request, now)
 
     # Answers
 
-    def _on_answered(self, event: Answered, now: int) -> list[LoopEffect]:
+    def _on_answered(self, event: Answered, now: int) -> list[GatewayEffect]:
         key: CallKey = event.key
         match key:
             case Forwarded():
-                return self._tickets.answer(key.ticket, event.reply, event.payload)
+                reply = self._permissions.visible(key.ticket, event.reply)
+                return self._tickets.answer(key.ticket, reply, event.payload)
             case PublishCall():
                 return self._publisher.on_answered(key, event.reply)
             case ScheduleCall():
@@ -302,17 +300,17 @@ class GatewayMachine:
             case TransactionsCall():
                 return self._transactions.on_answered(key, event.reply)
             case TableWatch():
-                return self._update(event.reply) + self._table.watch_again()
+                return self._update(event.reply, now) + self._table.watch_again()
             case NodesWatch():
                 return [*self._nodes.on_reply(event.reply)]
             case TableQuestion():
                 attempts, effects = self._table.on_asked()
-                effects = self._update(event.reply) + effects
+                effects = self._update(event.reply, now) + effects
                 return effects + self._route_all((attempt.after_asking() for attempt in attempts), now)
             case _:
                 assert_never(key)
 
-    def _on_failed(self, event: Failed, now: int) -> list[LoopEffect]:
+    def _on_failed(self, event: Failed, now: int) -> list[GatewayEffect]:
         key: CallKey = event.key
         match key:
             case Forwarded():
@@ -332,15 +330,12 @@ class GatewayMachine:
             case _:
                 assert_never(key)
 
-    def _on_not_asked(self, error: ErrorBody) -> list[LoopEffect]:
+    def _on_not_asked(self, error: ErrorBody) -> list[GatewayEffect]:
         attempts, effects = self._table.on_asked()
-        for attempt in attempts:
-            request = attempt.event.request
-            topic = getattr(request, "topic", None) or "asked for"
-            effects += self._tickets.answer(attempt.number, cannot_tell(topic, error))
-        return effects
+        refused = [(each.number, cannot_tell(each.event.request, error)) for each in attempts]
+        return effects + [each for number, body in refused for each in self._tickets.answer(number, body)]
 
-    def _update(self, reply: WatchCatalogReply) -> list[LoopEffect]:
+    def _update(self, reply: WatchCatalogReply, now: int) -> list[GatewayEffect]:
         change = self._table.update(reply)
         changed = change.came | change.changed
         if self._quotas.configure(reply.quotas):
@@ -348,19 +343,23 @@ class GatewayMachine:
         for topic in change.went:
             self._peers.forget_down(topic)
             self._publisher.forget_topic(topic)
-        return self._metadata.on_changed(changed, gone=change.went)
+        if self._permissions.configure(reply.security):
+            changed = changed.union(self._table.names)
+        refusals = self._permissions.revoked(now + self._wall_offset_ms)
+        ended = [*refusals.values(), *self._forget(list(refusals), now)]
+        return ended + self._metadata.on_changed(changed, gone=change.went)
 
-    def _route_all(self, attempts: Iterable[Attempt], now: int) -> list[LoopEffect]:
+    def _route_all(self, attempts: Iterable[Attempt], now: int) -> list[GatewayEffect]:
         return [effect for attempt in attempts for effect in self._route(attempt, now)]
 
-    def _refuse(self, failures: list[Failed], now: int) -> list[LoopEffect]:
+    def _refuse(self, failures: list[Failed], now: int) -> list[GatewayEffect]:
         return [effect for failed in failures for effect in self._on_failed(failed, now)]
 
     # The directory
 
-    def _on_up(self, event: PeerUp, now: int) -> list[LoopEffect]:
+    def _on_up(self, event: PeerUp, now: int) -> list[GatewayEffect]:
         self._peers.on_up(event)
-        effects: list[LoopEffect] = []
+        effects: list[GatewayEffect] = []
         if event.address == CONTROLLER:
             effects += self._table.watch() + self._nodes.watch() + self._controller.on_up()
         topic = event.address.topic
@@ -368,12 +367,12 @@ class GatewayMachine:
             effects += self._metadata.on_changed([topic])
         return effects + self._release(event.address, now)
 
-    def _release(self, address: Address, now: int) -> list[LoopEffect]:
+    def _release(self, address: Address, now: int) -> list[GatewayEffect]:
         """Route the requests again that waited for an actor."""
         attempts, cancelled = self._router.release(address)
         return cancelled + self._route_all(attempts, now)
 
-    def _on_down(self, event: PeerDown, now: int) -> list[LoopEffect]:
+    def _on_down(self, event: PeerDown, now: int) -> list[GatewayEffect]:
         if not self._peers.on_down(event):
             return []
         if event.address == CONTROLLER:
@@ -388,7 +387,7 @@ class GatewayMachine:
 
     # Time
 
-    def _on_timer(self, key: TimerKey, now: int) -> list[LoopEffect]:
+    def _on_timer(self, key: TimerKey, now: int) -> list[GatewayEffect]:
         match key:
             case WaitTimer():
                 attempt = self._router.take_overdue(key.ticket)
@@ -406,7 +405,7 @@ class GatewayMachine:
             case _:
                 assert_never(key)
 
-    def _on_stop(self, deadline: int, now: int) -> list[LoopEffect]:
+    def _on_stop(self, deadline: int, now: int) -> list[GatewayEffect]:
         if self._is_stopping:
             return []
         self._is_stopping = True

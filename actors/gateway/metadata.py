@@ -18,6 +18,7 @@ from ...transport.protocol.session import (
     PartitionMetadata,
     TopicMetadata,
 )
+from .access import Access, Granted
 from .keys import PollTimer
 from .nodes import Nodes
 from .peers import Peers
@@ -34,6 +35,7 @@ class MetadataPolls:
         peers: Peers,
         quotas: Quotas,
         nodes: Nodes,
+        access: Access | None,
         instance_id: str,
         incarnation: int,
     ) -> None:
@@ -42,6 +44,7 @@ class MetadataPolls:
         self._peers = peers
         self._quotas = quotas
         self._nodes = nodes
+        self._access = access
         self._instance_id = instance_id
         self._version = incarnation << 32
         self._changed_at: dict[str, int] = {}
@@ -49,8 +52,13 @@ class MetadataPolls:
         """The version at which a topic last came, went or changed: polls for all topics wait for a later one."""
         self._parked: dict[int, Metadata] = {}
 
-    def unknown_topics(self, request: Metadata) -> list[str]:
-        return [topic for topic in request.topics or () if self._table.get(topic) is None]
+    def needs_table(self, request: Metadata) -> bool:
+        """Return True if the controller may know more of what is requested. A long poll has seen the table before:
+        topics that are unknown then will arrive with the poll itself."""
+        if not self._table.is_loaded:
+            return True
+        is_first = request.after_version is None
+        return is_first and any(self._table.get(topic) is None for topic in request.topics or ())
 
     def on_metadata(self, number: int, request: Metadata, now: int) -> list[Effect]:
         if request.max_wait_ms <= 0 or self._is_news(request):
@@ -99,15 +107,19 @@ class MetadataPolls:
         return any(self._changed_at.get(topic, 0) > after for topic in request.topics)
 
     def _answer(self, number: int, request: Metadata) -> list[Effect]:
-        sender = self._tickets.sender(number)
-        # The gateway enforces quotas: a client under one gets no endpoint that bypasses it.
-        is_limited = sender is not None and self._quotas.is_limited(sender.route[0])
-        return self._tickets.answer(number, self._reply(request, is_limited))
+        ticket = self._tickets.get(number)
+        if ticket is None:
+            return []
+        # The gateway enforces quotas and rights: a client under them gets no endpoint that bypasses it.
+        is_limited = ticket.granted is not None or self._quotas.is_limited(ticket.sender.route[0])
+        return self._tickets.answer(number, self._reply(request, is_limited, ticket.granted))
 
-    def _reply(self, request: Metadata, is_limited: bool) -> MetadataReply:
+    def _reply(self, request: Metadata, is_limited: bool, granted: Granted | None) -> MetadataReply:
         names = request.topics
         if names is None:
             names = [name for name in self._table.names if not is_internal(name)]
+            if granted is not None and self._access is not None:
+                names = [name for name in names if self._access.sees_topic(granted, name)]
         known = [name for name in dict.fromkeys(names) if self._table.get(name) is not None]
         return MetadataReply(
             version=self._version,

@@ -1,15 +1,29 @@
-"""The gateway's process: only the public endpoint around the machine. Impure through its base class."""
+"""The gateway's process: the public endpoint and its keys around the machine, and the checks of passwords."""
 
 import os
 from collections.abc import Mapping
-from typing import ClassVar, Never
+from typing import ClassVar
 
 import msgspec
 
 from ...transport.actor import Actor, ActorContext
 from ...transport.loop import run_actor
 from ...transport.protocol.message import Request
+from ...transport.security.broker_keys import internal_key
+from ...transport.security.key_files import read_key_file
+from ...transport.security.keys import ServerKeys
+from .access import Access
+from .greetings import CheckPassword, PasswordChecked
 from .machine import REQUESTS, GatewayMachine
+from .password_checks import PasswordChecks
+
+
+class GatewaySecurity(msgspec.Struct):
+    server_key_file: str
+    admin_key: str
+    """Public key of the administrator; empty if there is none."""
+    takes_sessions: bool
+    """True if clients may use a token or a password."""
 
 
 class GatewayArguments(msgspec.Struct):
@@ -17,9 +31,11 @@ class GatewayArguments(msgspec.Struct):
     """The endpoint for clients; with a port of `*` the system chooses one, and the ready message reports it."""
     is_clustered: bool = False
     """True if its controller knows other nodes."""
+    security: GatewaySecurity | None = None
+    """None: everyone may do everything."""
 
 
-class GatewayActor(Actor[Never, Never]):
+class GatewayActor(Actor[PasswordChecked, CheckPassword]):
     follows_connections: ClassVar[bool] = True
     follows_hosts: ClassVar[bool] = True
     follows_wall_clock: ClassVar[bool] = True
@@ -30,6 +46,13 @@ class GatewayActor(Actor[Never, Never]):
         """Create the actor. `limits` are those of `Tickets`, for tests."""
         super().__init__(context)
         self._arguments = msgspec.convert(context.arguments, GatewayArguments)
+        security = self._arguments.security
+        self._server_key = None if security is None else read_key_file(security.server_key_file)
+        self._access: Access | None = None
+        if security is not None and self._server_key is not None:
+            own = internal_key(self._server_key).public_key
+            self._access = Access(own, security.admin_key, takes_sessions=security.takes_sessions)
+        self._passwords = PasswordChecks()
         self.machine = GatewayMachine(
             instance_id=context.instance_id,
             run_directory=context.run_directory,
@@ -37,11 +60,33 @@ class GatewayActor(Actor[Never, Never]):
             incarnation=context.incarnation,
             pid=os.getpid(),
             is_clustered=self._arguments.is_clustered,
+            access=self._access,
             limits=limits,
         )
 
     def endpoint(self) -> str | None:
         return self._arguments.endpoint
+
+    def server_keys(self) -> ServerKeys | None:
+        return None if self._server_key is None else ServerKeys(self._server_key)
+
+    def admits(self, public_key: str, host: str) -> bool | None:
+        assert self._access is not None
+        return self._access.admits(public_key, self.loop.wall)
+
+    def start(self) -> None:
+        if self._access is not None:
+            self.loop.watch(self._passwords.descriptor, self._on_passwords)
+
+    def perform(self, effect: CheckPassword) -> None:
+        self._passwords.start(effect)
+
+    def _on_passwords(self) -> None:
+        for checked in self._passwords.ended():
+            self.loop.dispatch(checked)
+
+    def close(self) -> None:
+        self._passwords.close()
 
 
 def main(context: ActorContext) -> None:

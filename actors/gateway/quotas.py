@@ -26,6 +26,7 @@ from ...transport.protocol.quotas import DEFAULT_CLIENT, Quota
 from ...transport.protocol.session import Metadata
 from ...transport.request_context import RequestContext
 from ...transport.token_bucket import TokenBucket
+from .access import Granted
 
 MAX_HOLD_MS = 1_000
 MAX_NAMED_CONNECTIONS = 20_000
@@ -132,10 +133,10 @@ class Quotas:
         _charge(account.produce_requests, 1)
         return QuotaCharge(throttle_ms)
 
-    def context_of(self, event: Received) -> RequestContext:
+    def context_of(self, event: Received, granted: Granted | None = None) -> RequestContext:
         """Return the context of an admitted request, for the actor that it is forwarded to."""
         return RequestContext(
-            principal=event.context.principal,
+            principal=event.context.principal if granted is None else granted.principal,
             client_id=self._client_of(event),
             connection=event.sender.route[0],
             is_admitted=True,

@@ -21,6 +21,7 @@ from ...transport.protocol.groups import (
     GroupHeartbeat,
     LeaveGroup,
     ListGroups,
+    ListGroupsReply,
     PauseGroup,
     ResetOffsets,
     ResumeGroup,
@@ -28,6 +29,7 @@ from ...transport.protocol.groups import (
 from ...transport.protocol.message import Reply, Request
 from ...transport.protocol.operations import Kill, KillReply, Revive, ReviveReply, Status, StatusReply
 from ...transport.protocol.quotas import ListQuotas, RemoveQuota, SetQuota
+from ...transport.protocol.security import SECURITY_REQUESTS
 from ...transport.protocol.session import Cancel, Hello, Metadata
 from ...transport.protocol.shares import Acknowledge, Acquire, ConfigureShareGroup
 from ...transport.protocol.topics import (
@@ -37,6 +39,7 @@ from ...transport.protocol.topics import (
     DeleteTopic,
     DescribeTopic,
     ListTopics,
+    ListTopicsReply,
 )
 from ...transport.protocol.transactions import AddToTransaction, EndTransaction, ListTransactions
 from .actor_kinds import (
@@ -99,15 +102,15 @@ ROUTES: dict[type[Request], Route] = {
     CreateTopic: _ADMIN,
     AlterTopic: _ADMIN,
     DeleteTopic: _ADMIN,
-    ListTopics: _ADMIN,
+    ListTopics: Route(to=CONTROLLED, timeout_ms=CONTROLLER_TIMEOUT_MS, reply_type=ListTopicsReply),
     DescribeTopic: _ADMIN,
     InitProducer: _ADMIN,
-    ListGroups: _ADMIN,
+    ListGroups: Route(to=CONTROLLED, timeout_ms=CONTROLLER_TIMEOUT_MS, reply_type=ListGroupsReply),
     DeleteGroup: _ADMIN,
     SetQuota: _ADMIN,
     RemoveQuota: _ADMIN,
     ListQuotas: _ADMIN,
-    **dict.fromkeys(CLUSTER_REQUESTS, _ADMIN),
+    **dict.fromkeys((*CLUSTER_REQUESTS, *SECURITY_REQUESTS), _ADMIN),
     Produce: Route(to=PARTITION, timeout_ms=PRODUCE_TIMEOUT_MS),
     Publish: _HERE,
     Fetch: Route(to=PARTITION, is_poll=True, may_be_cut=True),

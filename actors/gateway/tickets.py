@@ -16,9 +16,10 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from ...transport.codec import encode_header
-from ...transport.machine import CancelCall, Effect, Payload, Reply, Sender
+from ...transport.machine import CancelCall, Effect, Payload, Received, Reply, Sender
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.message import Reply as ReplyBody
+from .access import Granted
 from .quotas import QuotaCharge, with_throttle
 from .shares import Shares
 
@@ -46,6 +47,8 @@ class Ticket(Struct, frozen=True):
     is_poll: bool
     weight: int
     """The weight of its call at the actor that handles it (lanes.py)."""
+    granted: Granted | None
+    """The permission, in a broker with authentication; None for the requests of actors."""
 
 
 class Tickets:
@@ -78,6 +81,7 @@ class Tickets:
         charge: QuotaCharge | None = None,
         is_poll: bool = False,
         weight: int = 1,
+        granted: Granted | None = None,
     ) -> tuple[int, list[int]]:
         """Return a ticket's number, and the tickets that it evicts: the caller must close them at once.
 
@@ -95,7 +99,9 @@ class Tickets:
         self._last_number += 1
         room.take(connection, self._last_number)
         self._bytes.take(connection, self._last_number, size_bytes)
-        self._open[self._last_number] = Ticket(sender, may_be_cut, size_bytes, charge, is_poll, weight)
+        self._open[self._last_number] = Ticket(
+            sender, may_be_cut, size_bytes, charge, is_poll, weight, granted
+        )
         self._of_connection.setdefault(connection, set()).add(self._last_number)
         return self._last_number, evicted
 
@@ -129,6 +135,14 @@ class Tickets:
         if not numbers:
             del self._of_connection[connection]
         return ticket
+
+    def items(self) -> list[tuple[int, Ticket]]:
+        return list(self._open.items())
+
+    def withdrawn_by(self, event: Received) -> list[int]:
+        """Return the tickets that a `cancel` withdraws."""
+        own = self.of_connection(event.sender.route[0])
+        return [number for number in own if event.cancels(self._open[number].sender)]
 
     def of_connection(self, connection: bytes) -> list[int]:
         return sorted(self._of_connection.get(connection, ()))

@@ -14,6 +14,7 @@ from msgspec import Struct
 from ...transport.addresses import CONTROLLER
 from ...transport.machine import Call, Effect
 from ...transport.protocol.errors import ErrorBody, ErrorCode
+from ...transport.protocol.message import Request
 from ...transport.protocol.topics import CatalogTopic, WatchCatalog, WatchCatalogReply
 from .keys import TableQuestion, TableWatch
 from .waiting import Attempt
@@ -33,7 +34,9 @@ class TableChange(Struct, frozen=True):
 
 
 class TopicTable:
-    def __init__(self) -> None:
+    def __init__(self, *, with_security: bool = False) -> None:
+        """`with_security`: watch the principals and rules, too."""
+        self._with_security = with_security
         self._topics: dict[str, CatalogTopic] = {}
         self._version: int | None = None
         self._is_watching = False
@@ -65,7 +68,9 @@ class TopicTable:
         if self._is_watching:
             return []
         self._is_watching = True
-        request = WatchCatalog(after_version=self._version, max_wait_ms=WATCH_WAIT_MS)
+        request = WatchCatalog(
+            after_version=self._version, max_wait_ms=WATCH_WAIT_MS, with_security=self._with_security
+        )
         timeout_ms = WATCH_WAIT_MS + WATCH_SLACK_MS
         return [
             Call(TableWatch(), CONTROLLER, request, WatchCatalogReply, timeout_ms=timeout_ms, is_endless=True)
@@ -104,11 +109,18 @@ class TopicTable:
         self._is_asking = True
         self._asked, self._to_ask = self._to_ask, []
         return [
-            Call(TableQuestion(), CONTROLLER, WatchCatalog(), WatchCatalogReply, timeout_ms=ASK_TIMEOUT_MS)
+            Call(
+                TableQuestion(),
+                CONTROLLER,
+                WatchCatalog(with_security=self._with_security),
+                WatchCatalogReply,
+                timeout_ms=ASK_TIMEOUT_MS,
+            )
         ]
 
 
-def cannot_tell(topic: str, error: ErrorBody) -> ErrorBody:
-    """Return the answer about an unknown topic while the controller cannot be asked."""
+def cannot_tell(request: Request, error: ErrorBody) -> ErrorBody:
+    """Return the answer to a request with an unknown topic while the controller cannot be asked."""
+    topic = getattr(request, "topic", None) or "asked for"
     message = f"it is not known now whether topic {topic[:250]!r} exists: {error.message}"
     return ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, message, True)

@@ -30,6 +30,7 @@ from ...transport.periodic import Schedule
 from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import InFlight, RetryReport
 from ...transport.publication import Publication
+from ...transport.security.broker_keys import internal_key_in
 from ...transport.subscription import SubscriberOptions
 from .committing import DELIVERY_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS, AtomicCommits, PlainCommits
 from .consumer_thread import ConsumerThread, OnPartitions
@@ -116,7 +117,8 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
         # The retries bound how often a record may kill the process; the supervisor need not.
         self.is_death_accounted = self._recorder.is_death_explained
         self.machine = SubscriberMachine(options, self._recorder.recovered(), random.random)
-        self._client = Client(options.endpoint, client_id=str(context.address))
+        key = internal_key_in(context.data_directory) if context.is_secured else None
+        self._client = Client(options.endpoint, client_id=str(context.address), key=key)
         self._producer = producer = self._client.producer(delivery_timeout_ms=OUTPUT_TIMEOUT_MS)
         is_exact = options.delivery == "exactly-once"
 

@@ -26,11 +26,13 @@ from . import (
     produce,
     quota,
     recover,
+    security,
     serve,
     topic,
     transaction,
     trials,
 )
+from .connection import KEY_VARIABLE
 from .failures import exit_code_for
 from .help_text import Command, Group
 from .output import note
@@ -68,12 +70,19 @@ def _on_version(is_asked: bool) -> None:
 
 @app.callback()
 def options(
-    is_version_asked: Annotated[
+    is_version_asked: Annotated[  # noqa: ARG001 - answered by its callback
         bool,
         typer.Option("--version", is_eager=True, callback=_on_version, help="Print the version and exit."),
     ] = False,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key", metavar="FILE", envvar=KEY_VARIABLE, help="Key file for a broker with authentication."
+        ),
+    ] = None,
 ) -> None:
-    pass
+    if key is not None:
+        os.environ[KEY_VARIABLE] = key
 
 
 BROKER = "The broker"
@@ -91,6 +100,10 @@ app.command(cls=Command, rich_help_panel=BROKER)(backup.restore)
 app.command(cls=Command, rich_help_panel=BROKER)(backup.verify)
 app.add_typer(quota.app, name="quota", rich_help_panel=BROKER)
 app.add_typer(cluster.app, name="cluster", rich_help_panel=BROKER)
+app.add_typer(security.security, name="security", rich_help_panel=BROKER)
+app.add_typer(security.key, name="key", rich_help_panel=BROKER)
+app.add_typer(security.user, name="user", rich_help_panel=BROKER)
+app.add_typer(security.acl, name="acl", rich_help_panel=BROKER)
 app.command(cls=Command, rich_help_panel=BROKER)(version)
 app.add_typer(topic.app, name="topic", rich_help_panel=MESSAGES)
 app.command(cls=Command, rich_help_panel=MESSAGES)(produce.produce)

@@ -4,9 +4,10 @@ Called by every command that attaches. A command waits at most CONNECT_TIMEOUT_S
 that, the client's own timeouts apply.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -37,6 +38,28 @@ CONNECT_VARIABLE = "PLANARIA_CONNECT"
 CONNECT_VARIABLES = [CONNECT_VARIABLE, "PLANARIA_ENDPOINT"]
 """The second says where `serve` listens, so a terminal in which it is set needs no other."""
 CONNECT_TIMEOUT_S = 2.5
+KEY_VARIABLE = "PLANARIA_KEY"
+CREDENTIALS = {
+    "key": KEY_VARIABLE,
+    "server_key": "PLANARIA_SERVER_KEY",
+    "token": "PLANARIA_TOKEN",
+    "user": "PLANARIA_USER",
+    "password": "PLANARIA_PASSWORD",
+}
+"""Options of a client and the variables that give them. Secrets are no options: process lists show those."""
+
+
+def credentials() -> dict[str, Any]:
+    """Return the credentials in the environment, as options of a client."""
+    return {name: os.environ[variable] for name, variable in CREDENTIALS.items() if os.environ.get(variable)}
+
+
+def pinned_server_key() -> str | None:
+    """Return the broker's public key by which this command connects."""
+    from ...transport.security.client_credentials import credentials_from  # noqa: PLC0415
+
+    keys = credentials_from(**credentials()).keys
+    return None if keys is None else keys.server_key
 
 
 def checked_endpoints(endpoints: str) -> str:
@@ -67,7 +90,9 @@ def attached(endpoints: str, request_timeout_ms: int = REQUEST_TIMEOUT_MS) -> It
     from ...transport.client.client import Client  # noqa: PLC0415
     from ...transport.client.errors import TimedOut  # noqa: PLC0415
 
-    with Client(endpoints, client_id=CLIENT_ID, request_timeout_ms=request_timeout_ms) as client:
+    with Client(
+        endpoints, client_id=CLIENT_ID, request_timeout_ms=request_timeout_ms, **credentials()
+    ) as client:
         try:
             client.wait_for_broker(CONNECT_TIMEOUT_S)
         except TimedOut as error:

@@ -42,6 +42,10 @@ AdvertisePeer = Annotated[
     ),
 ]
 
+InsecurePublic = Annotated[
+    bool, typer.Option("--insecure-public", help="Listen at a public endpoint without authentication.")
+]
+
 
 def serve(
     data: Annotated[
@@ -87,6 +91,7 @@ def serve(
     peer_endpoint: PeerEndpoint = None,
     advertise: Advertise = None,
     advertise_peer: AdvertisePeer = None,
+    insecure_public: InsecurePublic = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the configuration. Repeatable."),
@@ -99,7 +104,7 @@ def serve(
 
     Examples:
       planaria serve
-      planaria serve --data /var/lib/planaria --endpoint tcp://0.0.0.0:5570
+      planaria serve --data /var/lib/planaria --endpoint tcp://0.0.0.0:5570   (after planaria security init)
       planaria serve --set topic_defaults.flush=interval:200ms
       planaria serve --node n1 --cluster etcd://a:2379,b:2379/prod \
         --endpoint tcp://10.0.0.1:5570 --peer-endpoint tcp://10.0.0.1:5571
@@ -116,6 +121,7 @@ def serve(
         "peer_endpoint": peer_endpoint,
         "advertise": advertise,
         "advertise_peer": advertise_peer,
+        "insecure_public": insecure_public or None,
         **_from_settings(settings or []),
     }
     if config is None and Path(CONFIG_FILE).is_file():

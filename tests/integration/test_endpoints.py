@@ -11,7 +11,7 @@ pytestmark = pytest.mark.processes
 
 @pytest.mark.parametrize(("address", "hosts"), [("[::1]", ["[::1]"]), ("[::]", ["[::1]", "127.0.0.1"])])
 def test_a_broker_listens_on_ipv6(data_dir: Path, address: str, hosts: list[str]) -> None:
-    with Broker(data_dir, endpoint=f"tcp://{address}:*") as broker:
+    with Broker(data_dir, endpoint=f"tcp://{address}:*", insecure_public=True) as broker:
         broker.create_topic("T")
         for number, host in enumerate(hosts):
             with Client(f"tcp://{host}:{broker.endpoint.rsplit(':', 1)[1]}") as client:

@@ -19,6 +19,7 @@ from planaria.transport.protocol import (
     groups,
     operations,
     quotas,
+    security,
     session,
     shares,
     topics,
@@ -31,7 +32,20 @@ from planaria.transport.protocol.topics import TopicConfig
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 VECTORS = ROOT / "tests" / "vectors"
-DIALOGS = (cluster, control, data, delayed, groups, operations, quotas, session, shares, topics, transactions)
+DIALOGS = (
+    cluster,
+    control,
+    data,
+    delayed,
+    groups,
+    operations,
+    quotas,
+    security,
+    session,
+    shares,
+    topics,
+    transactions,
+)
 
 
 def op_of(kind: type[Request]) -> str:

@@ -19,6 +19,7 @@ from planaria.transport.protocol import (
     message,
     operations,
     quotas,
+    security,
     session,
     shares,
     topics,
@@ -26,8 +27,11 @@ from planaria.transport.protocol import (
 )
 from planaria.transport.protocol.errors import RETRIABLE, ErrorBody, ErrorCode
 from planaria.transport.protocol.message import ErrorReply, Reply
+from planaria.transport.security.rights import Rule
 
 MEMBER = "billing-0-1"
+PUBLIC_KEY = "h7I-Udy(yuFo?nZ-]$D$^Ch0ehxf$b}e+:z-ZP!Y"
+READ_ORDERS = Rule(rights=("consume",), resource="topic:ORDERS*")
 
 SESSION_REQUESTS: dict[str, dict[str, Any]] = {
     "hello": {"op": "hello", "id": 1, "version": 1, "client_id": "demo"},
@@ -180,6 +184,29 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
     "set_quota": {"op": "set_quota", "id": 50, "client_id": "reports", "quota": {"fetch_bytes": 1_000_000}},
     "remove_quota": {"op": "remove_quota", "id": 51, "client_id": "reports"},
     "list_quotas": {"op": "list_quotas", "id": 52},
+    "hello, with a token": {
+        "op": "hello", "id": 80, "version": 1,
+        "token": "planaria_0338faa622c0_l7IdIB03tYOCpSZ3IVwdHr13yccUWC1KShngsJHXANE",
+    },
+    "hello, with a password": {"op": "hello", "id": 81, "version": 1, "user": "ann", "password": "correct horse"},
+    "add_credential": {
+        "op": "add_credential", "id": 82, "principal": "shop",
+        "key": {"public_key": PUBLIC_KEY, "created_ms": 1_790_000_000_000},
+    },
+    "remove_credential": {"op": "remove_credential", "id": 83, "principal": "shop", "credential": "0338faa622c0"},
+    "alter_principal": {"op": "alter_principal", "id": 84, "principal": "shop", "roles": ["readers"]},
+    "remove_principal": {"op": "remove_principal", "id": 85, "principal": "shop"},
+    "list_principals": {"op": "list_principals", "id": 86},
+    "add_rule": {
+        "op": "add_rule", "id": 87, "subject": "role:readers",
+        "rule": {"rights": ["consume"], "resource": "topic:ORDERS*"},
+    },
+    "remove_rule": {
+        "op": "remove_rule", "id": 88, "subject": "shop",
+        "rule": {"effect": "deny", "rights": ["manage"], "resource": "topic:ORDERS"},
+    },
+    "list_rules": {"op": "list_rules", "id": 89},
+    "test_access": {"op": "test_access", "id": 90, "principal": "shop", "right": "consume", "resource": "topic:ORDERS"},
     "hello, in a cluster": {"op": "hello", "id": 69, "version": 1, "client_id": "demo"},
     "cluster_status": {"op": "cluster_status", "id": 70},
     "change_node": {"op": "change_node", "id": 71, "node": "n3", "action": "drain"},
@@ -378,6 +405,34 @@ REPLIES: dict[str, Reply] = {
     "set_quota": message.Done(),
     "remove_quota": message.Done(),
     "list_quotas": quotas.ListQuotasReply(quotas={"reports": quotas.Quota(fetch_bytes=1_000_000)}),
+    "hello, with a token": session.HelloReply(
+        version=1, server="planaria/0.1.0", instance_id="c0ffee", run_directory="/run/planaria/7", principal="shop",
+        expires_ms=1_790_000_000_000,
+    ),
+    "hello, with a password": session.HelloReply(
+        version=1, server="planaria/0.1.0", instance_id="c0ffee", run_directory="/run/planaria/7", principal="ann",
+        expires_ms=0,
+    ),
+    "add_credential": message.Done(),
+    "remove_credential": message.Done(),
+    "alter_principal": message.Done(),
+    "remove_principal": message.Done(),
+    "list_principals": security.ListPrincipalsReply(
+        principals=[
+            security.PrincipalDescription(
+                principal="shop", is_disabled=False, roles=["readers"],
+                credentials=[
+                    security.CredentialDescription(
+                        kind="key", credential=PUBLIC_KEY, created_ms=1_790_000_000_000, expires_ms=0
+                    )
+                ],
+            )
+        ]
+    ),
+    "add_rule": message.Done(),
+    "remove_rule": message.Done(),
+    "list_rules": security.ListRulesReply(rules={"role:readers": [READ_ORDERS]}),
+    "test_access": security.TestAccessReply(is_allowed=True, subject="role:readers", rule=READ_ORDERS),
     "hello, in a cluster": session.HelloReply(
         version=1, server="planaria/0.1.0", instance_id="c0ffee", run_directory="/run/planaria/7", nodes=NODES
     ),

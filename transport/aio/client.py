@@ -4,6 +4,7 @@ Owns the network thread and hands out producers and consumers that share it. Not
 loop or thread than the one in which it was entered.
 """
 
+import os
 from collections.abc import Generator, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
@@ -34,6 +35,8 @@ from ..keywords import ConsumerConfig, ProducerConfig, ShareConsumerConfig
 from ..machine import Call
 from ..protocol.data import Isolation
 from ..protocol.session import Hello, HelloReply
+from ..security.client_credentials import credentials_from
+from ..security.keys import ClientCredentials, KeyPair
 from .admin import AsyncAdmin
 from .calls import Caller
 from .consumer import AsyncConsumer
@@ -281,8 +284,9 @@ class AsyncClient(AsyncAdmin):
 class Connecting:
     """A client that is made where it is entered, or awaited: `async with connect(...)`, `await connect(...)`."""
 
-    def __init__(self, endpoint: Endpoints, options: ClientOptions) -> None:
+    def __init__(self, endpoint: Endpoints, options: ClientOptions, credentials: ClientCredentials) -> None:
         self._endpoint = endpoint
+        self._credentials = credentials
         self._options = options
         self._client: AsyncClient | None = None
 
@@ -292,7 +296,10 @@ class Connecting:
     async def __aenter__(self) -> AsyncClient:
         options = self._options
         network = Network(
-            self._endpoint, client_id=options.client_id, metadata_timeout_ms=options.metadata_timeout_ms
+            self._endpoint,
+            client_id=options.client_id,
+            metadata_timeout_ms=options.metadata_timeout_ms,
+            credentials=self._credentials,
         )
         self._client = AsyncClient(network, options.request_timeout_ms, options.client_id)
         return self._client
@@ -310,14 +317,20 @@ def connect(
     client_id: str = "",
     request_timeout_ms: int = REQUEST_TIMEOUT_MS,
     metadata_timeout_ms: int = 1_000,
+    key: str | os.PathLike[str] | KeyPair | None = None,
+    server_key: str | None = None,
+    token: str | None = None,
+    user: str | None = None,
+    password: str | None = None,
 ) -> Connecting:
     """Connect to a broker, in the background: `async with planaria.aio.connect(url) as client`.
 
-    The endpoints and options are those of `Client`. Works under asyncio and trio. Raises InvalidOption.
+    The endpoints, options and errors are those of `Client`. Works under asyncio and trio.
     """
     options = {
         "client_id": client_id,
         "request_timeout_ms": request_timeout_ms,
         "metadata_timeout_ms": metadata_timeout_ms,
     }
-    return Connecting(endpoint, checked(ClientOptions, options))
+    credentials = credentials_from(key=key, server_key=server_key, token=token, user=user, password=password)
+    return Connecting(endpoint, checked(ClientOptions, options), credentials)

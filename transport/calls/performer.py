@@ -17,6 +17,7 @@ from ..machine import Call, CancelCall, Cast, Effect, Event
 from ..protocol.control import PeerDown
 from ..protocol.errors import ProtocolError
 from ..request_context import NO_CONTEXT, ContextFrames
+from ..security.keys import ClientKeys
 from ..untaken import Untaken
 from .connections import Owner
 from .events import Arrived, Connect, Deliver, Disconnect, Disconnected, Send, Undeliverable
@@ -44,11 +45,12 @@ class Performer:
         host: Callable[[Effect], None],
         links: "dict[bytes, zmq.Socket[bytes]] | None" = None,
         contexts: ContextFrames | None = None,
+        keys: ClientKeys | None = None,
     ) -> None:
         """`deliver` takes the outcomes. `host` takes the effects that need more than the socket.
 
         Messages on the routes of `links` travel on sockets of their own, without contexts. `contexts` makes the frames of
-        contexts; a client sends none.
+        contexts; a client sends none. `keys` encrypt the connections that leave the machine.
         """
         self.exchange = exchange
         self.socket = socket
@@ -56,6 +58,7 @@ class Performer:
         self._host = host
         self._links = links or {}
         self._contexts = contexts
+        self._keys = keys
         self._arrived: deque[list[bytes]] = deque()
         """Messages read when a connection was closed. They precede those still in the socket."""
         self._untaken = Untaken()
@@ -144,7 +147,7 @@ class Performer:
                 self._deliver(effect.owner, effect.event)
             elif kind is Connect:
                 self.used.add(self.socket)
-                sockets.connect_peer(self.socket, effect.route, effect.endpoint)
+                sockets.connect_peer(self.socket, effect.route, effect.endpoint, self._keys)
             elif kind is Disconnect:
                 self.used.add(self.socket)
                 self._arrived.extend(sockets.disconnect_peer(self.socket, effect.endpoint))

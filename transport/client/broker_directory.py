@@ -35,6 +35,7 @@ from ..protocol.data import Fetch, Produce
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.message import Request
 from ..protocol.session import Hello, HelloReply, Metadata, MetadataReply
+from ..security.keys import NO_CREDENTIALS, ClientCredentials
 from .errors import unknown_topic
 from .gateway_link import DIAL, HELLO, GatewayLink
 from .topic_cache import TopicCache
@@ -64,6 +65,7 @@ class BrokerDirectory:
         endpoints: tuple[str, ...],
         *,
         client_id: str,
+        credentials: ClientCredentials = NO_CREDENTIALS,
         metadata_timeout_ms: int,
         retry: RetryPolicy,
         jitter: Jitter,
@@ -71,6 +73,7 @@ class BrokerDirectory:
         self.topics = TopicCache()
         self._endpoints = endpoints
         self._client_id = client_id
+        self._credentials = credentials
         self._metadata_timeout_ms = metadata_timeout_ms
         self._retry = retry
         self._jitter = jitter
@@ -102,7 +105,12 @@ class BrokerDirectory:
         self._connections = connections
         self._held = held
         self._link = GatewayLink(
-            self._endpoints, connections, client_id=self._client_id, retry=self._retry, jitter=self._jitter
+            self._endpoints,
+            connections,
+            client_id=self._client_id,
+            credentials=self._credentials,
+            retry=self._retry,
+            jitter=self._jitter,
         )
 
     # Events.

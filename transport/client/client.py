@@ -4,6 +4,7 @@ Owns the network thread and hands out producers and consumers that share it. Cal
 embedded broker. Never decides where a request goes; that is the exchange's business.
 """
 
+import os
 import threading
 from contextlib import ExitStack
 from datetime import datetime, timedelta
@@ -16,6 +17,8 @@ from ..batch import Headers
 from ..endpoints import DEFAULT_ENDPOINT, Endpoints
 from ..keywords import Milliseconds
 from ..protocol.session import Hello, HelloReply
+from ..security.client_credentials import credentials_from
+from ..security.keys import KeyPair
 from .access import BrokerAccess
 from .delivery import RecordMetadata
 from .network import Network
@@ -39,6 +42,11 @@ class Client(BrokerAccess):
         client_id: str = "",
         request_timeout_ms: Milliseconds = REQUEST_TIMEOUT_MS,
         metadata_timeout_ms: Milliseconds = 1_000,
+        key: str | os.PathLike[str] | KeyPair | None = None,
+        server_key: str | None = None,
+        token: str | None = None,
+        user: str | None = None,
+        password: str | None = None,
     ) -> None:
         """Connect in the background: a broker that is not there yet shows at the first request.
 
@@ -49,8 +57,12 @@ class Client(BrokerAccess):
         is enough, and when its node dies the client goes on at another one. `client_id` is the name that quotas and
         `describe_group` use. The times are in milliseconds or a timedelta: a
         request is retried until `request_timeout_ms` have passed, then TimedOut is raised. A topic that the broker does
-        not know is waited for, for `metadata_timeout_ms`, because it may just have been created. Raises InvalidOption
-        for a wrong option, PlanariaError for a malformed endpoint.
+        not know is waited for, for `metadata_timeout_ms`, because it may just have been created.
+
+        To a broker with authentication: `key` is a key file, which usually names the broker's public key as well;
+        `server_key` gives that one otherwise. `token`, or `user` and `password`, identify a client whose key the broker
+        does not know. All traffic is encrypted then. Raises InvalidOption for a wrong option, CredentialsError or
+        KeyFileError for credentials that cannot be used, PlanariaError for a malformed endpoint.
         """
         options = checked(
             ClientOptions,
@@ -60,8 +72,14 @@ class Client(BrokerAccess):
                 "metadata_timeout_ms": metadata_timeout_ms,
             },
         )
-        timeout_ms = options.metadata_timeout_ms
-        self._network = Network(endpoint, client_id=client_id, metadata_timeout_ms=timeout_ms)
+        self._network = Network(
+            endpoint,
+            client_id=client_id,
+            metadata_timeout_ms=options.metadata_timeout_ms,
+            credentials=credentials_from(
+                key=key, server_key=server_key, token=token, user=user, password=password
+            ),
+        )
         super().__init__(self._network, options.request_timeout_ms, client_id)
         self._publisher: Producer | None = None
         self._lock = threading.Lock()

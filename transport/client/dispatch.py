@@ -23,6 +23,8 @@ from ..calls.events import (
 from ..calls.exchange import Exchange, is_quiet
 from ..calls.performer import Performer
 from ..machine import Call, CancelTimer, Effect, Event, SetTimer, TimerFired
+from ..request_context import ContextFrames
+from ..security.keys import ClientKeys
 from ..timers import Timers
 
 
@@ -34,15 +36,20 @@ class Dispatch:
         is_here: Callable[[str, str], bool],
         silence_ms: Callable[[str], int | None],
         resolve: Callable[[str], None],
+        contexts: ContextFrames | None = None,
+        keys: ClientKeys | None = None,
     ) -> None:
         """Take the operations of the host as callbacks.
 
         `is_here` returns True if the broker with this run directory and instance runs on this machine. `silence_ms`
-        returns the time since the last byte from an endpoint. `resolve` posts Resolved to `performer` later.
+        returns the time since the last byte from an endpoint. `resolve` posts Resolved to `performer` later. The last
+        two are those of the performer.
         """
         self.inbox: deque[tuple[Owner, Event]] = deque()
         """Events posted by any thread."""
-        self.performer = Performer(exchange, socket, self._queue, self._perform_on_host)
+        self.performer = Performer(
+            exchange, socket, self._queue, self._perform_on_host, contexts=contexts, keys=keys
+        )
         self._exchange = exchange
         self._timers = Timers()
         self._queued: deque[tuple[Owner, Event]] = deque()

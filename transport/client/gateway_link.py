@@ -27,6 +27,7 @@ from ..calls.retry import Jitter, RetryPolicy
 from ..endpoints import numeric_endpoint, tcp_host_and_port
 from ..machine import Call, CancelTimer, Effect, SetTimer
 from ..protocol.session import Hello, HelloReply, Node
+from ..security.keys import NO_CREDENTIALS, ClientCredentials
 
 HELLO_TIMEOUT_MS = 5_000
 """A connection that does not reply to a greeting within this time is replaced."""
@@ -48,6 +49,7 @@ class GatewayLink:
         connections: Connections,
         *,
         client_id: str,
+        credentials: ClientCredentials = NO_CREDENTIALS,
         retry: RetryPolicy,
         jitter: Jitter,
     ) -> None:
@@ -61,6 +63,7 @@ class GatewayLink:
         self._endpoints = endpoints
         """Those given, then those of the nodes that the broker has named."""
         self._client_id = client_id
+        self._credentials = credentials
         self._connections = connections
         self._retry = retry
         self._jitter = jitter
@@ -159,6 +162,12 @@ class GatewayLink:
 
     def _hello(self, connection: Connection) -> Ask:
         self.greeting = next(self._greetings)
-        hello = Hello(client_id=self._client_id)
+        given = self._credentials
+        hello = Hello(
+            client_id=self._client_id,
+            token=given.token,
+            user=given.user,
+            password=given.password,
+        )
         key = (HELLO, self.greeting)
         return Ask(connection, Call(key, GATEWAY, hello, HelloReply, timeout_ms=2 * HELLO_TIMEOUT_MS))

@@ -22,6 +22,8 @@ from ..machine import Answered, Call, Event, Failed
 from ..protocol.errors import PlanariaError
 from ..protocol.message import Reply, Request
 from ..protocol.session import Metadata, MetadataReply
+from ..request_context import ContextFrames
+from ..security.keys import NO_CREDENTIALS, ClientCredentials
 from .errors import UnknownTopic, error_from
 from .network_thread import NetworkThread
 from .options import InvalidOption, check_name
@@ -47,9 +49,23 @@ ClosableT = TypeVar("ClosableT", bound=Closable)
 class Network(NetworkThread):
     """The network thread, and the calls of other threads through it."""
 
-    def __init__(self, endpoint: Endpoints, *, client_id: str, metadata_timeout_ms: int) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoints,
+        *,
+        client_id: str,
+        metadata_timeout_ms: int,
+        credentials: ClientCredentials = NO_CREDENTIALS,
+        contexts: ContextFrames | None = None,
+    ) -> None:
         self._open: dict[Closable, None] = {}
-        super().__init__(endpoint, client_id=client_id, metadata_timeout_ms=metadata_timeout_ms)
+        super().__init__(
+            endpoint,
+            client_id=client_id,
+            metadata_timeout_ms=metadata_timeout_ms,
+            credentials=credentials,
+            contexts=contexts,
+        )
 
     def keep(self, item: ClosableT) -> ClosableT:
         """Close the object with the client, unless it is closed before."""

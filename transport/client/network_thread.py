@@ -31,6 +31,8 @@ from ..machine import Event, Failed
 from ..poller import Poller
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError
 from ..protocol.message import Reply
+from ..request_context import ContextFrames
+from ..security.keys import NO_CREDENTIALS, ClientCredentials
 from ..sockets import (
     calls_socket,
     end_context,
@@ -58,7 +60,16 @@ class Dependant(Protocol):
 class NetworkThread:
     """Runs the exchange and its owners on a thread of its own."""
 
-    def __init__(self, endpoint: Endpoints, *, client_id: str, metadata_timeout_ms: int) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoints,
+        *,
+        client_id: str,
+        metadata_timeout_ms: int,
+        credentials: ClientCredentials = NO_CREDENTIALS,
+        contexts: ContextFrames | None = None,
+    ) -> None:
+        """Connect. `contexts` are those of an actor of the broker: its requests need no other proof."""
         self.metadata_timeout_ms = metadata_timeout_ms
         self._clock = Clock()
         self._dependants: WeakSet[Dependant] = WeakSet()
@@ -67,6 +78,7 @@ class NetworkThread:
         self._directory = BrokerDirectory(
             _checked(endpoint),
             client_id=client_id,
+            credentials=credentials,
             metadata_timeout_ms=metadata_timeout_ms,
             retry=retry,
             jitter=random.random,
@@ -88,6 +100,8 @@ class NetworkThread:
             _is_here,
             self._silence.measure_ms,
             self._resolve,
+            contexts,
+            credentials.keys,
         )
         self._monitor = self._socket.get_monitor_socket(_MONITORED)
         self._wake_reader, self._wake_writer = os.pipe()

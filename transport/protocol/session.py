@@ -1,6 +1,7 @@
 """The session API group: the greeting, and the endpoints of topics.
 
-    C: hello(version, client_id)                       S: limits, instance_id, run_directory, nodes
+    C: hello(version, client_id, token | user,         S: limits, instance_id, run_directory, nodes, principal
+             password)
     C: cancel(request_id)                              not answered
     C: metadata(topics, groups, after_version,         S: version, topics, their partitions and endpoints,
                 max_wait_ms)                               endpoints of the groups' coordinators, nodes
@@ -13,7 +14,7 @@ connect to the own endpoints of partitions and coordinators; any other sends eve
 from typing import Annotated
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from .data import MAX_WAIT_MS, WaitMilliseconds
 from .message import MAX_FRAME_BYTES, MAX_FRAMES, PROTOCOL_VERSION, Reply, Request, RequestId
@@ -23,6 +24,13 @@ class Hello(Request, tag="hello", frozen=True):
     version: int = PROTOCOL_VERSION
     client_id: str = ""
     """The client's name for itself: quotas use it."""
+    token: Annotated[str, Meta(max_length=200)] = ""
+    user: Annotated[str, Meta(max_length=200)] = ""
+    password: Annotated[str, Meta(max_length=1_000)] = ""
+    """A token, or user and password, open a session for the connection's key. Only over an encrypted connection."""
+
+    def __repr__(self) -> str:
+        return f"Hello(client_id={self.client_id!r})"
 
 
 class Node(Struct, frozen=True):
@@ -46,6 +54,10 @@ class HelloReply(Reply):
     max_wait_ms: int = MAX_WAIT_MS
     nodes: list[Node] | UnsetType = UNSET
     """Set by a node of a cluster: all nodes that it knows to run, itself included."""
+    principal: str | UnsetType = UNSET
+    """The name under which the rights of this connection are checked; set by a broker with authentication."""
+    expires_ms: int | UnsetType = UNSET
+    """The time at which its credentials expire, in ms since the epoch; 0: never."""
 
 
 class Cancel(Request, tag="cancel", frozen=True):

@@ -17,6 +17,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from .. import patterns
 from ..batch import MAX_RECORDS_PER_BATCH
 from ..compression import MAX_UNPACKED_BYTES
+from ..security.principals import SecurityTable
 from .data import WaitMilliseconds
 from .message import InternalRequest, Reply, Request
 from .quotas import Quota
@@ -221,6 +222,8 @@ class WatchCatalog(InternalRequest, tag="watch_catalog", frozen=True):
 
     after_version: int | None = None
     max_wait_ms: WaitMilliseconds = 0
+    with_security: bool = False
+    """True to receive principals and roles, too."""
 
 
 class CatalogTopic(Struct, frozen=True):
@@ -240,3 +243,5 @@ class WatchCatalogReply(Reply):
     """Every topic, the internal ones too."""
     quotas: dict[str, Quota] = msgspec.field(default_factory=dict)
     """Quotas by client id. Changing them changes the version of the topics."""
+    security: SecurityTable | msgspec.UnsetType = msgspec.UNSET
+    """Set if it was requested. Changing it changes the version of the topics."""

@@ -1,0 +1,276 @@
+"""A broker with authentication: served are those who may, over every way there is to it, and until that changes."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import zmq
+
+import planaria.aio
+from live_trees import until
+from planaria import Broker, Client
+from planaria.supervisor.security import initialise
+from planaria.transport.client.errors import TimedOut
+from planaria.transport.client.security_admin import SecurityAdmin
+from planaria.transport.protocol.errors import ErrorCode, ProtocolError
+from planaria.transport.security.curve import ClientKeys, secure_client
+from planaria.transport.security.key_files import new_key_pair, read_key_file
+from planaria.transport.security.keys import KeyPair
+from planaria.transport.security.rights import Rule
+
+pytestmark = pytest.mark.processes
+
+WAIT_MS = 10_000
+
+
+class Secured:
+    """A broker with keys, and its administrator."""
+
+    def __init__(self, folder: Path) -> None:
+        self.server = initialise(folder / "data", folder / "admin.key")
+        self.broker = Broker(folder / "data", endpoint="tcp://127.0.0.1:*")
+        self.endpoint = self.broker.endpoint
+        self.admin_key = folder / "admin.key"
+        self.log = folder / "data" / "logs" / "broker.log"
+        self.client = Client(self.endpoint, key=self.admin_key)
+        self.security = SecurityAdmin.over(self.client)
+
+    def principal(self, name: str, **rights: str) -> KeyPair:
+        """Make a principal with a key and `right=resource`; `topic_` and such begin a resource."""
+        pair = new_key_pair(name, self.server.public_key)
+        self.security.add_key(name, pair.public_key)
+        for right, resource in rights.items():
+            self.security.grant(name, Rule(rights=(right,), resource=resource))  # type: ignore[arg-type]
+        return pair
+
+    def close(self) -> None:
+        self.client.close()
+        self.broker.close()
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    made = Secured(tmp_path_factory.mktemp("secured"))
+    try:
+        made.client.create_topic("ORDERS", 1)
+        yield made
+    finally:
+        made.close()
+
+
+class Raw:
+    """A client in any language: headers of JSON on a DEALER, with CURVE or without."""
+
+    def __init__(self, endpoint: str, keys: ClientKeys | None = None) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        if keys is not None:
+            secure_client(self._socket, keys)
+        self._socket.connect(endpoint)
+
+    def ask(self, timeout_ms: int = WAIT_MS, **header: Any) -> Any:
+        """Return the reply, or the code of the error; None without an answer."""
+        self._socket.send(msgspec.json.encode(header))
+        return self.reply(timeout_ms)
+
+    def reply(self, timeout_ms: int = WAIT_MS) -> Any:
+        if not self._socket.poll(timeout_ms):
+            return None
+        reply = msgspec.json.decode(self._socket.recv_multipart()[0])
+        return reply["error"]["code"] if "error" in reply else reply
+
+    def send(self, **header: Any) -> None:
+        self._socket.send(msgspec.json.encode(header))
+
+    def __enter__(self) -> "Raw":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+        self._context.term()
+
+
+def keys_of(secured: Secured, pair: KeyPair | None = None) -> ClientKeys:
+    return ClientKeys(pair or new_key_pair(), secured.server.public_key)
+
+
+def topics(client: Client) -> list[str]:
+    return [each.topic for each in client.list_topics()]
+
+
+def code_of(call: Any) -> str:
+    with pytest.raises(ProtocolError) as refused:
+        call()
+    return refused.value.code
+
+
+def test_a_client_without_encryption_or_with_the_key_of_another_broker_gets_no_answer(
+    secured: Secured,
+) -> None:
+    another = ClientKeys(new_key_pair(), new_key_pair().public_key)
+    with Raw(secured.endpoint) as plain, Raw(secured.endpoint, another) as misled:
+        for client in (plain, misled):
+            client.send(op="list_topics", id=1)
+        assert topics(secured.client) == ["ORDERS"]
+        assert plain.reply(500) is None
+        assert misled.reply(0) is None
+    with Client(secured.endpoint, request_timeout_ms=500) as client, pytest.raises(TimedOut):
+        client.list_topics()
+
+
+def test_an_unknown_key_is_served_nothing_but_the_greeting(secured: Secured) -> None:
+    with Raw(secured.endpoint, keys_of(secured)) as stranger:
+        for header in (
+            {"op": "list_topics"},
+            {"op": "status"},
+            {"op": "kill", "address": "gateway/0"},
+            {"op": "publish", "topic": "ORDERS", "records": [{"value_text": "x"}]},
+            {"op": "hello"},
+            {"op": "hello", "token": "planaria_x"},
+            {"op": "hello", "user": "admin", "password": "admin"},
+            {"op": "hello", "user": "internal", "password": ""},
+        ):
+            assert stranger.ask(id=1, **header) == ErrorCode.UNAUTHENTICATED, header
+        assert stranger.ask(id=1, op="configure_partition", config={}) == ErrorCode.UNKNOWN_OP
+
+
+def test_a_principal_may_do_what_its_rules_allow_and_sees_no_more(secured: Secured) -> None:
+    secured.client.create_topic("SECRET", 1)
+    pair = secured.principal("shop", produce="topic:ORD*")
+    with Client(secured.endpoint, key=pair) as client:
+        client.publish("ORDERS", "one", key="k")
+        assert topics(client) == ["ORDERS"]
+        assert code_of(lambda: client.publish("SECRET", "x")) == ErrorCode.FORBIDDEN
+        assert code_of(lambda: client.delete_topic("ORDERS")) == ErrorCode.FORBIDDEN
+        assert code_of(lambda: client.kill("gateway/0")) == ErrorCode.FORBIDDEN
+        assert code_of(lambda: SecurityAdmin.over(client).principals()) == ErrorCode.FORBIDDEN
+        consumer = client.consumer("billing", ["ORDERS"], auto_offset_reset="earliest")
+        assert code_of(lambda: consumer.poll(5.0)) == ErrorCode.FORBIDDEN
+    with Raw(secured.endpoint, keys_of(secured, pair)) as raw:
+        greeting = raw.ask(op="hello", id=1)
+        assert (greeting["principal"], greeting["expires_ms"]) == ("shop", 0)
+        metadata = raw.ask(op="metadata", id=2)
+        assert [topic["topic"] for topic in metadata["topics"]] == ["ORDERS"]
+        assert metadata["topics"][0]["partitions"][0]["endpoint"] is None, "no way around the gateway"
+
+
+def test_the_sockets_of_actors_are_closed_to_clients(secured: Secured) -> None:
+    address = next(each for each in secured.broker.status().actors if each.address == "partition/ORDERS/0")
+    assert address.endpoint is not None
+    with Raw(address.endpoint) as direct:
+        for header in (
+            {"op": "fetch", "topic": "ORDERS", "partition": 0, "offset": 0},
+            {"op": "list_offsets", "topic": "ORDERS", "partition": 0, "at": "latest"},
+            {"op": "quotas_in_force"},
+        ):
+            assert direct.ask(id=1, **header) == ErrorCode.UNAUTHENTICATED
+
+
+def test_a_parked_request_ends_when_the_right_is_revoked_and_the_next_is_refused(secured: Secured) -> None:
+    pair = secured.principal("reader", consume="topic:ORDERS")
+    with Raw(secured.endpoint, keys_of(secured, pair)) as raw:
+        end = raw.ask(op="list_offsets", id=1, topic="ORDERS", partition=0, at="latest")["offset"]
+        fetch = {"op": "fetch", "topic": "ORDERS", "partition": 0, "offset": end, "max_wait_ms": 50_000}
+        raw.send(id=2, **fetch)
+        secured.security.revoke("reader", Rule(rights=("consume",), resource="topic:ORDERS"))
+        assert raw.reply() == ErrorCode.FORBIDDEN
+        secured.security.grant("reader", Rule(rights=("consume",), resource="topic:ORDERS"))
+        until(lambda: isinstance(raw.ask(id=3, **fetch | {"max_wait_ms": 0}), dict), "the right is back")
+        raw.send(id=4, **fetch)
+        secured.security.remove_credential("reader", pair.public_key)
+        assert raw.reply() == ErrorCode.UNAUTHENTICATED
+        assert raw.ask(id=5, **fetch) == ErrorCode.UNAUTHENTICATED
+
+
+def test_tokens_and_passwords_outlive_the_gateway_and_end_when_they_are_removed(secured: Secured) -> None:
+    token, token_id = secured.security.add_token("bob")
+    secured.security.set_password("carl", "correct horse")
+    for name in ("bob", "carl"):
+        secured.security.grant(name, Rule(rights=("produce",), resource="topic:ORDERS"))
+    server = secured.server.public_key
+    with (
+        Client(secured.endpoint, server_key=server, token=token) as bob,
+        Client(secured.endpoint, server_key=server, user="carl", password="correct horse") as carl,
+    ):
+        for client in (bob, carl):
+            client.publish("ORDERS", "before")
+        secured.client.kill("gateway/0")
+        for client in (bob, carl):
+            client.publish("ORDERS", "after")
+        secured.security.remove_credential("bob", token_id)
+        secured.security.set_password("carl", "another horse")
+        for client in (bob, carl):
+            assert code_of(lambda client=client: client.publish("ORDERS", "x")) == ErrorCode.UNAUTHENTICATED
+    with Client(secured.endpoint, server_key=server, user="carl", password="correct horse") as client:
+        assert code_of(client.list_topics) == ErrorCode.UNAUTHENTICATED
+
+
+def test_no_handshake_ends_and_nothing_is_served_while_the_gateway_is_frozen(secured: Secured) -> None:
+    secured.client.kill("gateway/0", signal="SIGSTOP")
+    with Raw(secured.endpoint, keys_of(secured)) as stranger, Raw(secured.endpoint) as plain:
+        for client in (stranger, plain):
+            client.send(op="list_topics", id=1)
+        assert plain.reply(500) is None
+        assert stranger.reply(0) is None
+        secured.broker.kill("gateway/0", signal="SIGCONT")
+        assert stranger.reply() == ErrorCode.UNAUTHENTICATED
+        assert plain.reply(0) is None
+
+
+def test_hosted_handlers_and_the_embedding_program_are_the_broker(secured: Secured, tmp_path: Path) -> None:
+    secured.broker.create_topic("WORK", 1)
+    secured.broker.subscribe("workers", "WORK", handler=Marks(os.fspath(tmp_path / "seen")))
+    secured.broker.publish("WORK", "k", "v")
+    until((tmp_path / "seen").exists, "the handler has run")
+
+
+class Marks:
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __call__(self, _message: object, _context: object) -> None:
+        Path(self._path).touch()
+
+
+def test_clients_for_asyncio_take_the_same_credentials(secured: Secured) -> None:
+    pair = secured.principal("async", produce="topic:ORDERS")
+
+    async def main() -> None:
+        async with planaria.aio.connect(secured.endpoint, key=pair) as client:
+            await client.publish("ORDERS", "x")
+            with pytest.raises(ProtocolError, match="lacks"):
+                await client.delete_topic("ORDERS")
+
+    asyncio.run(main())
+
+
+def test_no_secret_is_in_the_logs_or_in_the_status(secured: Secured) -> None:
+    token, _ = secured.security.add_token("dora")
+    secured.security.set_password("emil", "visible horse")
+    with Client(secured.endpoint, server_key=secured.server.public_key, token=token) as client:
+        assert code_of(client.list_quotas) == ErrorCode.FORBIDDEN
+    shown = secured.log.read_text() + repr(secured.broker.status()) + repr(secured.security.principals())
+    secrets = (token.rpartition("_")[2], "visible horse", secured.server.secret_key)
+    for secret in (*secrets, read_key_file(secured.admin_key).secret_key):
+        assert secret not in shown
+    for line in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        if line.isdigit():
+            arguments = Path("/proc", line, "cmdline")
+            try:
+                assert not any(secret.encode() in arguments.read_bytes() for secret in secrets)
+            except OSError:
+                continue
+
+
+def test_an_expired_key_is_refused_without_any_change_of_the_table(secured: Secured) -> None:
+    pair = new_key_pair("brief", secured.server.public_key)
+    secured.security.add_key("brief", pair.public_key, expires_ms=time.time_ns() // 1_000_000 + 1_500)
+    secured.security.grant("brief", Rule(rights=("produce",), resource="topic:ORDERS"))
+    with Raw(secured.endpoint, keys_of(secured, pair)) as raw:
+        until(lambda: raw.ask(op="list_topics", id=1) == ErrorCode.UNAUTHENTICATED, "it has expired")
