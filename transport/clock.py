@@ -34,6 +34,11 @@ _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _TIME_NAMESPACE = "/proc/self/ns/time"
 
 
+def elapsed_ms() -> int:
+    """Return the machine's own clock that also counts its sleep, such as CLOCK_BOOTTIME."""
+    return time.clock_gettime_ns(_SLEEPLESS) // 1_000_000
+
+
 def new_origin() -> Origin:
     """Return an origin at which the steady clock shows the time of day."""
     wall_ns = time.time_ns() + _rehearsed_ns("all")

@@ -37,6 +37,7 @@ from ...transport.machine import (
     PeerDown,
     PeerUp,
     Received,
+    Reply,
     SetTimer,
     TimerFired,
 )
@@ -51,6 +52,8 @@ from ...transport.protocol.control import (
 from ...transport.protocol.links import LinkReports, WatchNodes
 from ...transport.protocol.message import Done, Request
 from ...transport.protocol.replication import (
+    ConfirmSession,
+    ConfirmSessionReply,
     ProposeInSync,
     ReplicaReported,
     RoleReply,
@@ -96,7 +99,13 @@ from .keys import (
 from .machine import REQUESTS as REQUESTS_OF_ONE
 from .machine import ControllerMachine
 
-REQUESTS: tuple[type[Request], ...] = (*REQUESTS_OF_ONE, WatchNodes, LinkReports, ProposeInSync)
+REQUESTS: tuple[type[Request], ...] = (
+    *REQUESTS_OF_ONE,
+    WatchNodes,
+    LinkReports,
+    ProposeInSync,
+    ConfirmSession,
+)
 STOP_WATCH_MS = 3_600_000
 PARTITION_KEYS = f"{PARTITIONS}/"
 
@@ -180,6 +189,8 @@ class ClusteredController:
                 return self._on_replica_up(event)
             case PeerDown(address=address) if address.kind == Kind.REPLICA:
                 return self._on_replica_down(event)
+            case Received(sender=sender, request=ConfirmSession()):
+                return [Reply(sender, ConfirmSessionReply(trusted_until_ms=self.cluster.trusted_until_ms))]
             case Received(request=WatchNodes() | LinkReports() | ProposeInSync()):
                 return self._on_received(event, now)
             case Received(sender=sender, request=request) if isinstance(request, CLUSTER_REQUESTS):
@@ -355,7 +366,8 @@ class ClusteredController:
                     found += self._commands.stop([replica_address(*partition)])
                 case AssignRole():
                     minimum = self.cluster.assignments.minimum(effect.partition.topic)
-                    found.append(role_call(effect, self.cluster.mirror.sessions, minimum))
+                    trusted_until_ms = self.cluster.trusted_until_ms
+                    found.append(role_call(effect, self.cluster.mirror.sessions, minimum, trusted_until_ms))
                 case InSyncOutcome():
                     found.append(in_sync_reply(effect))
                 case Conclude(refusal=refusal):

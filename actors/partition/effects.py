@@ -146,6 +146,18 @@ class SaveGroups(Struct, frozen=True):
     """The report that is answered once the file has it."""
 
 
+class CheckSession(Struct, frozen=True):
+    """Compare the clock that counts the machine's sleep with the end of the session -> SessionChecked, at once."""
+
+    received: Received
+    trusted_until_ms: int
+
+
+class SessionChecked(Struct, frozen=True):
+    received: Received
+    is_trusted: bool
+
+
 class Alarm(Struct, frozen=True):
     """Set the alarm that `status` shows for this partition on one subject; an empty text clears it."""
 
@@ -316,6 +328,7 @@ OwnEvent: TypeAlias = (
     | GroupsSaved
     | DiskMeasured
     | RequestFailed
+    | SessionChecked
 )
 OwnEffect: TypeAlias = (
     Append
@@ -334,6 +347,7 @@ OwnEffect: TypeAlias = (
     | MeasureDisk
     | SaveGroups
     | Alarm
+    | CheckSession
     | MarkAsleep
 )
 Event: TypeAlias = LoopEvent | OwnEvent

@@ -54,6 +54,7 @@ from .effects import (
     OpenedLog,
     ReadDone,
     ReadUnfinished,
+    SessionChecked,
     Sync,
     Trimmed,
     Written,
@@ -64,6 +65,7 @@ from .offset_queries import OffsetLookups
 from .open_transactions import OpenTransactions
 from .replicas import CatchUpCall, ProposalCall, Replicas
 from .roles import Undecided, refuse
+from .session_trust import SessionTrust, refusal
 from .timers import (
     FetchesExpire,
     GroupLapses,
@@ -71,6 +73,7 @@ from .timers import (
     ReplicaFetchesExpire,
     SaveGroupsDue,
     SearchContinues,
+    SessionCall,
     TimerKey,
 )
 from .views import Views
@@ -103,6 +106,7 @@ class Leader(Undecided):
         self.leader_epoch = leader_epoch
         self.replicas = Replicas(arguments, lead, log, self.watermarks, now)
         self._in_sync = self.replicas.in_sync
+        self._trust = SessionTrust(lead.trusted_until_ms)
         self._appends = Appends(log.producers, log.log_end_offset, leader_epoch)
         self._turns: deque[tuple[int, int]] = deque()
         """The log end after each turn whose appends are not all visible yet, and all bytes written until then."""
@@ -160,6 +164,8 @@ class Leader(Undecided):
         if self._is_over:
             return refuse(received, self.not_leader())
         match request:
+            case Produce() if request.acks != "all" and self._in_sync.has_others:
+                return self._trust.check(received)
             case Produce():
                 return self._on_produce(received, request, now)
             case Fetch():
@@ -192,6 +198,8 @@ class Leader(Undecided):
             case Written():
                 self.watermarks.written_offset = event.log_end_offset
                 return self.replicas.on_written(event.log_end_offset, now)
+            case SessionChecked():
+                return self._on_session_checked(event, now)
             case AppendFailed():
                 lost = self._appends.failed(event.log_end_offset)
                 return [Reply(pending.sender, event.error) for pending in lost]
@@ -249,9 +257,19 @@ class Leader(Undecided):
 
     def _fail_appends(self) -> list[Effect]:
         error = self.not_leader()
-        return [Reply(pending.sender, error) for pending in self._appends.take_all()]
+        waiting = [effect for received in self._trust.take_all() for effect in refuse(received, error)]
+        return waiting + [Reply(pending.sender, error) for pending in self._appends.take_all()]
 
     # -- appends
+
+    def _on_session_checked(self, event: SessionChecked, now: int) -> list[Effect]:
+        """Carry out a produce that asks for this disk alone, if the node's session certainly lives."""
+        received = event.received
+        is_allowed, effects = self._trust.on_checked(event, now)
+        if is_allowed:
+            assert isinstance(received.request, Produce)
+            return effects + self._on_produce(received, received.request, now)
+        return effects if self._trust.is_waiting(received) else effects + refuse(received, refusal().body)
 
     def _on_produce(self, received: Received, request: Produce, now: int) -> list[Effect]:
         fault = _fault_of(received, request)
@@ -286,15 +304,9 @@ class Leader(Undecided):
 
     def _acknowledge_when_held(self, pending: PendingProduce) -> list[Effect]:
         if pending.complete_at_offset <= self.watermarks.held(pending.acks):
-            return [self._acknowledge(pending)]
+            return [_acknowledgement(pending, self.watermarks.high_watermark)]
         self._appends.park(pending)
         return []
-
-    def _acknowledge(self, pending: PendingProduce) -> Effect:
-        if pending.results is None:
-            return Reply(pending.sender, Done())
-        body = ProduceReply(batches=pending.results, high_watermark=self.watermarks.high_watermark)
-        return Reply(pending.sender, body)
 
     def on_appended(self, event: Appended, now: int) -> list[Effect]:
         self._appends.written(event.log_end_offset)
@@ -308,7 +320,9 @@ class Leader(Undecided):
 
     def _on_watermarks(self) -> list[Effect]:
         """Answer everything that has waited for a watermark that may have moved."""
-        effects = [self._acknowledge(pending) for pending in self._appends.release(self.watermarks)]
+        high_watermark = self.watermarks.high_watermark
+        released = self._appends.release(self.watermarks)
+        effects = [_acknowledgement(pending, high_watermark) for pending in released]
         visible_bytes = None
         while self._turns and self._turns[0][0] <= self.watermarks.high_watermark:
             _, visible_bytes = self._turns.popleft()
@@ -319,6 +333,8 @@ class Leader(Undecided):
         return effects
 
     def _on_outcome(self, event: Answered | Failed, now: int) -> list[Effect]:
+        if isinstance(event.key, SessionCall):
+            return self._trust.on_outcome(event.reply if isinstance(event, Answered) else None)
         if isinstance(event.key, CatchUpCall):
             return self.replicas.on_admitted(event.key)
         if isinstance(event.key, ProposalCall):
@@ -365,3 +381,9 @@ def _append(placement: Placement, is_synced: bool, is_shared: bool) -> list[Effe
         return []
     append = Append(placement.frames, placement.headers, is_shared)
     return [append, Sync()] if is_synced else [append]
+
+
+def _acknowledgement(pending: PendingProduce, high_watermark: int) -> Effect:
+    if pending.results is None:
+        return Reply(pending.sender, Done())
+    return Reply(pending.sender, ProduceReply(batches=pending.results, high_watermark=high_watermark))

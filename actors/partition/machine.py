@@ -83,6 +83,7 @@ from .effects import (
     ReadUnfinished,
     RequestFailed,
     RoleTaken,
+    SessionChecked,
     TakeRole,
     Trimmed,
     Written,
@@ -196,6 +197,8 @@ class PartitionMachine:
                 self._upkeep.size_bytes = log.size_bytes
                 return self._role.handle(event, now)
             case Written() | ReadUnfinished() | LookedUp() | Compared() | BacklogMeasured() | GroupsSaved():
+                return self._role.handle(event, now)
+            case SessionChecked():
                 return self._role.handle(event, now)
             case Answered() | Failed() | Disconnected() | CutFailed():
                 return self._role.handle(event, now)

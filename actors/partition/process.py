@@ -16,6 +16,7 @@ import msgspec
 
 from ...transport.actor import Actor, ActorContext
 from ...transport.batch import BatchHeader, parse_header
+from ...transport.clock import elapsed_ms
 from ...transport.compression import Buffer
 from ...transport.loop import run_actor
 from ...transport.machine import Received
@@ -59,6 +60,7 @@ from .effects import (
     AppendFailed,
     ApplyRetention,
     BacklogMeasured,
+    CheckSession,
     Compacted,
     CompactSlice,
     Compare,
@@ -86,6 +88,7 @@ from .effects import (
     RequestFailed,
     RoleTaken,
     SaveGroups,
+    SessionChecked,
     Sync,
     TakeRole,
     Trimmed,
@@ -231,6 +234,9 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
                 self.loop.dispatch(DiskMeasured(self._files.free_bytes(self._log.directory)))
             case SaveGroups():
                 self._save_groups(effect)
+            case CheckSession():
+                is_trusted = elapsed_ms() < effect.trusted_until_ms
+                self.loop.dispatch(SessionChecked(effect.received, is_trusted))
             case Alarm():
                 self._alarms[effect.about] = effect.alarms
                 self.alarms = tuple(alarm for alarms in self._alarms.values() for alarm in alarms)

@@ -56,6 +56,10 @@ class MeasureDiskDue(Struct, frozen=True):
     """The next measurement of a disk that is too full (`disk.py`)."""
 
 
+class SessionCall(Struct, frozen=True):
+    """The key of a leader's question about its node's session."""
+
+
 TimerKey: TypeAlias = (
     FetchesExpire
     | SearchContinues

@@ -7,13 +7,15 @@ a node comes within seconds on a busy machine, and in under one on a quiet one.
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from cluster_nodes import ClusterNodes
 from etcd_members import etcd_binary
-from patience import TIMEOUT_S
+from patience import TIMEOUT_S, wait_until
 from planaria import Client
+from planaria.transport.protocol.errors import PlanariaError
 
 pytestmark = [
     pytest.mark.processes,
@@ -93,3 +95,27 @@ def test_a_frozen_node_is_replaced_and_its_leaders_are_fenced(cluster: ClusterNo
         victim.signal(signal.SIGCONT)
     publish(client, "FROZEN", 60, 30)
     assert sorted(consumed(client, "FROZEN", "after", 90)) == list(range(90))
+
+
+def test_a_node_without_its_session_acknowledges_by_all_replicas_alone(
+    cluster: ClusterNodes, client: Client
+) -> None:
+    client.create_topic("DOUBTED", 1)
+
+    def is_acknowledged(acks: Any, delivery_timeout_ms: int) -> bool:
+        with client.producer(acks=acks, delivery_timeout_ms=delivery_timeout_ms) as producer:
+            try:
+                producer.publish("DOUBTED", b"x", partition=0).result()
+            except PlanariaError:
+                return False
+            return True
+
+    [member] = cluster.etcd.members
+    assert is_acknowledged(1, int(TIMEOUT_S * 1_000))
+    member.freeze()
+    try:
+        wait_until(lambda: not is_acknowledged(1, 300))
+        assert is_acknowledged("all", int(TIMEOUT_S * 1_000))
+    finally:
+        member.thaw()
+    assert is_acknowledged(1, int(TIMEOUT_S * 1_000))

@@ -18,7 +18,7 @@ from planaria.transport.protocol.topics import (
     TopicConfig,
 )
 from planaria.transport.request_context import direct_context
-from simulated_replicas import CLIENT, NODES, Node, ReplicaWorld, address_of
+from simulated_replicas import CLIENT, FOR_EVER_MS, NODES, Node, ReplicaWorld, address_of
 
 
 def a_batch(*values: bytes) -> bytes:
@@ -42,6 +42,7 @@ def lead(leader_epoch: int, revision: int = 1, in_sync: str = "abc") -> Lead:
         replicas={name: f"{name}1" for name in NODES},
         in_sync=tuple(Member(name, f"{name}1") for name in in_sync),
         min_in_sync_replicas=2,
+        trusted_until_ms=FOR_EVER_MS,
         revision=revision,
     )
 
@@ -253,3 +254,26 @@ def test_a_follower_gives_up_committed_records_only_after_an_unclean_election(
     settle(led)
     assert [frame for _, frame in holder.disk.batches] == [frame for _, frame in elected.disk.batches]
     assert holder.machine._role.watermarks.high_watermark <= 1
+
+
+@pytest.mark.parametrize("acks", [0, 1])
+def test_acks_of_one_disk_wait_for_the_session_and_are_refused_while_it_is_in_doubt(
+    world: ReplicaWorld, acks: Any
+) -> None:
+    node = world.nodes["a"]
+    world.checks.after_step = lambda: None  # type: ignore[method-assign]
+    ask(node, msgspec.structs.replace(lead(1, in_sync="a"), min_in_sync_replicas=1, trusted_until_ms=0))
+    assert ask(node, produce(acks), a_batch(b"waits")) is None
+    assert node.disk.batches == []
+    settle(world)
+    assert len(node.disk.batches) == 1, "the controller has confirmed the session"
+    world.trusted_until_ms = 0
+    world.pass_time(1_000)
+    ask(node, produce(acks), a_batch(b"asks again"))
+    settle(world)
+    before = len(node.disk.batches)
+    reply = ask(node, produce(acks), a_batch(b"refused"))
+    if acks:
+        assert (reply.code, reply.retriable) == (ErrorCode.ACTOR_UNAVAILABLE, True)
+    assert len(node.disk.batches) == before
+    assert ask(node, produce(), a_batch(b"all")).high_watermark == before + 1

@@ -36,6 +36,8 @@ from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.links import AdmitCatchUp
 from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.replication import (
+    ConfirmSession,
+    ConfirmSessionReply,
     Follow,
     Lead,
     Member,
@@ -51,6 +53,7 @@ NODES = ("a", "b", "c")
 MINIMUM = 2
 STORE = "store"
 LINK = "link"
+FOR_EVER_MS = 2**60
 CLIENT = "client"
 
 
@@ -246,6 +249,8 @@ class ReplicaChecks:
 class ReplicaWorld:
     def __init__(self, seed: int) -> None:
         self.draw = random.Random(seed)
+        self.trusted_until_ms = FOR_EVER_MS
+        """Time until which the nodes' sessions live, as their controllers say."""
         self.now = 1_700_000_000_000
         self.nodes = {name: Node(self, name) for name in NODES}
         self.links: dict[tuple[str, str], deque[Any]] = {}
@@ -286,7 +291,7 @@ class ReplicaWorld:
         if kind == "reply":
             self._deliver_reply(target, incarnation, number, body, payload)
         elif target == STORE:
-            self._on_proposal(source, incarnation, number, body)
+            self._on_call(source, incarnation, number, body)
         else:
             node = self.nodes[target]
             if node.loop is not None:
@@ -324,6 +329,16 @@ class ReplicaWorld:
     def _write(self, record: PartitionRecord | None) -> None:
         if record is not None:
             self.record, self.revision = record, self.revision + 1
+
+    def _on_call(
+        self, source: str, incarnation: int, number: int, request: ProposeInSync | ConfirmSession
+    ) -> None:
+        """Answer a call of a node's controller."""
+        if isinstance(request, ConfirmSession):
+            reply = ConfirmSessionReply(trusted_until_ms=self.trusted_until_ms)
+            self.send(STORE, source, ("reply", incarnation, number, reply, ()))
+        else:
+            self._on_proposal(source, incarnation, number, request)
 
     def _on_proposal(self, source: str, incarnation: int, number: int, request: ProposeInSync) -> None:
         record = self.record
@@ -385,6 +400,7 @@ class ReplicaWorld:
                 in_sync=_members(record.in_sync),
                 eligible=_members(record.eligible),
                 min_in_sync_replicas=MINIMUM,
+                trusted_until_ms=FOR_EVER_MS,
             )
         else:
             request = Follow(**common, **order, leader=record.leader, address=address_of(record.leader))

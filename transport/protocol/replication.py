@@ -2,6 +2,7 @@
 
     C: lead(leader_epoch, replicas, in_sync, ..., revision) | follow(leader_epoch, leader, address, revision)
     P: the role that the partition now has
+    P: confirm_session()                                 C: trusted_until_ms                            a leader's
     P: propose_in_sync(in_sync, eligible, revision)      C: applied, or the state that is there        the leader's
     C: replica_reported(replica, is_up)                  a cast to the leader
     C: report_log_end()                                  P: last_epoch, log_end_offset                     in any role
@@ -49,6 +50,8 @@ class Lead(InternalRequest, tag="lead", frozen=True):
     min_in_sync_replicas: Annotated[int, Meta(ge=1)] = 1
     stopping: tuple[str, ...] = ()
     """Nodes with a replica that are about to stop: they leave the set beforehand."""
+    trusted_until_ms: int = 0
+    """As in `confirm_session`."""
     unclean_epochs: tuple[int, ...] = ()
     """Leader epochs that began with an unclean election: records committed before may be missing."""
     revision: int = 0
@@ -88,6 +91,15 @@ class LogEndReply(Reply):
     last_epoch: int
     """Leader epoch of the log's last batch, -1 without batches."""
     log_end_offset: int
+
+
+class ConfirmSession(InternalRequest, tag="confirm_session", frozen=True):
+    """Ask until when the session of this node certainly lives."""
+
+
+class ConfirmSessionReply(Reply):
+    trusted_until_ms: int
+    """By CLOCK_BOOTTIME, with a margin. It lies in the past while etcd has not answered for a while."""
 
 
 class ProposeInSync(InternalRequest, tag="propose_in_sync", frozen=True):

@@ -63,6 +63,9 @@ from .records import Member, NodeSession, PartitionRecord
 from .stopping import Conclude, Stopping
 from .suspicion import Suspicion
 
+SESSION_MARGIN_MS = 1_000
+"""Time before the end of a session from which on a leader here does not trust it any more."""
+
 
 class InSyncOutcome(Struct, frozen=True):
     """The outcome of a local leader's change of its in-sync set. `is_applied` is None if it is not known."""
@@ -92,6 +95,8 @@ class Cluster:
         self.mirror = Mirror()
         self._proposals = Proposals(numbers)
         self._is_in_session = False
+        self.trusted_until_ms = 0
+        """Time until which the session certainly lives, on the clock that counts the machine's sleep."""
         self.leadership = Leadership(own.node, own.start_id)
         self._suspicion = Suspicion()
         self.suspected: frozenset[str] = frozenset()
@@ -185,6 +190,8 @@ class Cluster:
 
     def on_session(self, event: Session | SessionLost, now: int) -> list[ClusterEffect]:
         self._is_in_session = isinstance(event, Session)
+        alive_until_ms = event.alive_until_ms if isinstance(event, Session) else None
+        self.trusted_until_ms = 0 if alive_until_ms is None else alive_until_ms - SESSION_MARGIN_MS
         self.leadership.on_session(is_alive=self._is_in_session)
         return self.act(now)
 

@@ -20,7 +20,9 @@ from .records import NodeSession, PartitionRecord
 ROLE_TIMEOUT_MS = 30_000
 
 
-def role_call(role: AssignRole, sessions: Mapping[str, NodeSession], minimum: int) -> Call:
+def role_call(
+    role: AssignRole, sessions: Mapping[str, NodeSession], minimum: int, trusted_until_ms: int
+) -> Call:
     """Return the call that gives a replica its role. `minimum` is the topic's `min_in_sync_replicas`."""
     partition, record = role.partition, role.record
     request: Lead | Follow
@@ -37,6 +39,7 @@ def role_call(role: AssignRole, sessions: Mapping[str, NodeSession], minimum: in
             stopping=tuple(
                 node for node in record.replicas if node in sessions and sessions[node].is_stopping
             ),
+            trusted_until_ms=trusted_until_ms,
             unclean_epochs=record.unclean_epochs,
             revision=role.revision,
         )

@@ -13,12 +13,12 @@ import os
 import socket
 import ssl
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import NamedTuple
 
+from ....transport.clock import elapsed_ms
 from .effects import EtcdEvent, OpenWatch, Replied, Send, WatchSaid, Woken
 from .encoding import (
     OK_STATUS,
@@ -33,12 +33,11 @@ from .requests import Silence, WatchEnded
 
 CONNECT_TIMEOUT_S = 0.5
 MAX_LINE_BYTES = 64 * 1024 * 1024
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Counts the machine's sleep: a lease goes on while the machine sleeps."""
 
 
 def now_ms() -> int:
-    return time.clock_gettime_ns(_CLOCK) // 1_000_000
+    """Return a clock that counts the machine's sleep: a lease goes on while the machine sleeps."""
+    return elapsed_ms()
 
 
 class Endpoint(NamedTuple):
