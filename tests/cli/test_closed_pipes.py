@@ -1,13 +1,17 @@
 """Output into a pipe whose reader has gone, as with `| head -1`, ends a command quietly."""
 
+import io
 import os
 import subprocess
+import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from command_line import PROGRAM, TIMEOUT_S, ServedBroker, environment, leaves
 from planaria import Client
+from planaria.supervisor.cli.app import run
 
 pytestmark = pytest.mark.processes
 
@@ -29,6 +33,20 @@ def into_a_closed_pipe(*arguments: str, **variables: str) -> tuple[int, bytes]:
     finally:
         os.close(writer)
     return done.returncode, done.stderr
+
+
+def into_a_closed_pipe_here(*arguments: str) -> tuple[int, str]:
+    """Do the same in this process. The end of the block flushes the output, as the interpreter's exit would."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    errors = io.StringIO()
+    with (
+        open(writer, "w", encoding="utf-8") as stdout,
+        mock.patch.dict(os.environ, environment(), clear=True),
+        mock.patch.multiple(sys, stdin=io.TextIOWrapper(io.BytesIO()), stdout=stdout, stderr=errors),
+    ):
+        code = run(arguments)
+    return code, errors.getvalue()
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["topic", "--help"], ["--version"], ["version"]])
@@ -56,6 +74,9 @@ ATTACHED = [
     "status",
     "status --json",
     "status --check",
+    "health",
+    "lag",
+    "lag --json",
     "kill partition/SHOWN/0",
     "revive controller",
     "quota set reports --fetch-bytes 1MB",
@@ -79,6 +100,8 @@ ATTACHED = [
     "group describe shown",
     "group describe shown --json",
     "group create jobs",
+    "group pause jobs",
+    "group resume jobs",
     "group reset shown --to earliest",
     "group delete deleted --yes",
     "delayed list",
@@ -95,6 +118,11 @@ ATTACHED = [
 
 @pytest.mark.parametrize("line", ATTACHED)
 def test_every_command_that_asks_a_broker(filled: ServedBroker, line: str) -> None:
+    assert into_a_closed_pipe_here(*line.split(), "--connect", filled.endpoint) == (0, "")
+
+
+@pytest.mark.parametrize("line", ["status", "topic list --json", "consume SHOWN --from-beginning"])
+def test_a_table_an_object_and_a_stream_in_a_process(filled: ServedBroker, line: str) -> None:
     assert into_a_closed_pipe(*line.split(), "--connect", filled.endpoint) == (0, b"")
 
 

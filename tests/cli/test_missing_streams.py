@@ -11,7 +11,8 @@ from planaria import Client
 
 pytestmark = pytest.mark.processes
 
-CLOSED = ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"]
+ALL_CLOSED = "<&- >&- 2>&-"
+CLOSED = ["<&-", ">&-", "2>&-", ALL_CLOSED]
 
 
 def started(closed: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -35,9 +36,16 @@ def test_a_broker_serves_and_stops(endpoint: str, data_dir: Path, closed: str) -
         process.wait()
 
 
-@pytest.mark.parametrize("closed", CLOSED)
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["status"], ["produce", "T"], ["consume", "T", "--from-beginning", "-n", "1"]]
+    ("closed", "arguments"),
+    [
+        *((closed, ["status"]) for closed in CLOSED),
+        (">&-", ["--help"]),
+        ("<&-", ["produce", "T"]),
+        (ALL_CLOSED, ["produce", "T"]),
+        (">&-", ["consume", "T", "--from-beginning", "-n", "1"]),
+        (ALL_CLOSED, ["consume", "T", "--from-beginning", "-n", "1"]),
+    ],
 )
 def test_a_command_ends_as_with_the_null_device(
     broker: ServedBroker, closed: str, arguments: list[str]
