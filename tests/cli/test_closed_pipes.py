@@ -126,11 +126,19 @@ def test_a_table_an_object_and_a_stream_in_a_process(filled: ServedBroker, line:
     assert into_a_closed_pipe(*line.split(), "--connect", filled.endpoint) == (0, b"")
 
 
+def test_a_backup_and_its_readers(filled: ServedBroker, tmp_path: Path) -> None:
+    backups, restored = str(tmp_path / "backups"), str(tmp_path / "data")
+    assert into_a_closed_pipe_here("backup", backups, "--connect", filled.endpoint) == (0, "")
+    for reader in (["verify", backups], ["restore", backups, restored]):
+        assert into_a_closed_pipe_here(*reader) == (0, "")
+
+
 def test_every_command_is_tried() -> None:
     tried = {tuple(line.split()[: len(path)]) for line in ATTACHED for path in leaves()}
     by_themselves = {("serve",), ("recover",), ("version",), ("demo",), ("chaos",), ("bench",)}
+    of_backups = {("backup",), ("verify",), ("restore",)}
     of_clusters = {path for path in leaves() if path[0] == "cluster"}
-    assert set(leaves()) - tried == by_themselves | of_clusters
+    assert set(leaves()) - tried == by_themselves | of_backups | of_clusters
 
 
 def test_watching_ends(filled: ServedBroker) -> None:
