@@ -122,7 +122,7 @@ def test_fork_every_public_name_of_the_parents_objects_refuses_or_changes_nothin
         "alter_topic": ("T", 2), "cancel_scheduled": ("x",), "configure_share_group": ("s",), "consumer": ("g", "T"),
         "create_topic": ("U",), "delete_group": ("g",), "delete_records": ("T", 0, 1), "delete_topic": ("T",),
         "describe_group": ("g",), "describe_topic": ("T",), "group_lag": ("g",),
-        "group_offsets": ("g",), "kill": ("gateway/0",), "list_offsets": ("T", 0), "pause_group": ("g",),
+        "group_offsets": ("g",), "kill": ("gateway/0",), "list_offsets": ("T", 0), "pause_group": ("g",), "read": ("T",),
         "remove_quota": ("c",), "reset_offsets": ("g", {tp: 0}), "resume_group": ("g",), "revive": ("gateway/0",),
         "set_quota": ("c",), "share_consumer": ("s", "T"),
     }  # fmt: skip
