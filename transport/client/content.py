@@ -26,7 +26,7 @@ HEADER_OVERHEAD_BYTES = 6
 SCANNED_BYTES = 256
 """JSON up to this size is searched for "null" faster than its value is checked."""
 WALKS = 1000
-"""How many values are walked through after one that is no _Plain: programs publish values of one kind in a row."""
+"""How many values are walked through after one that is not plain: programs publish values of one kind in a row."""
 
 # Tuples: a union of types is built again wherever it is written, which takes longer than the check.
 _BUFFERS = (bytes, bytearray, memoryview)
@@ -83,12 +83,16 @@ class ContentEncoder:
         """
         kind = type(value)
         if kind is dict or not (kind is bytes or value is None or isinstance(value, _BUFFERS)):
-            try:
-                data = self._encode_json(value)
-            except InvalidOption:
-                raise
-            except (TypeError, ValueError, RecursionError) as error:
-                raise InvalidOption(f"value: has no JSON: {error}") from error
+            data = None
+            if self._walks_left == 0:
+                try:
+                    data = _encode_plain(value, None, _PLAIN_ONLY)
+                    if len(data) > SCANNED_BYTES or data.find(b"null") >= 0:
+                        _convert((value,), _Plain)  # a float that is not finite has become null
+                except (TypeError, ValidationError):
+                    data = None
+            if data is None:
+                data = self._encode_walked(value)
             if headers is None:
                 return data, _JSON_ONLY, _JSON_RECORD_BYTES + len(data)
             return self._with_content_type(data, headers)
@@ -104,20 +108,16 @@ class ContentEncoder:
             self._headers = seen, headers_bytes
         return value, seen or None, size_bytes + headers_bytes
 
-    def _encode_json(self, value: Any) -> bytes:
-        if self._walks_left == 0:
-            try:
-                data = _encode_plain(value, None, _PLAIN_ONLY)
-                if len(data) > SCANNED_BYTES or data.find(b"null") >= 0:
-                    _convert((value,), _Plain)  # a float that is not finite has become null
-                return data
-            except (TypeError, ValidationError):
-                _check(value)
-                self._walks_left = WALKS
-                return _encode_json(value)
-        self._walks_left -= 1
-        _check(value)
-        return _encode_json(value)
+    def _encode_walked(self, value: Any) -> bytes:
+        try:
+            _check(value)
+            data = _encode_json(value)
+        except InvalidOption:
+            raise
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidOption(f"value: has no JSON: {error}") from error
+        self._walks_left = self._walks_left - 1 if self._walks_left else WALKS
+        return data
 
     def _with_content_type(self, data: bytes, headers: Headers) -> Content:
         seen, held, headers_bytes = self._json_headers
