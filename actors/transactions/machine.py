@@ -106,20 +106,23 @@ class TransactionsService(Service[Change, Never, Never]):
             case TimerFired(key=ForgetTimer()):
                 self._requests.decided.forget_unused(now)
                 return [SetTimer(ForgetTimer(), now + FORGET_CHECK_MS)]
-            case Answered() | Failed() | TimerFired() | PeerUp():
+            case Answered() | Failed() | TimerFired():
                 return self._on_parts_event(event, now)
-            case PeerDown() | PeersAsleep() | Connected() | Disconnected():
+            case PeerUp() | PeerDown() | PeersAsleep() | Connected() | Disconnected():
                 return []
             case StopRequested():
                 raise AssertionError("the journal's machine handles a stop")
             case _:
                 assert_never(event)
 
-    def _on_parts_event(self, event: Answered | Failed | TimerFired | PeerUp, now: int) -> list[LoopEffect]:
+    def _on_parts_event(self, event: Answered | Failed | TimerFired, now: int) -> list[LoopEffect]:
         finished: list[str] = []
         effects, topics = self._watch.handle(event)
         if topics is not None:
-            finished += self._markers.set_topics({name: each.partitions for name, each in topics.items()})
+            sent, finished = self._markers.set_topics(
+                {name: each.partitions for name, each in topics.items()}
+            )
+            effects += sent
         number = self._numbers.handle(event)
         if number is not None:
             effects += self._requests.on_number(number, now)

@@ -1,16 +1,16 @@
 """Markers in flight to the participants of decided transactions. Pure.
 
 Owns the participants that still need a marker, and one call at a time to each: markers that gather meanwhile for a
-partition are sent together. Must never take a marker for done without proof. Sending one twice does no harm. Called
-by machine.py.
+partition are sent together. The exchange repeats a call as long as it may succeed. Must never take a marker for done
+without proof. Sending one twice does no harm. Called by machine.py.
 
     answered                               done
-    failed, may succeed later              again after RETRY_MS, or when the participant is up; if a group's is not, the
-                                           controller is received before that whether there is one
     refused for good (never expected)      markers sent together are sent one by one; one refused alone is put aside,
                                            and sent again after LATER_MS: it delays only its own transaction
-    there is no such topic or partition    done: no transaction is open there. The list of topics may predate a topic, so
-                                           only a list received after the marker counts
+    there is no such topic or partition    done: no transaction is open there, and the call is withdrawn. The list of
+                                           topics may predate a topic, so only a list received after the marker counts
+    a group does not answer                the controller is asked whether there is one; then the call is repeated until
+                                           it times out, and so on
     there is no such group                 done: none is deleted while it waits for an end
 """
 
@@ -21,14 +21,22 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 
 from ...transport.addresses import CONTROLLER, Address, TopicPartition, coordinator_address, partition_address
-from ...transport.machine import Answered, Call, Failed, LoopEffect, LoopEvent, PeerUp, SetTimer, TimerFired
+from ...transport.machine import (
+    Answered,
+    Call,
+    CancelCall,
+    Failed,
+    LoopEffect,
+    LoopEvent,
+    SetTimer,
+    TimerFired,
+)
 from ...transport.protocol.control import EnsureGroup
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.message import Done, Request
 from ...transport.protocol.transactions import EndGroupTransaction, Marker, WriteMarkers
 from .transaction import Ended, Transaction
 
-RETRY_MS = 100
 LATER_MS = 1_000
 MARKERS_AT_ONCE = 1_000
 
@@ -60,15 +68,13 @@ class MarkersCall(Struct, frozen=True):
     """The markers in flight to one participant."""
 
     to: Participant
+    number: int
+    """Tells it from an earlier call, whose outcome may come in the turn in which it is withdrawn."""
 
 
 class GroupLookupCall(Struct, frozen=True):
     """The question to the controller whether a group exists."""
 
-    to: Participant
-
-
-class MarkersRetryTimer(Struct, frozen=True):
     to: Participant
 
 
@@ -82,7 +88,9 @@ class Markers:
     def __init__(self) -> None:
         self._waiting: dict[Participant, deque[QueuedMarker]] = {}
         self._in_flight: dict[Participant, list[QueuedMarker]] = {}
-        self._paused: set[Participant] = set()
+        self._calls: dict[Participant, int] = {}
+        """The numbers of the calls in flight."""
+        self._last_number = 0
         self._one_by_one: set[Participant] = set()
         """Participants that have refused a marker, until none waits."""
         self._refused: dict[Participant, list[QueuedMarker]] = {}
@@ -127,58 +135,52 @@ class Markers:
                     found.add(to.address)
         return sorted(found)
 
-    def set_topics(self, topics: Mapping[str, int]) -> list[str]:
-        """Set the number of partitions of each topic; return the ids of transactions that are complete by it."""
+    def set_topics(self, topics: Mapping[str, int]) -> tuple[list[LoopEffect], list[str]]:
+        """Set the number of partitions of each topic. Return effects, and the ids of transactions that are complete by
+        it."""
         self._topics = topics
         self._lists += 1
+        effects: list[LoopEffect] = []
         finished: list[str] = []
-        known = [*self._waiting, *self._refused]
-        for to in [to for to in known if self._is_gone(to) and to not in self._in_flight]:
+        for to in [to for to in self._put_at if self._is_gone(to)]:
+            if to in self._calls:
+                effects.append(CancelCall(self._calls.pop(to)))
             finished += self._drop(to)
-        return finished
+        return effects, finished
 
     def handle(self, event: LoopEvent, now: int) -> tuple[list[LoopEffect], list[str]]:
         """Return effects, and the transactional ids whose participants have all answered."""
         match event:
-            case Answered(key=MarkersCall(to=to)):
+            case Answered(key=MarkersCall(to=to, number=number)) if self._calls.get(to) == number:
                 return self._on_answered(to)
-            case Failed(key=MarkersCall(to=to), error=error):
-                return self._on_failed(to, error, now)
+            case Failed(key=MarkersCall(to=to, number=number), error=error) if self._calls.get(to) == number:
+                return self._on_failed(to, error, now), []
             case Answered(key=GroupLookupCall(to=to)):
-                return self._pause(to, now + RETRY_MS), []
+                return self._call_again(to), []
             case Failed(key=GroupLookupCall(to=to), error=error):
-                is_gone = error.code == ErrorCode.UNKNOWN_GROUP
-                return self._on_answered(to) if is_gone else (self._pause(to, now + RETRY_MS), [])
-            case TimerFired(key=MarkersRetryTimer(to=to)):
-                self._paused.discard(to)
-                return self._call(to), []
+                return (
+                    self._on_answered(to)
+                    if error.code == ErrorCode.UNKNOWN_GROUP
+                    else (self._call_again(to), [])
+                )
             case TimerFired(key=RefusedRetryTimer(to=to)) if to in self._refused:
                 self._one_by_one.add(to)
                 self._waiting.setdefault(to, deque()).extend(self._refused.pop(to))
                 return self._call(to), []
-            case PeerUp(address=address):
-                participants = [to for to in self._paused if to.address == address]
-                self._paused.difference_update(participants)
-                return [effect for to in participants for effect in self._call(to)], []
         return [], []
 
     def _on_answered(self, to: Participant) -> tuple[list[LoopEffect], list[str]]:
-        items = self._in_flight.pop(to)
+        items = self._land(to)
         if to not in self._waiting and to not in self._refused:
             del self._put_at[to]
         finished = [name for item in items for name in self._done(item.transactional_id)]
         return self._call(to), finished
 
-    def _on_failed(self, to: Participant, error: ErrorBody, now: int) -> tuple[list[LoopEffect], list[str]]:
-        if error.code == ErrorCode.ACTOR_UNAVAILABLE and to.is_group:
-            return [Call(GroupLookupCall(to), CONTROLLER, EnsureGroup(group=to.name, create=False), Done)], []
-        if error.retriable:
-            effects = self._pause(to, now + RETRY_MS)
-            return ([], self._drop(to)) if self._is_gone(to) else (effects, [])
-        return self._on_refused(to, now), []
-
-    def _on_refused(self, to: Participant, now: int) -> list[LoopEffect]:
-        items = self._in_flight.pop(to)
+    def _on_failed(self, to: Participant, error: ErrorBody, now: int) -> list[LoopEffect]:
+        if error.retriable and to.is_group:
+            request = EnsureGroup(group=to.name, create=False)
+            return [Call(GroupLookupCall(to), CONTROLLER, request, Done, is_endless=True)]
+        items = self._land(to)
         if len(items) > 1:
             self._one_by_one.add(to)
             self._waiting.setdefault(to, deque()).extendleft(reversed(items))
@@ -186,11 +188,15 @@ class Markers:
         self._refused.setdefault(to, []).extend(items)
         return [SetTimer(RefusedRetryTimer(to), now + LATER_MS), *self._call(to)]
 
-    def _pause(self, to: Participant, until: int) -> list[LoopEffect]:
-        """Schedule the next attempt."""
-        self._waiting.setdefault(to, deque()).extendleft(reversed(self._in_flight.pop(to)))
-        self._paused.add(to)
-        return [SetTimer(MarkersRetryTimer(to), until)]
+    def _call_again(self, to: Participant) -> list[LoopEffect]:
+        """Make the call to a group again, and repeat it for a while."""
+        self._waiting.setdefault(to, deque()).extendleft(reversed(self._land(to)))
+        return self._call(to, is_retried=True)
+
+    def _land(self, to: Participant) -> list[QueuedMarker]:
+        """Return the markers of a call that has ended."""
+        del self._calls[to]
+        return self._in_flight.pop(to)
 
     def _put(self, to: Participant, item: QueuedMarker) -> tuple[list[LoopEffect], list[str]]:
         self._put_at[to] = self._lists
@@ -202,9 +208,10 @@ class Markers:
         return not is_known and self._lists > self._put_at[to]
 
     def _drop(self, to: Participant) -> list[str]:
-        self._paused.discard(to)
-        self._put_at.pop(to, None)
-        items = [*self._waiting.pop(to, ()), *self._refused.pop(to, ())]
+        del self._put_at[to]
+        self._one_by_one.discard(to)
+        tables = (self._in_flight, self._waiting, self._refused)
+        items = [item for table in tables for item in table.pop(to, ())]
         return [name for item in items for name in self._done(item.transactional_id)]
 
     def _done(self, transactional_id: str | None, count: int = 1) -> list[str]:
@@ -216,9 +223,9 @@ class Markers:
         del self._unanswered[transactional_id]
         return [transactional_id]
 
-    def _call(self, to: Participant) -> list[LoopEffect]:
+    def _call(self, to: Participant, *, is_retried: bool = False) -> list[LoopEffect]:
         queue = self._waiting.get(to)
-        if queue is None or to in self._in_flight or to in self._paused:
+        if queue is None or to in self._in_flight:
             return []
         most = 1 if to.is_group or to in self._one_by_one else MARKERS_AT_ONCE
         items = [queue.popleft() for _ in range(min(most, len(queue)))]
@@ -226,7 +233,20 @@ class Markers:
             del self._waiting[to]
             self._one_by_one.discard(to)
         self._in_flight[to] = items
-        return [Call(MarkersCall(to), to.address, _request(to, items), Done)]
+        self._last_number += 1
+        self._calls[to] = self._last_number
+        return [
+            Call(
+                MarkersCall(to, self._last_number),
+                to.address,
+                _request(to, items),
+                Done,
+                # Not to a group: that would wait for a coordinator that was deleted.
+                is_endless=not to.is_group,
+                is_retried=is_retried,
+                token=self._last_number,
+            )
+        ]
 
 
 def _marker(ended: Ended) -> Marker:

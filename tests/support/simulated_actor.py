@@ -12,7 +12,16 @@ from typing import Any, Self
 from manual_loop import ManualLoop, OneFile, context_of
 from planaria.actors.log.files import Files
 from planaria.transport.actor import Actor, ActorContext
-from planaria.transport.machine import Answered, Call, Failed, PeerUp, Received, Sender, WallClockStepped
+from planaria.transport.machine import (
+    Answered,
+    Call,
+    CancelCall,
+    Failed,
+    PeerUp,
+    Received,
+    Sender,
+    WallClockStepped,
+)
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.topics import WatchCatalog
 
@@ -117,8 +126,12 @@ class SimulatedActor:
             self.replies[reply.to.id] = reply.body
         self.loop.replies.clear()
         for call in self.loop.calls:
-            assert isinstance(call, Call)
-            self.calls.append(call)
+            if isinstance(call, CancelCall):
+                self.calls = [each for each in self.calls if each.token != call.token]
+                self._failed = [each for each in self._failed if each.token != call.token]
+            else:
+                assert isinstance(call, Call)
+                self.calls.append(call)
         self.loop.calls.clear()
 
     # Calls

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from planaria.actors.journal.appender import AppendCall
-from planaria.actors.transactions.markers import LATER_MS, RETRY_MS
+from planaria.actors.transactions.markers import LATER_MS
 from planaria.transport.batch import marker
 from planaria.transport.machine import Call, PeerUp
 from planaria.transport.protocol.control import EnsureGroup
@@ -108,14 +108,15 @@ def test_a_group_that_is_down_is_waited_for(
 ) -> None:
     who = coordinator.begin()
     ask_to_end(coordinator, who, groups=["billing"])
-    for _ in range(3):
-        coordinator.fail(to(coordinator, "coordinator/billing"), DOWN)
-        if is_controller_up:
-            coordinator.answer(to(coordinator, "controller"))
-        else:
+    for number in range(3):
+        call = to(coordinator, "coordinator/billing")
+        assert call.is_retried == (number > 0), "at first it is quick to find out that there is no such group"
+        coordinator.fail(call, DOWN)
+        if not is_controller_up:
             coordinator.fail(to(coordinator, "controller"))
+            coordinator.handle(PeerUp("controller", number + 1, "tcp://x"))
+        coordinator.answer(to(coordinator, "controller"))
         assert coordinator.told(who) == set()
-        coordinator.handle(PeerUp("coordinator/billing", 2, "tcp://x"))
     coordinator.drain()
     assert coordinator.told(who) == {("coordinator/billing", True)}
 
@@ -124,7 +125,6 @@ def test_a_partition_that_is_down_is_asked_again_when_it_is_up(coordinator: Simu
     who = coordinator.begin()
     ask_to_end(coordinator, who, partitions={"T": [0]})
     coordinator.fail(to(coordinator, T0))
-    coordinator.advance(RETRY_MS - 1)
     assert coordinator.told(who) == set()
     coordinator.handle(PeerUp(T0, 2, "tcp://x"))
     coordinator.drain()
