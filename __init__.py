@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from .transport.client.redriving import RedriveRefused, RedriveReport
     from .transport.client.share_consumer import ShareConsumer
     from .transport.client.share_messages import ShareMessage
+    from .transport.client.table import Table
     from .transport.client.transactional import Transaction, TransactionalProducer
     from .transport.client.until_signal import UntilSignal, until_signal
     from .transport.context import Context
@@ -174,6 +175,7 @@ _HOMES = {
     "SubscriberConfig": ".transport.keywords",
     "Subscription": ".supervisor.hosted",
     "SubscriptionFailed": ".supervisor.hosted",
+    "Table": ".transport.client.table",
     "TimedOut": ".transport.client.errors",
     "TopicConfig": ".transport.protocol.topics",
     "TopicDescription": ".transport.client.descriptions",
@@ -277,6 +279,7 @@ __all__ = [
     "Subscription",
     "SubscriptionFailed",
     "SyncTimes",
+    "Table",
     "TimedOut",
     "TopicConfig",
     "TopicDescription",

@@ -26,6 +26,7 @@ OBJECTS = [
     "ShareConsumer",
     "ShareMessage",
     "Subscription",
+    "Table",
     "Transaction",
     "TransactionalProducer",
 ]

@@ -134,3 +134,10 @@ def test_event_sourcing(tmp_path: Path) -> None:
     counts, balances = run("event_sourcing", tmp_path).splitlines()
     assert re.fullmatch(r"45 events acknowledged, 45 stored, \d+ conflicts", counts)
     assert balances == "balances: {'anna': 2, 'bert': 2, 'clea': 2}"
+
+
+def test_balances_table(tmp_path: Path) -> None:
+    assert run("balances_table", tmp_path).splitlines() == [
+        "60 transfers, the same in both tables: True",
+        "sum of 4 balances: 400",
+    ]

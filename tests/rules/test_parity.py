@@ -17,6 +17,7 @@ PAIRS = {
     "TransactionalProducer": "AsyncTransactionalProducer",
     "Transaction": "AsyncTransaction",
     "Consumer": "AsyncConsumer",
+    "Table": "AsyncTable",
     "ShareConsumer": "AsyncShareConsumer",
     "ShareMessage": "AsyncShareMessage",
 }

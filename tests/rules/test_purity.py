@@ -141,6 +141,7 @@ IMPURE: dict[str, str] = {
     "transport/times.py": "reads the times that people type",
     "transport/client/reading.py": "asks for offsets by the network, reads the clock, waits",
     "transport/client/expecting.py": "makes ids at random",
+    "transport/client/table.py": "a thread of its own",
     "transport/client/schedule.py": "reads a program's datetimes, makes ids at random",
     "transport/client/transactional.py": "the program's thread waits for the network's",
     "transport/client/redrive.py": "publishes letters, waits, keeps a pace",

@@ -12,6 +12,7 @@ from .client import AsyncClient, Health, connect
 from .consumer import AsyncConsumer
 from .producer import AsyncProducer, PublishHandle
 from .reading import AsyncReading
+from .table import AsyncTable
 from .transactional import AsyncTransaction, AsyncTransactionalProducer
 from .until_signal import AsyncUntilSignal, until_signal
 from .work import AsyncShareConsumer, AsyncShareMessage
@@ -23,6 +24,7 @@ __all__ = [
     "AsyncReading",
     "AsyncShareConsumer",
     "AsyncShareMessage",
+    "AsyncTable",
     "AsyncTransaction",
     "AsyncTransactionalProducer",
     "AsyncUntilSignal",

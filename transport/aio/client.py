@@ -8,6 +8,7 @@ import os
 from collections.abc import Generator, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, Unpack, overload
 
@@ -30,6 +31,7 @@ from ..client.options import (
 )
 from ..client.reading import Point, reading
 from ..client.share_messages import ShareOptions
+from ..client.table import Follower
 from ..endpoints import DEFAULT_ENDPOINT, Endpoints
 from ..keywords import ConsumerConfig, ProducerConfig, ShareConsumerConfig
 from ..machine import Call
@@ -43,6 +45,7 @@ from .consumer import AsyncConsumer
 from .loops import Bridge, running_loop
 from .producer import AsyncProducer, PublishHandle
 from .reading import AsyncReading
+from .table import OpeningTable
 from .transactional import AsyncTransactionalProducer
 from .work import AsyncShareConsumer
 
@@ -214,6 +217,18 @@ class AsyncClient(AsyncAdmin):
         self._network.refuse_when_closed()
         what = reading(topic, since, until, partitions, isolation, self._request_timeout_ms)
         return AsyncReading(self._caller, what)
+
+    def table(self, topic: str, *, isolation: Isolation = "read_committed") -> OpeningTable:
+        """Return the values of a topic by key, a read-only Mapping that is kept current. As `Client.table`.
+
+            async with client.table("BALANCES") as balances:
+                print(balances["anna"])
+
+        `await client.table(...)` opens it without a block. Reading it never waits.
+        """
+        self._network.refuse_when_closed()
+        whole = reading(topic, "beginning", "now", None, isolation, self._request_timeout_ms)
+        return OpeningTable(self._caller, partial(Follower, self._network, whole))
 
     def work(
         self, group: str, topics: str | Sequence[str], **options: Unpack[ShareConsumerConfig]

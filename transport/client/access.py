@@ -25,6 +25,7 @@ from .producer import Producer, batching_of
 from .reading import Point, read_through, reading
 from .share_consumer import ShareConsumer
 from .share_messages import ShareOptions
+from .table import Follower, Table
 from .transactional import TransactionalProducer
 
 
@@ -110,6 +111,19 @@ class BrokerAccess(Admin):
         self._network.refuse_when_closed()
         what = reading(topic, since, until, partitions, isolation, self._request_timeout_ms)
         return read_through(self._network, what, self._network.keep)
+
+    def table(self, topic: str, *, isolation: Isolation = "read_committed") -> Table:
+        """Return the values of a topic by key, a read-only Mapping that a thread keeps current.
+
+            with client.table("BALANCES") as balances:
+                print(balances["anna"], len(balances))
+
+        It has everything that is in the topic now; later messages follow by themselves, and `wait_for` waits for one of
+        them. For topics with `cleanup="compact"`. Raises InvalidOption, UnknownTopic, TimedOut, CorruptData, Closed.
+        """
+        self._network.refuse_when_closed()
+        whole = reading(topic, "beginning", "now", None, isolation, self._request_timeout_ms)
+        return Table(Follower(self._network, whole))
 
     def share_consumer(
         self, group: str, topics: str | Sequence[str], **options: Unpack[ShareConsumerConfig]
