@@ -55,7 +55,6 @@ from ...transport.protocol.replication import (
     ConfirmSession,
     ConfirmSessionReply,
     ProposeInSync,
-    ReplicaReported,
     RoleReply,
 )
 from ...transport.protocol.topics import ConfigurePartition
@@ -269,19 +268,19 @@ class ClusteredController:
         live, stopping = self.cluster.live, stopping_nodes(self.cluster.mirror.sessions)
         if live == self._members and stopping == self._stopping:
             return []
-        self._stopping = stopping
+        ending, self._stopping = self._stopping ^ stopping, stopping
         before, self._members = self._members, live
         changed = {node for node in (*before, *live) if before.get(node) != live.get(node)}
-        effects = self._relocate(self.cluster.mirror.partitions)
+        records = self.cluster.mirror.partitions
+        effects = self._relocate([each for each in records if records[each].record.leader in changed])
         led = self.cluster.replicas.led()
-        effects += self._perform_steps(self.cluster.replicas.assign_again(led))
-        for partition in led:
-            record = self.cluster.mirror.partitions[partition].record
-            effects += [
-                Cast(replica_address(*partition), self._report(partition, node, node in live))
-                for node in record.replicas
-                if node in changed and node != self._own.node
-            ]
+        concerned = [each for each in led if not (changed | ending).isdisjoint(records[each].record.replicas)]
+        effects += self._perform_steps(self.cluster.replicas.assign_again(concerned))
+        for partition in concerned:
+            record = records[partition].record
+            for node in sorted(changed.intersection(record.replicas) - {self._own.node}):
+                report = reported(partition, record, node, is_up=node in live, is_node=True)
+                effects.append(Cast(replica_address(*partition), report))
         return effects
 
     def _watch_stop(self, known: StopState) -> list[Effect]:
@@ -307,7 +306,7 @@ class ClusteredController:
         )
         versioned = self.cluster.mirror.partitions.get(partition)
         if versioned is not None and versioned.record.leader != self._own.node:
-            report = self._report(partition, self._own.node, False)
+            report = reported(partition, versioned.record, self._own.node, is_up=False, is_node=False)
             effects.append(Cast(partition_address(*partition), report))
         return effects + self._relocate([partition])
 
@@ -388,9 +387,6 @@ class ClusteredController:
         # A member's files that are missing were lost, and must not be replaced by empty ones.
         make = [] if is_member and record.leader_epoch > 0 else [MakeReplica(entry, partition.partition)]
         return [*make, *self._commands.start([self._spec(entry, partition)])]
-
-    def _report(self, partition: TopicPartition, node: str, is_up: bool) -> ReplicaReported:
-        return reported(partition, self.cluster.mirror.partitions[partition].record, node, is_up)
 
     def _relocate(self, partitions: Iterable[TopicPartition]) -> list[Effect]:
         """Report who answers for these partitions, and start or stop the actors that follow their leaders."""

@@ -10,11 +10,13 @@ Owns nothing that matters: a link that is restarted loses the relays in flight, 
     Received ping           noted (`liveness.py`); its report is kept
     BeatTimer               a ping to each node that watches this one; reports to the controller when a node is quiet,
                             else each `CALM_INTERVAL_MS`
-    Disconnected            a watched node is lost: reported at once; relays of the connection are withdrawn
+    Disconnected            a watched node is lost: reported at once, and with the next ping, which is due when the loss
+                            counts (`LOST_MS`); relays of the connection are withdrawn
 
 Which nodes watch which is computed by every node from the nodes alone (`transport/monitors.py`). The leading
 controller's node is watched by its monitors as any other; these also exchange their reports, because they are its
-neighbours, so that each can decide to replace it.
+neighbours, so that each can decide to replace it. Reports of nodes that are missed reach the leading controller from all
+of their monitors.
 """
 
 from typing import assert_never
@@ -36,7 +38,15 @@ from ...transport.machine import (
 from ...transport.monitors import monitors_of
 from ...transport.protocol.control import PeerDown, PeersAsleep, PeerUp
 from ...transport.protocol.errors import ProtocolError
-from ...transport.protocol.links import PING_INTERVAL_MS, AdmitCatchUp, LinkReport, LinkReports, Ping, Relay
+from ...transport.protocol.links import (
+    LOST_MS,
+    PING_INTERVAL_MS,
+    AdmitCatchUp,
+    LinkReport,
+    LinkReports,
+    Ping,
+    Relay,
+)
 from ...transport.protocol.message import Request
 from ...transport.protocol.session import Cancel
 from ...transport.request_context import NO_CONTEXT
@@ -70,6 +80,7 @@ class LinkMachine:
         self._watchers: tuple[str, ...] = ()
         self._reports: dict[str, tuple[LinkReport, int]] = {}
         self._reported_at = 0
+        self._beat_at = 0
         self._was_calm = True
 
     def handle(self, event: Event, now: int) -> list[Effect]:
@@ -84,9 +95,13 @@ class LinkMachine:
                 return self._on_timer(key, now)
             case Disconnected(connection=connection):
                 effects = [*self.relays.on_closed(connection), *self._catch_up.on_closed(connection, now)]
-                return effects + self._report(now) if self._liveness.on_closed(connection, now) else effects
+                is_lost = self._liveness.on_closed(connection, now)
+                if not is_lost:
+                    return effects
+                self._was_calm = False
+                return [*effects, *self._report(now), *self._beat_by(now + LOST_MS)]
             case Started():
-                return [*self.roster.watch(), SetTimer(BeatTimer(), now + PING_INTERVAL_MS)]
+                return [*self.roster.watch(), *self._next_beat(now)]
             case StopRequested():
                 return [Stop("asked to stop")]
             case PeerUp() | PeerDown() | PeersAsleep() | Connected() | WallClockStepped():
@@ -158,14 +173,29 @@ class LinkMachine:
         self._liveness.on_beat(now)
         report = self._liveness.report(now)
         ping = Ping(node=self._node, start_id=self._start_id, incarnation=self._incarnation, report=report)
+        receivers = set(self._watchers)
+        leading = self.roster.leading
+        if not report.is_calm and leading in self.roster.others:
+            receivers.add(leading)
         effects: list[Effect] = [
-            Cast(link_address(node), ping, context=NO_CONTEXT) for node in self._watchers
+            Cast(link_address(node), ping, context=NO_CONTEXT) for node in sorted(receivers)
         ]
         is_news = not (report.is_calm and self._was_calm)
         self._was_calm = report.is_calm
         if is_news or now - self._reported_at >= CALM_INTERVAL_MS:
             effects += self._report(now)
-        return [*effects, SetTimer(BeatTimer(), now + PING_INTERVAL_MS)]
+        return [*effects, *self._next_beat(now)]
+
+    def _next_beat(self, now: int) -> list[Effect]:
+        self._beat_at = now + PING_INTERVAL_MS
+        return [SetTimer(BeatTimer(), self._beat_at)]
+
+    def _beat_by(self, at: int) -> list[Effect]:
+        """Let the next beat come no later than this."""
+        if at >= self._beat_at:
+            return []
+        self._beat_at = at
+        return [SetTimer(BeatTimer(), at)]
 
     def _report(self, now: int) -> list[Effect]:
         """Report to the controller of this node."""

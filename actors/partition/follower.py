@@ -7,12 +7,16 @@ transactions are those of a leader, so that a follower leads as soon as it has a
     fetching    batches -> Append, Sync, appending        nothing new -> fetching again
                 diverging -> CutLog, cutting              OFFSET_OUT_OF_RANGE -> CutLog to the leader's start, cutting
                 refused, lost, damaged on the way -> waiting
-    appending   Written -> fetching: the next fetch leaves before the sync, and the leader's next batches meet it
+    appending   Written, a busy leader -> fetching: the next fetch leaves before the sync, and meets its next batches
+                Appended -> fetching: the next fetch reports the sync
                 AppendFailed (a full disk) -> waiting
     cutting     LogCut -> fetching, or appending the batches that caused it      CutFailed -> waiting
     waiting     FetchAgain -> fetching
 
-    Appended    ReplicaDurable: the sync has returned
+    Appended while fetching    ReplicaDurable: the sync has returned
+
+A leader counts as busy when a reply has more than one batch, or a large one. Otherwise the leader has nothing to send
+before this replica's sync lets its producer go on, so one message does for both: each costs four processes a turn.
 
 A cut never removes a record that was known to be committed: if the leader's log lacks one, an operator has to decide,
 and the partition ends with `CommittedRecordsMissing`. An unclean election after that record was this decision.
@@ -58,6 +62,8 @@ MAX_WAIT_MS = 30_000
 REPLY_MARGIN_MS = 5_000
 FIRST_PAUSE_MS = 20
 LONGEST_PAUSE_MS = 1_000
+BUSY_BYTES = 16 * 1024
+"""Size of a batch from which on the leader counts as busy."""
 
 
 class CommittedRecordsMissing(OperatorNeeded):
@@ -89,6 +95,8 @@ class Follower(Undecided):
         self._in_flight: ReplicaFetchCall | None = None
         self._failures = 0
         self._leader_start_offset = 0
+        self._is_busy = False
+        """True if the leader's last reply was that of a busy one."""
         self._held: Copies | None = None
         """Batches to append once the log begins with them."""
 
@@ -154,7 +162,7 @@ class Follower(Undecided):
                 return self._on_outcome(event, now)
             case Written():
                 self.watermarks.written_offset = event.log_end_offset
-                return [*self._trim(), self._fetch()]
+                return [*self._trim(), *([self._fetch()] if self._is_busy else [])]
             case AppendFailed():
                 return self._pause(now)
             case LogCut():
@@ -169,6 +177,8 @@ class Follower(Undecided):
 
     def on_appended(self, event: Appended, now: int) -> list[Effect]:
         super().on_appended(event, now)
+        if self._in_flight is None:
+            return [self._fetch()]
         durable = ReplicaDurable(
             topic=self._follow.topic,
             topic_id=self._follow.topic_id,
@@ -220,6 +230,7 @@ class Follower(Undecided):
     # -- appending
 
     def _append(self, copies: Copies, now: int) -> list[Effect]:
+        self._is_busy = len(copies.frames) > 1 or len(copies.frames[0]) >= BUSY_BYTES
         dedup_ids, key_versions = self._log.producers.dedup_ids, self._log.producers.key_versions
         for header, frame in zip(copies.headers, copies.frames, strict=True):
             if key_versions.is_kept:

@@ -5,8 +5,8 @@ which may be open, and the high watermark. The set itself lives in the metadata 
 by a guarded write, and it is made once the store has applied it. Called by `leader.py` with events; returns proposals.
 
     state of a replica   counts for the high watermark   left by
-    in sync              yes                             behind for `lag_max_ms`, or reported down for DOWN_GRACE_MS,
-                                                         or its node has another disk, or is about to stop -> leaving
+    in sync              yes                             behind for `lag_max_ms`; down for DOWN_GRACE_MS, or at once with
+                                                         its node; its node has another disk, or stops -> leaving
     leaving              yes: the larger set counts      applied -> out; rejected -> as the store says
     out                  no                              durable at the high watermark and at the start of this epoch,
                                                          up, with the data directory its node has -> joining
@@ -62,6 +62,8 @@ class LeaderDurable(Struct, frozen=True):
 class LivenessReported(Struct, frozen=True):
     node: str
     is_up: bool
+    is_node: bool = False
+    """True if the whole node is reported: there is no grace."""
 
 
 class Tick(Struct, frozen=True):
@@ -119,7 +121,8 @@ class _Replica(Struct):
     durable_offset: int = UNKNOWN
     fetched_ms: int = 0
     end_at_fetch: int = 0
-    down_since_ms: int | None = None
+    leaves_at_ms: int | None = None
+    """The time from which it is out of the set, if it is down and not back until then."""
 
 
 class InSync:
@@ -159,9 +162,7 @@ class InSync:
 
     @property
     def next_tick_ms(self) -> int:
-        is_short = self._is_unanswered or any(
-            each.down_since_ms is not None for each in self._others.values()
-        )
+        is_short = self._is_unanswered or any(each.leaves_at_ms is not None for each in self._others.values())
         return SHORT_TICK_MS if is_short else TICK_MS
 
     def is_replica(self, member: Member) -> bool:
@@ -222,7 +223,7 @@ class InSync:
         if known is None:
             return
         known.durable_offset = event.durable_offset
-        known.down_since_ms = None
+        known.leaves_at_ms = None
         if event.durable_offset >= self._log_end_offset:
             known.caught_up_ms = now
         elif event.durable_offset >= known.end_at_fetch:
@@ -240,10 +241,12 @@ class InSync:
             if member.node != event.node:
                 continue
             if event.is_up:
-                known.down_since_ms = None
-            elif known.down_since_ms is None:
-                # Its next process reports again.
-                known.down_since_ms, known.durable_offset = now, UNKNOWN
+                known.leaves_at_ms = None
+                continue
+            leaves_at_ms = now if event.is_node else now + DOWN_GRACE_MS
+            if known.leaves_at_ms is None or leaves_at_ms < known.leaves_at_ms:
+                known.leaves_at_ms = leaves_at_ms
+            known.durable_offset = UNKNOWN  # its next process reports again
 
     # -- the set
 
@@ -322,7 +325,7 @@ class InSync:
         known = self._others[member]
         if member.node not in self._assigned or self._live.get(member.node, member.data_id) != member.data_id:
             return True
-        if known.down_since_ms is not None and now - known.down_since_ms >= DOWN_GRACE_MS:
+        if known.leaves_at_ms is not None and now >= known.leaves_at_ms:
             return True
         return known.durable_offset < self._log_end_offset and now - known.caught_up_ms > self.lag_max_ms
 
@@ -331,6 +334,6 @@ class InSync:
             member not in self.in_sync
             and member.node not in self._stopping
             and self._live.get(member.node) == member.data_id
-            and known.down_since_ms is None
+            and known.leaves_at_ms is None
             and known.durable_offset >= max(self.high_watermark, self.epoch_start_offset)
         )

@@ -185,8 +185,9 @@ class Leader(Undecided):
             case DeleteRecords():
                 return self._on_delete_records(received, request)
             case Cancel():
-                self.replicas.fetches.view.parked.cancel(received)
-                return self.fetches.on_cancel(received)
+                withdrawn = self.replicas.fetches.view.parked.cancel(received)
+                effects = self.replicas.on_withdrawn(withdrawn, now) if withdrawn else []
+                return effects + self._on_watermarks() + self.fetches.on_cancel(received)
         raise AssertionError(f"a leader takes no {type(request).__name__}")
 
     def handle(self, event: Event, now: int) -> list[Effect]:

@@ -57,12 +57,12 @@ class ParkedFetches:
         for serial in [serial for serials in routes.values() for serial in serials]:
             self._leave(serial)
 
-    def cancel(self, cancel: Received) -> None:
-        """Drop the fetches that their requester has cancelled."""
+    def cancel(self, cancel: Received) -> list[Received]:
+        """Take out the fetches that their requester has cancelled."""
         route = cancel.sender.route
         serials = self._of_connection.get(route[0], {}).get(route, ())
-        for serial in [each for each in serials if cancel.cancels(self._waiting[each].sender)]:
-            self._leave(serial)
+        gone = [each for each in serials if cancel.cancels(self._waiting[each].sender)]
+        return [self._leave(serial) for serial in gone]
 
     def drain(self) -> list[Received]:
         """Take out all fetches."""

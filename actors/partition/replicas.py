@@ -5,6 +5,8 @@ the node's controller, which writes them to the metadata store. The only replica
 in-sync set is the leader alone, so that one mechanism decides about every high watermark. Called by `leader.py`.
 """
 
+from collections.abc import Iterable
+
 from msgspec import Struct
 
 from ...transport.addresses import CONTROLLER, link_address
@@ -116,8 +118,15 @@ class Replicas:
         return self._handle(DurableReported(member, request.durable_offset), now)
 
     def on_liveness(self, request: ReplicaReported, now: int) -> list[Effect]:
-        effects = self._handle(LivenessReported(request.replica, request.is_up), now)
+        effects = self._handle(LivenessReported(request.replica, request.is_up, request.is_node), now)
         return [*effects, self._next_tick(now)] if self.in_sync.has_others else effects
+
+    def on_withdrawn(self, fetches: Iterable[Received], now: int) -> list[Effect]:
+        """Note that these fetches do not wait any more: their followers, or the connections to them, have ended."""
+        effects: list[Effect] = []
+        for received in fetches:
+            effects += self._handle(LivenessReported(replica_fetch_of(received).replica, is_up=False), now)
+        return [*effects, self._next_tick(now)]
 
     def on_read_done(self, done: ReadDone) -> list[Effect]:
         """Send the batches; those for a replica that is not in sync wait for the node's rate of copies."""

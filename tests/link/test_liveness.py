@@ -3,7 +3,7 @@
 from linked_nodes import LinkedNodes, SimulatedLink
 from planaria.actors.controller.cluster.suspicion import SILENT_MS, Suspicion
 from planaria.transport.machine import TimerFired
-from planaria.transport.protocol.links import PeerState
+from planaria.transport.protocol.links import LOST_MS, PeerState
 
 
 def suspicion_at(world: LinkedNodes, name: str) -> frozenset[str]:
@@ -35,7 +35,7 @@ def test_a_killed_node_is_reported_at_once_and_suspected_by_all_others() -> None
     world.run(1_000)
     world.kill("b")
     assert not own_report(world.nodes["a"])["b"].is_connected
-    world.run(200)
+    world.run(LOST_MS + 20)
     assert suspicion_at(world, "a") == suspicion_at(world, "c") == {"b"}
 
 

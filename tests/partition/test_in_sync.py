@@ -93,7 +93,7 @@ class Transcript:
             case "reported":
                 return DurableReported(member(plain[0]), int(plain[1]))
             case "down" | "up":
-                return LivenessReported(plain[0], name == "up")
+                return LivenessReported(plain[0], name == "up", options.get("of") == "node")
             case "applied":
                 return ProposalApplied(int(plain[0]))
             case "rejected":

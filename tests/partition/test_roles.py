@@ -5,12 +5,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from planaria.actors.partition.follower import CommittedRecordsMissing
+from planaria.actors.partition.follower import BUSY_BYTES, CommittedRecordsMissing
+from planaria.actors.partition.in_sync import DOWN_GRACE_MS
+from planaria.actors.partition.timers import InSyncDue
 from planaria.transport.batch import build
-from planaria.transport.machine import Received, Sender
+from planaria.transport.machine import Received, Sender, TimerFired
 from planaria.transport.protocol.data import Fetch, ListOffsets, Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.replication import Follow, Lead, Member, ReplicaFetch, ReportLogEnd
+from planaria.transport.protocol.session import Cancel
 from planaria.transport.protocol.topics import (
     ConfigurePartition,
     DeleteRecords,
@@ -105,6 +108,42 @@ def test_followers_have_the_leaders_bytes_and_its_high_watermark(led: ReplicaWor
     assert logs[0] == logs[1] == logs[2]
     assert len(logs[0]) == 2
     assert led.nodes["a"].machine._role.watermarks.high_watermark == 5
+
+
+def followers_messages(led: ReplicaWorld, *batches: bytes) -> list[str]:
+    """Return the names of the messages that follower b sends for an append, until it waits again."""
+    ask(led.nodes["a"], produce(), *batches)
+    led._deliver("a", "b")
+    sent = [type(message[3]).__name__ for message in led.links["b", "a"]]
+    settle(led)
+    return sent
+
+
+def test_a_follower_reports_one_small_batch_by_its_next_fetch(led: ReplicaWorld) -> None:
+    assert followers_messages(led, a_batch(b"x")) == ["ReplicaFetch"]
+    assert led.nodes["a"].machine._role.watermarks.high_watermark == 6
+
+
+def test_a_follower_of_a_busy_leader_fetches_before_it_syncs(led: ReplicaWorld) -> None:
+    for batches in ([a_batch(b"x"), a_batch(b"y")], [a_batch(bytes(BUSY_BYTES))]):
+        assert followers_messages(led, *batches) == ["ReplicaFetch", "ReplicaDurable"]
+    assert led.nodes["a"].machine._role.watermarks.high_watermark == 8
+
+
+def test_a_replica_whose_fetch_is_withdrawn_leaves_if_it_is_not_back_soon(led: ReplicaWorld) -> None:
+    """A link withdraws the fetches of a connection that is lost."""
+    leader = led.nodes["a"]
+    [call] = led.nodes["b"].calls.values()
+    number = next(number for number, each in led.nodes["b"].calls.items() if each is call)
+    route = b"b.%d" % led.nodes["b"].incarnation
+    led.cut.add(("b", "a"))
+    leader.turn(
+        Received(Sender((route,), number, kind=Cancel), Cancel(), context=direct_context(route, Cancel()))
+    )
+    led.now += DOWN_GRACE_MS
+    leader.turn(TimerFired(InSyncDue()))
+    settle(led)
+    assert led.record.in_sync_nodes == {"a", "c"}
 
 
 def test_an_older_role_changes_nothing_and_the_same_one_is_confirmed(world: ReplicaWorld) -> None:

@@ -7,7 +7,8 @@
     A: admit_catch_up(size_bytes)             a leader, before it sends batches to a replica that is not in sync
     L: done                                   when the node's rate for copies permits it
 
-    L: ping(node, start_id, report)           each `PING_INTERVAL_MS`, to the nodes that watch this one; no reply
+    L: ping(node, start_id, report)           each `PING_INTERVAL_MS`, to the nodes that watch this one, and to the
+                                              leading controller's if the report is of a node that is missed; no reply
     L: link_reports(reports)                  to the controller of the link's node; no reply
     L: watch_nodes(after_version, max_wait)   C: version, nodes           a long poll, of the gateway, too
 
@@ -22,6 +23,8 @@ from .data import WaitMilliseconds
 from .message import InternalRequest, Reply, Request
 
 PING_INTERVAL_MS = 100
+LOST_MS = 50
+"""Time after which a lost connection counts: a link that reconnects at once has not lost its node."""
 
 
 class Relay(Request, tag="relay", frozen=True):

@@ -4,7 +4,7 @@
     P: the role that the partition now has
     P: confirm_session()                                 C: trusted_until_ms                            a leader's
     P: propose_in_sync(in_sync, eligible, revision)      C: applied, or the state that is there        the leader's
-    C: replica_reported(replica, is_up)                  a cast to the leader
+    C: replica_reported(replica, is_up, is_node)         a cast to the leader
     C: report_log_end()                                  P: last_epoch, log_end_offset                     in any role
 
     F: replica_fetch(leader_epoch, fetch_offset, last_epoch, durable_offset)        parked at the end of the log
@@ -131,6 +131,8 @@ class ReplicaReported(InternalRequest, tag="replica_reported", frozen=True):
     partition: int
     replica: str
     is_up: bool
+    is_node: bool = False
+    """True if its whole node is taken for dead: no process there will be back soon."""
 
 
 class ReplicaFetch(InternalRequest, tag="replica_fetch", frozen=True):

@@ -58,14 +58,17 @@ def role_call(
     return Call(key, replica_address(*partition), request, RoleReply, timeout_ms=ROLE_TIMEOUT_MS)
 
 
-def reported(partition: TopicPartition, record: PartitionRecord, node: str, is_up: bool) -> ReplicaReported:
-    """Return the report to a leader that a replica is up or down."""
+def reported(
+    partition: TopicPartition, record: PartitionRecord, node: str, *, is_up: bool, is_node: bool
+) -> ReplicaReported:
+    """Return the report to a leader that a replica, or its whole node, is up or down."""
     return ReplicaReported(
         topic=partition.topic,
         topic_id=record.topic_id,
         partition=partition.partition,
         replica=node,
         is_up=is_up,
+        is_node=is_node,
     )
 
 

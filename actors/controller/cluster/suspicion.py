@@ -21,10 +21,8 @@ costs a change of leaders, never data.
 from collections.abc import Collection
 
 from ....transport.monitors import monitors_of
-from ....transport.protocol.links import PING_INTERVAL_MS, LinkReport, PeerState
+from ....transport.protocol.links import LOST_MS, PING_INTERVAL_MS, LinkReport, PeerState
 
-LOST_MS = 50
-"""Time after which a lost connection counts: a link that reconnects at once has not lost its node."""
 SILENT_MS = 500
 MAX_SILENT_MS = 4_000
 TRUST_AGAIN_MS = 2_000

@@ -4,13 +4,12 @@ import pytest
 
 from planaria.actors.controller.cluster.suspicion import (
     FORGIVE_MS,
-    LOST_MS,
     MAX_SILENT_MS,
     SILENT_MS,
     TRUST_AGAIN_MS,
     Suspicion,
 )
-from planaria.transport.protocol.links import LinkReport, PeerState
+from planaria.transport.protocol.links import LOST_MS, PING_INTERVAL_MS, LinkReport, PeerState
 
 NODES = ("a", "b", "c", "d", "e")
 
@@ -65,7 +64,7 @@ def test_a_lost_node_is_suspected_at_the_next_report() -> None:
     cluster = Cluster()
     cluster.dead.add("c")
     cluster.lose("c")
-    assert cluster.run(5_000) == max(100, LOST_MS)
+    assert cluster.run(5_000) == max(PING_INTERVAL_MS, LOST_MS)
     assert cluster.suspicion.suspected == {"c"}
 
 
