@@ -41,7 +41,7 @@ class GroupDeletion(Struct, frozen=True):
 
 
 class OrphanSearch(Struct, frozen=True):
-    """The running children, from the supervisor; and the timer of the next attempt."""
+    """The running children, from the supervisor."""
 
 
 class EraCall(Struct, frozen=True):
@@ -112,12 +112,5 @@ CallKey: TypeAlias = (
     | LogEndCall
 )
 TimerKey: TypeAlias = (
-    CommandRetry
-    | DescriptionTimer
-    | OrphanSearch
-    | WatchTimer
-    | RemainsTimer
-    | ClusterTick
-    | NodesWatchTimer
-    | StopWatch
+    CommandRetry | DescriptionTimer | WatchTimer | RemainsTimer | ClusterTick | NodesWatchTimer | StopWatch
 )

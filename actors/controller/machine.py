@@ -337,7 +337,7 @@ class ControllerMachine:
             case GroupDeletion():
                 return self._groups.on_not_forgotten(key.group, event.error)
             case OrphanSearch():
-                return self._orphans.on_failed(now)
+                raise AssertionError(f"the supervisor refuses its status: {event.error.message}")
             case EraCall():
                 return []  # it is asked again when it is up again
             case RoleCall() | LocateCall() | StopWatch() | ConclusionCall() | LogEndCall():
@@ -360,8 +360,6 @@ class ControllerMachine:
                 return self._topics.on_files_removed(key.topic)
             case CommandRetry():
                 return self.commands.retry(key)
-            case OrphanSearch():
-                return self._orphans.ask()
             case ClusterTick() | NodesWatchTimer() | StopWatch():
                 raise AssertionError(f"this broker is no cluster: {key!r}")
             case _:

@@ -1,19 +1,17 @@
 """Orphans: children that the catalog does not require, looked up once at the start, and stopped. Pure.
 
 A controller that dies between a durable deletion and its stop command leaves a process behind that is no longer in
-the catalog. So its successor compares the running children with the required ones.
-
-    asking --answered--> children that neither the durable nor the latest catalog contains are stopped
-    asking --failed--> waiting --timer--> asking
+the catalog. So its successor compares the running children with the required ones, and stops those that neither the
+durable nor the latest catalog contains.
 """
 
 from ...transport.addresses import SUPERVISOR, Kind
-from ...transport.machine import Call, SetTimer
+from ...transport.machine import Call
 from ...transport.protocol.operations import Status, StatusReply
 from .child_commands import ChildCommands
 from .children import all_specs
 from .decisions import Decisions
-from .effects import RETRY_MS, Effect
+from .effects import Effect
 from .keys import OrphanSearch
 
 TIMEOUT_MS = 10_000
@@ -27,10 +25,9 @@ class Orphans:
         self._commands = commands
 
     def ask(self) -> list[Effect]:
-        return [Call(OrphanSearch(), SUPERVISOR, Status(), StatusReply, timeout_ms=TIMEOUT_MS)]
-
-    def on_failed(self, now: int) -> list[Effect]:
-        return [SetTimer(OrphanSearch(), now + RETRY_MS)]
+        return [
+            Call(OrphanSearch(), SUPERVISOR, Status(), StatusReply, timeout_ms=TIMEOUT_MS, is_endless=True)
+        ]
 
     def on_answered(self, reply: StatusReply) -> list[Effect]:
         """Stop the orphans in the reply.

@@ -125,6 +125,8 @@ class ControllerDriver:
         self.refuses_orders = False
         self.forgets: ErrorBody | None = None
         self._events: deque[Any] = deque()
+        self._endless: list[Call] = []
+        """Endless calls until their next attempt, when time passes."""
         self._last_number = 0
 
     @property
@@ -202,6 +204,9 @@ class ControllerDriver:
     def advance(self, milliseconds: int) -> None:
         """Let time pass, and every timer in it fire in order."""
         until = self.now + milliseconds
+        endless, self._endless = self._endless, []
+        self._events += [outcome for call in endless if (outcome := self._answer_call(call)) is not None]
+        self.run()
         while (at := self.loop.next_timer_at) is not None and at <= until:
             self.now = max(self.now, at)
             self.run()
@@ -233,7 +238,9 @@ class ControllerDriver:
         for call in calls:
             match call:
                 case Call():
-                    self._events.append(self._answer_call(call))
+                    outcome = self._answer_call(call)
+                    if outcome is not None:
+                        self._events.append(outcome)
                 case Cast():
                     self.casts.append(call)
                 case CancelCall():
@@ -242,6 +249,9 @@ class ControllerDriver:
     def _answer_call(self, call: Call) -> Any:
         request = call.request
         if call.address == "supervisor" and self.refuses_orders:
+            if call.is_endless:
+                self._endless.append(call)
+                return None
             return Failed(call.key, ErrorBody(ErrorCode.TIMED_OUT, "no answer", True))
         match request:
             case StartChild(spec=spec):
