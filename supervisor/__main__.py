@@ -1,6 +1,7 @@
-"""`python -m planaria.supervisor --config-json JSON [--status-fd N] [--lifeline-fd N]`: run a broker until stopped.
+"""`python -m planaria.supervisor --config-json JSON [--role ROLE] [--status-fd N] [--lifeline-fd N]`: run until stopped.
 
-Started by `planaria serve` and by the embedded Broker. Reports the result of the start in one line of JSON on the status
+Runs a broker, or with `--role worker` the subscribers of a worker. Started by `planaria serve`, `planaria worker` and the
+embedded Broker. Reports the result of the start in one line of JSON on the status
 descriptor, {"ready": true, "endpoint", "control", "instance_id", "pid", "data"} or {"error": "..."}; without one, a line
 for a person on standard output, or the error on standard error. Exit code 0 after an orderly stop, 1 if it could not
 start or left unkillable processes behind, 2 for wrong arguments.
@@ -25,7 +26,7 @@ import msgspec
 
 from ..transport.endpoints import DEFAULT_ENDPOINT, PathTooLong, control_endpoint
 from . import logs
-from .broker_tree import GATEWAY, broker_tree, preloaded_modules
+from .broker_tree import GATEWAY, Role, broker_tree, preloaded_modules, worker_tree
 from .capacity import Capacity, capacity_of, control_connections
 from .child import raise_file_limit
 from .config import BrokerConfig, ConfigError, from_json
@@ -62,6 +63,7 @@ class CannotStart(Exception):
 
 class Arguments(msgspec.Struct):
     config: BrokerConfig
+    role: Role
     status_fd: int | None = None
     lifeline_fd: int | None = None
 
@@ -135,7 +137,7 @@ def is_cancelled(lifeline: int | None) -> bool:
 
 def parse(argv: list[str]) -> Arguments:
     """Parse the arguments. Raises ValueError for wrong arguments, ConfigError for a wrong configuration."""
-    names = {"--config-json", "--status-fd", "--lifeline-fd"}
+    names = {"--config-json", "--role", "--status-fd", "--lifeline-fd"}
     for name in argv[::2]:
         if name not in names:
             raise ValueError(f"unknown argument {name!r}")
@@ -144,6 +146,7 @@ def parse(argv: list[str]) -> Arguments:
     given = dict(zip(argv[::2], argv[1::2], strict=True))
     return Arguments(
         from_json(given.get("--config-json", "{}")),
+        msgspec.convert(given.get("--role", "broker"), Role),
         _descriptor_of(argv, "--status-fd"),
         _descriptor_of(argv, "--lifeline-fd"),
     )
@@ -169,13 +172,17 @@ def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> str:
     logger = logging.getLogger(__name__)
     if not wait_for_predecessors(data.path):
         logs.event(logger, logging.WARNING, "actors of an earlier supervisor are still there")
-    check_port(config.endpoint)
-    cluster = cluster_arguments(config, data.path)
-    security = gateway_security(config, data.path)
+    is_broker = arguments.role == "broker"
+    cluster = security = None
+    if is_broker:
+        check_port(config.endpoint)
+        cluster = cluster_arguments(config, data.path)
+        security = gateway_security(config, data.path)
     raise_file_limit()
     instance_id = uuid.uuid4().hex
     run_directory = run_directory_of(data.path, data.starts)
-    create_run_directory(run_directory, instance_id, config.endpoint)
+    # A worker is found under no endpoint.
+    create_run_directory(run_directory, instance_id, config.endpoint if is_broker else "")
     try:
         return run_tree(arguments, data, status, str(run_directory), instance_id, cluster, security)
     finally:
@@ -221,8 +228,16 @@ def run_tree(
         )
 
     supervisor = SupervisorProcess(
-        build_machine(config, data, instance_id, capacity_of(limits, config.max_actors), cluster, security),
-        Launcher(preloaded_modules(), run_directory),
+        build_machine(
+            arguments.role,
+            config,
+            data,
+            instance_id,
+            capacity_of(limits, config.max_actors),
+            cluster,
+            security,
+        ),
+        Launcher(preloaded_modules(arguments.role), run_directory),
         Settings(
             run_directory=run_directory,
             data_directory=str(data.path),
@@ -246,6 +261,7 @@ def run_tree(
 
 
 def build_machine(
+    role: Role,
     config: BrokerConfig,
     data: DataDirectory,
     instance_id: str,
@@ -267,7 +283,9 @@ def build_machine(
         "cluster": cluster,
     }
     return SupervisorMachine(
-        broker_tree(config.endpoint, arguments, link_arguments(config, instance_id), security),
+        worker_tree()
+        if role == "worker"
+        else broker_tree(config.endpoint, arguments, link_arguments(config, instance_id), security),
         SupervisorIdentity(
             pid=os.getpid(),
             instance_id=instance_id,

@@ -16,7 +16,7 @@ import zmq
 from ..transport import sockets
 from ..transport.client.descriptions import BrokerStatus, KilledActor, described, described_status
 from ..transport.codec import decode_reply, encode_header
-from ..transport.protocol.control import ChildSpec, StartChild, StopChild
+from ..transport.protocol.control import ChildSpec, ReplaceChild, StartChild, StopChild
 from ..transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ..transport.protocol.message import Done, Reply, Request
 from ..transport.protocol.operations import (
@@ -67,6 +67,10 @@ class AdminLink:
     def start_child(self, spec: ChildSpec, *, must_fit: bool = False) -> None:
         """Start a child and keep it running. Raises ProtocolError; LIMIT_REACHED only with `must_fit`."""
         self._answer(self._send(StartChild(spec=spec, must_fit=must_fit)), Done, self._timeout_ms)
+
+    def replace_child(self, spec: ChildSpec) -> None:
+        """Stop a child in order and start it with another spec. Raises ProtocolError."""
+        self._answer(self._send(ReplaceChild(spec=spec)), Done, self._timeout_ms)
 
     def stop_children(self, specs: Iterable[ChildSpec]) -> None:
         """Stop children concurrently and remove them; returns when they are gone. Raises ProtocolError."""

@@ -13,12 +13,14 @@
 A crash restarts only the crashed actor. Stops run in reverse: the gateway closes before the actors behind it.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 from ..transport.addresses import CONTROLLER, Address, Kind, link_address
 from ..transport.protocol.control import EVERYBODY, ChildSpec
 from .child_spec import DynamicSpec, SupervisorSpec
 
+Role = Literal["broker", "worker"]
+"""Trees that a supervisor can have: a whole broker, or the subscribers of a worker outside it."""
 GATEWAY = Address(Kind.GATEWAY, number=0)
 _PACKAGE = __package__.rpartition(".")[0]
 RECOVERY = f"{_PACKAGE}.actors.controller.recovery"
@@ -67,6 +69,11 @@ def broker_tree(
     )
 
 
+def worker_tree() -> SupervisorSpec:
+    """Return the tree of a worker outside the broker, to which subscribers are added."""
+    return SupervisorSpec(name="worker", children=(DynamicSpec(name="subscribers", kind=Kind.SUBSCRIBER),))
+
+
 def _link(arguments: dict[str, Any]) -> ChildSpec:
     return ChildSpec(
         address=link_address(arguments["node"]),
@@ -76,12 +83,13 @@ def _link(arguments: dict[str, Any]) -> ChildSpec:
     )
 
 
-def preloaded_modules() -> list[str]:
+def preloaded_modules(role: Role) -> list[str]:
     """Return the modules that the fork server loads, so that a child starts quickly.
 
     Names only: never imported here.
     """
-    actors = ("controller", "partition", "gateway", "coordinator", "transactions", "scheduler", "subscriber")
+    others = ("controller", "partition", "gateway", "coordinator", "transactions", "scheduler")
+    actors = (*others, "subscriber") if role == "broker" else ("subscriber",)
     return [
         "google_crc32c",
         f"{_PACKAGE}.supervisor.child",

@@ -32,7 +32,7 @@ from .states import State
 class Goal(Enum):
     UP = "up"
     CYCLE = "cycle"
-    """First down, then up in its turn: required by a sibling's death."""
+    """First down, then up in its turn: required by a sibling's death, or for another spec."""
     DOWN = "down"
 
 

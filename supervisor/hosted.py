@@ -50,6 +50,25 @@ def _check_handler(handler: Callable[..., object] | str) -> None:
             raise InvalidSubscription(f"handler: there is no module {module!r} on this program's path")
 
 
+def check_named(client: Client, group: str, topics: list[str], dead_letter: str | None) -> None:
+    """Check that the named topics exist and are suitable when a subscription begins. Raises InvalidSubscription."""
+    known = {summary.topic for summary in client.list_topics()}
+    named = [*(("topics", topic) for topic in topics), ("dead_letter", dead_letter)]
+    for option, topic in named:
+        if topic is not None and topic not in known:
+            raise InvalidSubscription(f"{option}: there is no topic {topic!r}; create it first")
+    try:
+        kind = client.describe_group(group).type
+    except ProtocolError as error:
+        if error.code == ErrorCode.UNKNOWN_GROUP or error.retriable:
+            return  # the members create it, or detect the error
+        raise
+    if kind == "share":
+        raise InvalidSubscription(
+            f"group: {group!r} is a share group, whose members acquire records; use share_consumer"
+        )
+
+
 class Subscription:
     """The processes of one `subscribe` call."""
 
@@ -102,7 +121,7 @@ class HostedSubscriptions:
             is_linux=sys.platform == "linux",
             has_thread_clocks=hasattr(time, "pthread_getcpuclockid"),
         )
-        self._check_named(group, topics, subscriber.dead_letter)
+        check_named(self._client, group, topics, subscriber.dead_letter)
         _check_handler(handler)
         with self._lock:
             numbers = self._free_numbers(group, workers)
@@ -114,27 +133,6 @@ class HostedSubscriptions:
                 self._start_new(specs)
         self._await_ready(addresses)
         return Subscription(self, addresses)
-
-    def _check_named(self, group: str, topics: list[str], dead_letter: str | None) -> None:
-        """Check that the named topics exist and are suitable when a subscription begins."""
-        known = self._names_of_topics()
-        named = [*(("topics", topic) for topic in topics), ("dead_letter", dead_letter)]
-        for option, topic in named:
-            if topic is not None and topic not in known:
-                raise InvalidSubscription(f"{option}: there is no topic {topic!r}; create it first")
-        try:
-            kind = self._client.describe_group(group).type
-        except ProtocolError as error:
-            if error.code == ErrorCode.UNKNOWN_GROUP or error.retriable:
-                return  # the members create it, or detect the error
-            raise
-        if kind == "share":
-            raise InvalidSubscription(
-                f"group: {group!r} is a share group, whose members acquire records; use share_consumer"
-            )
-
-    def _names_of_topics(self) -> set[str]:
-        return {summary.topic for summary in self._client.list_topics()}
 
     def remove(self, addresses: list[Address]) -> None:
         with self._lock:

@@ -23,6 +23,7 @@ from ..transport.client.errors import Closed, Forked, TimedOut
 from ..transport.forks import tell_of_fork
 from ..transport.protocol.errors import ProtocolError
 from .admin_link import TIMEOUT_MS, AdminLink, Undelivered
+from .broker_tree import Role
 from .config import BrokerConfig
 from .launch import StartFailed, SupervisorHandle, SupervisorStarted, launch_supervisor
 
@@ -36,13 +37,16 @@ logger = logging.getLogger(__name__)
 class SupervisorKeeper:
     """Starts a supervisor, and restarts it on the same port when it dies unexpectedly. Raises StartFailed."""
 
-    def __init__(self, config: BrokerConfig) -> None:
+    def __init__(self, config: BrokerConfig, role: Role = "broker") -> None:
         """The directory that `config` names is resolved now; later changes of the working directory have no effect."""
         self._directory = os.getcwd()
         config = msgspec.structs.replace(config, data=os.path.abspath(config.data))
-        self._handle = launch_supervisor(config)
+        self._role = role
+        self._handle = launch_supervisor(config, role=role)
         # A restart must listen at the address that the clients know.
-        self._config = msgspec.structs.replace(config, endpoint=self._handle.started.endpoint)
+        self._config = msgspec.structs.replace(
+            config, endpoint=self._handle.started.endpoint or config.endpoint
+        )
         self._listeners: list[Callable[[], None]] = []
         self._closing = threading.Event()
         self._lock = threading.Lock()
@@ -144,7 +148,7 @@ class SupervisorKeeper:
             if self._closing.is_set():
                 return False
             directory = self._directory if os.path.isdir(self._directory) else "/"
-            self._handle = launch_supervisor(self._config, working_directory=directory)
+            self._handle = launch_supervisor(self._config, working_directory=directory, role=self._role)
         try:
             for listener in self._listeners:
                 listener()

@@ -14,6 +14,7 @@ import time
 import msgspec
 
 from ..transport.forks import tell_of_fork
+from .broker_tree import Role
 from .config import BrokerConfig, to_json
 
 START_TIMEOUT_S = 60.0
@@ -93,7 +94,10 @@ class SupervisorHandle:
 
 
 def launch_supervisor(
-    config: BrokerConfig, timeout_s: float = START_TIMEOUT_S, working_directory: str | None = None
+    config: BrokerConfig,
+    timeout_s: float = START_TIMEOUT_S,
+    working_directory: str | None = None,
+    role: Role = "broker",
 ) -> SupervisorHandle:
     """Start a supervisor and wait until it serves. Raises StartFailed."""
     status_read, status_write = _pipe()
@@ -102,7 +106,7 @@ def launch_supervisor(
     package = __package__ or "planaria.supervisor"
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", package, "--config-json", to_json(config)),
+            *(sys.executable, "-m", package, "--config-json", to_json(config), "--role", role),
             *("--status-fd", str(status_write), "--lifeline-fd", str(lifeline_read)),
         ],
         pass_fds=(status_write, lifeline_read),

@@ -151,7 +151,7 @@ class Lifecycle:
         deadline = now + child.spec.shutdown_ms
         child.kill_reason = None
         if child.is_listening:
-            order = StopNotice(deadline_ms=deadline)
+            order = StopNotice(deadline_ms=deadline, keeps_place=child.goal is Goal.CYCLE)
             self.order(Tell(child.address, child.incarnation, order))
         else:
             # Not connected yet, so no message reaches it; it has no work in flight to lose.

@@ -68,7 +68,7 @@ def _one_process(
             stdout=subprocess.PIPE,
             stderr=said,
             cwd=directory,
-            env=_environment(),
+            env=environment_with_package(),
             start_new_session=True,
         )
         assert process.stdout is not None
@@ -85,7 +85,7 @@ def _one_process(
             _kill(process)
 
 
-def _environment() -> dict[str, str]:
+def environment_with_package() -> dict[str, str]:
     """Return our environment, with the package importable: its parent directory may be on the caller's path only."""
     home = str(Path(__file__).resolve().parents[2])
     inherited = os.environ.get("PYTHONPATH")

@@ -15,6 +15,7 @@ from ..transport.protocol.control import (
     ChildSpec,
     ConcludeStop,
     Locate,
+    ReplaceChild,
     StartChild,
     StopChild,
     Wake,
@@ -49,6 +50,7 @@ class Requests:
         self._life = life
         self._answers: dict[type, Callable[[Any, Sender, int], ReplyBody | None]] = {
             StartChild: self._start_child,
+            ReplaceChild: self._replace_child,
             StopChild: self._stop_child,
             Wake: self._wake,
             Locate: self._locate,
@@ -107,6 +109,19 @@ class Requests:
             child.become(State.WAITING)
         if not is_asleep:
             child.wake()
+
+    def _replace_child(self, request: ReplaceChild, sender: Sender, now: int) -> Done:
+        child = self._life.tree.get(request.spec.address)
+        answer = self._start_child(StartChild(spec=request.spec), sender, now)
+        if child is None or child.goal is Goal.DOWN:
+            return answer
+        child.history.forgive()
+        if child.has_process:
+            self._life.tree.cycle(child)
+        elif child.state in (State.QUARANTINED, State.BACKING_OFF):
+            child.become(State.WAITING)
+        self._life.advance(now)
+        return answer
 
     def _wake(self, request: Wake, sender: Sender, now: int) -> None:
         child = self._life.tree.get(request.address)

@@ -185,13 +185,14 @@ class Tree:
         affected = group.nodes[position + 1 :] if group.strategy == "rest_for_one" else group.nodes
         for node in affected:
             if node is not dead:
-                self._cycle(node)
+                self.cycle(node)
 
-    def _cycle(self, node: Child | Group) -> None:
+    def cycle(self, node: Child | Group) -> None:
+        """Stop the processes of a node, and start them again in their turn."""
         node.has_turn = False
         if isinstance(node, Group):
             for inner in node.nodes:
-                self._cycle(inner)
+                self.cycle(inner)
         elif node.has_process and node.goal is Goal.UP:
             self.set_goal(node, Goal.CYCLE)
 

@@ -62,6 +62,17 @@ class AppDescription(Struct, frozen=True, kw_only=True):
     """Periods of the periodic functions, by name."""
 
 
+class AppReport(Struct, kw_only=True):
+    """Result of importing an application in a process of its own."""
+
+    app: AppDescription | None = None
+    """None if the application cannot be used."""
+    files: list[str] = []
+    """Files of the program's modules."""
+    error: str = ""
+    traceback: str = ""
+
+
 class App:
     """The handlers of a program; run by `planaria worker module:app`.
 

@@ -273,7 +273,7 @@ class Loop(Turns[Any]):
         order = _FROM_SUPERVISOR.decode(frames[0])
         if isinstance(order, StopNotice):
             self._phase = "stopping"
-            self.dispatch(StopRequested(order.deadline_ms))
+            self.dispatch(StopRequested(order.deadline_ms, order.keeps_place))
             return
         self._calls.handle(order, self.now)
         self.dispatch(order)

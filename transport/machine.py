@@ -132,6 +132,8 @@ class StopRequested(Struct, frozen=True):
     """Finish the work in progress before `deadline` and return Stop."""
 
     deadline: int
+    keeps_place: bool = False
+    """Another incarnation follows at once."""
 
 
 class Reply(Struct, frozen=True):

@@ -23,7 +23,7 @@ from .durations import MILLISECOND, duration_ms
 MIN_PERIOD_MS = 1_000
 MAX_PERIOD_MS = 366 * 86_400_000
 
-PublishAt: TypeAlias = Callable[[str, Any, str, int, str], None]
+PublishAt: TypeAlias = Callable[[str, Any, str, int, str], object]
 """Publishes a delayed message, durably: topic, value, key, time in milliseconds since the epoch, and scheduled id."""
 
 

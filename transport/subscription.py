@@ -67,6 +67,10 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The gateway's endpoint."""
     sys_path: list[str] = msgspec.field(default_factory=list)
     """The module path of the embedding process, so that the handler's modules are found too."""
+    identity: str = ""
+    """Name of the worker outside the broker to which this process belongs, in front of its own among the members."""
+    version: int = 0
+    """Counts the versions of the handler's code in a worker."""
     delivery: Delivery = "at-least-once"
     retries: int = 5
     """Number of retries of a failed record. At-most-once has none."""
@@ -108,7 +112,7 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
             check(self)
 
 
-_BY_BROKER = frozenset({"group", "topics", "handler", "endpoint", "sys_path"})
+_BY_BROKER = frozenset({"group", "topics", "handler", "endpoint", "sys_path", "identity", "version"})
 
 
 def options_of(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -243,7 +243,7 @@ class ConsumerThread:
         self._is_leaving = True
         self._commit_last(effect)
         with suppress(PlanariaError):  # the session times out when the broker does not answer
-            self._consumer.close(leave_group=True)
+            self._consumer.close(leave_group=not effect.keeps_place)
         return GroupLeft()
 
     def _on_revoked(self, partitions: Sequence[TopicPartition]) -> None:

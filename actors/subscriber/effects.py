@@ -141,11 +141,15 @@ class HandOver(Struct, frozen=True):
 
 
 class Leave(Struct, frozen=True):
-    """Commit as Commit does, leave the group and close the client."""
+    """Commit as Commit does, leave the group and close the client.
+
+    With `keeps_place` the group is not left: the next incarnation continues with the member's partitions.
+    """
 
     offsets: Offsets
     metadata: Metadata = {}
     outputs: Sequence[Publication] = ()
+    keeps_place: bool = False
 
 
 class PausePartition(Struct, frozen=True):

@@ -35,6 +35,7 @@ class Ending:
         self._state = state
         self._serving = serving
         self._crash_reason = ""
+        self._keeps_place = False
 
     def advance(self) -> None:
         """Take the next step to the end, unless a record or an answer is still awaited."""
@@ -98,6 +99,7 @@ class Ending:
         if state.phase != "serving":
             return
         state.phase = "stopping"
+        self._keeps_place = event.keeps_place
         state.do(SetTimer(FinishTimeout(), max(now, event.deadline - STOP_MARGIN_MS)))
         state.do(SetTimer(LeaveTimeout(), max(now, event.deadline - STOP_MARGIN_MS // 2)))
         for partition in state.partitions.owned.values():
@@ -118,10 +120,11 @@ class Ending:
         state.phase = "leaving"
         state.effects += state.revocations.hand_over()
         offsets = state.committable if state.is_quiet else {}
-        state.do(Leave(*state.partitions.with_metadata(offsets)))
+        state.do(Leave(*state.partitions.with_metadata(offsets), keeps_place=self._keeps_place))
 
     def on_left(self) -> None:
-        self._state.do(Retire())
+        if not self._keeps_place:
+            self._state.do(Retire())
         self._state.do(Stop("stopped by order"))
 
     def on_leave_timeout(self) -> None:

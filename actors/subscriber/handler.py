@@ -49,9 +49,9 @@ def load_handler(source: HandlerSource, sys_path: Sequence[str], schedule: Sched
 
     `schedule` publishes delayed messages, for the periodic functions of an application.
     """
-    sys.path.extend(entry for entry in sys_path if entry not in sys.path)
+    sys.path[:0] = [entry for entry in sys_path if entry not in sys.path]
     try:
-        found = cloudpickle.loads(source.pickled) if source.path is None else _import(source.path)
+        found = cloudpickle.loads(source.pickled) if source.path is None else imported(source.path)
         handler = found if source.member is None else _member(found, source.member, schedule)
     except Exception as error:
         # Importing and unpickling run the user's code, which may raise anything.
@@ -142,7 +142,8 @@ def _frames_of_handler(frames: TracebackType | None) -> TracebackType | None:
     return frames
 
 
-def _import(path: str) -> Any:
+def imported(path: str) -> Any:
+    """Import the object that `module:name` names. Raises whatever the module raises."""
     module, _, name = path.partition(":")
     found: Any = importlib.import_module(module)
     for part in name.split("."):

@@ -13,6 +13,7 @@ through `main`. A handler that cannot be loaded ends it before it is ready.
 """
 
 import logging
+import os
 import random
 import time
 from typing import Any, assert_never
@@ -31,6 +32,7 @@ from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import InFlight, RetryReport
 from ...transport.publication import Publication
 from ...transport.security.broker_keys import internal_key_in
+from ...transport.security.variables import credentials_in
 from ...transport.subscription import SubscriberOptions
 from .committing import DELIVERY_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS, AtomicCommits, PlainCommits
 from .consumer_thread import ConsumerThread, OnPartitions
@@ -84,6 +86,9 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
     def __init__(self, context: ActorContext) -> None:
         super().__init__(context)
         self._options = msgspec.convert(context.arguments, SubscriberOptions)
+        self._identity = str(context.address)
+        if self._options.identity:
+            self._identity = f"{self._options.identity}/{self._identity}"
         self._inbox = EventQueue()
         self._recorder: FlightRecorder
         self._client: Client
@@ -117,8 +122,7 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
         # The retries bound how often a record may kill the process; the supervisor need not.
         self.is_death_accounted = self._recorder.is_death_explained
         self.machine = SubscriberMachine(options, self._recorder.recovered(), random.random)
-        key = internal_key_in(context.data_directory) if context.is_secured else None
-        self._client = Client(options.endpoint, client_id=str(context.address), key=key)
+        self._client = Client(options.endpoint, client_id=self._identity, **self._credentials())
         self._producer = producer = self._client.producer(delivery_timeout_ms=OUTPUT_TIMEOUT_MS)
         is_exact = options.delivery == "exactly-once"
 
@@ -211,12 +215,18 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
 
     def _transactions(self) -> TransactionalProducer:
         return self._client.producer(
-            transactional_id=str(self.context.address),
+            transactional_id=self._identity,
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
             delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
             # A publish that waits for a backlog to shrink would keep a transaction open meanwhile.
             on_backpressure="raise",
         )
+
+    def _credentials(self) -> dict[str, Any]:
+        """Return the broker's own credentials; outside the broker those in the environment."""
+        if self._options.identity:
+            return credentials_in(os.environ)
+        return {"key": internal_key_in(self.context.data_directory)} if self.context.is_secured else {}
 
     def _publish_at(self, topic: str, value: Any, key: str, deliver_at_ms: int, scheduled_id: str) -> None:
         """Publish a delayed message and wait until it is durable."""
@@ -229,7 +239,7 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
         return self._client.consumer(
             options.group,
             options.topics,
-            instance_id=str(self.context.address),
+            instance_id=self._identity,
             auto_commit=False,
             auto_offset_reset=options.auto_offset_reset,
             session_timeout_ms=options.session_timeout_ms,

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from ... import __version__
+from ...transport.security.variables import KEY_VARIABLE
 from . import (
     backup,
     cluster,
@@ -31,8 +32,8 @@ from . import (
     topic,
     transaction,
     trials,
+    worker,
 )
-from .connection import KEY_VARIABLE
 from .failures import exit_code_for
 from .help_text import Command, Group
 from .output import note
@@ -90,6 +91,7 @@ MESSAGES = "Messages"
 PROOF = "See it work"
 
 app.command(cls=Command, rich_help_panel=BROKER)(serve.serve)
+app.command(cls=Command, rich_help_panel=BROKER)(worker.worker)
 app.command(cls=Command, rich_help_panel=BROKER)(operate.status)
 app.command(cls=Command, rich_help_panel=BROKER)(health.health)
 app.command(cls=Command, rich_help_panel=BROKER)(operate.kill)

@@ -17,6 +17,7 @@ from ...transport.endpoints import (
     listed_endpoints,
     numeric_endpoint,
 )
+from ...transport.security.variables import credentials_in
 from .failures import CommandFailed
 
 if TYPE_CHECKING:
@@ -38,20 +39,11 @@ CONNECT_VARIABLE = "PLANARIA_CONNECT"
 CONNECT_VARIABLES = [CONNECT_VARIABLE, "PLANARIA_ENDPOINT"]
 """The second says where `serve` listens, so a terminal in which it is set needs no other."""
 CONNECT_TIMEOUT_S = 2.5
-KEY_VARIABLE = "PLANARIA_KEY"
-CREDENTIALS = {
-    "key": KEY_VARIABLE,
-    "server_key": "PLANARIA_SERVER_KEY",
-    "token": "PLANARIA_TOKEN",
-    "user": "PLANARIA_USER",
-    "password": "PLANARIA_PASSWORD",
-}
-"""Options of a client and the variables that give them. Secrets are no options: process lists show those."""
 
 
 def credentials() -> dict[str, Any]:
     """Return the credentials in the environment, as options of a client."""
-    return {name: os.environ[variable] for name, variable in CREDENTIALS.items() if os.environ.get(variable)}
+    return credentials_in(os.environ)
 
 
 def pinned_server_key() -> str | None:

@@ -52,6 +52,14 @@ def test_quickstart(tmp_path: Path) -> None:
     assert (tmp_path / "planaria-data").is_dir()
 
 
+def test_worker(tmp_path: Path) -> None:
+    output = run("worker", tmp_path)
+    assert "killed a process of the worker\n" in output
+    assert "killed the worker, and started it again\n" in output
+    assert re.search(r"^dead letter \{'customer': 'c1'\}: .*missing required field `amount`", output, re.M)
+    assert output.endswith("300 payments for 300 orders\n")
+
+
 def test_order_pipeline(tmp_path: Path) -> None:
     output = run("order_pipeline", tmp_path)
     orders: dict[str, list[int]] = {"billing": [], "shipping": []}

@@ -26,12 +26,13 @@ from planaria.transport.protocol.topics import TopicConfig, TopicConfigChange
 from planaria.transport.subscription import SubscriberOptions
 
 PUBLIC = (planaria.Broker, planaria.Client)
+BY_BROKER = {"group", "topics", "handler", "endpoint", "sys_path", "identity", "version"}
 # Option type -> the Struct that checks it, and the fields of that Struct which are arguments of their own.
 PAIRS: list[tuple[type, type, set[str]]] = [
     (keywords.ProducerConfig, ProducerOptions, {"transactional_id"}),
     (keywords.ConsumerConfig, ConsumerOptions, set()),
     (keywords.ShareConsumerConfig, ShareOptions, set()),
-    (keywords.SubscriberConfig, SubscriberOptions, {"group", "topics", "handler", "endpoint", "sys_path"}),
+    (keywords.SubscriberConfig, SubscriberOptions, BY_BROKER),
     (keywords.TopicSettings, TopicConfigChange, set()),
     (keywords.QuotaSettings, QuotaChange, set()),
     (keywords.BrokerSettings, BrokerConfig, {"endpoint"}),

@@ -430,6 +430,15 @@ def test_an_idle_subscriber_stops_at_once() -> None:
     assert script.polled() == ["leave"]
 
 
+def test_a_subscriber_that_is_replaced_keeps_its_attempts_and_its_place() -> None:
+    script = started()
+    script.polled(*messages("A", 0, 0, 1))
+    script.ran(0, "ValueError: no")
+    assert script.stop(keeps_place=True) == []
+    assert script.polled() == ["leave but keep place"]
+    assert script.left() == ["stop: stopped by order"]
+
+
 def test_a_record_that_waits_does_not_keep_the_subscriber() -> None:
     script = started()
     script.polled(*messages("A", 0, 0, 1))

@@ -48,9 +48,9 @@ def test_the_brokers_tree_names_the_actors_of_this_package() -> None:
         "schedulers",
         "subscribers",
     ]
-    assert "planaria.actors.partition.process" in preloaded_modules()
+    assert "planaria.actors.partition.process" in preloaded_modules("broker")
     # Last: it freezes the objects loaded by then.
-    assert preloaded_modules()[-1] == "planaria.supervisor.preload"
+    assert preloaded_modules("broker")[-1] == "planaria.supervisor.preload"
 
 
 @pytest.mark.processes
@@ -61,7 +61,7 @@ def test_what_the_fork_server_loads_exists_and_starts_no_thread() -> None:
         "for name in sys.argv[1:]: importlib.import_module(name)\n"
         "print(len(os.listdir('/proc/self/task')), gc.get_freeze_count() > 10_000)"
     )
-    command = [sys.executable, "-c", program, *preloaded_modules()]
+    command = [sys.executable, "-c", program, *preloaded_modules("broker")]
     result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert result.stdout.split() == ["1", "True"]
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from planaria.transport.addresses import Address
-from planaria.transport.protocol.control import StartChild, StopChild
+from planaria.transport.protocol.control import ReplaceChild, StartChild, StopChild
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.operations import Kill, KillReply, Revive, ReviveReply, Status
@@ -37,6 +37,28 @@ def test_start_child_again_changes_nothing(world: World) -> None:
     world.ready(PARTITION)
     assert world.ask(StartChild(spec=worker(PARTITION))) == Done()
     assert world.launched.count(PARTITION) == 1
+
+
+def test_a_replaced_child_is_stopped_and_started_with_the_new_spec(world: World) -> None:
+    world.ask(StartChild(spec=worker(PARTITION)))
+    world.ready(PARTITION)
+    renewed = worker(PARTITION, arguments={"size": 2})
+    assert world.ask(ReplaceChild(spec=renewed)) == Done()
+    assert world.asked_to_stop == [PARTITION]
+    assert world.launched.count(PARTITION) == 1
+    world.die(PARTITION)
+    assert world.launched.count(PARTITION) == 2
+    child = world.machine.tree.get(PARTITION)
+    assert child is not None
+    assert child.spec == renewed
+    world.ready(PARTITION)
+    assert world.ask(ReplaceChild(spec=renewed)) == Done(), "also with the same spec"
+    assert world.asked_to_stop == [PARTITION, PARTITION]
+
+
+def test_a_child_that_is_replaced_before_it_exists_is_started(world: World) -> None:
+    assert world.ask(ReplaceChild(spec=worker(PARTITION))) == Done()
+    assert world.launched[-1] == PARTITION
 
 
 def test_a_changed_spec_counts_from_the_next_start(world: World) -> None:

@@ -184,8 +184,8 @@ class Script:
         assert self.run is not None
         return self.give(HandlerTimedOut(self.run.number, offset))
 
-    def stop(self, within_ms: int = 30_000) -> list[str]:
-        return self.give(StopRequested(self.now + within_ms))
+    def stop(self, within_ms: int = 30_000, *, keeps_place: bool = False) -> list[str]:
+        return self.give(StopRequested(self.now + within_ms, keeps_place))
 
     def left(self) -> list[str]:
         return self.give(GroupLeft())
@@ -219,7 +219,8 @@ def line_of(effect: Any) -> str:
             tps = [f"{topic}/{partition}={offset}" for (topic, partition), offset in offsets.items()]
             outputs = [] if isinstance(effect, Rewind) else [each.value.decode() for each in effect.outputs]
             with_outputs = ["with", *outputs] if outputs else []
-            return " ".join([type(effect).__name__.lower(), *tps, *with_outputs])
+            place = ["but", "keep", "place"] if isinstance(effect, Leave) and effect.keeps_place else []
+            return " ".join([type(effect).__name__.lower(), *tps, *with_outputs, *place])
         case PausePartition(key=key) | ResumePartition(key=key) | Forget(key=key):
             return f"{type(effect).__name__.removesuffix('Partition').lower()} {key[0]}/{key[1]}"
         case PublishDeadLetter(dead_letter=letter):

@@ -11,6 +11,7 @@
     A: watch(peer)                               before its first call to an actor outside its directory
     S: peer_up | peer_down | peers_asleep        the peer's state, and then its changes
     A: start_child(spec), stop_child(address)    S: done | error        calls, by actors that manage children
+    A: replace_child(spec)                       S: done | error        a call, by those that update a child's code
     A: locate(locations)                         S: done | error        a call, by the controller of a cluster's node
     A: await_stop(known)                         S: state               parked until another state of the stop, likewise
     A: conclude_stop(refusal)                    S: done                likewise
@@ -139,6 +140,8 @@ class Watch(Request, tag="watch", frozen=True):
 
 class Stop(Request, tag="stop", frozen=True):
     deadline_ms: int
+    keeps_place: bool = False
+    """Another incarnation follows at once: a member of a group does not leave it."""
 
 
 class StartChild(Request, tag="start_child", frozen=True):
@@ -149,6 +152,13 @@ class StartChild(Request, tag="start_child", frozen=True):
     """Add the child asleep: the first `wake` starts it. An existing child is unchanged."""
     wake_after_ms: int | None = None
     """Time after which a child added asleep is started even without a call."""
+
+
+class ReplaceChild(Request, tag="replace_child", frozen=True):
+    """Stop a child in order, and start it again with this spec; a child that does not exist is started. Answered at
+    once."""
+
+    spec: ChildSpec
 
 
 class StopChild(Request, tag="stop_child", frozen=True):
