@@ -276,6 +276,7 @@ def build_machine(
         "transaction_coordinators": config.transaction_coordinators,
         "coordinator_idle_ms": config.coordinator_idle_ms,
         "offsets_retention_ms": config.offsets_retention_ms,
+        "disconnect_grace_ms": config.disconnect_grace_ms,
         "partition_idle_ms": config.partition_idle_ms,
         "max_actors": capacity.new_actors,
         "actors_limit": capacity.limit,

@@ -276,6 +276,9 @@ class BrokerSettings(TypedDict, total=False):
     Default 600,000."""
     offsets_retention_ms: Milliseconds
     """Milliseconds after which unused offsets of an empty group are deleted; -1: never. Default -1."""
+    disconnect_grace_ms: Milliseconds
+    """Milliseconds after which a member whose connection is lost has left its group, from 0; 0: when its session ends.
+    Default 500."""
     partition_idle_ms: Milliseconds
     """Milliseconds after which an idle partition is stopped until used, from 0; 0: never. Default 0."""
     offsets_partitions: int

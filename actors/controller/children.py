@@ -78,12 +78,14 @@ def replica_spec(
 
 
 class GroupLife(NamedTuple):
-    """The lifetimes of an unused group's coordinator and of its offsets."""
+    """The lifetimes of an unused group's coordinator, of its offsets, and of members without a connection."""
 
     idle_ms: int = 0
     """A coordinator sleeps after this time without members and work; 0: never."""
     offsets_retention_ms: int = -1
     """Offsets unused for this long are deleted; -1: never."""
+    disconnect_grace_ms: int = 0
+    """A member whose connection is lost has left after this time; 0: when its session ends."""
 
 
 KEPT = GroupLife()
@@ -100,6 +102,7 @@ def coordinator_spec(group: str, offsets_partition: int, life: GroupLife = KEPT)
             "offsets_partition": offsets_partition,
             "idle_ms": life.idle_ms,
             "offsets_retention_ms": life.offsets_retention_ms,
+            "disconnect_grace_ms": life.disconnect_grace_ms,
         },
     )
 

@@ -140,6 +140,7 @@ class ControllerMachine:
         actors_limit: str = "",
         coordinator_idle_ms: int = 0,
         offsets_retention_ms: int = -1,
+        disconnect_grace_ms: int = 0,
         partition_idle_ms: int = 0,
         asleep: Mapping[Address, int | None] | None = None,
         replication: Replication | None = None,
@@ -153,7 +154,7 @@ class ControllerMachine:
         """
         self._asleep = asleep or {}
         self._partition_idle_ms = partition_idle_ms
-        self.life = GroupLife(coordinator_idle_ms, offsets_retention_ms)
+        self.life = GroupLife(coordinator_idle_ms, offsets_retention_ms, disconnect_grace_ms)
         self._decisions = Decisions(catalog, numbers or count(1))
         self.commands = commands or ChildCommands()
         self._peers = Peers()

@@ -70,6 +70,8 @@ class ControllerArguments(msgspec.Struct):
     """A group's coordinator sleeps after this time without members and work; 0: never."""
     offsets_retention_ms: int = -1
     """Offsets of a group without members are deleted when unused for this long; -1: never."""
+    disconnect_grace_ms: int = 0
+    """A group's member whose connection is lost has left after this time; 0: when its session ends."""
     partition_idle_ms: int = 0
     """A partition sleeps after this time without traffic; 0: never."""
     transaction_coordinators: int = 2
@@ -122,6 +124,7 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
             actors_limit=self._arguments.actors_limit,
             coordinator_idle_ms=self._arguments.coordinator_idle_ms,
             offsets_retention_ms=self._arguments.offsets_retention_ms,
+            disconnect_grace_ms=self._arguments.disconnect_grace_ms,
             partition_idle_ms=self._arguments.partition_idle_ms,
             **options,
         )

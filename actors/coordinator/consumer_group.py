@@ -14,6 +14,7 @@ from ...transport.protocol.groups import (
     FetchOffsets,
     GroupHeartbeat,
     LeaveGroup,
+    MemberGone,
     ResetOffsets,
 )
 from ...transport.protocol.message import Request
@@ -29,6 +30,7 @@ from .state import GroupState
 
 REQUESTS: tuple[type[Request], ...] = (
     GroupHeartbeat,
+    MemberGone,
     CommitOffsets,
     FetchOffsets,
     LeaveGroup,
@@ -38,13 +40,19 @@ REQUESTS: tuple[type[Request], ...] = (
 
 
 class ConsumerGroup:
-    def __init__(self, durable: GroupState, decisions: Decisions, recorder: Recorder[Change, Any]) -> None:
+    def __init__(
+        self,
+        durable: GroupState,
+        decisions: Decisions,
+        recorder: Recorder[Change, Any],
+        disconnect_grace_ms: int,
+    ) -> None:
         self._durable = durable
         self._decisions = decisions
-        self._memberships = Memberships(durable, decisions, recorder)
+        self._memberships = Memberships(durable, decisions, recorder, disconnect_grace_ms)
+        self._connections = self._memberships.early.connections
         self._offsets = OffsetRequests(decisions, recorder, self._memberships)
         self._handlers: dict[type[Request], Callable[[Sender, Any, int], list[LoopEffect]]] = {
-            GroupHeartbeat: self._memberships.on_heartbeat,
             LeaveGroup: self._memberships.on_leave,
             CommitOffsets: self._offsets.on_commit,
             FetchOffsets: self._offsets.on_fetch,
@@ -56,7 +64,16 @@ class ConsumerGroup:
         return self._memberships.start(now)
 
     def on_request(self, event: Received, now: int) -> list[LoopEffect]:
+        match event.request:
+            case GroupHeartbeat() as request:
+                return self._memberships.on_heartbeat(event, request, now)
+            case MemberGone(member_id=member, connection=client):
+                is_gone = self._connections.is_last(member, event.sender.route[0], client)
+                return self._memberships.on_connections_lost([member] if is_gone else [], now)
         return self._handlers[type(event.request)](event.sender, event.request, now)
+
+    def on_disconnected(self, connection: bytes, now: int) -> list[LoopEffect]:
+        return self._memberships.on_connections_lost(self._connections.of(connection), now)
 
     def describe(self) -> DescribeGroupReply:
         return self._memberships.describe()

@@ -40,13 +40,13 @@ from ...transport.protocol.groups import (
     DeleteGroup,
     DescribeGroup,
     DescribeGroupReply,
+    MemberGone,
     PauseGroup,
     ResumeGroup,
 )
 from ...transport.protocol.message import Done, Request
 from ...transport.protocol.operations import RetryReport
 from ...transport.protocol.session import Cancel
-from ...transport.protocol.shares import ShareMemberGone
 from ...transport.protocol.topics import CatalogTopic
 from ..journal.machine import JournalMachine
 from ..journal.recorder import Durable, Recorder
@@ -95,6 +95,7 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         recorder: Recorder[Change, Answer],
         now: int,
         offsets_retention_ms: int,
+        disconnect_grace_ms: int,
     ) -> None:
         decided = GroupState(durable.group)
         for change in durable.changes():
@@ -103,7 +104,7 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         self.decisions = Decisions(decided)
         self._recorder = recorder
         self._share = ShareGroup(durable, self.decisions, recorder, now)
-        self._consumers = ConsumerGroup(durable, self.decisions, recorder)
+        self._consumers = ConsumerGroup(durable, self.decisions, recorder, disconnect_grace_ms)
         self._watch = TopicsWatch()
         self._progress = ProgressReports(durable)
         self._reports = TransactionReports(groups=[durable.group])
@@ -127,6 +128,7 @@ class GroupService(Service[Change, Answer, OwnEffect]):
             case Disconnected(connection=connection):
                 # The connection is a gateway's or a client's; answers already sent may have arrived.
                 effects = self._forget_senders(lambda sender: sender.route[0] == connection, also_sent=False)
+                effects += self._consumers.on_disconnected(connection, now)
                 return [*effects, *self._share.on_disconnected(connection, now)]
             case WallClockStepped(offset_ms=offset_ms):
                 self._share.wall_offset_ms = self._wall_offset_ms = offset_ms
@@ -177,8 +179,9 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         match request:
             case Cancel():
                 return self._forget_senders(event.cancels, also_sent=True)
-            case ShareMemberGone():
-                return self._share.on_request(event, now)
+            case MemberGone():
+                kind = self._share if self._share.settings.is_share else self._consumers
+                return kind.on_request(event, now)
         try:
             if isinstance(request, DeleteGroup):
                 return self._delete(event.sender, request, now)
@@ -300,12 +303,15 @@ def coordinator_machine(
     snapshot: Snapshot[GroupState] | None = None,
     idle_ms: int = 0,
     offsets_retention_ms: int = FOREVER,
+    disconnect_grace_ms: int = 0,
 ) -> CoordinatorMachine:
     ledger = GroupLedger(group, snapshot.state if snapshot else None)
     replay = Replay(coordinator_address(group), offsets_topic, offsets_partition, starter, ledger, snapshot)
     return JournalMachine(
         replay,
         lambda change: (encode(change),),
-        lambda recorder, now: GroupService(ledger.state, recorder, now, offsets_retention_ms),
+        lambda recorder, now: GroupService(
+            ledger.state, recorder, now, offsets_retention_ms, disconnect_grace_ms
+        ),
         idle_ms=idle_ms,
     )

@@ -11,16 +11,17 @@ consumer_group.py.
     parked                       answered by a newer assignment, a newer heartbeat, its deadline, or the member's end
     session timer                the member is removed as if it had left; late by LATE_MS: the coordinator itself was
                                  asleep, and members whose sessions expired meanwhile start new ones
+    connection lost              the session ends early, unless a heartbeat comes before (early_leaving.py)
     leave                        recorded, and answered when durable
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from msgspec import Struct
 
 from ...transport.addresses import TopicPartition
-from ...transport.machine import CancelTimer, LoopEffect, Reply, Sender, SetTimer
+from ...transport.machine import CancelTimer, LoopEffect, Received, Reply, Sender, SetTimer
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.groups import (
     DescribeGroupReply,
@@ -32,6 +33,7 @@ from ...transport.protocol.groups import (
 from ...transport.protocol.message import Done
 from ..journal.recorder import Durable, Recorder
 from .decisions import Decisions
+from .early_leaving import EarlyLeaving
 from .members import Member, by_topic, flattened, preferred_assignor
 from .offsets import selected
 from .parked import ParkedHeartbeat, ParkedHeartbeats
@@ -58,10 +60,17 @@ class MemberReport(Struct, frozen=True):
 
 
 class Memberships:
-    def __init__(self, durable: GroupState, decisions: Decisions, recorder: Recorder[Change, Any]) -> None:
+    def __init__(
+        self,
+        durable: GroupState,
+        decisions: Decisions,
+        recorder: Recorder[Change, Any],
+        disconnect_grace_ms: int,
+    ) -> None:
         self._durable = durable
         self._decisions = decisions
         self._recorder = recorder
+        self.early = EarlyLeaving(disconnect_grace_ms)
         self._parked = ParkedHeartbeats()
         self._sessions: dict[str, int] = {}
         """The end of each member's session."""
@@ -82,8 +91,23 @@ class Memberships:
             return [SetTimer(SessionTimer(member_id), self._sessions[member_id])]
         if now - self._sessions[member_id] > LATE_MS:
             return self._touch(member, now)
+        self.early.on_expired(member_id, now)
         self._decisions.members.remove(member_id)
         return self._forget(member_id)
+
+    def on_connections_lost(self, member_ids: Iterable[str], now: int) -> list[LoopEffect]:
+        """End the sessions of these members early, unless they come back."""
+        effects: list[LoopEffect] = []
+        for member_id in member_ids:
+            member = self._decisions.state.members.get(member_id)
+            if member is None:
+                continue
+            count = len(self._decisions.state.members)
+            ends_at = self.early.begin(member, self._sessions[member_id], count, now)
+            if ends_at is not None:
+                self._sessions[member_id] = ends_at
+                effects.append(SetTimer(SessionTimer(member_id), ends_at))
+        return effects
 
     def on_parked_timer(self, member_id: str) -> list[LoopEffect]:
         return self._unpark(member_id)
@@ -114,8 +138,9 @@ class Memberships:
             effects += [*self._parked.unpark(heartbeat.member_id), refusal]
         return effects
 
-    def on_heartbeat(self, sender: Sender, request: GroupHeartbeat, now: int) -> list[LoopEffect]:
+    def on_heartbeat(self, event: Received, request: GroupHeartbeat, now: int) -> list[LoopEffect]:
         effects: list[LoopEffect] = []
+        sender = event.sender
         member = self._decided_member(request.member_id)
         if member is None:
             self._check_joins(request)
@@ -133,6 +158,7 @@ class Memberships:
                 is_changed = self._decisions.members.heartbeat(request)
             except ProtocolError as error:
                 return [*effects, Reply(sender, error.body)]
+        self.early.connections.note(member.member_id, event)
         self._note(member, request)
         effects += self._unpark(member.member_id)
         heartbeat = ParkedHeartbeat(
@@ -233,6 +259,7 @@ class Memberships:
         )
 
     def _touch(self, member: Member, now: int) -> list[LoopEffect]:
+        self.early.on_alive(member.member_id)
         self._sessions[member.member_id] = now + member.session_timeout_ms
         return [SetTimer(SessionTimer(member.member_id), now + member.session_timeout_ms)]
 
@@ -240,6 +267,7 @@ class Memberships:
         """End the session of a member decided to be removed; its parked heartbeat is answered once that is durable."""
         for table in (self._sessions, self._latest, self._reports):
             table.pop(member_id, None)
+        self.early.forget(member_id)
         return [CancelTimer(SessionTimer(member_id))]
 
     def _decided_member(self, member_id: str | None) -> Member | None:

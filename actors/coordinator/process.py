@@ -34,6 +34,8 @@ class CoordinatorArguments(msgspec.Struct):
     """Time without members and work after which the coordinator sleeps; 0: never."""
     offsets_retention_ms: int = -1
     """Time after which unused offsets are deleted; -1: never."""
+    disconnect_grace_ms: int = 0
+    """Time after which a member whose connection is lost has left; 0: its session decides."""
 
 
 class CoordinatorActor(JournalActor[OwnEffect]):
@@ -58,6 +60,7 @@ class CoordinatorActor(JournalActor[OwnEffect]):
             snapshot=None if snapshot is None else decode_snapshot(snapshot, self._arguments.group),
             idle_ms=self._arguments.idle_ms,
             offsets_retention_ms=self._arguments.offsets_retention_ms,
+            disconnect_grace_ms=self._arguments.disconnect_grace_ms,
         )
 
     def retrying(self) -> RetryReport:

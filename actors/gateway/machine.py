@@ -72,6 +72,7 @@ from .keys import (
     WaitTimer,
 )
 from .lanes import Lanes, weight_of
+from .members import Members
 from .metadata import MetadataPolls
 from .nodes import Nodes
 from .peers import Peers
@@ -81,7 +82,6 @@ from .publish_routes import PublishRoutes
 from .quotas import Quotas
 from .router import Router
 from .routes import ROUTES, max_wait_ms_of, route_of
-from .share_members import ShareMembers
 from .tickets import GIVEN_UP, TAKEN_BACK, Tickets
 from .topic_table import TopicTable, cannot_tell
 from .transaction_lists import TransactionLists
@@ -139,7 +139,7 @@ class GatewayMachine:
         )
         ids = ScheduledIds(instance_id, incarnation)
         self._publisher = Publisher(self._tickets, self._peers, ids)
-        self._members = ShareMembers()
+        self._members = Members()
         self._router = Router(self._tickets, self._table, self._peers, self._members)
         self._publishes = PublishRoutes(self._router, self._table, self._peers, self._publisher, ids)
         self._transactions = TransactionLists(self._tickets, self._table)

@@ -24,9 +24,9 @@ from ...transport.protocol.shares import ConfigureShareGroup
 from ...transport.request_context import RequestContext
 from .actor_kinds import ActorKind
 from .keys import ActorStart, Forwarded
+from .members import Members
 from .peers import Peers
 from .routes import max_wait_ms_of
-from .share_members import ShareMembers
 from .tickets import Tickets
 from .topic_table import TopicTable
 from .waiting import Attempt, WaitingRoom
@@ -37,7 +37,7 @@ NO_TICKET = 0
 
 
 class Router:
-    def __init__(self, tickets: Tickets, table: TopicTable, peers: Peers, members: ShareMembers) -> None:
+    def __init__(self, tickets: Tickets, table: TopicTable, peers: Peers, members: Members) -> None:
         self._tickets = tickets
         self._table = table
         self._peers = peers
@@ -51,7 +51,7 @@ class Router:
         request: Any = attempt.event.request
         kind = attempt.route.to
         assert kind is not None, "others are answered in the gateway"
-        if attempt.route.names_member:
+        if attempt.route.names_member and request.member_id is not None:
             self._members.note(attempt.event.sender.route[0], request.group, request.member_id)
         address = kind.address_of(request, self._table.topics)
         if isinstance(address, ProtocolError):

@@ -78,7 +78,7 @@ class Route(Struct, frozen=True, kw_only=True):
     reply_type: type[Reply] | None = None
     """None: neither request nor answer are decoded again."""
     names_member: bool = False
-    """The request names a member of a share group, which is gone when its connection is."""
+    """The request names a member of a group or share group, which may be gone when its connection is."""
     if_none_exists: Callable[[], Reply] | None = None
     """Make the answer when there is no such actor."""
 
@@ -116,7 +116,7 @@ ROUTES: dict[type[Request], Route] = {
     Fetch: Route(to=PARTITION, is_poll=True, may_be_cut=True),
     ListOffsets: _DATA,
     DeleteRecords: _DATA,
-    GroupHeartbeat: Route(to=COORDINATOR, creates=True, is_poll=True, may_be_cut=True),
+    GroupHeartbeat: Route(to=COORDINATOR, creates=True, is_poll=True, may_be_cut=True, names_member=True),
     CommitOffsets: _NEW_GROUP,
     FetchOffsets: Route(to=COORDINATOR, if_none_exists=lambda: FetchOffsetsReply(offsets=[])),
     LeaveGroup: _GROUP,

@@ -14,11 +14,12 @@ from planaria.transport.protocol.groups import (
     FetchOffsets,
     GroupHeartbeat,
     LeaveGroup,
+    MemberGone,
     ResetOffsets,
 )
 from planaria.transport.protocol.message import Done, Request
 from planaria.transport.protocol.session import Cancel, Metadata
-from planaria.transport.protocol.shares import Acquire, ConfigureShareGroup, ShareMemberGone
+from planaria.transport.protocol.shares import Acquire, ConfigureShareGroup
 
 HEARTBEAT = GroupHeartbeat(group="g", topics=["ORDERS"])
 CREATING = [HEARTBEAT, CommitOffsets(group="g", offsets=[])]
@@ -196,7 +197,7 @@ def test_a_share_groups_member_ends_with_the_connection_it_spoke_by_last(gateway
     assert gateway.casts == []
     gateway.give(Disconnected(b"second"))
     assert [(cast.address, cast.request) for cast in gateway.casts] == [
-        ("coordinator/g", ShareMemberGone(group="g", member_id="m", connection=b"second"))
+        ("coordinator/g", MemberGone(group="g", member_id="m", connection=b"second"))
     ]
 
 

@@ -81,7 +81,7 @@ REQUESTS: tuple[tuple[str, dict[str, Any]], ...] = (
         "partition/__offsets/0",
         {"op": "delete_records", "topic": "__offsets", "partition": 0, "before_offset": 1},
     ),
-    ("coordinator/s", {"op": "share_member_gone", "group": "s", "member_id": "m", "connection": ""}),
+    ("coordinator/s", {"op": "member_gone", "group": "s", "member_id": "m", "connection": ""}),
     ("scheduler/0", {"op": "schedule", "records": []}),
 )
 

@@ -21,6 +21,7 @@ from planaria.transport.protocol.groups import (
     DescribeGroup,
     GroupHeartbeat,
     LeaveGroup,
+    MemberGone,
 )
 from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.session import Cancel
@@ -32,7 +33,6 @@ from planaria.transport.protocol.shares import (
     AcquiredRange,
     AcquireReply,
     ConfigureShareGroup,
-    ShareMemberGone,
 )
 from planaria.transport.request_context import RequestContext
 from simulated_group import GROUP
@@ -488,7 +488,7 @@ def test_a_member_that_is_gone_is_charged_and_its_locks_return_at_once(group: Si
     group.publish(2)
     group.acquire("a", 1)
     group.acquire("b", 1)
-    group.ask("a", ShareMemberGone(group=GROUP, member_id="a", connection=b""))
+    group.ask("a", MemberGone(group=GROUP, member_id="a", connection=b""))
     group.drain()
     assert group.acquire("c") == [some(0, 0, 2)], "and b keeps its own"
 
@@ -508,7 +508,7 @@ def test_a_member_ends_with_its_own_connection_to_the_coordinator(group: Simulat
     assert group.acquire("b") == [], "its client reconnects to the gateway"
     acquire_on(group, b"own", b"own")
     group.handle(
-        Received(Sender((b"gateway",), None), ShareMemberGone(group=GROUP, member_id="a", connection=b"1"))
+        Received(Sender((b"gateway",), None), MemberGone(group=GROUP, member_id="a", connection=b"1"))
     )
     assert group.acquire("b") == [], "it does not use that connection any more"
     group.handle(Disconnected(b"own"))

@@ -145,6 +145,7 @@ class SimulatedGroup(SimulatedActor):
         self.is_urgent = False
         self.idle_ms = 0
         self.offsets_retention_ms = -1
+        self.disconnect_grace_ms = 0
         self.is_partition_up = True
         self.machine: CoordinatorMachine
 
@@ -171,6 +172,7 @@ class SimulatedGroup(SimulatedActor):
                 "offsets_partition": 0,
                 "idle_ms": self.idle_ms,
                 "offsets_retention_ms": self.offsets_retention_ms,
+                "disconnect_grace_ms": self.disconnect_grace_ms,
             },
         )
 

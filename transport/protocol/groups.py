@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from .data import Offset, WaitMilliseconds
-from .message import Reply, Request, TopicPartitions
+from .message import InternalRequest, Reply, Request, TopicPartitions
 from .shares import ShareDescription
 from .transactions import ProducerEpoch, ProducerId
 
@@ -107,6 +107,16 @@ class FetchOffsetsReply(Reply):
     """The epoch of omitted partitions, and of those without one of their own."""
     topic_ids: dict[str, str] = field(default_factory=dict)
     """Ids of the requested topics, as far as the group knows them."""
+
+
+class MemberGone(InternalRequest, tag="member_gone", frozen=True):
+    """Sent by the gateway to a coordinator: the connection of a member of a group or share group is lost. Not
+    answered."""
+
+    group: str
+    member_id: str
+    connection: bytes
+    """The name of the connection. The member stays if it has used another one since."""
 
 
 class LeaveGroup(Request, tag="leave_group", frozen=True):

@@ -22,7 +22,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from .data import MAX_DELAY_MS, Offset, WaitMilliseconds
 from .errors import ErrorBody
-from .message import InternalRequest, Reply, Request
+from .message import Reply, Request
 
 MAX_LOCKED = 1_000
 """Records of a partition that members of one group may hold at a time."""
@@ -116,15 +116,6 @@ class AcquireReply(Reply):
     records: list[AcquiredRecord] | UnsetType = UNSET
     results: list[AcknowledgeResult] | UnsetType = UNSET
     """One for each acknowledgement of the request, in order; set if it had some."""
-
-
-class ShareMemberGone(InternalRequest, tag="share_member_gone", frozen=True):
-    """Sent by the gateway to a coordinator: a member's connection to it is lost. Not answered."""
-
-    group: GroupName
-    member_id: ShareMemberId
-    connection: bytes
-    """The name of the connection. The member stays if it has used another one since."""
 
 
 class Acknowledge(Request, tag="acknowledge", frozen=True):

@@ -40,6 +40,7 @@ from ....transport.protocol.groups import (
     FetchOffsets,
     GroupHeartbeat,
     LeaveGroup,
+    MemberGone,
     ResetOffsets,
 )
 from ....transport.protocol.message import Done, Request
@@ -49,12 +50,12 @@ from ....transport.protocol.shares import (
     AcknowledgeReply,
     Acquire,
     ConfigureShareGroup,
-    ShareMemberGone,
 )
 from ....transport.protocol.topics import CatalogTopic
 from ...journal.recorder import Durable, Recorder
 from ..decisions import Decisions
 from ..effects import Alarm, Effect
+from ..member_connections import MemberConnections
 from ..records import Change, ShareKey
 from ..state import GroupState
 from .acknowledging import Acknowledgements
@@ -63,14 +64,13 @@ from .acquiring import Acquisitions
 from .dead_letters import DeadLetterReadCall, DeadLetterRetryTimer, DeadLetters, DeadLetterWriteCall
 from .description import describe, retry_alarms, retry_report
 from .log_bounds import LogBounds
-from .member_connections import MemberConnections
 from .partitions import SharePartitions
 from .reading import RecordsCall
 from .records import ShareProgress, by_this_clock
 from .settings import GroupSettings
 from .tails import GroupStartCall, LogStartCall, TailCall, TailRetryTimer
 
-REQUESTS: tuple[type[Request], ...] = (Acquire, Acknowledge, ConfigureShareGroup, ShareMemberGone)
+REQUESTS: tuple[type[Request], ...] = (Acquire, Acknowledge, ConfigureShareGroup, MemberGone)
 """Requests that only a share group serves."""
 SHARED_REQUESTS = (LeaveGroup,)
 """Requests that a group of either kind serves."""
@@ -123,7 +123,7 @@ class ShareGroup:
         self._is_touched = True
         sender, request = event.sender, event.request
         match request:
-            case ShareMemberGone(member_id=member, connection=client):
+            case MemberGone(member_id=member, connection=client):
                 is_gone = self._connections.is_last(member, sender.route[0], client)
                 return self._release(member, now, is_charged=True) if is_gone else []
             case _ if isinstance(request, CONSUMERS_REQUESTS):

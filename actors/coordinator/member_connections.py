@@ -1,13 +1,13 @@
-"""The connection that each member of a share group used last. Pure.
+"""The connection that each member of a group or share group used last. Pure.
 
 A client reaches the coordinator through a gateway, or on a connection of its own. When the connection that its member
-used last is over, the member is gone, and its records are available again. The end of one that it has left says nothing.
-Bounded: beyond the limit the member that came first is forgotten, and its locks time out. Called by group.py.
+used last is over, the member is gone. The end of one that it has left says nothing. Bounded: beyond the limit the member
+that came first is forgotten, and its session or its locks time out. Called by memberships.py and share/group.py.
 """
 
 from typing import NamedTuple
 
-from ....transport.machine import Received
+from ...transport.machine import Received
 
 MAX_MEMBERS = 20_000
 

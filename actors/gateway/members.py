@@ -1,19 +1,19 @@
-"""The connection that each member of a share group used last. Pure.
+"""The connection that each member of a group or share group used last. Pure.
 
-A member is a name that acquires. When its connection is gone, so is the member, unless it has used another one since:
-a client that lost its connection and reconnected keeps its locks if its next request came before the end of the old
-connection was noticed. Bounded; beyond the limit the longest silent member is forgotten, and its locks time out.
+When the connection of a member is gone, its coordinator is notified, unless the member has used another one since: a
+client that lost its connection and reconnected stays if its next request came before the end of the old connection was
+noticed. Bounded; beyond the limit the longest silent member is forgotten, and its session or its locks time out.
 """
 
 from ...transport.addresses import coordinator_address
 from ...transport.machine import Cast, Effect
-from ...transport.protocol.shares import ShareMemberGone
+from ...transport.protocol.groups import MemberGone
 
-MAX_SHARE_MEMBERS = 20_000
+MAX_MEMBERS = 20_000
 
 
-class ShareMembers:
-    def __init__(self, limit: int = MAX_SHARE_MEMBERS) -> None:
+class Members:
+    def __init__(self, limit: int = MAX_MEMBERS) -> None:
         self._limit = limit
         self._connections: dict[tuple[str, str], bytes] = {}
         self._members: dict[bytes, set[tuple[str, str]]] = {}
@@ -35,11 +35,11 @@ class ShareMembers:
             self._leave(oldest, self._connections[oldest])
 
     def on_disconnected(self, connection: bytes) -> list[Effect]:
-        """Release the locks of the members that last used this connection."""
+        """Notify the coordinators of the members that last used this connection."""
         return [
             Cast(
                 coordinator_address(group),
-                ShareMemberGone(group=group, member_id=member, connection=connection),
+                MemberGone(group=group, member_id=member, connection=connection),
             )
             for group, member in self.forget(connection)
         ]
