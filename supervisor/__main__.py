@@ -1,4 +1,4 @@
-"""`python -m planaria.supervisor --config-json JSON [--role ROLE] [--status-fd N] [--lifeline-fd N]`: run until stopped.
+"""`python -m planaria.supervisor --config-fd N [--role ROLE] [--status-fd N] [--lifeline-fd N]`: run until stopped.
 
 Runs a broker, or with `--role worker` the subscribers of a worker. Started by `planaria serve`, `planaria worker` and the
 embedded Broker. Reports the result of the start in one line of JSON on the status
@@ -29,7 +29,7 @@ from . import logs
 from .broker_tree import GATEWAY, Role, broker_tree, preloaded_modules, worker_tree
 from .capacity import Capacity, capacity_of, control_connections
 from .child import raise_file_limit
-from .config import BrokerConfig, ConfigError, from_json
+from .config import BrokerConfig, ConfigError, from_json, received
 from .data_directory import DataDirectory, DataDirectoryError, open_data_directory, wait_for_predecessors
 from .launcher import Launcher
 from .lifecycle import SupervisorIdentity
@@ -137,15 +137,16 @@ def is_cancelled(lifeline: int | None) -> bool:
 
 def parse(argv: list[str]) -> Arguments:
     """Parse the arguments. Raises ValueError for wrong arguments, ConfigError for a wrong configuration."""
-    names = {"--config-json", "--role", "--status-fd", "--lifeline-fd"}
+    names = {"--config-fd", "--role", "--status-fd", "--lifeline-fd"}
     for name in argv[::2]:
         if name not in names:
             raise ValueError(f"unknown argument {name!r}")
     if len(argv) % 2:
         raise ValueError(f"{argv[-1]} needs a value")
     given = dict(zip(argv[::2], argv[1::2], strict=True))
+    sent = _descriptor_of(argv, "--config-fd")
     return Arguments(
-        from_json(given.get("--config-json", "{}")),
+        from_json("{}") if sent is None else received(sent),
         msgspec.convert(given.get("--role", "broker"), Role),
         _descriptor_of(argv, "--status-fd"),
         _descriptor_of(argv, "--lifeline-fd"),

@@ -5,6 +5,7 @@ and its source. Read by the command line and the embedded Broker; __main__.py re
 """
 
 import difflib
+import fcntl
 import os
 import tomllib
 from collections.abc import Mapping
@@ -49,6 +50,14 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Endpoint for the other nodes of the cluster. Must not be reachable by clients."""
     advertise_peer: Annotated[str, Meta(pattern=patterns.ADVERTISED)] = ""
     """Peer endpoint as other nodes reach it; `peer_endpoint` if empty."""
+    peer_keys: str = ""
+    """File of the cluster's keys (`planaria cluster keys`): nodes authenticate each other and encrypt."""
+    etcd_ca: str = ""
+    """Certificates of the authorities that sign etcd's, a file in PEM: nodes then use TLS to etcd."""
+    etcd_certificate: str = ""
+    """Certificate of this node for etcd, a file in PEM. Requires `etcd_ca` and `etcd_key`."""
+    etcd_key: str = ""
+    """Key of that certificate, a file in PEM."""
     rack: str = ""
     """Failure domain of this node: replicas of a partition are placed on different racks."""
     refuse_unsafe_stop: bool = True
@@ -122,8 +131,21 @@ def from_json(text: str | bytes) -> BrokerConfig:
     return load(values)
 
 
-def to_json(config: BrokerConfig) -> str:
-    return msgspec.json.encode(config).decode()
+def sent(config: BrokerConfig) -> int:
+    """Return a pipe to read the configuration from, for another process: not its arguments, which every user sees."""
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as stream:
+        stream.write(msgspec.json.encode(config))
+    # Not a standard descriptor, even if a daemon has closed those.
+    inherited = fcntl.fcntl(reader, fcntl.F_DUPFD, 3)
+    os.close(reader)
+    return inherited
+
+
+def received(descriptor: int) -> BrokerConfig:
+    """Return the configuration that another process has sent. Raises ConfigError."""
+    with os.fdopen(descriptor, "rb") as stream:
+        return from_json(stream.read())
 
 
 def _read(file: Path) -> dict[str, Any]:

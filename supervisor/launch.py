@@ -15,7 +15,7 @@ import msgspec
 
 from ..transport.forks import tell_of_fork
 from .broker_tree import Role
-from .config import BrokerConfig, to_json
+from .config import BrokerConfig, sent
 
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
@@ -103,13 +103,14 @@ def launch_supervisor(
     status_read, status_write = _pipe()
     lifeline_read, lifeline_write = _pipe()
     lifeline = Lifeline(lifeline_write)
+    sent_config = sent(config)
     package = __package__ or "planaria.supervisor"
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", package, "--config-json", to_json(config), "--role", role),
+            *(sys.executable, "-m", package, "--config-fd", str(sent_config), "--role", role),
             *("--status-fd", str(status_write), "--lifeline-fd", str(lifeline_read)),
         ],
-        pass_fds=(status_write, lifeline_read),
+        pass_fds=(sent_config, status_write, lifeline_read),
         cwd=working_directory,
         stdin=subprocess.DEVNULL,
         stdout=_unless_closed(1),
@@ -117,8 +118,8 @@ def launch_supervisor(
         # A separate group: Ctrl-C in a terminal is for the embedding program, which stops the broker in order.
         process_group=0,
     )
-    os.close(status_write)
-    os.close(lifeline_read)
+    for descriptor in (sent_config, status_write, lifeline_read):
+        os.close(descriptor)
     try:
         started = _await_start(status_read, process, timeout_s)
     except BaseException:

@@ -6,6 +6,7 @@ A directory belongs to one node of one cluster. A node that comes back with an e
 which the cluster knows that its copies are gone. Read by __main__.py before anything is started.
 """
 
+import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,17 @@ from typing import Any
 import msgspec
 
 from ..transport import patterns
+from ..transport.security.key_files import KeyFileError, read_key_file
 from .config import BrokerConfig, ConfigError
 from .data_directory import DataDirectoryError, replace_file
 
 NODE_FILE = "node.json"
 ONE_MACHINE_FILE = "catalog.json"
 """The catalog of a broker on one machine; a cluster's is in its metadata store."""
+CLUSTER_SETTINGS = (
+    *("advertise", "peer_endpoint", "advertise_peer", "peer_keys"),
+    *("etcd_ca", "etcd_certificate", "etcd_key", "rack"),
+)
 _WILDCARDS = ("*", "0.0.0.0", "[::]")
 
 
@@ -41,7 +47,7 @@ def endpoints_of(config: BrokerConfig) -> NodeEndpoints | None:
     Raises ConfigError, one line that names the option.
     """
     if not config.cluster and not config.node:
-        for name in ("advertise", "peer_endpoint", "advertise_peer", "rack"):
+        for name in CLUSTER_SETTINGS:
             if getattr(config, name):
                 raise ConfigError(f"{name}: only for a node of a cluster; give --node and --cluster, too")
         return None
@@ -53,10 +59,33 @@ def endpoints_of(config: BrokerConfig) -> NodeEndpoints | None:
         raise ConfigError(f"node: {fault}")
     if not config.peer_endpoint:
         raise ConfigError("cluster: give --peer-endpoint, too, such as tcp://10.0.0.1:5571")
+    if config.peer_keys:
+        _check_keys(config.peer_keys)
+    _check_tls(config)
     return NodeEndpoints(
         clients=_reachable("advertise", config.advertise or config.endpoint),
         peers=_reachable("advertise-peer", config.advertise_peer or config.peer_endpoint),
     )
+
+
+def _check_keys(file: str) -> None:
+    try:
+        read_key_file(file)
+    except KeyFileError as error:
+        raise ConfigError(f"peer_keys: {error}") from error
+
+
+def _check_tls(config: BrokerConfig) -> None:
+    if bool(config.etcd_certificate) != bool(config.etcd_key):
+        raise ConfigError("etcd_certificate, etcd_key: give both, or neither")
+    if config.etcd_certificate and not config.etcd_ca:
+        raise ConfigError(
+            "etcd_certificate: give etcd_ca, too, the authorities that sign the certificates of etcd"
+        )
+    for name in ("etcd_ca", "etcd_certificate", "etcd_key"):
+        file = getattr(config, name)
+        if file and not os.access(file, os.R_OK):
+            raise ConfigError(f"{name}: {file} cannot be read")
 
 
 def _reachable(option: str, endpoint: str) -> str:
@@ -107,6 +136,7 @@ def controller_arguments(
         "node": identity.node,
         "data_id": identity.data_id,
         "store": config.cluster,
+        "tls": _tls(config),
         "endpoint": endpoints.clients,
         "peer_endpoint": endpoints.peers,
         "rack": config.rack,
@@ -122,4 +152,12 @@ def link_arguments(config: BrokerConfig, start_id: str) -> dict[str, Any] | None
         "start_id": start_id,
         "peer_endpoint": config.peer_endpoint,
         "replication_bytes_per_second": config.replication_bytes_per_second,
+        "peer_keys": os.path.abspath(config.peer_keys) if config.peer_keys else "",
     }
+
+
+def _tls(config: BrokerConfig) -> dict[str, str | None] | None:
+    if not config.etcd_ca:
+        return None
+    files = {"ca": config.etcd_ca, "certificate": config.etcd_certificate, "key": config.etcd_key}
+    return {name: os.path.abspath(file) if file else None for name, file in files.items()}

@@ -13,6 +13,7 @@ from .codec import RequestDecoder
 from .endpoints import endpoint_for
 from .machine import LoopEffect, LoopEvent, Machine
 from .origin import Origin
+from .peer_door import PeerDoor
 from .protocol.control import EVERYBODY
 from .protocol.groups import GroupPause
 from .protocol.message import Request
@@ -102,6 +103,10 @@ class Actor(Generic[OwnEventT, OwnEffectT]):
         """Return True if a client with this key may connect to a server socket with keys; None if it should try
         again."""
         return False
+
+    def peer_door(self) -> PeerDoor | None:
+        """Return the endpoint for other nodes; None for an actor without one. Called once, before `start`."""
+        return None
 
     def start(self) -> None:
         """Open and recover. Call `self.loop.progress()` now and then if it takes long."""

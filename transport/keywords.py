@@ -249,6 +249,14 @@ class BrokerSettings(TypedDict, total=False):
     """Endpoint for the other nodes of the cluster. Default ""."""
     advertise_peer: str
     """Peer endpoint as other nodes reach it. Default "": that of `peer_endpoint`."""
+    peer_keys: str
+    """File of the cluster's keys, from `planaria cluster keys`. Default "": nodes do not authenticate each other."""
+    etcd_ca: str
+    """Authority of etcd's certificates, a file in PEM: nodes then use TLS to etcd. Default ""."""
+    etcd_certificate: str
+    """Certificate of this node for etcd, a file in PEM. Default ""."""
+    etcd_key: str
+    """Key of that certificate, a file in PEM. Default ""."""
     rack: str
     """Failure domain of this node. Default ""."""
     refuse_unsafe_stop: bool

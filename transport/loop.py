@@ -88,6 +88,7 @@ class Loop(Turns[Any]):
             self._zmq, context.control_endpoint, context.address, context.incarnation
         )
         self._contexts = ContextFrames(context.secret)
+        self._peer_door = actor.peer_door()
         exchange = Exchange(
             PeerDirectory(context.address, context.incarnation, context.directory),
             retry=RetryPolicy(),
@@ -101,6 +102,7 @@ class Loop(Turns[Any]):
             refuse,
             {SUPERVISOR_ROUTE: self._link},
             self._contexts,
+            None if self._peer_door is None else self._peer_door.client_keys,
         )
         self._used = self._calls.used
         """Sockets to be asked for their events before the next wait (poller.py)."""
@@ -126,7 +128,9 @@ class Loop(Turns[Any]):
         """Start the actor, serve until it stops or the supervisor has ended, then close."""
         self.progress()
         if self._actor.endpoint() is not None:
-            self._server = ServerSide(self._zmq, self._actor, self._contexts, self.dispatch, self._answer)
+            self._server = ServerSide(
+                self._zmq, self._actor, self._contexts, self.dispatch, self._answer, self._peer_door
+            )
             for source in (*self._server.sources, self._server.socket):
                 self._poller.register(source)
         self._actor.start()

@@ -19,7 +19,7 @@ from .addresses import is_internal
 from .protocol.data import Fetch, Produce
 from .protocol.errors import ErrorBody, ErrorCode
 from .protocol.groups import GroupHeartbeat
-from .protocol.message import InternalRequest, Request
+from .protocol.message import InternalRequest, NodeRequest, Request
 from .protocol.topics import DeleteRecords
 
 _MARK = b"\xc1"
@@ -61,8 +61,12 @@ def direct_context(connection: bytes, request: Request, principal: str = "") -> 
     return RequestContext(principal=principal, connection=connection)
 
 
-def refusal_of_client(request: Request) -> ErrorBody | None:
-    """Return the refusal of a request that came without a context, if only actors may make it."""
+def refusal_of_client(request: Request, *, is_peer: bool = False) -> ErrorBody | None:
+    """Return the refusal of a request that came without a context, if only actors may make it, or only other nodes and
+    the sender is none (`is_peer`)."""
+    if isinstance(request, NodeRequest) and not is_peer:
+        op = request.__struct_config__.tag
+        return ErrorBody(ErrorCode.FORBIDDEN, f"{op} is a request of nodes, at the peer endpoint")
     if isinstance(request, InternalRequest):
         op = request.__struct_config__.tag
         return ErrorBody(ErrorCode.FORBIDDEN, f"{op} is a request of actors, not of clients")

@@ -17,10 +17,12 @@ from .codec import envelope_of, id_of, is_json, split_envelope
 from .inbox import Inbox
 from .machine import Connected, Disconnected, LoopEvent, Received, Reply, Sender
 from .meters import Meters
+from .peer_door import PeerDoor
 from .protocol.data import Produce
 from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .request_context import KEY_PREFIX, ContextFrames, direct_context, refusal_of_client
 from .security.curve import Zap
+from .security.node_keys import KeyCheck
 from .server_connections import ServerConnections
 
 # As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls that take them.
@@ -30,6 +32,8 @@ _READABLE = int(zmq.POLLIN)
 NO_DIRECT_ACCESS = ErrorBody(
     ErrorCode.UNAUTHENTICATED, "this broker has authentication: clients use its public endpoint"
 )
+LOCAL_PREFIX = "localhost:"
+"""Before user, group and process id: the "Peer-Address" of a connection over `ipc`. Over TCP it is a numeric address."""
 EXIT_FLUSH_MS = 500
 """Time for a stopping actor's last replies to leave."""
 
@@ -42,8 +46,10 @@ class ServerSide:
         contexts: ContextFrames,
         deliver: Callable[[LoopEvent], None],
         answer: Callable[[Reply], None],
+        peers: PeerDoor | None = None,
     ) -> None:
-        """Bind the actor's endpoint. `deliver` takes events of the machine, `answer` takes refusals."""
+        """Bind the actor's endpoint, and that of `peers`, whose connections may send NodeRequests. `deliver` takes
+        events of the machine, `answer` takes refusals."""
         endpoint = actor.endpoint()
         assert endpoint is not None
         is_local = endpoint.startswith("ipc://")
@@ -54,6 +60,13 @@ class ServerSide:
         self.socket = sockets.server_socket(context, None if is_local else endpoint, keys)
         self.socket.setsockopt(zmq.LINGER, EXIT_FLUSH_MS)
         self.endpoint = endpoint if is_local else self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._peers: set[bytes] | None = None
+        """Connections of other nodes, in an actor with an endpoint for them."""
+        if peers is not None:
+            self._peers = set()
+            if peers.keys is not None:
+                KeyCheck(context, peers.keys)
+            sockets.bind_for_peers(self.socket, peers.endpoint, peers.keys)
         self._hosts: dict[bytes, str] = {}
         self.inbox: Inbox | None = Inbox(self._hosts) if actor.follows_hosts else None
         self.ended: dict[bytes, None] = {}
@@ -62,6 +75,8 @@ class ServerSide:
         on_new = self._on_connected if actor.follows_hosts else None
         self._users: dict[bytes, str] = {}
         """Principals of connections, with keys."""
+        if peers is not None:
+            on_new = self._on_peer
         self.connections = ServerConnections(context, self.socket, endpoint, on_new)
         self.note = self.connections.note if actor.follows_connections else None
         if self.zap is not None:
@@ -95,6 +110,8 @@ class ServerSide:
     def _end(self, connection: bytes) -> None:
         self._hosts.pop(connection, None)
         self._users.pop(connection, None)
+        if self._peers is not None:
+            self._peers.discard(connection)
         self.ended[connection] = None
         if self.inbox is None:
             self.end_next()
@@ -152,7 +169,9 @@ class ServerSide:
             return
         sender = Sender(route, request.id, is_json(header), type(request))
         if context is None:
-            refusal = NO_DIRECT_ACCESS if self._refuses_clients else refusal_of_client(request)
+            is_peer = self._peers is not None and peer in self._peers
+            is_refused = self._refuses_clients and not is_peer
+            refusal = NO_DIRECT_ACCESS if is_refused else refusal_of_client(request, is_peer=is_peer)
             if refusal is not None:
                 if not isinstance(request, Produce) or request.acks != 0:
                     self._answer(Reply(sender, refusal))
@@ -165,6 +184,12 @@ class ServerSide:
         self.socket.close()
         if self.zap is not None:
             self.zap.close()
+
+    def _on_peer(self, connection: bytes, host: str) -> None:
+        """Note a connection over TCP; a local one has the name of its process in place of a host."""
+        assert self._peers is not None
+        if not host.startswith(LOCAL_PREFIX):
+            self._peers.add(connection)
 
     def _on_connected(self, connection: bytes, host: str) -> None:
         if connection in self.ended:  # the client gives its connections this name

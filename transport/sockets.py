@@ -18,7 +18,7 @@ from .addresses import Address
 from .endpoints import peer_id
 from .protocol.message import MAX_FRAME_BYTES
 from .security.curve import secure_client, secure_server, unsecure_client
-from .security.keys import ClientKeys, ServerKeys
+from .security.keys import ClientKeys, KeyPair, ServerKeys
 
 SERVER_HIGH_WATER_MARK = 1_000
 """Replies that may wait for one peer at an actor's server socket."""
@@ -137,6 +137,18 @@ def server_socket(
     if keys is not None:
         secure_server(socket, keys)
     return socket if endpoint is None else _opened(socket, socket.bind, _numeric(endpoint))
+
+
+def bind_for_peers(socket: "zmq.Socket[bytes]", endpoint: str, keys: KeyPair | None) -> None:
+    """Bind a server socket at a further endpoint, over TCP. With keys, a connection is encrypted, and its client must
+    have them (KeyCheck). Raises zmq.ZMQError when it cannot be bound.
+    """
+    if keys is not None:
+        socket.setsockopt(zmq.CURVE_SERVER, 1)
+        socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret_key.encode())
+    _opened(socket, socket.bind, _numeric(endpoint))
+    if keys is not None:
+        unsecure_client(socket)  # the later ones are local
 
 
 def calls_socket(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":

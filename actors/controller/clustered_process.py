@@ -62,7 +62,7 @@ class ClusterControllerActor(ControllerActor):
         self._cluster_part: Cluster | None = None
         """None before the store is read."""
         life = f"{context.instance_id}/{context.incarnation}"
-        config = etcd_config(arguments.store, arguments.node)
+        config = etcd_config(arguments.store, arguments.node, arguments.tls)
         self._name = config.cluster
         self._store = EtcdStore(config, life)
         self._storage = ClusterStorage(Path(context.data_directory), self._files, self._store)

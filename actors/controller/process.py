@@ -19,6 +19,7 @@ from ...transport.protocol.topics import TopicConfig
 from ..journal.sleep_mark import sleeping_groups, sleeping_partitions
 from ..log.errors import LogError
 from ..log.files import Files
+from ..metadata.etcd.wire import Tls
 from ..metadata.store import Applied, MetadataStore, Propose
 from .catalog import Catalog
 from .children import partition_folder
@@ -51,6 +52,8 @@ class ClusterArguments(msgspec.Struct):
     endpoint: str
     peer_endpoint: str
     rack: str = ""
+    tls: Tls | None = None
+    """For the connections to the store."""
 
 
 class ControllerArguments(msgspec.Struct):

@@ -4,7 +4,8 @@ Owns nothing that matters: a link that is restarted loses the relays in flight, 
 
     event                   effects
     Started                 the watch of the nodes and the pings begin
-    Received relay          a call to the other link, or to the actor of this node (`relays.py`)
+    Received relay          a call to the other link (`relays.py`)
+    Received forward        a call to the actor of this node
     Answered, Failed        the relay's reply
     Received admit_catch_up answered when the rate of copies permits it (`catch_up.py`)
     Received ping           noted (`liveness.py`); its report is kept
@@ -42,6 +43,7 @@ from ...transport.protocol.links import (
     LOST_MS,
     PING_INTERVAL_MS,
     AdmitCatchUp,
+    Forward,
     LinkReport,
     LinkReports,
     Ping,
@@ -61,7 +63,7 @@ CALM_INTERVAL_MS = 1_000
 REPORT_LIFE_MS = 2_500
 """Time after which another link's report is no longer passed on."""
 
-REQUESTS: tuple[type[Request], ...] = (Relay, AdmitCatchUp, Ping, Cancel)
+REQUESTS: tuple[type[Request], ...] = (Relay, Forward, AdmitCatchUp, Ping, Cancel)
 
 
 class LinkMachine:
@@ -111,8 +113,10 @@ class LinkMachine:
     def _on_received(self, received: Received, now: int) -> list[Effect]:
         request = received.request
         match request:
-            case Relay():
+            case Relay() | Forward():
                 try:
+                    if isinstance(request, Forward):
+                        return self.relays.on_forward(received, request)
                     return self.relays.on_relay(received, request)
                 except ProtocolError as error:
                     header = bytes(received.payload[0]) if received.payload else b""

@@ -6,7 +6,9 @@ import msgspec
 
 from ...transport.actor import Actor, ActorContext
 from ...transport.loop import run_actor
+from ...transport.peer_door import PeerDoor
 from ...transport.protocol.message import Request
+from ...transport.security.key_files import read_key_file
 from .effects import OwnEvent, Started
 from .machine import REQUESTS, LinkMachine
 
@@ -15,7 +17,9 @@ class LinkArguments(msgspec.Struct):
     node: str
     start_id: str
     peer_endpoint: str
-    """The endpoint for the links of other nodes, and for the actors of this one."""
+    """The endpoint for the links of other nodes. Actors of this one use the `ipc` endpoint, as of any actor."""
+    peer_keys: str = ""
+    """The file of the cluster's keys; empty: links do not authenticate each other."""
     replication_bytes_per_second: int = 0
     """The rate of copies to replicas that are not in sync; 0: any."""
 
@@ -36,8 +40,9 @@ class LinkActor(Actor[OwnEvent, Never]):
             catch_up_bytes_per_second=rate,
         )
 
-    def endpoint(self) -> str | None:
-        return self._arguments.peer_endpoint
+    def peer_door(self) -> PeerDoor | None:
+        keys = read_key_file(self._arguments.peer_keys) if self._arguments.peer_keys else None
+        return PeerDoor(self._arguments.peer_endpoint, keys)
 
     def start(self) -> None:
         self.loop.dispatch(Started())

@@ -1,8 +1,8 @@
 """Relays: requests on their way between an actor of this node and an actor of another one. Pure.
 
-    from                    to                                         answered with
-    an actor of this node   the other node's link, as the same relay   that link's reply, as it is
-    another node's link     the actor at `address`, as it was made     the actor's reply, as it is
+    from                               to                                        answered with
+    an actor of this node, a relay     the other node's link, as a forward       that link's reply, as it is
+    another node's link, a forward     the actor at `address`, as it was made    the actor's reply, as it is
 
 A refusal that a link makes has the id and the encoding of the request in the relay, as the actor's own refusal would:
 its sender may pass it on unread. A relay that is not answered in its time fails as every call does. When its sender's
@@ -27,7 +27,7 @@ from ...transport.machine import (
     Sender,
 )
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
-from ...transport.protocol.links import Relay
+from ...transport.protocol.links import FORWARDED_KINDS, Forward, Relay
 from ...transport.request_context import NO_CONTEXT, UNKNOWN, RequestContext
 from .keys import RelayCall
 from .roster import Roster
@@ -56,22 +56,47 @@ class Relays:
         """Raises ProtocolError when it cannot be passed on."""
         if not received.payload:
             raise ProtocolError(ErrorCode.INVALID_REQUEST, "payload: a relay carries a header")
-        address: Address
-        request: Relay | bytes
-        context: RequestContext | None
-        header = bytes(received.payload[0])
         if relay.node == self._node:
-            address, request, context = relay.address, header, relay.context
-            payload = list(received.payload[1:])
-        else:
-            address, request, context = self._other_link(relay), _forwarded(relay, received), NO_CONTEXT
-            payload = list(received.payload)
+            address = relay.address
+            return self._pass_on(received, relay, address, bytes(received.payload[0]), received.context)
+        forward = Forward(
+            node=relay.node,
+            address=relay.address,
+            timeout_ms=relay.timeout_ms,
+            is_cast=relay.is_cast,
+            context=None if received.context == UNKNOWN else received.context,
+        )
+        return self._pass_on(received, relay, self._roster.link_to(relay.node), forward, NO_CONTEXT)
+
+    def on_forward(self, received: Received, forward: Forward) -> list[Effect]:
+        """Raises ProtocolError when it cannot be passed on."""
+        if not received.payload:
+            raise ProtocolError(ErrorCode.INVALID_REQUEST, "payload: a relay carries a header")
+        if forward.node != self._node:
+            raise ProtocolError(
+                ErrorCode.ACTOR_UNAVAILABLE, f"this is node {self._node!r}, not {forward.node[:100]!r}"
+            )
+        if forward.address.kind not in FORWARDED_KINDS:
+            raise ProtocolError(
+                ErrorCode.FORBIDDEN, f"{forward.address[:250]} takes no requests of other nodes"
+            )
+        return self._pass_on(received, forward, forward.address, bytes(received.payload[0]), forward.context)
+
+    def _pass_on(
+        self,
+        received: Received,
+        relay: Relay | Forward,
+        address: Address,
+        request: Forward | bytes,
+        context: RequestContext | None,
+    ) -> list[Effect]:
+        payload = list(received.payload[1:] if isinstance(request, bytes) else received.payload)
         if relay.is_cast:
             return [Cast(address, request, payload, context)]
         if len(self._open) >= MAX_RELAYS:
             raise ProtocolError(ErrorCode.OVERLOADED, "the link has too many open requests")
         self._last += 1
-        self._open[self._last] = Open(received.sender, header)
+        self._open[self._last] = Open(received.sender, bytes(received.payload[0]))
         call = Call(
             RelayCall(self._last),
             address,
@@ -99,13 +124,6 @@ class Relays:
         gone = [number for number, relay in self._open.items() if relay.sender.route[0] == connection]
         return self._withdraw(gone)
 
-    def _other_link(self, relay: Relay) -> Address:
-        if relay.is_forwarded:
-            raise ProtocolError(
-                ErrorCode.ACTOR_UNAVAILABLE, f"this is node {self._node!r}, not {relay.node[:100]!r}"
-            )
-        return self._roster.link_to(relay.node)
-
     def _withdraw(self, numbers: list[int]) -> list[Effect]:
         for number in numbers:
             del self._open[number]
@@ -115,8 +133,3 @@ class Relays:
 def refusal(sender: Sender, header: bytes, error: ErrorBody) -> Reply:
     """Return the refusal of a relayed request, whose header is given, to the sender of its relay."""
     return Reply(msgspec.structs.replace(sender, id=id_of(header), is_json=is_json(header)), error)
-
-
-def _forwarded(relay: Relay, received: Received) -> Relay:
-    context = None if received.context == UNKNOWN else received.context
-    return msgspec.structs.replace(relay, id=None, context=context, is_forwarded=True)

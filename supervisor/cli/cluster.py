@@ -7,6 +7,7 @@ the progress until it is done. One that is interrupted can be repeated: it chang
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
@@ -95,6 +96,25 @@ def nodes(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT
         print_json({"nodes": found.nodes})
     else:
         show(nodes_table(found.nodes))
+
+
+@app.command(cls=Command)
+def keys(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", show_default=False, help="File to write, mode 0600.")
+    ],
+) -> None:
+    """Make the keys by which the nodes of a cluster authenticate each other.
+
+    Make them once, copy the file to all nodes, and start each with --peer-keys FILE.
+
+    Example:
+      planaria cluster keys /etc/planaria/peers.key
+    """
+    from ...transport.security.key_files import new_key_pair, write_key_file  # noqa: PLC0415
+
+    write_key_file(file, new_key_pair(), "the nodes of a cluster")
+    note(f"wrote {file}: copy it to all nodes, and start each with --peer-keys")
 
 
 @app.command(cls=Command)

@@ -41,6 +41,10 @@ AdvertisePeer = Annotated[
         "--advertise-peer", metavar="URL", help="Endpoint for other nodes as other machines reach it."
     ),
 ]
+PeerKeysFile = Annotated[
+    str | None,
+    typer.Option("--peer-keys", metavar="FILE", help='Keys of the cluster, from "planaria cluster keys".'),
+]
 
 InsecurePublic = Annotated[
     bool, typer.Option("--insecure-public", help="Listen at a public endpoint without authentication.")
@@ -92,6 +96,7 @@ def serve(
     advertise: Advertise = None,
     advertise_peer: AdvertisePeer = None,
     insecure_public: InsecurePublic = False,
+    peer_keys: PeerKeysFile = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the configuration. Repeatable."),
@@ -122,6 +127,7 @@ def serve(
         "advertise": advertise,
         "advertise_peer": advertise_peer,
         "insecure_public": insecure_public or None,
+        "peer_keys": peer_keys,
         **_from_settings(settings or []),
     }
     if config is None and Path(CONFIG_FILE).is_file():
@@ -148,5 +154,6 @@ def become_supervisor(config: BrokerConfig) -> None:
     isolation = [] if {"", os.getcwd()} & set(sys.path) else ["-P"]
     sys.stdout.flush()
     sys.stderr.flush()
-    command = [sys.executable, *isolation, "-m", package, "--config-json", configuration.to_json(config)]
+    descriptor = str(configuration.sent(config))
+    command = [sys.executable, *isolation, "-m", package, "--config-fd", descriptor]
     os.execv(sys.executable, command)

@@ -8,7 +8,7 @@ from planaria.actors.link import relays
 from planaria.transport.addresses import Address
 from planaria.transport.machine import Call, Cast, Disconnected, Failed, Received, Sender
 from planaria.transport.protocol.errors import ErrorBody
-from planaria.transport.protocol.links import Relay
+from planaria.transport.protocol.links import Forward, Relay
 from planaria.transport.protocol.session import Cancel
 from planaria.transport.request_context import RequestContext
 
@@ -64,13 +64,25 @@ def test_a_relay_to_a_node_that_does_not_run_is_refused(
 
 def test_a_relay_that_reaches_the_wrong_node_goes_no_further(world: LinkedNodes) -> None:
     """An endpoint may belong to another node by now."""
-    relay = Relay(node="c", address=Address.parse("partition/T/0"), is_forwarded=True)
+    relay = Forward(node="c", address=Address.parse("partition/T/0"))
     sender = Sender((b"somebody", b"1"), None)
     world.nodes["b"].event(Received(sender, relay, (HEADER,)))
     [reply] = world.nodes["b"].replies
     assert isinstance(reply.body, ErrorBody)
     assert reply.body.message == "this is node 'b', not 'c'"
     assert world.nodes["c"].received == []
+
+
+@pytest.mark.parametrize("address", ["controller", "supervisor", "gateway/0", "subscriber/G/0", "link/b"])
+def test_other_nodes_reach_replicas_and_those_that_follow_leaders_alone(
+    world: LinkedNodes, address: str
+) -> None:
+    request = Forward(node="b", address=Address.parse(address))
+    world.nodes["b"].event(Received(Sender((b"somebody", b"1"), None), request, (HEADER,)))
+    [reply] = world.nodes["b"].replies
+    assert isinstance(reply.body, ErrorBody)
+    assert reply.body.code == "FORBIDDEN"
+    assert world.nodes["b"].received == []
 
 
 def test_a_relay_without_a_header_is_refused(world: LinkedNodes) -> None:
@@ -102,8 +114,8 @@ def test_a_refusal_has_the_id_and_the_encoding_of_the_relayed_request(
     a, b = world.nodes["a"], world.nodes["b"]
     a.ask(TO_B, header)
     a.ask(Relay(node="nowhere", address=Address.parse("x")), header)
-    relay = msgspec.structs.replace(TO_B, is_forwarded=True)
-    b.event(Received(Sender((b"link", b"1"), None), relay, (header,)))
+    forward = Forward(node="b", address=TO_B.address)
+    b.event(Received(Sender((b"link", b"1"), None), forward, (header,)))
     call = b.received[-1]
     assert isinstance(call, Call)
     b.event(Failed(call.key, ErrorBody("PARTITION_OFFLINE", "it died", True)))

@@ -2,7 +2,6 @@
 
 import shutil
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +10,11 @@ import pytest
 
 from etcd_members import Member, Members, etcd_binary
 from planaria.actors.metadata.etcd.connections import now_ms
-from planaria.actors.metadata.etcd.store import EtcdConfig, EtcdRefused, EtcdStore, StoreUnavailable, Tls
-from planaria.actors.metadata.etcd.wire import Credentials
+from planaria.actors.metadata.etcd.store import EtcdConfig, EtcdRefused, EtcdStore, StoreUnavailable
+from planaria.actors.metadata.etcd.wire import Credentials, Tls
 from planaria.actors.metadata.store import ABSENT, Applied, Guard, NotApplied, Put, Rejected, State, Unknown
 from store_driver import StoreDriver, open_etcd
+from tls_certificates import make_certificates
 
 pytestmark = [
     pytest.mark.processes,
@@ -271,24 +271,3 @@ def test_tls_with_certificates_on_both_sides(tmp_path: Path) -> None:
                 EtcdConfig(endpoints=members.endpoints, cluster="c", name="n1", tls=Tls(files["client.key"])),
                 "l",
             )
-
-
-def make_certificates(folder: Path) -> dict[str, str]:
-    names = ["ca", "server", "client"]
-    files = {
-        f"{name}.{kind}": str(folder / f"{name}.{kind}") for name in names for kind in ("key", "crt", "csr")
-    }
-    new_key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    extensions = folder / "extensions"
-    extensions.write_text("subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n")
-    openssl("req", "-x509", *new_key, "-subj", "/CN=ca", "-keyout", files["ca.key"], "-out", files["ca.crt"])
-    for name in ("server", "client"):
-        key, request, certificate = (files[f"{name}.{kind}"] for kind in ("key", "csr", "crt"))
-        openssl("req", *new_key, "-subj", f"/CN={name}", "-keyout", key, "-out", request)
-        signed_by = ["-CA", files["ca.crt"], "-CAkey", files["ca.key"], "-CAcreateserial"]
-        openssl("x509", "-req", "-in", request, *signed_by, "-extfile", str(extensions), "-out", certificate)
-    return files
-
-
-def openssl(*arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], check=True, capture_output=True, timeout=60)

@@ -137,6 +137,7 @@ IMPURE: dict[str, str] = {
     "transport/client/exit_flush.py": "the end of the interpreter",
     "transport/client/producer_bridge.py": "holds the accumulator's batches, which threads wait for",
     "transport/forks.py": "runs in forked processes",
+    "transport/security/node_keys.py": "checks keys in a thread",
     "transport/client/producer.py": "the program's thread waits for the network's",
     "transport/client/share_consumer.py": "the program's thread waits for the network's",
     "transport/client/stopping.py": "a waiting thread is woken by another",

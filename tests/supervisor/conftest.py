@@ -19,6 +19,7 @@ import zmq
 from patience import TIMEOUT_S
 from planaria.transport.addresses import from_text
 from planaria.transport.protocol.operations import ActorStatus, StatusReply
+from sent_text import sent_text
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -31,15 +32,23 @@ class RunningSupervisor:
         status, status_writer = os.pipe()
         lifeline, self._lifeline_writer = os.pipe()
         values = {"data": str(data), "endpoint": "tcp://127.0.0.1:*", "log_file": "broker.log", **config}
-        command = ["--config-json", json.dumps(values)]
-        command += ["--status-fd", str(status_writer), "--lifeline-fd", str(lifeline)]
+        descriptor = sent_text(json.dumps(values))
+        command = [
+            "--config-fd",
+            str(descriptor),
+            "--status-fd",
+            str(status_writer),
+            "--lifeline-fd",
+            str(lifeline),
+        ]
         self.process = subprocess.Popen(
             [sys.executable, "-c", "import stub_tree; stub_tree.main()", *command],
-            pass_fds=[status_writer, lifeline],
+            pass_fds=[descriptor, status_writer, lifeline],
             env=os.environ | {"PYTHONPATH": str(PROGRAMS), "STUB_TREE": json.dumps(tree)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+        os.close(descriptor)
         os.close(status_writer)
         os.close(lifeline)
         with os.fdopen(status) as stream:

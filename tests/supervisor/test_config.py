@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from planaria.supervisor.config import BrokerConfig, ConfigError, from_json, load, to_json
+from planaria.supervisor.config import BrokerConfig, ConfigError, from_json, load, received, sent
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 def test_json_there_and_back() -> None:
     config = load({"restart_intensity": 1_000, "topic_defaults": {"retention_ms": 5}})
-    assert from_json(to_json(config)) == config
+    assert received(sent(config)) == config
     with pytest.raises(ConfigError, match="not a JSON object"):
         from_json("[]")
 

@@ -9,14 +9,16 @@ import pytest
 from planaria.supervisor.__main__ import main, parse
 from planaria.supervisor.broker_tree import broker_tree, preloaded_modules
 from planaria.supervisor.child_spec import with_endpoint
+from planaria.supervisor.config import load, sent
 from planaria.transport.addresses import Address
 from planaria.transport.protocol.control import ChildSpec
+from sent_text import sent_text
 
 
 def test_arguments() -> None:
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
-    arguments = parse(["--config-json", '{"data": "x"}', "--status-fd", str(writer)])
+    arguments = parse(["--config-fd", str(sent(load({"data": "x"}))), "--status-fd", str(writer)])
     assert arguments.config.data == "x"
     assert (arguments.status_fd, arguments.lifeline_fd) == (writer, None)
     # A child that held it would keep the reader waiting for the end of the file.
@@ -32,7 +34,7 @@ def test_wrong_arguments(argv: list[str], capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_wrong_configuration_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--config-json", '{"dta": "x"}']) == 1
+    assert main(["--config-fd", str(sent_text('{"dta": "x"}'))]) == 1
     assert capsys.readouterr().err == "planaria: flags: unknown key 'dta'; the nearest known one is 'data'\n"
 
 

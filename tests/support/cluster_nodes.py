@@ -26,10 +26,11 @@ class Node:
         self.log = folder / f"{name}.log"
         client_port, peer_port = free_ports(2)
         self.endpoint = f"tcp://127.0.0.1:{client_port}"
+        self.peer_endpoint = f"tcp://127.0.0.1:{peer_port}"
+        self._environment = {**os.environ, "PLANARIA_CLUSTER": store}
         self._command = [
             *(sys.executable, "-m", "planaria", "serve", "--data", str(self.data)),
-            *("--node", name, "--cluster", store),
-            *("--endpoint", self.endpoint, "--peer-endpoint", f"tcp://127.0.0.1:{peer_port}"),
+            *("--node", name, "--endpoint", self.endpoint, "--peer-endpoint", self.peer_endpoint),
             *(word for setting in settings for word in ("--set", setting)),
         ]
         self.process: subprocess.Popen[bytes] | None = None
@@ -39,7 +40,12 @@ class Node:
             self.process.wait(TIMEOUT_S)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self._command, stdout=log, stderr=log, start_new_session=True, cwd=self.folder
+                self._command,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                cwd=self.folder,
+                env=self._environment,
             )
 
     def pids(self) -> list[int]:

@@ -25,6 +25,7 @@ from planaria.transport.machine import (
 )
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.links import (
+    Forward,
     LinkedNode,
     LinkReports,
     Ping,
@@ -35,7 +36,7 @@ from planaria.transport.protocol.links import (
 from planaria.transport.protocol.session import Cancel
 from planaria.transport.request_context import UNKNOWN, RequestContext
 
-DECODER = RequestDecoder((Relay, Ping, Cancel))
+DECODER = RequestDecoder((Relay, Forward, Ping, Cancel))
 LOST = ErrorBody("ACTOR_UNAVAILABLE", "lost the connection", True)
 
 

@@ -1,7 +1,7 @@
 """The API group between nodes: links, which pass messages between the actors of two nodes, and watch other nodes.
 
     A: relay(node, address, timeout_ms)       payload: header payload*    an actor to the link of its node
-    L: relay(node, address, timeout_ms)       the same                    that link to the link of the other node
+    L: forward(node, address, timeout_ms)     the same                    that link to the link of the other node
     -> the reply of the actor at `address`, as it is, or an error of a link
 
     A: admit_catch_up(size_bytes)             a leader, before it sends batches to a replica that is not in sync
@@ -12,33 +12,46 @@
     L: link_reports(reports)                  to the controller of the link's node; no reply
     L: watch_nodes(after_version, max_wait)   C: version, nodes           a long poll, of the gateway, too
 
-A relay names the receiver's address within its node. Links read no further than this header.
+A relay names the receiver's address within its node. Links read no further than this header. A link takes `relay` from
+actors of its own node alone, and `forward` and `ping` at its peer endpoint alone; and it forwards to actors of
+FORWARDED_KINDS.
 """
 
 from msgspec import Struct
 
-from ..addresses import Address
+from ..addresses import Address, Kind
 from ..request_context import RequestContext
 from .data import WaitMilliseconds
-from .message import InternalRequest, Reply, Request
+from .message import InternalRequest, NodeRequest, Reply
 
 PING_INTERVAL_MS = 100
 LOST_MS = 50
 """Time after which a lost connection counts: a link that reconnects at once has not lost its node."""
+FORWARDED_KINDS = frozenset(
+    {Kind.PARTITION, Kind.REPLICA, Kind.COORDINATOR, Kind.TRANSACTIONS, Kind.SCHEDULER}
+)
+"""Kinds of the actors that other nodes have requests for: replicas, and those that follow a partition's leader."""
 
 
-class Relay(Request, tag="relay", frozen=True):
-    """Pass the request in the payload, its header first, to an actor of a node."""
+class Relay(InternalRequest, tag="relay", frozen=True):
+    """Pass the request in the payload, its header first, to an actor of another node."""
 
     node: str
     address: Address
     timeout_ms: int = 5_000
     """Time after which the sender waits no longer. A cast has none."""
     is_cast: bool = False
+
+
+class Forward(NodeRequest, tag="forward", frozen=True):
+    """A relay on its way between two links: it is passed to the actor of this node, or refused."""
+
+    node: str
+    address: Address
+    timeout_ms: int = 5_000
+    is_cast: bool = False
     context: RequestContext | None = None
-    """The context of the request, which a frame of its own carries within a node. Set by the first link."""
-    is_forwarded: bool = False
-    """True on the way between links: then it is passed to an actor, or refused."""
+    """The context of the request, which a frame of its own carries within a node. None: the actor's own."""
 
 
 class PeerState(Struct, frozen=True, array_like=True):
@@ -62,7 +75,7 @@ class LinkReport(Struct, frozen=True, array_like=True):
         return all(state.is_connected and state.quiet_ms < 3 * PING_INTERVAL_MS for state in self.peers)
 
 
-class Ping(Request, tag="ping", frozen=True):
+class Ping(NodeRequest, tag="ping", frozen=True):
     """The sender is alive."""
 
     node: str

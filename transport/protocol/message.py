@@ -28,6 +28,10 @@ class Request(msgspec.Struct, tag_field="op", kw_only=True, frozen=True, forbid_
     answers HELLO_REQUIRED: ZeroMQ has reconnected without the sender's notice."""
 
 
+class NodeRequest(Request, frozen=True):
+    """A request between the links of two nodes. It is refused unless it arrives at a peer endpoint."""
+
+
 class InternalRequest(Request, frozen=True):
     """A request that actors send to one another. A client's is answered FORBIDDEN (`transport/request_context.py`)."""
 

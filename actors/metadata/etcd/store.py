@@ -28,7 +28,7 @@ from .effects import (
     WakeAt,
 )
 from .machine import SESSION_TTL_MS, EtcdMachine
-from .wire import TIMEOUT_MS, Credentials
+from .wire import TIMEOUT_MS, Credentials, Tls
 
 DEFAULT_PORT = 2379
 LOAD_TIMEOUT_MS = 20_000
@@ -41,14 +41,6 @@ class StoreUnavailable(DependencyUnavailable):
 
 class EtcdRefused(OperatorNeeded):
     """etcd refuses the user, or does not permit to read the store's keys."""
-
-
-class Tls(Struct, frozen=True):
-    """Files in PEM. Without a certificate of its own, the client is known by user and password only."""
-
-    ca: str
-    certificate: str | None = None
-    key: str | None = None
 
 
 class EtcdConfig(Struct, frozen=True, kw_only=True):

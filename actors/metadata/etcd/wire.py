@@ -45,6 +45,14 @@ class Arrival(NamedTuple):
     outcome: Outcome
 
 
+class Tls(Struct, frozen=True):
+    """Files in PEM. Without a certificate of its own, the client is known by user and password only."""
+
+    ca: str
+    certificate: str | None = None
+    key: str | None = None
+
+
 class Credentials(Struct, frozen=True):
     user: str
     password: str

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from random import Random
@@ -18,6 +19,8 @@ from .network import Network
 MAX_DOWN = 2
 ACTOR_KINDS = ("replica", "link", "controller", "gateway", "coordinator", "scheduler", "txn")
 REQUEST_TIMEOUT_MS = 2_000
+WHOLE_TIMEOUT_S = 60.0
+POLL_S = 0.2
 
 
 class MachineFaults:
@@ -60,8 +63,13 @@ class MachineFaults:
         return self._healing.later(f"freeze of {node.name}", lambda: node.signal(signal.SIGCONT), node.name)
 
     def _wipe(self) -> str:
-        if (node := self._victim()) is None or not self._is_whole():
-            return ""
+        self._healing.heal_all()
+        ends_at = time.monotonic() + WHOLE_TIMEOUT_S
+        while not self._is_whole():
+            if time.monotonic() >= ends_at:
+                return ""
+            time.sleep(POLL_S)
+        node = self._chance.choice(self._cluster.nodes)
         node.kill()
         shutil.rmtree(self._cluster.data_of(node.name))
         return self._healing.later(f"wipe of {node.name}", lambda: self._start(node), node.name)

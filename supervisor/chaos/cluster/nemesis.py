@@ -15,8 +15,8 @@
     slow       all between two nodes is delayed, or limited
     reset      connections between two nodes                 the nodes
 
-At most two nodes are down at once, and a disk is wiped only while all replicas are in sync, so at least one disk has
-every acknowledged record. The faults of the network last 1 to 8 s, too.
+At most two nodes are down at once, and a disk is wiped only when all faults are over and all replicas in sync, so at
+least one disk has every acknowledged record. The faults of the network last 1 to 8 s, too.
 """
 
 import random
