@@ -3,6 +3,7 @@
 import time
 from typing import Annotated, Literal, TypeAlias
 
+import msgspec
 import typer
 
 from ...transport.addresses import TopicPartition
@@ -25,6 +26,36 @@ app = typer.Typer(
 )
 GroupArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="GROUP", show_default=False, help="Name of the group.")
+]
+
+
+FairOption: TypeAlias = Annotated[
+    bool | None,
+    typer.Option("--fair/--no-fair", show_default=False, help="Keys take turns; initially not."),
+]
+InFlightOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--max-in-flight-per-key",
+        min=0,
+        max=1_000,
+        metavar="N",
+        help="Locked records of a key; 0: no limit.",
+    ),
+]
+RateOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        "--rate-per-key", min=0, max=100_000, metavar="N", help="Records of a key a second; 0: no limit."
+    ),
+]
+ExpiredOption: TypeAlias = Annotated[
+    Literal["deliver", "skip", "dead_letter"] | None,
+    typer.Option(
+        "--expired",
+        metavar="deliver|skip|dead_letter",
+        help="The end of expired records; initially deliver.",
+    ),
 ]
 
 
@@ -91,6 +122,10 @@ def create(
             help="Start position in a new partition; initially earliest.",
         ),
     ] = None,
+    fair: FairOption = None,
+    max_in_flight_per_key: InFlightOption = None,
+    rate_per_key: RateOption = None,
+    expired: ExpiredOption = None,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
@@ -100,19 +135,18 @@ def create(
       planaria group create resize --dead-letter IMAGES.dead --max-deliveries 3
 
     --json: {"group", "type", "lock_ms", "max_deliveries",
-    "dead_letter", "start"}
+    "dead_letter", "start", "fair", "max_in_flight_per_key", "rate_per_key",
+    "weights", "coalesce", "max_wait_ms", "expired"}
     """
     with attached(connect) as client:
         if dead_letter:
             client.describe_topic(dead_letter)  # fails before the group is created
         found = client.configure_share_group(
-            group, lock_ms=lock_ms, max_deliveries=max_deliveries, dead_letter=dead_letter, start=start
-        )
+            group, lock_ms=lock_ms, max_deliveries=max_deliveries, dead_letter=dead_letter, start=start,
+            fair=fair, max_in_flight_per_key=max_in_flight_per_key, rate_per_key=rate_per_key, expired=expired,
+        )  # fmt: skip
     if as_json:
-        settings = {
-            name: getattr(found, name) for name in ("lock_ms", "max_deliveries", "dead_letter", "start")
-        }
-        print_json({"group": group, "type": kind, **settings})
+        print_json({"group": group, "type": kind, **msgspec.to_builtins(found)})
         return
     note(f"share group {group}: {settings_text(found)}")
 

@@ -123,6 +123,19 @@ def test_quickstart_async(tmp_path: Path) -> None:
     }
 
 
+def test_fair_queue(tmp_path: Path) -> None:
+    output = run("fair_queue", tmp_path)
+    found = re.fullmatch(
+        r"2 jobs of the noisy tenant are being done, 99998 wait\n"
+        r"quiet: done after \d+ ms and (\d+) jobs of the noisy tenant\n"
+        r"killed coordinator/workers\n"
+        r"small: done after \d+ ms and (\d+) jobs of the noisy tenant\n",
+        output,
+    )
+    assert found is not None, output
+    assert all(int(count) < 5_000 for count in found.groups())
+
+
 def test_work_queue_async(tmp_path: Path) -> None:
     *lines, last = run("work_queue_async", tmp_path).splitlines()
     assert last == "dead: job 5, this job is impossible"

@@ -13,6 +13,7 @@ from msgspec import Struct
 from ..addresses import TopicPartition, as_text
 from ..protocol.groups import GroupStateName
 from ..protocol.operations import ActorState
+from ..protocol.shares import Coalesce, Expired
 from ..protocol.topics import TopicConfig
 
 # Topics.
@@ -157,6 +158,19 @@ class ShareGroupSettings(Struct, frozen=True, kw_only=True):
     """Topic for dead records; None: they are parked."""
     start: Literal["earliest", "latest"]
     """Start position in a partition that is new to the group."""
+    fair: bool
+    """Keys take turns."""
+    max_in_flight_per_key: int
+    """Records of a key that may be locked at a time, by partition; 0: no limit."""
+    rate_per_key: float
+    """Records of a key that are delivered in a second, by partition; 0: no limit."""
+    weights: dict[str, int]
+    """Records a turn by key; 1 for others."""
+    coalesce: Coalesce
+    max_wait_ms: int
+    """Time for which records of a key are collected, with `coalesce`."""
+    expired: Expired
+    """The end of records whose time is over."""
 
 
 class ShareGroupDescription(ShareGroupSettings, frozen=True, kw_only=True):

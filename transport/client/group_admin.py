@@ -1,6 +1,6 @@
 """Administrative calls about consumer groups and share groups. Part of Client and Broker."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Literal
 
@@ -21,7 +21,7 @@ from ..protocol.groups import (
     ResumeGroup,
 )
 from ..protocol.message import Done
-from ..protocol.shares import ConfigureShareGroup, ConfigureShareGroupReply
+from ..protocol.shares import Coalesce, ConfigureShareGroup, ConfigureShareGroupReply, Expired
 from .commits import GivenOffsets, as_offsets
 from .descriptions import GroupDescription, ShareGroupSettings, described
 from .errors import UnknownTopic
@@ -59,6 +59,13 @@ class GroupAdmin(TopicAdmin):
         max_deliveries: int | None = None,
         dead_letter: str | None = None,
         start: Literal["earliest", "latest"] | None = None,
+        fair: bool | None = None,
+        max_in_flight_per_key: int | None = None,
+        rate_per_key: float | None = None,
+        weights: Mapping[str, int] | None = None,
+        coalesce: Coalesce | None = None,
+        max_wait_ms: Milliseconds | None = None,
+        expired: Expired | None = None,
     ) -> ShareGroupSettings:
         """Create a share group, or change one, and return its settings. None keeps a setting.
 
@@ -66,7 +73,8 @@ class GroupAdmin(TopicAdmin):
 
         `lock_ms`: milliseconds, or a timedelta, that a message stays locked, 100 to 3,600,000. `max_deliveries`:
         deliveries after which a failed message is dead. `dead_letter`: topic for dead messages; empty: they are parked.
-        `start`: where a new partition is read from. Raises UnknownTopic, ProtocolError with INVALID_GROUP for a
+        `start`: where a new partition is read from. The others deliver by key (docs/delivery.md,
+        Fairness by key). Raises UnknownTopic, ProtocolError with INVALID_GROUP for a
         consumer group, TimedOut.
         """
         request = ConfigureShareGroup(
@@ -74,7 +82,13 @@ class GroupAdmin(TopicAdmin):
             max_deliveries=max_deliveries,
             dead_letter=dead_letter,
             start=start,
-            **in_milliseconds({"lock_ms": lock_ms}),
+            fair=fair,
+            max_in_flight_per_key=max_in_flight_per_key,
+            rate_per_key=rate_per_key,
+            weights=None if weights is None else dict(weights),
+            coalesce=coalesce,
+            expired=expired,
+            **in_milliseconds({"lock_ms": lock_ms, "max_wait_ms": max_wait_ms}),
         )
         return described(ShareGroupSettings, self._ask(request, ConfigureShareGroupReply))
 

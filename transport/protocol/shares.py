@@ -36,6 +36,12 @@ GroupName = Annotated[str, Meta(min_length=1)]
 ShareMemberId = Annotated[str, Meta(min_length=1, max_length=256)]
 LockMilliseconds = Annotated[int, Meta(ge=100, le=3_600_000)]
 MaxDeliveries = Annotated[int, Meta(ge=1, le=1_000)]
+Coalesce = Literal["none", "latest"]
+Expired = Literal["deliver", "skip", "dead_letter"]
+InFlightPerKey = Annotated[int, Meta(ge=0, le=MAX_LOCKED)]
+RatePerKey = Annotated[float, Meta(ge=0, le=100_000)]
+Weights = Annotated[dict[str, Annotated[int, Meta(ge=1, le=100)]], Meta(max_length=1_000)]
+MaxWaitMilliseconds = Annotated[int, Meta(ge=0, le=3_600_000)]
 Verdict = Literal["accept", "release", "fail", "reject", "renew"]
 
 
@@ -138,6 +144,20 @@ class ConfigureShareGroup(Request, tag="configure_share_group", frozen=True):
     """The topic for dead records; an empty name for none: they are parked."""
     start: Literal["earliest", "latest"] | None = None
     """Start of the group in a partition that is new to it."""
+    fair: bool | None = None
+    """Keys take turns, and records of a higher priority (header `priority`) come first."""
+    max_in_flight_per_key: InFlightPerKey | None = None
+    """Records of a key in a partition that may be locked at a time; 0: no limit."""
+    rate_per_key: RatePerKey | None = None
+    """Records of a key in a partition that are delivered in a second; 0: no limit."""
+    weights: Weights | None = None
+    """Records a turn by key; 1 for others. Replaces all weights."""
+    coalesce: Coalesce | None = None
+    """`latest`: of the available records of a key only the newest is delivered."""
+    max_wait_ms: MaxWaitMilliseconds | None = None
+    """With `coalesce`: time for which records of a key are collected."""
+    expired: Expired | None = None
+    """The end of records whose header `expires-at-ms` is past."""
 
 
 class ConfigureShareGroupReply(Reply):
@@ -145,6 +165,13 @@ class ConfigureShareGroupReply(Reply):
     max_deliveries: int
     dead_letter: str | None
     start: Literal["earliest", "latest"]
+    fair: bool = False
+    max_in_flight_per_key: int = 0
+    rate_per_key: float = 0
+    weights: dict[str, int] = field(default_factory=dict)
+    coalesce: Coalesce = "none"
+    max_wait_ms: int = 0
+    expired: Expired = "deliver"
 
 
 class HeldRange(Struct, kw_only=True, frozen=True):
@@ -197,6 +224,13 @@ class ShareDescription(Struct, kw_only=True, frozen=True):
     max_deliveries: int
     dead_letter: str | None
     start: Literal["earliest", "latest"]
+    fair: bool = False
+    max_in_flight_per_key: int = 0
+    rate_per_key: float = 0
+    weights: dict[str, int] = field(default_factory=dict)
+    coalesce: Coalesce = "none"
+    max_wait_ms: int = 0
+    expired: Expired = "deliver"
     members: list[str]
     """Members that hold records or wait for some."""
     partitions: list[SharePartitionDescription]

@@ -20,7 +20,10 @@ from ....transport.protocol.shares import AcknowledgeResult, Acquire, AcquiredRa
 from ...journal.recorder import Recorder
 from ...journal.room import check_share
 from .acquire_replies import Acquired, AcquireReplies
+from .keyed import acquire_chosen
 from .log_bounds import LogBounds
+from .lookahead import Lookahead
+from .partition import SharePartition
 from .partitions import SharePartitions
 from .reading import RecordReading
 from .records import ShareSettings
@@ -57,6 +60,7 @@ class Acquisitions:
         """By member."""
         self._replies = AcquireReplies()
         self.reading = RecordReading(partitions)
+        self.lookahead = Lookahead(partitions)
         self._turn = 0
         self._is_stirred = True
 
@@ -126,6 +130,7 @@ class Acquisitions:
             return []
         self._is_stirred = False
         effects: list[LoopEffect] = []
+        effects += self.lookahead.advance()
         giving = self._giving(now)
         for waiting in list(self._waiting.values()):
             taken = self._acquire(waiting.request, giving, settings, now) if giving else []
@@ -159,13 +164,19 @@ class Acquisitions:
             part = self._partitions.get(tp)
             if part is None or tp not in giving or room <= 0:
                 continue
-            for span in part.acquire(request.member_id, room, now, until):
+            for span in self._take(part, request.member_id, room, now, until):
                 taken.append((tp, span))
                 self._partitions.mark(tp)
                 room -= span.count
             if room > 0 or not part.can_give(now):
                 giving.discard(tp)
         return taken
+
+    def _take(self, part: SharePartition, member: str, limit: int, now: int, until: int) -> list[Span]:
+        if part.queue is None:
+            return part.acquire(member, limit, now, until)
+        wall_ms = now + self._partitions.wall_offset_ms
+        return acquire_chosen(part, member, limit, now, until, wall_ms)
 
     def _wait(self, waiting: WaitingAcquire, settings: ShareSettings, now: int) -> list[LoopEffect]:
         """Request the missing log ends, or answer that there are no records."""
@@ -174,6 +185,7 @@ class Acquisitions:
         for tp in self._topic_partitions(waiting.request):
             part = self._partitions.get(tp)
             is_answered = tp in waiting.answered
+            is_unknown |= self.lookahead.is_behind(tp)
             if (part is not None and not part.wants_tail) or (is_answered and now >= waiting.deadline):
                 continue
             requested = self._log_bounds.request(tp, settings.start, waiting.deadline - now)

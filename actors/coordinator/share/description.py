@@ -31,6 +31,13 @@ def describe(
         max_deliveries=settings.max_deliveries,
         dead_letter=settings.dead_letter,
         start=settings.start,
+        fair=settings.fair,
+        max_in_flight_per_key=settings.max_in_flight_per_key,
+        rate_per_key=settings.rate_per_key,
+        weights=settings.weights,
+        coalesce=settings.coalesce,
+        max_wait_ms=settings.max_wait_ms,
+        expired=settings.expired,
         members=list(members),
         partitions=[_partition(tp, part, wall_offset_ms) for tp, part in sorted(partitions.items())],
     )

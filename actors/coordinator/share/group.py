@@ -64,6 +64,7 @@ from .acquiring import Acquisitions
 from .dead_letters import DeadLetterReadCall, DeadLetterRetryTimer, DeadLetters, DeadLetterWriteCall
 from .description import describe, retry_alarms, retry_report
 from .log_bounds import LogBounds
+from .lookahead import LookaheadCall, LookaheadTimer
 from .partitions import SharePartitions
 from .reading import RecordsCall
 from .records import ShareProgress, by_this_clock
@@ -223,6 +224,11 @@ class ShareGroup:
                 self._timer_at = None
                 if self.settings.is_share:
                     self._acknowledgements.expire(self.settings.current, now)
+            case TimerFired(key=LookaheadTimer(tp=tp)):
+                self._acquisitions.lookahead.on_rested(tp)
+            case Answered(key=LookaheadCall(tp=tp)) | Failed(key=LookaheadCall(tp=tp)):
+                self._acquisitions.stir()
+                return self._acquisitions.lookahead.on_outcome(tp, event, now)
             case TimerFired(key=TailRetryTimer(tp=tp)):
                 self._log_bounds.on_rested(tp)
             case TimerFired(key=DeadLetterRetryTimer(tp=tp, offset=offset)):
@@ -279,6 +285,7 @@ class ShareGroup:
         self._is_touched = False
         if not self.settings.is_share:
             return self._raise_alarms(()) if self._alarms else []
+        self._partitions.wall_offset_ms = self.wall_offset_ms
         settings = self.settings.current
         effects: list[Effect] = [*self._acquisitions.advance(settings, now)]
         effects += self._dead_letters.advance(settings.dead_letter)

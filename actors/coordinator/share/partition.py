@@ -21,7 +21,9 @@ from ....transport.protocol.shares import (
     MAX_LOCKED,
     MAX_LOCKED_BYTES,
     Acknowledgement,
+    Expired,
 )
+from .fair_queue import FairQueue
 from .records import ShareProgress, runs_of, spans_of
 from .retries import Retries
 from .spans import Span, State
@@ -52,6 +54,10 @@ class SharePartition:
         self.retries = Retries()
         self.tail = self.spans.end
         """End of the readable log when it was last fetched."""
+        self.queue: FairQueue | None = None
+        """The order of deliveries, in a group that looks at keys: then every record below `end` is in it or done."""
+        self.expired: Expired = "deliver"
+        """The end of records whose time is over when they are chosen."""
         self._record_bytes = 1
 
     def progress(self, now: int) -> ShareProgress:
@@ -76,20 +82,22 @@ class SharePartition:
         """Return True if an `acquire` would find a record: one check for all waiting requests."""
         if not self.is_verified:
             return False
+        if self.queue is not None:
+            return self.queue.can_give(now) and self.room > 0
         is_fresh = self.tail > self.spans.end and len(self.spans) < MAX_RUNS
         return (
             is_fresh or any(span.state == State.AVAILABLE and span.until <= now for span in self.spans)
-        ) and self._room > 0
+        ) and self.room > 0
 
     @property
-    def _room(self) -> int:
+    def room(self) -> int:
         """Return the number of records that may be locked in addition; at least one if none is locked."""
         limit = min(MAX_LOCKED, max(1, MAX_LOCKED_BYTES // self._record_bytes))
         return max(0, limit - self.count(State.ACQUIRED))
 
     def acquire(self, member: str, limit: int, now: int, until: int) -> list[Span]:
         """Lock up to `limit` records for the member; the earliest that are available."""
-        limit = min(limit, self._room)
+        limit = min(limit, self.room)
         taken: list[Span] = []
         for span in [span for span in self.spans if span.state == State.AVAILABLE and span.until <= now]:
             if limit <= 0:
@@ -134,15 +142,15 @@ class SharePartition:
             case "renew":
                 self.spans.put(Span(first, end, State.ACQUIRED, deliveries, until, span.member, span.since))
             case "reject":
-                self._publish_dead_letter(span, acknowledgement.reason)
+                self.dead_letter(span, acknowledgement.reason)
             case "fail" if deliveries >= limit:
-                self._publish_dead_letter(span, acknowledgement.reason)
+                self.dead_letter(span, acknowledgement.reason)
             case "fail":
                 ready_at = now + acknowledgement.delay_ms if acknowledgement.delay_ms else 0
                 self.spans.put(Span(first, end, State.AVAILABLE, deliveries, ready_at))
                 self.retries.failed(span, acknowledgement.reason, now)
 
-    def _publish_dead_letter(self, span: Span, reason: str) -> None:
+    def dead_letter(self, span: Span, reason: str) -> None:
         self.retries.ended(span.first, span.end)
         self.spans.put(Span(span.first, span.end, State.DEAD, span.deliveries))
         room = MAX_REASONS - len(self._reasons)
@@ -154,7 +162,7 @@ class SharePartition:
         expired = [span for span in self.spans if span.state == State.ACQUIRED and span.until <= now]
         for span in expired:
             if span.deliveries >= limit:
-                self._publish_dead_letter(span, EXPIRED)
+                self.dead_letter(span, EXPIRED)
             else:
                 self.spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries))
                 self.retries.failed(span, EXPIRED, now)
@@ -165,12 +173,14 @@ class SharePartition:
         is_timed = (State.ACQUIRED, State.AVAILABLE)
         times = [span.until for span in self.spans if span.state in is_timed and span.until > now]
         alarm_at = self.retries.next_alarm(now)
+        if self.queue is not None and (free_at := self.queue.next_due(now)) is not None:
+            times.append(free_at)
         return min(times if alarm_at is None else [*times, alarm_at], default=None)
 
     def dead_letter_unreadable(self, span: Span, reason: str) -> None:
         """Mark unreadable records as dead. The reason is kept once for all of them; no dead letters are written."""
         for held in self._still_locked(span):
-            self._publish_dead_letter(held, "")
+            self.dead_letter(held, "")
             self._reasons[held.first] = reason
 
     def settle_gap(self, span: Span) -> None:
@@ -190,7 +200,7 @@ class SharePartition:
             if limit is None:
                 self.spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries - 1))
             elif span.deliveries >= limit:
-                self._publish_dead_letter(span, GONE)
+                self.dead_letter(span, GONE)
             else:
                 self.spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries))
                 self.retries.failed(span, GONE, now)
@@ -222,6 +232,8 @@ class SharePartition:
         if log_start <= self.spans.start:
             return False
         self.spans.skip_to(log_start)
+        if self.queue is not None:
+            self.queue.forget_outside(self.spans.start, 2**63)
         self.retries.ended(0, log_start)
         self.tail = max(tail, self.spans.end)
         self._reasons = {offset: text for offset, text in self._reasons.items() if offset >= log_start}
@@ -230,6 +242,8 @@ class SharePartition:
     def cut(self, end: int) -> None:
         """Forget the offsets from `end` on, where the log was cut: records there now were never delivered."""
         self.spans.cut_at(end)
+        if self.queue is not None:
+            self.queue.forget_outside(self.spans.start, end)
         self.retries.ended(end, 2**63)
         self._reasons = {offset: text for offset, text in self._reasons.items() if offset < end}
         self.tail = self.spans.end

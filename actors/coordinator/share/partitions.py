@@ -7,7 +7,10 @@ coordinator records the marked ones before any of them is answered. Called by th
 from collections.abc import ItemsView, Mapping
 
 from ....transport.addresses import TopicPartition
+from ....transport.protocol.shares import Expired
 from ....transport.protocol.topics import CatalogTopic
+from .fair_queue import KeyRules
+from .keyed import use_keys
 from .partition import SharePartition
 from .records import ShareProgress
 
@@ -16,6 +19,10 @@ class SharePartitions:
     def __init__(self, progress: Mapping[TopicPartition, ShareProgress]) -> None:
         self._partitions = {tp: SharePartition(each) for tp, each in progress.items()}
         self._changed: dict[TopicPartition, None] = {}
+        self.wall_offset_ms = 0
+        """Wall clock minus `now`."""
+        self._rules: KeyRules | None = None
+        self._expired: Expired = "deliver"
         self.topics: Mapping[str, CatalogTopic] | None = None
         """None until the controller has sent them."""
 
@@ -34,8 +41,15 @@ class SharePartitions:
         self._changed[tp] = None
 
     def add(self, tp: TopicPartition, progress: ShareProgress) -> None:
-        self._partitions[tp] = SharePartition(progress)
+        part = self._partitions[tp] = SharePartition(progress)
+        use_keys(part, self._rules, self._expired)
         self.mark(tp)
+
+    def use_keys(self, rules: KeyRules | None, expired: Expired) -> None:
+        """Deliver by keys from now on, or, with None, in the order of offsets."""
+        self._rules, self._expired = rules, expired
+        for part in self._partitions.values():
+            use_keys(part, rules, expired)
 
     def take(self, now: int) -> dict[TopicPartition, ShareProgress | None]:
         """Return the progress to record now; None deletes that of a partition."""

@@ -3,7 +3,8 @@
 Owns the two values and their limits. Their keys and encoding are the coordinator's (`coordinator/records.py`);
 partition.py defines the meaning of the runs.
 
-    settings  = {lock_ms, max_deliveries, dead_letter, start}
+    settings  = {lock_ms, max_deliveries, dead_letter, start, fair, max_in_flight_per_key, rate_per_key, weights,
+                 coalesce, max_wait_ms, expired}
     progress  = {topic_id, start, runs: [[records, state, deliveries, until], ...], reasons: {offset: text}, written_ms,
                  leader_epoch}
 
@@ -15,7 +16,8 @@ from typing import Literal
 
 from msgspec import Struct, structs
 
-from ....transport.protocol.shares import ConfigureShareGroupReply
+from ....transport.protocol.shares import Coalesce, ConfigureShareGroupReply, Expired
+from .fair_queue import KeyRules
 from .spans import Span, Spans, State
 
 DEFAULT_LOCK_MS = 30_000
@@ -31,6 +33,27 @@ class ShareSettings(Struct, frozen=True):
     max_deliveries: int = DEFAULT_MAX_DELIVERIES
     dead_letter: str | None = None
     start: Literal["earliest", "latest"] = "earliest"
+    fair: bool = False
+    max_in_flight_per_key: int = 0
+    rate_per_key: float = 0
+    weights: dict[str, int] = {}
+    coalesce: Coalesce = "none"
+    max_wait_ms: int = 0
+    expired: Expired = "deliver"
+
+    @property
+    def rules(self) -> KeyRules | None:
+        """The limits by key; None if the group does not look at keys."""
+        is_looking = self.fair or self.max_in_flight_per_key or self.rate_per_key or self.weights
+        if not is_looking and self.coalesce == "none" and self.expired == "deliver":
+            return None
+        return KeyRules(
+            max_in_flight=self.max_in_flight_per_key,
+            rate=self.rate_per_key,
+            weights=self.weights,
+            is_coalescing=self.coalesce == "latest",
+            max_wait_ms=self.max_wait_ms,
+        )
 
     @property
     def reply(self) -> ConfigureShareGroupReply:
@@ -39,6 +62,13 @@ class ShareSettings(Struct, frozen=True):
             max_deliveries=self.max_deliveries,
             dead_letter=self.dead_letter,
             start=self.start,
+            fair=self.fair,
+            max_in_flight_per_key=self.max_in_flight_per_key,
+            rate_per_key=self.rate_per_key,
+            weights=self.weights,
+            coalesce=self.coalesce,
+            max_wait_ms=self.max_wait_ms,
+            expired=self.expired,
         )
 
 

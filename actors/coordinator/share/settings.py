@@ -10,9 +10,24 @@ from msgspec.structs import replace
 
 from ....transport.addresses import is_internal
 from ....transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
-from ....transport.protocol.shares import Acquire, ConfigureShareGroup
+from ....transport.protocol.shares import Acquire, ConfigureShareGroup, Expired
+from .fair_queue import KeyRules
 from .partitions import SharePartitions
 from .records import ShareSettings
+
+PLAIN = (
+    "lock_ms",
+    "max_deliveries",
+    "start",
+    "fair",
+    "max_in_flight_per_key",
+    "rate_per_key",
+    "weights",
+    "coalesce",
+    "max_wait_ms",
+    "expired",
+)
+"""Settings that take the value of the request as it is."""
 
 
 class GroupSettings:
@@ -27,8 +42,10 @@ class GroupSettings:
         self._group = group
         self._settings = settings
         self._partitions = partitions
+        self._applied: tuple[KeyRules | None, Expired] = (None, "deliver")
         self._why_not = why_not
         self.is_changed = False
+        self._apply()
 
     @property
     def is_share(self) -> bool:
@@ -62,15 +79,20 @@ class GroupSettings:
         if request.dead_letter:
             self._check_dead_letter(request.dead_letter)
         self.become_share()
-        given = {
-            name: value
-            for name in ("lock_ms", "max_deliveries", "start")
-            if (value := getattr(request, name)) is not None
-        }
+        given = {name: value for name in PLAIN if (value := getattr(request, name)) is not None}
         if request.dead_letter is not None:
             given["dead_letter"] = request.dead_letter or None
         self._settings, self.is_changed = replace(self.current, **given), True
+        self._apply()
         return self._settings
+
+    def _apply(self) -> None:
+        """Let the partitions follow the settings, if those about keys have changed."""
+        rules = self._settings.rules if self._settings is not None else None
+        expired = self._settings.expired if self._settings is not None else "deliver"
+        if (rules, expired) != self._applied:
+            self._applied = (rules, expired)
+            self._partitions.use_keys(rules, expired)
 
     def _check_dead_letter(self, topic: str) -> None:
         if is_internal(topic):

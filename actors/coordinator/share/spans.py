@@ -9,7 +9,7 @@ records acquired and accepted at once cost as much as one. Called by partition.p
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntEnum
 from operator import attrgetter
 
@@ -58,6 +58,8 @@ class Spans:
     def __init__(self, start: int) -> None:
         self.start = start
         self._spans: list[Span] = []
+        self.watcher: Callable[[Span], None] | None = None
+        """Called for each state that is put."""
 
     def __iter__(self) -> Iterator[Span]:
         return iter(self._spans)
@@ -105,6 +107,8 @@ class Spans:
                 joined.append(piece)
         self._spans[low:high] = joined
         self._drop_done()
+        if self.watcher is not None:
+            self.watcher(span)
 
     def skip_to(self, start: int) -> None:
         """Mark all offsets below `start` as done."""
