@@ -26,7 +26,8 @@ STEP_MS = 250
 """Difference of two clocks that counts as a step. NTP's slewing adjusts in smaller amounts."""
 REHEARSAL = "PLANARIA_CLOCK_STEPS"
 """For tests only: a folder with errors of the wall clock, in milliseconds. The file `all` applies to every process
-of the broker, `partition-ORDERS-0` to that actor. They add up, and are read again with each heartbeat."""
+of the broker, `partition-ORDERS-0` to that actor. They add up, and are read again with each heartbeat. The file
+`ahead-scheduler` moves all clocks of that kind of actors forward; its number only grows."""
 
 _SLEEPLESS = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """Continues while the machine sleeps. On macOS CLOCK_MONOTONIC does so, and `time.monotonic` does not."""
@@ -37,6 +38,11 @@ _TIME_NAMESPACE = "/proc/self/ns/time"
 def elapsed_ms() -> int:
     """Return the machine's own clock that also counts its sleep, such as CLOCK_BOOTTIME."""
     return time.clock_gettime_ns(_SLEEPLESS) // 1_000_000
+
+
+def ahead_file(kind: str) -> str:
+    """Return the name of the file that moves the clocks of a kind of actors."""
+    return f"ahead-{kind}"
 
 
 def new_origin() -> Origin:
@@ -57,6 +63,8 @@ class Clock:
         self._anchor_ns = origin.anchor_ns
         self._slept_before_ns = origin.slept_ns
         self._name = name.replace("/", "-")
+        self._ahead_file = ahead_file(name.partition("/")[0])
+        self._ahead_ns = 0
         self._offset_ms = self._slept_ms = 0
         self.follow()
 
@@ -80,7 +88,10 @@ class Clock:
         slept_ms = (_slept_ns() - self._slept_before_ns) // 1_000_000
         if abs(slept_ms - self._slept_ms) >= STEP_MS:
             self._slept_ms = slept_ms
-        wall_ns = time.time_ns() + _rehearsed_ns("all", self._name)
+        ahead_ns = _rehearsed_ns(self._ahead_file)
+        self._anchor_ns += ahead_ns - self._ahead_ns
+        self._ahead_ns = ahead_ns
+        wall_ns = time.time_ns() + ahead_ns + _rehearsed_ns("all", self._name)
         offset_ms = (wall_ns - time.monotonic_ns() - self._anchor_ns) // 1_000_000
         step_ms = offset_ms - self._offset_ms
         if abs(step_ms) < STEP_MS:

@@ -1,5 +1,5 @@
-"""Rule: examples and documentation take every name of the package from its root or from `planaria.aio`, and every name
-they take exists."""
+"""Rule: examples and documentation take every name of the package from its root,
+`planaria.aio` or `planaria.testing`, and every name they take exists."""
 
 import ast
 import re
@@ -8,6 +8,7 @@ import pytest
 
 import planaria
 import planaria.aio
+import planaria.testing
 from source_tree import ROOT
 
 FENCED = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -20,6 +21,8 @@ def faults(where: str, statement: ast.stmt) -> list[str]:
             return [f"{where}: {each.name}" for each in names if each.name not in planaria.__all__]
         case ast.ImportFrom(module="planaria.aio", names=names):
             return [f"{where}: {each.name}" for each in names if each.name not in planaria.aio.__all__]
+        case ast.ImportFrom(module="planaria.testing", names=names):
+            return [f"{where}: {each.name}" for each in names if each.name not in planaria.testing.__all__]
         case ast.ImportFrom(module=str(module)) if module.startswith("planaria."):
             return [f"{where}: from {module}"]
         case ast.Import(names=names):
@@ -29,7 +32,7 @@ def faults(where: str, statement: ast.stmt) -> list[str]:
 
 
 def _is_inner(module: str) -> bool:
-    return module.startswith("planaria.") and module != "planaria.aio"
+    return module.startswith("planaria.") and module not in ("planaria.aio", "planaria.testing")
 
 
 def test_examples_import_from_the_root() -> None:
