@@ -208,7 +208,7 @@ class GatewayMachine:
                     Cast(SUPERVISOR, msgspec.structs.replace(request, id=None)),
                 ]
             self._quotas.require_greeting(event)
-            charge = self._quotas.admit(event, size_bytes, now)
+            charge = self._quotas.admit(event, size_bytes, now, granted)
             if isinstance(request, Produce) and request.acks == 0:
                 context = self._quotas.context_of(event, granted)
                 return self._router.cast_produce(event, request, context)

@@ -14,6 +14,7 @@ from ...transport.security.key_files import read_key_file
 from ...transport.security.keys import ServerKeys
 from .access import Access
 from .greetings import CheckPassword, PasswordChecked
+from .handshakes import Handshakes
 from .machine import REQUESTS, GatewayMachine
 from .password_checks import PasswordChecks
 
@@ -53,6 +54,7 @@ class GatewayActor(Actor[PasswordChecked, CheckPassword]):
             own = internal_key(self._server_key).public_key
             self._access = Access(own, security.admin_key, takes_sessions=security.takes_sessions)
         self._passwords = PasswordChecks()
+        self._handshakes = Handshakes()
         self.machine = GatewayMachine(
             instance_id=context.instance_id,
             run_directory=context.run_directory,
@@ -72,6 +74,8 @@ class GatewayActor(Actor[PasswordChecked, CheckPassword]):
 
     def admits(self, public_key: str, host: str) -> bool | None:
         assert self._access is not None
+        if not self._handshakes.take(host, self.loop.now):
+            return None
         return self._access.admits(public_key, self.loop.wall)
 
     def start(self) -> None:

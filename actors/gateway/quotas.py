@@ -111,12 +111,14 @@ class Quotas:
         quota = self._quota_of(self._names.get(connection, ""))
         return quota is not None and quota.is_limit
 
-    def admit(self, event: Received, size_bytes: int, now: int) -> QuotaCharge | None:
+    def admit(
+        self, event: Received, size_bytes: int, now: int, granted: Granted | None = None
+    ) -> QuotaCharge | None:
         """Return the request's delay; None for a request under no quota. Raises ProtocolError when it is too long."""
         request = event.request
         if not self._quotas or not isinstance(request, _LIMITED):
             return None
-        account = self._account_of(self._client_of(event), now)
+        account = self._account_of(self._client_of(event, granted), now)
         if account is None:
             return None
         if isinstance(request, Fetch):
@@ -137,13 +139,16 @@ class Quotas:
         """Return the context of an admitted request, for the actor that it is forwarded to."""
         return RequestContext(
             principal=event.context.principal if granted is None else granted.principal,
-            client_id=self._client_of(event),
+            client_id=self._client_of(event, granted),
             connection=event.sender.route[0],
             is_admitted=True,
             trace=event.context.trace,
         )
 
-    def _client_of(self, event: Received) -> str:
+    def _client_of(self, event: Received, granted: Granted | None) -> str:
+        """Return the name that quotas go by: the principal, or without authentication the client's own id."""
+        if granted is not None:
+            return granted.principal
         named = event.context.client_id[:MAX_NAME_CHARACTERS]
         return named or self._names.get(event.sender.route[0], "")
 

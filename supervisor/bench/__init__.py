@@ -19,6 +19,7 @@ from rich.table import Table
 
 from .ceilings import Ceilings, measure_ceilings
 from .cluster_stage import Stage, running_stage
+from .encryption import ENCRYPTION_ROWS
 from .event_loops import EVENT_LOOP_ROWS
 from .failovers import FAILOVER_ROWS
 from .handlers import HANDLER_ROWS
@@ -29,7 +30,7 @@ from .rows import ROWS as BULK_ROWS
 from .shapes import SHAPE_ROWS
 from .singles import SINGLE_ROWS
 
-ROWS = BULK_ROWS | SHAPE_ROWS | SINGLE_ROWS | EVENT_LOOP_ROWS | HANDLER_ROWS | HOP_ROWS
+ROWS = BULK_ROWS | SHAPE_ROWS | SINGLE_ROWS | EVENT_LOOP_ROWS | HANDLER_ROWS | HOP_ROWS | ENCRYPTION_ROWS
 CLUSTER_ROWS = (*FAILOVER_ROWS, *REPLICATION_ROWS)
 KILLS = 20
 QUICK_KILLS = 3
