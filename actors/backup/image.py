@@ -30,9 +30,10 @@ TAIL_SUFFIX = ".tail"
 TAILS_NAME = "tails.json"
 TOPICS_NAME = "topics"
 FOLDERS = ("groups", "delayed")
-NAMES = ("catalog.json", "format.json", "supervisor.json")
+"""Folders with snapshots."""
 COPY_BYTES = 1 << 20
-_LEFT_OUT = {"partition.lock"}
+_LEFT_OUT = {TOPICS_NAME, "logs", "subscribers", "clock.json", ".restoring~"}
+_LEFT_OUT_SUFFIXES = (".lock", TEMPORARY_SUFFIX)
 _DELETED_PREFIX = ".deleted~"
 
 
@@ -50,11 +51,13 @@ def take_image(data: Path, staging: Path, files: Files) -> None:
     """Catch the files of a data directory whose processes are all stopped."""
     files.make_directory(staging)
     tails: list[Tail] = []
-    for name in NAMES:
-        if files.exists(data / name):
-            os.link(data / name, staging / name)
-    for folder in FOLDERS:
-        _link_all(data / folder, staging / folder, files)
+    for name in files.names(data):
+        if name in _LEFT_OUT or name.endswith(_LEFT_OUT_SUFFIXES) or name.startswith(STAGING_PREFIX):
+            continue
+        if (data / name).is_dir():
+            _link_all(data / name, staging / name, files)
+        else:
+            _link(data / name, staging / name)
     topics = data / TOPICS_NAME
     for topic in files.names(topics) if files.exists(topics) else ():
         if topic.startswith(_DELETED_PREFIX):
@@ -71,12 +74,15 @@ def take_image(data: Path, staging: Path, files: Files) -> None:
 
 def _link_all(source: Path, target: Path, files: Files) -> None:
     files.make_directory(target)
-    for name in files.names(source) if files.exists(source) else ():
-        _link(source / name, target / name)
+    for name in files.names(source):
+        if (source / name).is_dir():
+            _link_all(source / name, target / name, files)
+        else:
+            _link(source / name, target / name)
 
 
 def _link(source: Path, target: Path) -> None:
-    if source.name not in _LEFT_OUT and not source.name.endswith(TEMPORARY_SUFFIX):
+    if not source.name.endswith(_LEFT_OUT_SUFFIXES):
         os.link(source, target)
 
 

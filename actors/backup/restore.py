@@ -72,6 +72,7 @@ def _restore(source: Path, target: Path, entry: StoredFile, now_ms: int, files: 
         return
     reading, writing = files.open_read(source / entry.path), files.open_append(path)
     try:
+        os.fchmod(writing, os.stat(source / entry.path).st_mode & 0o777)
         copy_range(files, reading, writing, 0, entry.size_bytes)
         files.sync_data(writing)
     finally:

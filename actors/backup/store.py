@@ -60,7 +60,7 @@ class _Store:
         entry = StoredFile(path, found.st_size, found.st_mtime_ns)
         if self._is_linked(entry):
             return
-        is_unchanging = source.suffix in (LOG_SUFFIX, *INDEX_SUFFIXES)
+        is_unchanging = source.stem.isdigit() and source.suffix in (LOG_SUFFIX, *INDEX_SUFFIXES)
         if not (self.may_link and is_unchanging and _linked(source, self._target / path)):
             self._copy(path, [(source, 0, found.st_size)])
         self.stored.append(entry)
@@ -86,6 +86,7 @@ class _Store:
     def _copy(self, path: str, parts: list[tuple[Path, int, int]]) -> None:
         writing = self._files.open_append(self._target / path)
         try:
+            os.fchmod(writing, os.stat(parts[0][0]).st_mode & 0o777)
             for source, start, end in parts:
                 reading = self._files.open_read(source)
                 try:
@@ -112,6 +113,7 @@ def store_image(
     """Store the image as the newest of `keep` backups in the folder; return figures for the operator."""
     files = Files()
     files.make_directory(backup)
+    os.chmod(backup, 0o700)  # it has the broker's keys
     for name in files.names(backup):
         if name.endswith(PARTIAL_SUFFIX):
             shutil.rmtree(backup / name)

@@ -101,6 +101,23 @@ def test_a_restored_log_has_leader_epochs_of_its_own(data: Path, tmp_path: Path)
     abandon(restored)
 
 
+def test_keys_and_files_of_later_versions_are_restored_with_their_modes(data: Path, tmp_path: Path) -> None:
+    filled(data).close()
+    (data / "security").mkdir()
+    (data / "security" / "server.key").write_text("secret")
+    (data / "security" / "server.key").chmod(0o600)
+    (data / "broker.log").write_text("line\n")
+    (data / "supervisor.lock").write_text("1")
+    store_backup(data, tmp_path / "b", may_link=True)
+    (data / "broker.log").write_text("line\nanother\n")
+    assert damage(tmp_path / "b") == []
+    restore(tmp_path / "b", tmp_path / "new", NOW_MS)
+    key = tmp_path / "new" / "security" / "server.key"
+    assert (key.read_text(), key.stat().st_mode & 0o777) == ("secret", 0o600)
+    assert (tmp_path / "new" / "broker.log").read_text() == "line\n"
+    assert not (tmp_path / "new" / "supervisor.lock").exists()
+
+
 def test_nothing_is_restored_over_something(data: Path, tmp_path: Path) -> None:
     store_backup(data, tmp_path / "b")
     with pytest.raises(BackupFailed, match="not empty"):
