@@ -49,8 +49,8 @@ from .held import HeldPartitions
 from .options import InvalidOption
 from .schedule import milliseconds_at, schedule
 
-CLOCK_BYTES = 8 * 1024
-CLOCK_RECORDS = 64
+CLOCK_BYTES = 16 * 1024
+CLOCK_RECORDS = 128
 """The clock is read once in so many records and bytes."""
 ENCODED_BYTES = 64 * 1024
 """Records are encoded in parts of about this size. They and their objects fit a processor's own cache."""
