@@ -274,6 +274,7 @@ def build_machine(
         "offsets_partitions": config.offsets_partitions,
         "delayed_partitions": config.delayed_partitions,
         "disk_reserve_bytes": config.disk_reserve_bytes,
+        "slow_sync_ms": config.slow_sync_ms,
         "transaction_coordinators": config.transaction_coordinators,
         "coordinator_idle_ms": config.coordinator_idle_ms,
         "offsets_retention_ms": config.offsets_retention_ms,

@@ -62,6 +62,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Failure domain of this node: replicas of a partition are placed on different racks."""
     refuse_unsafe_stop: bool = True
     """True to refuse a first SIGTERM while partitions of the cluster would be below their minimum without this node."""
+    slow_sync_ms: Annotated[int, Meta(ge=0)] = 1_000
+    """A leader in a cluster whose syncs take longer hands over to a replica whose syncs do not; 0: never."""
     replication_bytes_per_second: Annotated[int, Meta(ge=0, le=2**53)] = 50 * 1024 * 1024
     """Rate at which this node sends to replicas that are not in sync, which catch up; 0: any."""
     heartbeat_interval_ms: PositiveMilliseconds = 500

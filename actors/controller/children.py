@@ -66,14 +66,20 @@ def partition_spec(
 
 
 def replica_spec(
-    entry: TopicEntry, partition: int, node: str, data_id: str, disk_reserve_bytes: int
+    entry: TopicEntry, partition: int, node: str, data_id: str, disk_reserve_bytes: int, slow_sync_ms: int
 ) -> ChildSpec:
     """Return the child spec of one node's copy of a partition: it waits for its role, and does not sleep."""
     spec = partition_spec(entry, partition, disk_reserve_bytes)
     return msgspec.structs.replace(
         spec,
         address=replica_address(entry.topic, partition),
-        arguments={**spec.arguments, "leadership": "given", "node": node, "data_id": data_id},
+        arguments={
+            **spec.arguments,
+            "leadership": "given",
+            "node": node,
+            "data_id": data_id,
+            "slow_sync_ms": slow_sync_ms,
+        },
     )
 
 

@@ -55,6 +55,7 @@ from ...transport.protocol.replication import (
     ConfirmSession,
     ConfirmSessionReply,
     ProposeInSync,
+    RelieveLeader,
     RoleReply,
 )
 from ...transport.protocol.topics import ConfigurePartition
@@ -104,6 +105,7 @@ REQUESTS: tuple[type[Request], ...] = (
     LinkReports,
     ProposeInSync,
     ConfirmSession,
+    RelieveLeader,
 )
 STOP_WATCH_MS = 3_600_000
 PARTITION_KEYS = f"{PARTITIONS}/"
@@ -122,12 +124,13 @@ class ClusteredController:
         *,
         name: str = "",
         disk_reserve_bytes: int = 0,
+        slow_sync_ms: int = 0,
     ) -> None:
         self.controller = controller
         self._own = own
         self._name = name
         self._state = state
-        self._disk_reserve_bytes = disk_reserve_bytes
+        self._limits = (disk_reserve_bytes, slow_sync_ms)
         self.cluster = Cluster(own, self._required, numbers, lambda: self.catalog)
         self._led_here = LedHere(
             own, commands, lambda partition: followers(partition, self.catalog, controller.life)
@@ -188,6 +191,11 @@ class ClusteredController:
                 return self._on_replica_up(event)
             case PeerDown(address=address) if address.kind == Kind.REPLICA:
                 return self._on_replica_down(event)
+            case Received(sender=sender, request=RelieveLeader() as request):
+                relieve = self.cluster.replicas.relieve
+                partition = TopicPartition(request.topic, request.partition)
+                steps = relieve(partition, request.leader_epoch, request.successors, now)
+                return [*self._perform_steps(steps), Reply(sender, Done())]
             case Received(sender=sender, request=ConfirmSession()):
                 return [Reply(sender, ConfirmSessionReply(trusted_until_ms=self.cluster.trusted_until_ms))]
             case Received(request=WatchNodes() | LinkReports() | ProposeInSync()):
@@ -340,7 +348,7 @@ class ClusteredController:
 
     def _spec(self, entry: TopicEntry, partition: TopicPartition) -> ChildSpec:
         own = self._own
-        return replica_spec(entry, partition.partition, own.node, own.data_id, self._disk_reserve_bytes)
+        return replica_spec(entry, partition.partition, own.node, own.data_id, *self._limits)
 
     def _on_stopped(self, address: Address | None) -> list[Effect]:
         partition = None if address is None else address.replica_of

@@ -83,6 +83,7 @@ class ClusterControllerActor(ControllerActor):
             numbers,
             name=self._name,
             disk_reserve_bytes=self._arguments.disk_reserve_bytes,
+            slow_sync_ms=self._arguments.slow_sync_ms,
         )
         self._cluster_part = self.machine.cluster
         if self._store.descriptor is not None:

@@ -65,6 +65,8 @@ class ControllerArguments(msgspec.Struct):
     """Number of partitions of the internal topic with delayed messages; used when it is created."""
     disk_reserve_bytes: int = 0
     """The free space that partitions of users' topics leave on the disk."""
+    slow_sync_ms: int = 0
+    """A leader whose syncs take longer than this asks to be relieved; 0: never."""
     max_actors: int = 2**31
     """The number of actors that the machine has room for, checked when one is added."""
     actors_limit: str = ""

@@ -9,6 +9,8 @@ The controller writes them before the catalog names the topic or partition, so a
 never belonged here. A partition's process reads its own. A label that cannot be read counts as missing.
 """
 
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +24,8 @@ from .files import Files
 TOPIC_LABEL = "topic.json"
 PARTITION_LABEL = "partition.json"
 LABEL_FORMAT = 1
+
+_log = logging.getLogger(__name__)
 
 
 class TopicLabel(Struct, frozen=True, kw_only=True):
@@ -70,3 +74,14 @@ def topic_label_of(directory: Path, files: Files) -> TopicLabel | None:
 
 def partition_label_of(directory: Path, files: Files) -> PartitionLabel | None:
     return decode_label(files.read_whole(directory / PARTITION_LABEL), PartitionLabel)
+
+
+def note_unclean_epochs(directory: Path, files: Files, epochs: Iterable[int]) -> None:
+    """Add leader epochs that began with an unclean election to a partition's label, for ever. Raises StorageFull."""
+    label = partition_label_of(directory, files)
+    if label is None or set(epochs) <= set(label.unclean_epochs):
+        return
+    known = tuple(sorted({*label.unclean_epochs, *epochs}))
+    changed = msgspec.structs.replace(label, unclean_epochs=known)
+    files.replace(directory / PARTITION_LABEL, encode_label(changed))
+    _log.critical("%s: unclean election: committed records may be lost; epochs %s", directory, known)

@@ -20,6 +20,8 @@ class PartitionArguments(msgspec.Struct, kw_only=True):
     """Relative to the data directory, or absolute."""
     disk_reserve_bytes: int = 0
     """Producers are refused before less than this is free; 0: only when the disk is full."""
+    slow_sync_ms: int = 0
+    """A leader whose syncs take longer than this asks to be relieved, unless its followers' do as well; 0: never."""
     idle_ms: int = 0
     """The partition sleeps after this time without traffic; 0: never. Only with `leadership` own."""
     leadership: Literal["own", "given"] = "own"

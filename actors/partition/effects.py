@@ -228,6 +228,8 @@ class Appended(Struct, frozen=True):
 
     log_end_offset: int
     size_bytes: int
+    sync_ms: int | None = None
+    """The duration of the sync; None without one."""
 
 
 class AppendFailed(Struct, frozen=True):

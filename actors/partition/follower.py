@@ -187,6 +187,7 @@ class Follower(Undecided):
             data_id=self._arguments.data_id,
             leader_epoch=self.leader_epoch,
             durable_offset=event.log_end_offset,
+            sync_ms=event.sync_ms or 0,
         )
         return [Cast(self._follow.address, durable)]
 

@@ -63,7 +63,7 @@ from .fetches import Fetches
 from .flush import Flush
 from .offset_queries import OffsetLookups
 from .open_transactions import OpenTransactions
-from .replicas import CatchUpCall, ProposalCall, Replicas
+from .replicas import CatchUpCall, ProposalCall, ReliefCall, Replicas
 from .roles import Undecided, refuse
 from .session_trust import SessionTrust, refusal
 from .timers import (
@@ -313,7 +313,7 @@ class Leader(Undecided):
         self._appends.written(event.log_end_offset)
         marks, end_offset = self.watermarks, event.log_end_offset
         marks.durable_offset = marks.written_offset = end_offset
-        effects = self.replicas.on_durable(end_offset, now)
+        effects = self.replicas.on_durable(end_offset, event.sync_ms, now)
         self._turns.append((end_offset, self._appends.bytes_written))
         effects += self._on_watermarks()
         effects += self._open_transactions.look(now)
@@ -334,6 +334,8 @@ class Leader(Undecided):
         return effects
 
     def _on_outcome(self, event: Answered | Failed, now: int) -> list[Effect]:
+        if isinstance(event.key, ReliefCall):
+            return []
         if isinstance(event.key, SessionCall):
             return self._trust.on_outcome(event.reply if isinstance(event, Answered) else None)
         if isinstance(event.key, CatchUpCall):

@@ -46,7 +46,7 @@ from ..journal.sleep_mark import SleepMark, partition_mark
 from ..log.companions import GROUPS_NAME, loss_of_companion
 from ..log.errors import CorruptLog, StaleLeaderEpoch, StorageFull
 from ..log.files import Files
-from ..log.labels import PARTITION_LABEL, PartitionLabel, decode_label, encode_label, partition_label_of
+from ..log.labels import note_unclean_epochs, partition_label_of
 from ..log.lock import LOCK_NAME, DirectoryLock
 from ..log.log import PartitionLog
 from ..log.retention import LogConfig
@@ -264,12 +264,14 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         if is_shared and headers:
             self.loop.dispatch(Written(self._log.log_end_offset))
             self.loop.release()
+        sync_ms = None
         if is_sync_wanted:
             began_us = self.loop.meters.clock_us()
             self._log.sync()
             self.loop.meters.on_synced(began_us)
+            sync_ms = (self.loop.meters.clock_us() - began_us) // 1_000
         if headers:
-            self.loop.dispatch(Appended(self._log.log_end_offset, self._log.size_bytes))
+            self.loop.dispatch(Appended(self._log.log_end_offset, self._log.size_bytes, sync_ms))
 
     def gauges(self) -> dict[str, int]:
         return {"fetches_parked": self.machine.parked_fetches}
@@ -323,7 +325,9 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
 
     def _take_role(self, effect: TakeRole) -> None:
         self.end_turn()
-        self._note_unclean(effect.unclean_epochs)
+        with suppress(StorageFull):
+            # The next role brings them again.
+            note_unclean_epochs(self._log.directory, self._files, effect.unclean_epochs)
         if effect.leader_epoch is not None:
             try:
                 self._log.lead(effect.leader_epoch)
@@ -332,18 +336,6 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         else:
             self._log.follow()
         self.loop.dispatch(RoleTaken(self._opened()))
-
-    def _note_unclean(self, epochs: tuple[int, ...]) -> None:
-        path = self._log.directory / PARTITION_LABEL
-        label = decode_label(self._files.read_whole(path), PartitionLabel) if epochs else None
-        if label is not None and not set(epochs) <= set(label.unclean_epochs):
-            known = tuple(sorted({*label.unclean_epochs, *epochs}))
-            with suppress(StorageFull):
-                # The next role brings them again.
-                self._files.replace(path, encode_label(msgspec.structs.replace(label, unclean_epochs=known)))
-            _log.critical(
-                "%s: unclean election: committed records may be lost; epochs %s", path.parent, known
-            )
 
     def _cut_log(self, effect: CutLog) -> None:
         self.end_turn()

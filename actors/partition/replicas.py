@@ -19,6 +19,7 @@ from ...transport.protocol.replication import (
     Member,
     ProposeInSync,
     ProposeInSyncReply,
+    RelieveLeader,
     ReplicaDurable,
     ReplicaFetch,
     ReplicaReported,
@@ -42,6 +43,7 @@ from .in_sync import (
 )
 from .replica_fetches import ReplicaFetches, replica_fetch_of
 from .replication import Watermarks
+from .sync_times import SyncTimes
 from .timers import InSyncDue
 
 PROPOSAL_TIMEOUT_MS = 2_000
@@ -61,6 +63,10 @@ class CatchUpCall(Struct, frozen=True):
     number: int
 
 
+class ReliefCall(Struct, frozen=True):
+    """The key of a call of the controller: the leader's disk is slow."""
+
+
 class Replicas:
     def __init__(
         self, arguments: PartitionArguments, lead: Lead, log: OpenedLog, watermarks: Watermarks, now: int
@@ -70,6 +76,7 @@ class Replicas:
         self._watermarks = watermarks
         me = Member(arguments.node, arguments.data_id)
         self.in_sync = InSync(me, lead, log.log_end_offset, watermarks.high_watermark, now)
+        self._sync_times = SyncTimes(arguments.slow_sync_ms)
         self._held: dict[int, ReadDone] = {}
         """Batches for replicas that are not in sync, until the link permits them."""
         self._last_held = 0
@@ -90,12 +97,28 @@ class Replicas:
     def on_written(self, log_end_offset: int, now: int) -> list[Effect]:
         return [*self._handle(LeaderWrote(log_end_offset), now), *self.fetches.on_written()]
 
-    def on_durable(self, durable_offset: int, now: int) -> list[Effect]:
+    def on_durable(self, durable_offset: int, sync_ms: int | None, now: int) -> list[Effect]:
         if not self.in_sync.has_others:
             # Once a turn: the leader alone decides.
             self._watermarks.high_watermark = self.in_sync.advance_alone(durable_offset)
             return []
-        return self._handle(LeaderDurable(durable_offset), now)
+        if sync_ms is not None:
+            self._sync_times.on_own(sync_ms, now)
+        return [*self._handle(LeaderDurable(durable_offset), now), *self._ask_for_relief(now)]
+
+    def _ask_for_relief(self, now: int) -> list[Effect]:
+        """Ask to be relieved of a slow disk, if there is a better one."""
+        successors = self._sync_times.relief(self.in_sync.in_sync, now)
+        if not successors:
+            return []
+        lead = self._lead
+        request = RelieveLeader(
+            topic=lead.topic,
+            partition=lead.partition,
+            leader_epoch=lead.leader_epoch,
+            successors=tuple(successors),
+        )
+        return [Call(ReliefCall(), CONTROLLER, request, Done)]
 
     # -- followers
 
@@ -115,6 +138,7 @@ class Replicas:
         if request.leader_epoch != self._lead.leader_epoch:
             return []
         member = Member(request.replica, request.data_id)
+        self._sync_times.on_reported(member, request.sync_ms, now)
         return self._handle(DurableReported(member, request.durable_offset), now)
 
     def on_liveness(self, request: ReplicaReported, now: int) -> list[Effect]:

@@ -8,7 +8,6 @@ import pytest
 from planaria.actors.partition.follower import BUSY_BYTES, CommittedRecordsMissing
 from planaria.actors.partition.in_sync import DOWN_GRACE_MS
 from planaria.actors.partition.timers import InSyncDue
-from planaria.transport.batch import build
 from planaria.transport.machine import Received, Sender, TimerFired
 from planaria.transport.protocol.data import Fetch, ListOffsets, Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
@@ -20,20 +19,7 @@ from planaria.transport.protocol.topics import (
     DescribePartition,
     TopicConfig,
 )
-from planaria.transport.request_context import direct_context
-from simulated_replicas import CLIENT, FOR_EVER_MS, NODES, Node, ReplicaWorld, address_of
-
-
-def a_batch(*values: bytes) -> bytes:
-    return build([(None, value, 0, None) for value in values], first_timestamp_ms=0, max_timestamp_ms=0)
-
-
-def ask(node: Node, request: Any, *payload: bytes) -> Any:
-    """Return the answer to a request that is alone in its turn; None while it waits."""
-    sender = Sender((b"client.0",), node.world.next_number(), kind=type(request))
-    node.turn(Received(sender, request, payload, context=direct_context(b"client.0", request)))
-    answers = node.world.links.get((node.name, CLIENT), [])
-    return next((message[3] for message in answers if message[2] == sender.id), None)
+from simulated_replicas import CLIENT, FOR_EVER_MS, NODES, ReplicaWorld, a_batch, address_of, ask, settle
 
 
 def lead(leader_epoch: int, revision: int = 1, in_sync: str = "abc") -> Lead:
@@ -69,17 +55,6 @@ def led(world: ReplicaWorld) -> ReplicaWorld:
 
 def produce(acks: Any = "all") -> Produce:
     return Produce(topic="ORDERS", partition=0, acks=acks)
-
-
-def settle(world: ReplicaWorld) -> None:
-    """Deliver everything between the nodes; answers to clients stay."""
-    while any(queue for (_, target), queue in world.links.items() if target != CLIENT):
-        for link, queue in list(world.links.items()):
-            if queue and link[1] != CLIENT:
-                if link[1] in world.nodes or link[1] == "store":
-                    world._deliver(*link)
-                else:
-                    queue.clear()
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ from planaria.transport.protocol.replication import (
     Member,
     ProposeInSync,
     ProposeInSyncReply,
+    RelieveLeader,
     ReplicaReported,
 )
 from planaria.transport.protocol.session import Cancel
@@ -56,6 +57,7 @@ MINIMUM = 2
 STORE = "store"
 LINK = "link"
 FOR_EVER_MS = 2**60
+SLOW_SYNC_MS = 500
 CLIENT = "client"
 
 
@@ -74,6 +76,8 @@ class _Log(MemoryLog):
 
     def _step(self, step: Step, header: BatchHeader | None = None) -> None:
         self._node.on_step()
+        if step == "sync":
+            self._node.world.now += self._node.sync_ms
 
 
 class _Files(OneFile):
@@ -101,6 +105,8 @@ class Node:
         self.files = _Files()
         self.incarnation = 0
         self.loop: ManualLoop | None = None
+        self.sync_ms = 0
+        """The duration of a sync of its disk."""
         self.dies_at: int | None = None
         """The number of steps until the process dies."""
         self.calls: dict[int, Call] = {}
@@ -129,6 +135,7 @@ class Node:
             "leadership": "given",
             "node": self.name,
             "data_id": f"{self.name}1",
+            "slow_sync_ms": SLOW_SYNC_MS,
         }
         context = context_of(str(address_of(self.name)), self.incarnation, arguments)
         open_log = opener(lambda config, now_ms: _Log(self, config, now_ms))
@@ -251,6 +258,8 @@ class ReplicaChecks:
 class ReplicaWorld:
     def __init__(self, seed: int) -> None:
         self.draw = random.Random(seed)
+        self.reliefs: list[tuple[str, tuple[str, ...]]] = []
+        """The leaders that have asked to be relieved, and by which nodes."""
         self.trusted_until_ms = FOR_EVER_MS
         """Time until which the nodes' sessions live, as their controllers say."""
         self.now = 1_700_000_000_000
@@ -333,10 +342,17 @@ class ReplicaWorld:
             self.record, self.revision = record, self.revision + 1
 
     def _on_call(
-        self, source: str, incarnation: int, number: int, request: ProposeInSync | ConfirmSession
+        self,
+        source: str,
+        incarnation: int,
+        number: int,
+        request: ProposeInSync | ConfirmSession | RelieveLeader,
     ) -> None:
         """Answer a call of a node's controller."""
-        if isinstance(request, ConfirmSession):
+        if isinstance(request, RelieveLeader):
+            self.reliefs.append((source, request.successors))
+            self.send(STORE, source, ("reply", incarnation, number, Done(), ()))
+        elif isinstance(request, ConfirmSession):
             reply = ConfirmSessionReply(trusted_until_ms=self.trusted_until_ms)
             self.send(STORE, source, ("reply", incarnation, number, reply, ()))
         else:
@@ -572,3 +588,26 @@ def simulate(seed: int, steps: int = 400) -> ReplicaWorld:
             world.step()
         world.heal()
     return world
+
+
+def a_batch(*values: bytes) -> bytes:
+    return build([(None, value, 0, None) for value in values], first_timestamp_ms=0, max_timestamp_ms=0)
+
+
+def ask(node: Node, request: Any, *payload: bytes) -> Any:
+    """Return a replica's answer to a request that is alone in its turn; None while it waits."""
+    sender = Sender((b"client.0",), node.world.next_number(), kind=type(request))
+    node.turn(Received(sender, request, payload, context=direct_context(b"client.0", request)))
+    answers = node.world.links.get((node.name, CLIENT), [])
+    return next((message[3] for message in answers if message[2] == sender.id), None)
+
+
+def settle(world: ReplicaWorld) -> None:
+    """Deliver everything between the nodes; answers to clients stay."""
+    while any(queue for (_, target), queue in world.links.items() if target != CLIENT):
+        for link, queue in list(world.links.items()):
+            if queue and link[1] != CLIENT:
+                if link[1] in world.nodes or link[1] == "store":
+                    world._deliver(*link)
+                else:
+                    queue.clear()

@@ -2,6 +2,7 @@
 
     C: lead(leader_epoch, replicas, in_sync, ..., revision) | follow(leader_epoch, leader, address, revision)
     P: the role that the partition now has
+    P: relieve_leader(leader_epoch, successors)          C: done: another one leads                     a leader's
     P: confirm_session()                                 C: trusted_until_ms                            a leader's
     P: propose_in_sync(in_sync, eligible, revision)      C: applied, or the state that is there        the leader's
     C: replica_reported(replica, is_up, is_node)         a cast to the leader
@@ -93,6 +94,15 @@ class LogEndReply(Reply):
     log_end_offset: int
 
 
+class RelieveLeader(InternalRequest, tag="relieve_leader", frozen=True):
+    """The leader's disk is slow, and those of these replicas are not: let one of them lead."""
+
+    topic: str
+    partition: int
+    leader_epoch: LeaderEpoch
+    successors: tuple[str, ...]
+
+
 class ConfirmSession(InternalRequest, tag="confirm_session", frozen=True):
     """Ask until when the session of this node certainly lives."""
 
@@ -174,3 +184,5 @@ class ReplicaDurable(InternalRequest, tag="replica_durable", frozen=True):
     data_id: str
     leader_epoch: LeaderEpoch
     durable_offset: int
+    sync_ms: int = 0
+    """The duration of the sync."""

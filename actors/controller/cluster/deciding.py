@@ -10,8 +10,8 @@ holds nothing but times, so a controller that takes over, or one that missed a n
     4       its preferred leader may lead again                          it does, `PREFERRED_AT_ONCE` at a time
 
 A preferred leader returns only to a node that has been up for `STEADY_MS` and is in sync for `IN_SYNC_PERCENT` of its
-replicas. Kafka returns leaders as soon as a node is in sync again, while it still catches up elsewhere, and its latency
-suffers (KIP-1358).
+replicas, and for `RELIEF_MS` not to one whose disk was slow. Kafka returns leaders as soon as a node is in sync again,
+while it still catches up elsewhere, and its latency suffers (KIP-1358).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,6 +28,8 @@ CHANGES_AT_ONCE = 90
 """Maximum number of partitions in one proposal: a store takes 100 guards."""
 PREFERRED_AT_ONCE = 10
 STEADY_MS = 60_000
+RELIEF_MS = 600_000
+"""Time after which a preferred leader whose disk was slow may lead again."""
 IN_SYNC_PERCENT = 95
 
 
@@ -117,7 +119,8 @@ class LeaderDecisions:
             following = self._moved(record, live, minimum, view) if record.leader in avoid else None
             following = following or advanced(record, live, minimum)
             first = record.replicas[0]
-            if following is None and record.leader != first and moved < PREFERRED_AT_ONCE:
+            is_relieved = record.relieved == first and now - record.relieved_ms < RELIEF_MS
+            if following is None and record.leader != first and not is_relieved and moved < PREFERRED_AT_ONCE:
                 if first not in returns:
                     returns[first] = self._may_lead(first, view, now)
                 following = preferred(record, live, minimum) if returns[first] else None

@@ -9,6 +9,7 @@ steps that are missing. It needs to see no particular change: a controller that 
     as leader                   is up            another, or none          Write: the record, claimed by this process
     as leader                   is up            this process              AssignRole(is_leader)
     as leader                   quarantined      -                         Write: an in-sync member elsewhere leads
+    as leader                   its disk is slow this process              Write: likewise, one whose disk is not
     as follower                 is up            -                         AssignRole
     with an epoch below one     is up            -                         Write: an epoch above, claimed if it leads
     that a process here knows
@@ -19,9 +20,10 @@ steps that are missing. It needs to see no particular change: a controller that 
 - A role is sent again when the record's revision or the process changes; receivers ignore one they have.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
+import msgspec
 from msgspec import Struct
 
 from ....transport.addresses import TopicPartition
@@ -157,6 +159,22 @@ class LocalReplicas:
                 replica.assigned = None
                 steps += self._reconcile(partition)
         return steps
+
+    def relieve(
+        self, partition: TopicPartition, leader_epoch: int, successors: Sequence[str], now: int
+    ) -> list[Step]:
+        """Let one of these nodes lead instead of the process here, whose disk is slow."""
+        if not self.is_leading(partition, leader_epoch):
+            return []
+        replica = self._at(partition)
+        assert replica.known is not None
+        record, live, minimum = replica.known.record, self._live(), self._minimum(partition.topic)
+        avoid = [node for node in record.replicas if node not in successors]
+        following = handed_over(record, live, minimum, avoid=avoid)
+        if following is None:
+            return []
+        following = msgspec.structs.replace(following, relieved=self._node, relieved_ms=now)
+        return self._write(partition, replica, following, replica.known.revision)
 
     def led(self) -> list[TopicPartition]:
         """Return the partitions whose leader is on this node, by their records."""

@@ -82,6 +82,10 @@ class PartitionRecord(Struct, frozen=True, kw_only=True):
     """Members that have every committed record."""
     eligible: tuple[Member, ...] = ()
     """Members that left the in-sync set while it was below its minimum: nothing has been committed since."""
+    relieved: str = ""
+    """The last node that gave up the lead because of its slow disk."""
+    relieved_ms: int = 0
+    """The time at which it did."""
     unclean_epochs: tuple[int, ...] = ()
     """The epochs that began with an unclean election, for ever."""
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from planaria.actors.controller.cluster.deciding import (
     CHANGES_AT_ONCE,
     PREFERRED_AT_ONCE,
+    RELIEF_MS,
     STEADY_MS,
     Change,
     ClusterView,
@@ -181,3 +182,13 @@ def test_decisions_end_and_keep_the_invariants(
     for number in range(len(entries)):
         entry = cluster.record(number)
         assert entry.leader in live or not entry.in_sync_nodes & live
+
+
+def test_a_preferred_leader_whose_disk_was_slow_returns_later() -> None:
+    relieved = msgspec.structs.replace(record("abc", "b", "abc"), relieved="a", relieved_ms=NOW)
+    cluster = Cluster(relieved, msgspec.structs.replace(relieved, relieved="c"))
+    [change] = cluster.decide(NOW + RELIEF_MS - 1)
+    assert change.partition.partition == 1, "another node's disk was"
+    cluster.apply([change])
+    [change] = cluster.decide(NOW + RELIEF_MS)
+    assert change.record.leader == "a"

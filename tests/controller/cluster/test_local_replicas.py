@@ -72,6 +72,19 @@ def test_a_leader_claims_its_epoch_before_it_leads() -> None:
     assert not node.replicas.is_leading(PARTITION, 5)
 
 
+def test_a_leader_with_a_slow_disk_hands_over_to_one_of_the_named_and_the_record_says_so() -> None:
+    node = Node()
+    node.record(record("a"))
+    node.apply(node.up(1)[0])
+    assert node.replicas.relieve(PARTITION, 5, ["b", "c"], 77) == [], "of an earlier epoch"
+    assert node.replicas.relieve(PARTITION, 6, ["d"], 77) == []
+    [write] = node.replicas.relieve(PARTITION, 6, ["c"], 77)
+    assert isinstance(write, Write)
+    after = write.record
+    assert (after.leader, after.leader_epoch, after.relieved, after.relieved_ms) == ("c", 7, "a", 77)
+    assert len(after.in_sync) == 3, "it follows, as it has everything"
+
+
 def test_each_process_of_a_leader_claims_an_epoch_of_its_own() -> None:
     node = Node()
     node.record(record("a"))
