@@ -23,6 +23,8 @@ Role = Literal["broker", "worker"]
 """Trees that a supervisor can have: a whole broker, or the subscribers of a worker outside it."""
 GATEWAY = Address(Kind.GATEWAY, number=0)
 _PACKAGE = __package__.rpartition(".")[0]
+CLUSTER_IMPORT = f"{_PACKAGE}.actors.controller.cluster_import"
+"""Module that imports a stopped broker's catalog into a cluster."""
 RECOVERY = f"{_PACKAGE}.actors.controller.recovery"
 """Module that repairs a stopped broker's data directory."""
 BACKUP = f"{_PACKAGE}.actors.backup"

@@ -107,17 +107,34 @@ def identity_in(directory: Path, config: BrokerConfig) -> NodeIdentity:
     except FileNotFoundError:
         if (directory / ONE_MACHINE_FILE).exists():
             raise DataDirectoryError(
-                f"{directory} belongs to a broker on one machine: give a node of a cluster an empty directory"
+                f"{directory} belongs to a broker on one machine: give a node of a cluster an empty directory, or"
+                ' run "planaria cluster import"'
             ) from None
         found = NodeIdentity(config.node, uuid.uuid4().hex, cluster)
         replace_file(file, msgspec.json.encode(found))
     except msgspec.MsgspecError as error:
         raise DataDirectoryError(f"{file} is damaged: {error}") from error
+    if (directory / ONE_MACHINE_FILE).exists():
+        raise DataDirectoryError(
+            f'the import of {directory} has not ended: run "planaria cluster import" again'
+        )
     if found.node != config.node:
         raise DataDirectoryError(f"{directory} belongs to node {found.node!r}, not {config.node!r}")
     if found.cluster != cluster:
         raise DataDirectoryError(f"{directory} belongs to cluster {found.cluster!r}, not {cluster!r}")
     return found
+
+
+def save_identity(directory: Path, identity: NodeIdentity) -> None:
+    """Make a directory that of this node. Raises DataDirectoryError if it is another one's."""
+    file = directory / NODE_FILE
+    if file.exists():
+        found = msgspec.json.decode(file.read_bytes(), type=NodeIdentity)
+        if found != identity:
+            raise DataDirectoryError(
+                f"{directory} belongs to node {found.node!r} of cluster {found.cluster!r}"
+            )
+    replace_file(file, msgspec.json.encode(identity))
 
 
 def require_one_machine(directory: Path) -> None:

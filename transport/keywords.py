@@ -261,7 +261,7 @@ class BrokerSettings(TypedDict, total=False):
     """Failure domain of this node. Default ""."""
     refuse_unsafe_stop: bool
     """True to refuse a first SIGTERM while partitions of the cluster need this node. Default True."""
-    slow_sync_ms: int
+    slow_sync_ms: Milliseconds
     """Milliseconds of a sync from which on a leader in a cluster asks to be relieved, from 0: never. Default 1,000."""
     replication_bytes_per_second: int
     """Bytes per second to replicas that catch up, from 0, which means any rate. Default 52,428,800."""

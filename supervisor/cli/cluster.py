@@ -4,6 +4,7 @@ Every change is in the metadata store when the broker answers, and the controlle
 the progress until it is done. One that is interrupted can be repeated: it changes nothing twice, and shows the rest.
 """
 
+import importlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,12 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from ...transport import patterns
 from ...transport.protocol.cluster import ClusterStatusReply, NodeAction, PartitionMove
+from ..broker_tree import CLUSTER_IMPORT
+from ..config import BrokerConfig
+from ..data_directory import DataDirectoryError, locked, wait_for_predecessors
+from ..node import NodeIdentity, save_identity
 from .cluster_report import (
     Progress,
     draining,
@@ -334,6 +340,61 @@ def elect(
 def _rotated(names: list[str], number: int) -> list[str]:
     first = number % len(names)
     return [*names[first:], *names[:first]]
+
+
+@app.command("import", cls=Command)
+def import_(
+    node: Annotated[
+        str, typer.Option("--node", metavar="NAME", show_default=False, help="Name that the node is to have.")
+    ],
+    cluster: Annotated[
+        str,
+        typer.Option(
+            "--cluster",
+            metavar="URL",
+            show_default=False,
+            help="etcd://HOST:PORT,HOST:PORT/NAME of a new cluster.",
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            "--data",
+            metavar="DIRECTORY",
+            envvar="PLANARIA_DATA",
+            help="Data directory of the stopped broker.",
+        ),
+    ] = BrokerConfig().data,
+) -> None:
+    """Turn the data directory of a stopped broker into that of the first node of a cluster. Nothing is copied.
+
+    Topics, groups with their offsets, and quotas are the cluster's from then
+    on, each partition with one replica, on this node. One that was
+    interrupted is repeated. No node of the cluster may run meanwhile.
+
+    Examples:
+      planaria cluster import --data /var/lib/planaria --node n1 --cluster etcd://a:2379,b:2379/prod
+    """
+    path = Path(data)
+    if not path.is_dir():
+        raise CommandFailed(f"there is no data directory {data}")
+    if (fault := patterns.name_fault(node)) is not None:
+        raise typer.BadParameter(fault, param_hint="--node")
+    module = importlib.import_module(CLUSTER_IMPORT)
+
+    def save(data_id: str) -> None:
+        save_identity(path, NodeIdentity(node, data_id, cluster.rpartition("/")[2]))
+
+    try:
+        with locked(path):
+            if not wait_for_predecessors(path):
+                raise CommandFailed(f"actors still run in {data}")
+            lines = module.import_catalog(data, cluster, node, save)
+    except DataDirectoryError as error:
+        raise CommandFailed(str(error)) from error
+    for line in lines:
+        note(line)
+    note(f'start it with "planaria serve --node {node} --cluster {cluster} --data {data}" and its endpoints')
 
 
 def _move(operator: "ClusterAdmin", moves: list[PartitionMove], timeout_s: float | None) -> None:

@@ -105,7 +105,7 @@ def test_the_controller_gets_the_identity_and_the_endpoints(tmp_path: Path) -> N
 def test_a_directory_of_one_machine_is_not_taken_by_a_node(tmp_path: Path) -> None:
     (tmp_path / "catalog.json").write_text("{}")
     with pytest.raises(
-        DataDirectoryError, match=r"belongs to a broker on one machine: give .* an empty directory$"
+        DataDirectoryError, match=r"belongs to a broker on one machine: give .* an empty directory, or run"
     ):
         identity_in(tmp_path, load(NODE))
     assert [each.name for each in tmp_path.iterdir()] == ["catalog.json"]

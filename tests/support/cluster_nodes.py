@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -97,17 +97,23 @@ class ClusterNodes:
         *,
         members: int = 1,
         settings: Sequence[str] = ("refuse_unsafe_stop=false",),
+        before: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """With these settings a node stops on one SIGTERM, also the last one."""
+        """With these settings a node stops on one SIGTERM, also the last one.
+
+        `before` is called with the store's URL, when etcd is up, before the nodes are started.
+        """
         self.etcd = Members(folder / "etcd", members)
         self._folder = folder
         self._count = count
         self._settings = settings
+        self._before = before
         self.nodes: list[Node] = []
 
     def __enter__(self) -> "ClusterNodes":
         self.etcd.__enter__()
         hosts = ",".join(f"{host}:{port}" for host, port in self.etcd.endpoints)
+        self._before(f"etcd://{hosts}/test")
         for number in range(self._count):
             node = Node(f"n{number}", self._folder, f"etcd://{hosts}/test", self._settings)
             node.start()
