@@ -118,7 +118,7 @@ class Follower(Undecided):
 
     # -- fetching
 
-    def _fetch(self) -> Call:
+    def _fetch(self, sync_ms: int | None = None) -> Call:
         self.next_token += 1
         self._in_flight = ReplicaFetchCall(self.leader_epoch, self.next_token)
         request = ReplicaFetch(
@@ -131,6 +131,7 @@ class Follower(Undecided):
             fetch_offset=self.watermarks.written_offset,
             last_epoch=self._log.epochs.last,
             durable_offset=self.watermarks.durable_offset,
+            sync_ms=sync_ms,
             max_wait_ms=MAX_WAIT_MS,
         )
         return Call(
@@ -178,7 +179,7 @@ class Follower(Undecided):
     def on_appended(self, event: Appended, now: int) -> list[Effect]:
         super().on_appended(event, now)
         if self._in_flight is None:
-            return [self._fetch()]
+            return [self._fetch(event.sync_ms)]
         durable = ReplicaDurable(
             topic=self._follow.topic,
             topic_id=self._follow.topic_id,

@@ -124,6 +124,8 @@ class Replicas:
 
     def on_fetch(self, received: Received, request: ReplicaFetch, now: int) -> list[Effect]:
         member = Member(request.replica, request.data_id)
+        if request.sync_ms is not None:
+            self._sync_times.on_reported(member, request.sync_ms, now)
         refusal = self.fetches.refusal(request, self.in_sync.is_replica(member))
         if refusal is not None:
             return [Reply(received.sender, refusal.body)]

@@ -19,6 +19,7 @@ from planaria.transport.protocol.topics import (
     DescribePartition,
     TopicConfig,
 )
+from planaria.transport.request_context import direct_context
 from simulated_replicas import CLIENT, FOR_EVER_MS, NODES, ReplicaWorld, a_batch, address_of, ask, settle
 
 

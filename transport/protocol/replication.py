@@ -158,6 +158,8 @@ class ReplicaFetch(InternalRequest, tag="replica_fetch", frozen=True):
     """Leader epoch of its last batch, -1 without batches."""
     durable_offset: int
     """Everything below it survives a power failure there, as far as the topic's flush policy requires."""
+    sync_ms: int | None = None
+    """The duration of the sync that has just returned, if one has."""
     max_bytes: Annotated[int, Meta(ge=1)] = 1024 * 1024
     max_wait_ms: WaitMilliseconds = 30_000
 
