@@ -220,7 +220,7 @@ def test_reset(broker: ServedBroker) -> None:
 
 def test_a_group_is_forgotten(broker: ServedBroker, orders: str) -> None:
     consume(broker, orders, "--group", "forgotten", "--from-beginning", "-n", "1")
-    entry = {"group": "forgotten", "type": "consumer", "state": "empty"}
+    entry = {"group": "forgotten", "type": "consumer", "state": "empty", "paused": None}
     assert entry in broker.json("group", "list")["groups"]
     assert "forgotten" in broker.run("group", "list")
     assert broker.run("group", "delete", "forgotten", "--yes") == "group forgotten is deleted\n"

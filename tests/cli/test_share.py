@@ -18,7 +18,9 @@ def test_a_share_group_is_made_and_shown(broker: ServedBroker) -> None:
     found = broker.json("group", "describe", "workers")
     assert (found["type"], found["state"], found["share"]["partitions"]) == ("share", "empty", [])
     assert "share group workers is empty" in broker.run("group", "describe", "workers")
-    assert broker.json("group", "list")["groups"] == [{"group": "workers", "type": "share", "state": "empty"}]
+    assert broker.json("group", "list")["groups"] == [
+        {"group": "workers", "type": "share", "state": "empty", "paused": None}
+    ]
     assert "share" in broker.run("group", "list")
 
 
