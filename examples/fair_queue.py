@@ -1,4 +1,4 @@
-"""A fair queue: one tenant's hundred thousand jobs do not delay another's, and limits by tenant hold over kills.
+"""A fair queue: one tenant's twenty thousand jobs do not delay another's, and limits by tenant hold over kills.
 
 Run it:      python examples/fair_queue.py
 You will see two tenants with one job each served at once behind the backlog of a noisy one, of which no more than two
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from planaria import Broker, ShareConsumer, ShareMessage
 
-BACKLOG = 100_000
+BACKLOG = 20_000
 AT_A_TIME = 2
 """Jobs of one tenant that may be done at the same time."""
 

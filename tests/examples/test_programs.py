@@ -126,7 +126,7 @@ def test_quickstart_async(tmp_path: Path) -> None:
 def test_fair_queue(tmp_path: Path) -> None:
     output = run("fair_queue", tmp_path)
     found = re.fullmatch(
-        r"2 jobs of the noisy tenant are being done, 99998 wait\n"
+        r"2 jobs of the noisy tenant are being done, 19998 wait\n"
         r"quiet: done after \d+ ms and (\d+) jobs of the noisy tenant\n"
         r"killed coordinator/workers\n"
         r"small: done after \d+ ms and (\d+) jobs of the noisy tenant\n",
