@@ -57,8 +57,11 @@ class Process(NamedTuple):
 
 
 @contextlib.contextmanager
-def frozen(supervisor_pid: int, limit_ms: int = LIMIT_MS) -> Iterator[None]:
-    """Stop all descendants of a supervisor in the block. Raises FreezeFailed, also if the block took too long."""
+def frozen(supervisor_pid: int, limit_ms: int = LIMIT_MS) -> Iterator[float]:
+    """Stop all descendants of a supervisor in the block, which gets the monotonic time at which that began.
+
+    Raises FreezeFailed, also if the block took too long.
+    """
     guardian = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _GUARDIAN, str(limit_ms / 1000)],
         stdin=subprocess.PIPE,
@@ -72,7 +75,7 @@ def frozen(supervisor_pid: int, limit_ms: int = LIMIT_MS) -> Iterator[None]:
         guardian.stdout.read(1)
         begun = time.monotonic()
         _stop_all(supervisor_pid, guardian.stdin, stopped)
-        yield
+        yield begun
         took_ms = (time.monotonic() - begun) * 1000
     finally:
         for pid in stopped:

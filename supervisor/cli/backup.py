@@ -69,11 +69,10 @@ def backup(
         store.remove_staging(data)
         staging = data / f"{image.STAGING_PREFIX}{os.getpid()}"
         try:
-            begun = time.monotonic()
-            with frozen(status.supervisor_pid):
+            with frozen(status.supervisor_pid) as begun:
                 taken_ms = int(time.time() * 1000)
                 image.take_image(data, staging, _module("store").Files())
-            stopped_ms = int((time.monotonic() - begun) * 1000)
+                stopped_ms = int((time.monotonic() - begun) * 1000)
             found = store.store_image(staging, target, str(data), taken_ms, may_link=not is_copy, keep=keep)
         except FreezeFailed as error:
             raise CommandFailed(str(error)) from error
