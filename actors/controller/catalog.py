@@ -152,7 +152,10 @@ class Catalog(Struct, frozen=True, kw_only=True):
 
     def applied(self, revision: int, changes: Iterable[Change]) -> "Catalog":
         """Return the durable catalog with the changes that the store has applied at `revision`."""
-        changes = tuple(changes)
+        changes = tuple(change for change in changes if is_of_catalog(change.key))
+        if not changes:
+            # Most changes of a cluster's store are of its partitions. A copy for each would cost as much as all keys.
+            return msgspec.structs.replace(self, revision=revision)
         modified = dict(self.modified)
         for change in changes:
             if isinstance(change, Put):
@@ -222,6 +225,10 @@ class Catalog(Struct, frozen=True, kw_only=True):
 encode = msgspec.json.encode
 
 
+def is_of_catalog(key: str) -> bool:
+    return key in {ID_KEY, PRODUCER_IDS_KEY} or key.partition("/")[0] in _TYPES
+
+
 def put(key: str, value: Struct) -> Put:
     return Put(key, encode(value))
 
@@ -247,7 +254,7 @@ def catalog_of(state: State, new_catalog_id: str) -> Catalog:
     empty = Catalog(catalog_id=new_catalog_id, changes=(put(ID_KEY, CatalogId(new_catalog_id)),))
     puts = [Put(key, entry.value) for key, entry in state.entries.items()]
     catalog = empty.applied(state.revision, puts)
-    modified = {key: entry.modified for key, entry in state.entries.items()}
+    modified = {key: entry.modified for key, entry in state.entries.items() if is_of_catalog(key)}
     return msgspec.structs.replace(catalog, topics_revision=state.revision, modified=modified)
 
 

@@ -80,7 +80,7 @@ from .cluster.led_here import FollowerCommands, LedHere
 from .cluster.local_replicas import AssignRole, StartReplica, Step, StopReplica
 from .cluster.machine import Cluster, ClusterEffect, InSyncOutcome
 from .cluster.messages import in_sync_reply, reported, role_call
-from .cluster.mirror import PARTITIONS, partition_of
+from .cluster.mirror import NODES, PARTITIONS, partition_of
 from .cluster.placement import stopping_nodes
 from .cluster.records import NodeSession
 from .cluster.stopping import Conclude
@@ -252,7 +252,7 @@ class ClusteredController:
         if "groups" in kinds:
             partitions = self.cluster.mirror.partitions
             touched |= {partition for partition in partitions if partition.topic == OFFSETS_TOPIC}
-        return effects + self._relocate(touched) + self._on_live()
+        return effects + self._relocate(touched) + (self._on_live() if NODES in kinds else [])
 
     def _on_received(self, received: Received, now: int) -> list[Effect]:
         request = received.request
@@ -280,7 +280,7 @@ class ClusteredController:
         before, self._members = self._members, live
         changed = {node for node in (*before, *live) if before.get(node) != live.get(node)}
         records = self.cluster.mirror.partitions
-        effects = self._relocate([each for each in records if records[each].record.leader in changed])
+        effects = self._relocate([each for each, known in records.items() if known.record.leader in changed])
         led = self.cluster.replicas.led()
         concerned = [each for each in led if not (changed | ending).isdisjoint(records[each].record.replicas)]
         effects += self._perform_steps(self.cluster.replicas.assign_again(concerned))

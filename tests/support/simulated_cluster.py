@@ -144,7 +144,8 @@ class SimulatedCluster:
 
     def create(self, topic: str, partitions: int, replication_factor: int = 3, minimum: int = 2) -> None:
         number = next(self._topic_ids)
-        self.topics[topic] = RequiredTopic(f"id-{number}", partitions, replication_factor, minimum)
+        required = RequiredTopic(f"id-{number}", partitions, replication_factor, minimum)
+        self.topics = {**self.topics, topic: required}
 
     # -- the store
 

@@ -6,8 +6,10 @@
     3       those of the catalog that have no record        placed on the nodes with the fewest replicas
     4       those with a replica on a node that leaves      reassigned, `EVACUATED_AT_ONCE` at a time
 
-Only partitions that may have to change are looked at: those whose record has changed; all of them after a change of
-nodes, and each `CHECK_ALL_MS`, because a preferred leader returns after a time.
+Only partitions that may have to change are looked at: those whose record has changed; those with a replica on a node
+that has come, gone or got other instructions; all of them each `CHECK_ALL_MS`, because a preferred leader returns after
+a time. A catalog and records that have been found to agree (2, 3) are compared again after a change of topics, or of a
+record that does not belong to a topic. So the cost of most events does not grow with the cluster.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,6 +41,7 @@ class RequiredTopic(Struct, frozen=True):
 
 
 Topics = Callable[[], Mapping[str, RequiredTopic]]
+"""Returns the same mapping as long as no topic changes, then another one."""
 Writes = list[tuple[Change, Guard]]
 
 
@@ -60,13 +63,32 @@ class Assignments:
         """The reason why partitions, or replicas of a node that leaves, wait for a place; empty if none do."""
         self._may_evacuate = True
         """False while no partition is left to move from a node that leaves."""
+        self._may_place = True
+        """False while each partition of the catalog has its record, and none another one."""
+        self._placed_topics: Mapping[str, RequiredTopic] | None = None
+        """The topics when that was found."""
 
     def check_all(self) -> None:
         self._unchecked = None
+        self._may_evacuate = self._may_place = True
+
+    def check_nodes(self, nodes: frozenset[str] | set[str]) -> None:
+        """Look at the partitions of nodes that have come or gone, or should be used otherwise."""
         self._may_evacuate = True
+        self._may_place = self._may_place or bool(self.unplaced)
+        if self._unchecked is not None:
+            self._unchecked.update(
+                partition
+                for partition, versioned in self._mirror.partitions.items()
+                if not nodes.isdisjoint(versioned.record.replicas)
+                or not nodes.isdisjoint(versioned.record.target)
+            )
 
     def check(self, partition: TopicPartition) -> None:
         self._may_evacuate = True
+        versioned, topic = self._mirror.partitions.get(partition), self._topics().get(partition.topic)
+        if versioned is None or topic is None or topic.topic_id != versioned.record.topic_id:
+            self._may_place = True
         if self._unchecked is not None:
             self._unchecked.add(partition)
 
@@ -74,9 +96,12 @@ class Assignments:
         """Return the next writes; none when all is as it should be."""
         if now - self._checked_at >= CHECK_ALL_MS:
             self.check_all()
-        writes = self._decided(suspected, now) or self._unneeded()
-        if not writes:
-            writes, self.unplaced = self._placed(suspected)
+        writes = self._decided(suspected, now)
+        if not writes and (self._may_place or self._topics() is not self._placed_topics):
+            writes = self._unneeded()
+            if not writes:
+                writes, self.unplaced = self._placed(suspected)
+            self._may_place, self._placed_topics = bool(writes), self._topics()
         if not writes:
             writes, waiting = self._evacuated(suspected)
             self.unplaced = self.unplaced or waiting

@@ -64,6 +64,8 @@ class LeaderDecisions:
 
     def __init__(self) -> None:
         self._up_since: dict[str, tuple[str, int]] = {}
+        self._noted: Mapping[str, NodeSession] | None = None
+        """The sessions of which the times are known."""
 
     def decide(
         self,
@@ -90,7 +92,9 @@ class LeaderDecisions:
         return changes
 
     def _note_starts(self, sessions: Mapping[str, NodeSession], now: int) -> None:
-        known = self._up_since
+        if sessions is self._noted:
+            return
+        known, self._noted = self._up_since, sessions
         self._up_since = {
             node: known[node]
             if node in known and known[node][0] == session.start_id

@@ -15,7 +15,7 @@ be (`act`).
 Every write is guarded by the last revision of its key; those of the leading controller by its entry as well.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
 import msgspec
@@ -50,6 +50,7 @@ from .mirror import (
     CONTROLLER_KEY,
     NODES,
     PARTITIONS,
+    SETTINGS,
     Mirror,
     node_key,
     partition_of,
@@ -100,6 +101,12 @@ class Cluster:
         self.leadership = Leadership(own.node, own.start_id)
         self._suspicion = Suspicion()
         self.suspected: frozenset[str] = frozenset()
+        self._live: tuple[Mapping[str, NodeSession], frozenset[str], dict[str, str]] = (
+            {},
+            self.suspected,
+            {},
+        )
+        """The live nodes, and the sessions and the suspected nodes from which they follow."""
         self._starts: dict[str, str] = {}
         """The start of each node, by its session."""
         self.assignments = Assignments(self.mirror, topics)
@@ -121,7 +128,11 @@ class Cluster:
     @property
     def live(self) -> dict[str, str]:
         """The data id of each node that has a session and is not suspected."""
-        return live_nodes(self.mirror.sessions, self.suspected)
+        sessions, suspected, found = self._live
+        if sessions is not self.mirror.sessions or suspected is not self.suspected:
+            found = live_nodes(self.mirror.sessions, self.suspected)
+            self._live = (self.mirror.sessions, self.suspected, found)
+        return found
 
     @property
     def is_registered(self) -> bool:
@@ -146,18 +157,20 @@ class Cluster:
 
     def on_changed(self, changed: Changed, now: int) -> list[ClusterEffect]:
         effects: list[ClusterEffect] = []
-        kinds = set()
+        kinds, nodes = set(), set()
         for key in self.mirror.apply(changed):
-            kind = key.partition("/")[0]
+            kind, _, name = key.partition("/")
             kinds.add(kind)
+            if kind in {NODES, SETTINGS}:
+                nodes.add(name)
             if kind == PARTITIONS:
                 partition = partition_of(key)
                 self.assignments.check(partition)
                 effects += self.steps(
                     self.replicas.on_record(partition, self.mirror.partitions.get(partition))
                 )
-        if kinds - {PARTITIONS}:
-            self.assignments.check_all()
+        if nodes:
+            self.assignments.check_nodes(nodes)
         if kinds & {NODES, CONTROLLER_KEY}:
             effects += self._on_nodes(now)
         return effects + self.act(now)
@@ -262,10 +275,11 @@ class Cluster:
         return [*self.watches.on_changed(self.mirror.sessions, self.leadership.leader)]
 
     def _judge(self, now: int) -> list[ClusterEffect]:
-        before, self.suspected = self.suspected, self._suspicion.decide(now)
-        if self.suspected == before:
+        before, suspected = self.suspected, self._suspicion.decide(now)
+        if suspected == before:
             return []
-        self.assignments.check_all()
+        self.suspected = suspected
+        self.assignments.check_nodes(before ^ self.suspected)
         return self.act(now)
 
     def _go_on(self, now: int) -> list[ClusterEffect]:

@@ -58,6 +58,7 @@ class Mirror:
     def clear(self) -> None:
         self.present: Present | None = None
         self.sessions: dict[str, NodeSession] = {}
+        """Replaced with each change, so that the same mapping means the same nodes."""
         self.session_revisions: dict[str, int] = {}
         self.settings: dict[str, NodeSettings] = {}
         self.settings_revisions: dict[str, int] = {}
@@ -91,7 +92,7 @@ class Mirror:
         if kind == PARTITIONS:
             self.partitions[partition_of(key)] = Versioned(value, revision)
         elif kind == NODES:
-            self.sessions[name] = value
+            self.sessions = {**self.sessions, name: value}
             self.session_revisions[name] = revision
         elif kind == SETTINGS:
             self.settings[name] = value
@@ -104,7 +105,7 @@ class Mirror:
         if kind == PARTITIONS:
             self.partitions.pop(partition_of(key), None)
         elif kind == NODES:
-            self.sessions.pop(name, None)
+            self.sessions = {node: session for node, session in self.sessions.items() if node != name}
             self.session_revisions.pop(name, None)
         elif kind == SETTINGS:
             self.settings.pop(name, None)

@@ -109,7 +109,7 @@ def test_preferred_leaders_return_to_a_steady_node_some_at_a_time() -> None:
     changes = cluster.decide(NOW + STEADY_MS)
     assert len(changes) == PREFERRED_AT_ONCE
     assert {change.record.leader for change in changes} == {"a"}
-    cluster.sessions["a"] = session("a", start_id="2")
+    cluster.sessions = {**cluster.sessions, "a": session("a", start_id="2")}
     assert cluster.decide(NOW + STEADY_MS) == []
 
 
