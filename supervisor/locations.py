@@ -5,7 +5,8 @@ who answers for an address (`locate`), and the directory reports it like a child
 
     state   means                                                       left by
     down    no process, or the child that it needs is not ready         located at a ready child; that child is ready
-    up      its child is ready: the target on this node, or the link    located elsewhere; that child is down
+    up      its child is ready: the target on this node, or the link    located elsewhere, or in another version; that
+                                                                        child is down
 
 A location of this node ends with its process: the next process answers only after the controller says so. One of
 another node comes back with the link.

@@ -6,6 +6,8 @@ replica, and removed when it holds it no more.
 """
 
 import logging
+import select
+import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -14,15 +16,17 @@ from typing import ClassVar
 from ...transport.actor import ActorContext
 from ...transport.addresses import TopicPartition
 from ...transport.loop import run_actor
+from ...transport.protocol.errors import OperatorNeeded
 from ...transport.protocol.message import Request
 from ..log.errors import LogError
 from ..log.files import Files
 from ..metadata.etcd.store import EtcdStore
 from ..metadata.etcd.url import etcd_config
-from ..metadata.store import MetadataStore, Propose, State
+from ..metadata.store import Changed, MetadataStore, Propose, State, StoreEvent
 from .catalog import Catalog, catalog_of
 from .cluster.led_here import FollowerCommands
 from .cluster.machine import Cluster
+from .cluster.mirror import Mirror
 from .cluster.records import NodeSession
 from .clustered import REQUESTS, ClusteredController
 from .effects import Loaded, MakeReplica, OwnEffect, RemoveReplica, RemoveTopic, TopicRemoved
@@ -31,6 +35,15 @@ from .replication import Replication
 from .storage import CatalogStorage
 
 _log = logging.getLogger(__name__)
+
+
+RIVAL_WAIT_S = 7.0
+"""Longer than the session of a node whose machine was lost."""
+RIVAL_POLL_S = 0.2
+
+
+class NodeTaken(OperatorNeeded):
+    """Another node of the same id is running."""
 
 
 class ClusterStorage(CatalogStorage):
@@ -70,6 +83,7 @@ class ClusterControllerActor(ControllerActor):
 
     def start(self) -> None:
         catalog = self._storage.load(self.context.instance_id, self.loop.progress)
+        early = self._await_name()
         self._folders.remove_leftovers(self.loop.progress)
         self._compare(catalog)
         numbers, commands = count(1), FollowerCommands()
@@ -90,6 +104,34 @@ class ClusterControllerActor(ControllerActor):
             # The end of the turn settles the events.
             self.loop.watch(self._store.descriptor, lambda: None)
         self.loop.dispatch(Loaded())
+        for event in early:
+            self.loop.dispatch(event)
+
+    def _await_name(self) -> list[StoreEvent]:
+        """Wait until no other data directory has a session under this node's id. Return the events of the store until
+        then. Raises NodeTaken."""
+        mirror, events = Mirror(), list[StoreEvent]()
+        mirror.load(self._storage.state)
+        ends_at, descriptor = time.monotonic() + RIVAL_WAIT_S, self._store.descriptor
+        assert descriptor is not None
+        while (found := mirror.sessions.get(self._cluster.node)) and found.data_id != self._cluster.data_id:
+            if time.monotonic() >= ends_at:
+                raise taken(found)
+            self.loop.progress()
+            select.select([descriptor], [], [], RIVAL_POLL_S)
+            for event in self._store.settle():
+                events.append(event)
+                if isinstance(event, State):
+                    mirror.load(event)
+                elif isinstance(event, Changed):
+                    mirror.apply(event)
+        return events
+
+    def end_turn(self) -> None:
+        super().end_turn()
+        rival = self._cluster_part.rival if self._cluster_part is not None else None
+        if rival is not None:
+            raise taken(rival)
 
     def _nodes(self) -> int:
         return self.machine.nodes()
@@ -125,6 +167,13 @@ class ClusterControllerActor(ControllerActor):
             self._folders.remove_replica(*partition, self.loop.progress)
         except (LogError, OSError) as error:
             _log.error("%s/%s: files remain: %s", *partition, error)
+
+
+def taken(rival: NodeSession) -> NodeTaken:
+    return NodeTaken(
+        f"node {rival.node!r} is running already, at {rival.endpoint}, with another data directory or a copy of this one:"
+        " give this one another name, or stop that one"
+    )
 
 
 def main(context: ActorContext) -> None:

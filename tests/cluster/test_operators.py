@@ -175,6 +175,22 @@ def test_a_change_that_cannot_work_is_refused_in_one_line(published: Published, 
     published.check()
 
 
+def test_a_second_node_of_one_name_is_refused_in_one_line(cluster: ClusterNodes) -> None:
+    hosts = ",".join(f"{host}:{port}" for host, port in cluster.etcd.endpoints)
+    folder = cluster.nodes[0].folder / "second"
+    folder.mkdir()
+    second = Node("n1", folder, f"etcd://{hosts}/test")
+    second.start()
+    assert second.process is not None
+    try:
+        assert second.process.wait(TIMEOUT_S) == 1
+    finally:
+        second.close()
+    [line] = [line for line in second.status().splitlines() if line.startswith("planaria: ")]
+    assert f"node 'n1' is running already, at {cluster.nodes[1].endpoint}" in line
+    assert "give this one another name" in line
+
+
 def test_a_new_replica_is_copied_at_the_configured_rate(published: Published, operator: Operator) -> None:
     published.client.create_topic("COPIED", 1, replication_factor=1)
     value, count = os.urandom(500_000), 12

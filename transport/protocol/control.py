@@ -176,6 +176,8 @@ class Location(Struct, frozen=True):
     node: str = ""
     """Its node, which is reached through the child `via`; empty for this one."""
     via: Address | None = None
+    version: int = 0
+    """Another one means another process, also on the same node."""
 
 
 class Locate(Request, tag="locate", frozen=True):

@@ -7,7 +7,9 @@
 
 A leader is a process that has claimed its epoch, on a node that is alive; until there is one, no process answers. Only
 changes are reported, and each address once by each process of the controller: the supervisor may have the locations
-of an earlier one. A location that is this node's own child is not reported: the supervisor knows its children.
+of an earlier one. The leader epoch is part of the location of another node, so that a process that replaces one there
+is noticed: groups report their progress to it again. A location that is this node's own child is not reported: the
+supervisor knows its children.
 """
 
 from collections.abc import Iterable
@@ -44,13 +46,15 @@ class Locations:
         leader = leader_of(versioned, live)
         is_here = leader == self._node
         target = replica_address(*partition)
-        locations = [self._location(partition_address(*partition), target, leader, is_here and leads_here)]
+        version = 0 if versioned is None else versioned.record.leader_epoch
+        address = partition_address(*partition)
+        locations = [self._location(address, target, leader, version, is_here=is_here and leads_here)]
         for follower in followers:
             if is_here:
                 # Its own child answers, or none yet.
                 locations.append(Location(address=follower))
             else:
-                locations.append(self._location(follower, follower, leader, False))
+                locations.append(self._location(follower, follower, leader, version, is_here=False))
         changed = []
         for location in locations:
             if self._reported.get(location.address) != location:
@@ -58,12 +62,14 @@ class Locations:
                 changed.append(location)
         return changed
 
-    def _location(self, address: Address, target: Address, leader: str | None, is_here: bool) -> Location:
+    def _location(
+        self, address: Address, target: Address, leader: str | None, version: int, *, is_here: bool
+    ) -> Location:
         if is_here:
             return Location(address=address, target=target)
         if leader is None or leader == self._node:
             return Location(address=address)
-        return Location(address=address, target=target, node=leader, via=self._link)
+        return Location(address=address, target=target, node=leader, via=self._link, version=version)
 
 
 def leader_of(versioned: Versioned | None, live: DataIds) -> str | None:

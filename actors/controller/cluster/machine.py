@@ -96,6 +96,7 @@ class Cluster:
         self.mirror = Mirror()
         self._proposals = Proposals(numbers)
         self._is_in_session = False
+        self._was_registered = False
         self.trusted_until_ms = 0
         """Time until which the session certainly lives, on the clock that counts the machine's sleep."""
         self.leadership = Leadership(own.node, own.start_id)
@@ -140,9 +141,14 @@ class Cluster:
 
     @property
     def rival(self) -> NodeSession | None:
-        """Another node of the same id, whose session lives: this one must not run."""
+        """Another node of the same id, whose session lives: this one must not run.
+
+        It has another data directory, or has replaced the session of this start, with a copy of the directory.
+        """
         found = self.mirror.sessions.get(self.own.node)
-        return found if found is not None and found.data_id != self.own.data_id else None
+        if found is None or found.start_id == self.own.start_id:
+            return None
+        return found if found.data_id != self.own.data_id or self._was_registered else None
 
     # -- events
 
@@ -266,6 +272,7 @@ class Cluster:
 
     def _on_nodes(self, now: int) -> list[ClusterEffect]:
         """Follow the sessions and the controllers' entry."""
+        self._was_registered = self._was_registered or self.is_registered
         self._suspicion.on_sessions(self.mirror.sessions.keys())
         for node, session in self.mirror.sessions.items():
             if self._starts.get(node) != session.start_id:

@@ -13,7 +13,14 @@ from planaria.actors.controller.cluster.assignments import EVACUATED_AT_ONCE
 from planaria.actors.controller.cluster.records import PartitionRecord
 from planaria.transport.addresses import TopicPartition
 from planaria.transport.machine import Sender
-from planaria.transport.protocol.cluster import ChangeNode
+from planaria.transport.protocol.cluster import (
+    ChangeNode,
+    ElectLeader,
+    NodeAction,
+    PartitionMove,
+    ReassignPartitions,
+)
+from planaria.transport.protocol.control import StopState
 from planaria.transport.protocol.message import Request
 from simulated_cluster import SimulatedCluster
 
@@ -219,6 +226,80 @@ def test_faults_never_give_an_epoch_to_two_processes_and_all_partitions_are_led_
 @given(seed=st.integers(0, 2**32))
 def test_any_seed(seed: int) -> None:
     assert run_with_faults(seed).unled() == []
+
+
+def run_with_operators(seed: int) -> SimulatedCluster:
+    """Give orders of every kind, and let the leading controller's node, or another, die after any number of steps."""
+    world = SimulatedCluster(seed, nodes=4)
+    world.create("T", 4)
+    world.run(3_000)
+    choose = world.random
+    for _ in range(20):
+        order_at_random(world)
+        world.run(choose.choice((20, 20, 40, 60, 100, 200, 1_000)))
+        leading = [
+            each.name for each in world.nodes.values() if each.runs and each.cluster.leadership.is_leading
+        ]
+        if choose.random() < 0.5:
+            world.kill(choose.choice([*leading, choose.choice(list(world.nodes))]))
+        for name, node in list(world.nodes.items()):
+            if not node.is_up and (
+                choose.random() < 0.4 or sum(each.is_up for each in world.nodes.values()) < 3
+            ):
+                world.start(name)
+        world.run(choose.choice((20, 100, 500, 3_000)))
+        end_stopped(world)
+    heal(world)
+    end_stopped(world)
+    heal(world)
+    for name in world.nodes:
+        operate(world, ChangeNode(node=name, action="uncordon"))
+    world.run(30_000)
+    return world
+
+
+def end_stopped(world: SimulatedCluster) -> None:
+    """End the nodes whose stop is prepared."""
+    for name, node in world.nodes.items():
+        if any(not conclusion.refusal for conclusion in node.conclusions):
+            world.kill(name)
+
+
+def order_at_random(world: SimulatedCluster) -> None:
+    choose = world.random
+    name = choose.choice(list(world.nodes))
+    running = [node for node in world.nodes.values() if node.runs]
+    if not running:
+        return
+    node = choose.choice(running)
+    order: Request
+    match choose.randrange(4):
+        case 0:
+            replicas = choose.sample(list(world.nodes), choose.choice((2, 3, 3, 4)))
+            order = ReassignPartitions(
+                moves=[PartitionMove(topic="T", partition=choose.randrange(4), replicas=replicas)]
+            )
+        case 1:
+            actions: list[NodeAction] = ["drain", "leave", "cordon", "uncordon", "undrain"]
+            order = ChangeNode(node=name, action=choose.choice(actions), force=choose.random() < 0.3)
+        case 2:
+            order = ElectLeader(topic="T", partition=choose.randrange(4))
+        case _:
+            states: list[StopState] = ["asked", "forced", "none"]
+            node.perform(node.cluster.prepare_stop(choose.choice(states), world.now))
+            return
+    node.perform(node.cluster.operations.operate(Sender((b"operator",), 1), order, "prod"))
+
+
+@pytest.mark.parametrize("seed", range(-(-SEEDS // 3)))
+def test_orders_outlive_the_death_of_any_node_at_any_step(seed: int) -> None:
+    world = run_with_operators(seed)
+    assert world.unled() == [], f"PLANARIA_CLUSTER_SEEDS={3 * seed + 1} has this seed"
+    for partition, versioned in world.truth.partitions.items():
+        record = versioned.record
+        assert not record.is_reassigned, (partition, record)
+        assert record.in_sync_nodes == set(record.replicas), (partition, record)
+    assert world.truth.settings == {}
 
 
 def search() -> None:

@@ -11,7 +11,7 @@ from planaria.actors.controller.cluster.records import Leader, Member, NodeSessi
 from planaria.actors.controller.clustered import ClusteredController
 from planaria.actors.controller.effects import Loaded, MakeReplica, RemoveReplica
 from planaria.actors.controller.machine import ControllerMachine
-from planaria.actors.metadata.store import Changed, Delete, Entry, Propose, Put, State
+from planaria.actors.metadata.store import Changed, Delete, Entry, Propose, Put, Session, State
 from planaria.transport.addresses import Address, link_address
 from planaria.transport.machine import Answered, Call, Failed, PeerUp, Received, Sender
 from planaria.transport.protocol.cluster import ElectLeader
@@ -91,6 +91,15 @@ def test_a_controller_that_starts_again_replaces_the_locations_of_the_earlier_on
     assert located == {Address.parse("partition/__offsets/0"): None, GROUP: None}
 
 
+def test_a_leader_that_is_replaced_on_its_node_is_reported_as_another_process() -> None:
+    controller, effects = started(state(record(OTHER, "start-b/1")))
+    [before] = requests(effects, Locate)
+    again = Put("partitions/__offsets/0", msgspec.json.encode(record(OTHER, "start-b/2", leader_epoch=6)))
+    [after] = requests(controller.handle(Changed(10, (again,)), 1), Locate)
+    for first, second in zip(before.locations, after.locations, strict=True):
+        assert msgspec.structs.replace(first, version=6) == second != first
+
+
 def test_the_files_of_a_replica_stay_when_a_whole_state_lacks_its_record() -> None:
     controller, _ = started(state(record(OTHER, "start-b/1")))
     effects = controller.handle(state(None, 3), 1)
@@ -129,6 +138,20 @@ def test_a_topic_created_again_is_started_once_the_earlier_process_has_ended() -
     assert isinstance(start.request, StartChild)
     assert start.request.spec.address == REPLICA
     assert controller.handle(Answered(start.key, Done()), 4) == []
+
+
+def test_a_start_whose_session_is_replaced_by_a_copy_of_its_directory_does_not_take_it_back() -> None:
+    controller, _ = started(state(record(OTHER, "start-b/1")))
+    assert controller.cluster.is_registered
+    controller.handle(Session(1, None), 1)
+    copy = Put("nodes/a", msgspec.json.encode(msgspec.structs.replace(OWN, start_id="start-c")))
+    effects = controller.handle(Changed(10, (copy,)), 2)
+    assert not any(isinstance(effect, Propose) for effect in effects)
+    assert controller.cluster.rival is not None
+    again, _ = started(state(record(OTHER, "start-b/1")))
+    again.cluster.mirror.apply(Changed(10, (copy,)))
+    again.cluster._was_registered = False
+    assert again.cluster.rival is None, "a node that has started again takes the session of the start before"
 
 
 def test_an_unclean_election_asks_every_live_replica_through_the_links() -> None:
