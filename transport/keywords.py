@@ -81,6 +81,8 @@ class ConsumerConfig(TypedDict, total=False):
     """Milliseconds a partition waits for `fetch_min_bytes`, 0 to 60,000. Default 500."""
     prefetch_bytes: int
     """Maximum bytes fetched ahead of `poll`, from 1. Default 16,777,216."""
+    skip_expired: bool
+    """Leave out messages whose header `expires-at-ms` is past, except in `poll_batches`. Default False."""
     on_assigned: Callable[[list[TopicPartition]], object] | None
     """Called inside `poll` with partitions that were assigned. Default None."""
     on_revoked: Callable[[list[TopicPartition]], object] | None

@@ -8,7 +8,7 @@ import random
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, time_ns
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,7 +20,7 @@ from ..client.consuming import Action, Consuming
 from ..client.errors import Closed, TimedOut
 from ..client.fetching import fetching_for
 from ..client.membership import membership_for
-from ..client.messages import Message, MessageBatch
+from ..client.messages import Message, MessageBatch, unexpired
 from ..client.network import Network
 from ..client.offset_queries import OffsetQueries
 from ..client.options import (
@@ -79,6 +79,7 @@ class AsyncConsumer(AsyncPositions):
         if group is not None and options.partitions is None:
             membership = membership_for(group, topics, options, uuid.uuid4().hex, random.random)
         self._is_member = membership is not None
+        self._skips_expired = options.skip_expired
         interval_s = options.auto_commit_interval_ms / 1000
         self._machine = Consuming(
             group=group,
@@ -122,7 +123,10 @@ class AsyncConsumer(AsyncPositions):
         The errors are those of `Consumer.poll`. A cancelled poll loses no message.
         """
         check_count("max_messages", max_messages)
-        return await self._poll(timeout, lambda: self._machine.reader.take(max_messages))
+        take = self._machine.reader.take
+        if self._skips_expired:
+            return await self._poll(timeout, lambda: unexpired(take(max_messages), time_ns() // 1_000_000))
+        return await self._poll(timeout, lambda: take(max_messages))
 
     async def poll_batches(
         self, timeout: Duration | None = None, max_batches: int = 16
@@ -365,14 +369,16 @@ class Batches:
         machine = consumer._machine
         if machine.is_closed or machine.is_stopped:
             raise StopAsyncIteration
-        gathering = _Gathering(machine.reader, self._max_messages, self._max_wait_s)
-        try:
-            found = await consumer._poll(None, gathering.take, gathering)
-        except Closed:
-            raise StopAsyncIteration from None
-        if not found:
-            raise StopAsyncIteration
-        return found
+        while True:
+            gathering = _Gathering(machine.reader, self._max_messages, self._max_wait_s)
+            try:
+                found = await consumer._poll(None, gathering.take, gathering)
+            except Closed:
+                raise StopAsyncIteration from None
+            if not found:
+                raise StopAsyncIteration
+            if not consumer._skips_expired or (found := unexpired(found, time_ns() // 1_000_000)):
+                return found
 
 
 class _Gathering:

@@ -7,7 +7,7 @@ import random
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, time_ns
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,7 +23,7 @@ from .fetching import fetching_for
 from .flow_control import FlowControl
 from .gate import Bell
 from .membership import membership_for
-from .messages import Message, MessageBatch
+from .messages import Message, MessageBatch, unexpired
 from .network import Network
 from .options import (
     ConsumerOptions,
@@ -68,6 +68,7 @@ class Consumer(FlowControl):
             "lost": options.on_lost or options.on_revoked,
         }
         self._is_static = options.instance_id is not None
+        self._skips_expired = options.skip_expired
         membership = None
         if group is not None and options.partitions is None:
             membership = membership_for(group, topics, options, uuid.uuid4().hex, random.random)
@@ -108,7 +109,10 @@ class Consumer(FlowControl):
         rebalance callback once that rebalance is complete. MemberFenced is final: this consumer never joins again.
         """
         check_count("max_messages", max_messages)
-        return self._poll(timeout, lambda: self._machine.reader.take(max_messages))
+        take = self._machine.reader.take
+        if self._skips_expired:
+            return self._poll(timeout, lambda: unexpired(take(max_messages), time_ns() // 1_000_000))
+        return self._poll(timeout, lambda: take(max_messages))
 
     def poll_batches(self, timeout: Duration | None = 1.0, max_batches: int = 16) -> list[MessageBatch]:
         """Like `poll`, but return whole, verified batches. The first may begin before the position."""

@@ -19,6 +19,7 @@ from ..batch import (
     verify_stored,
 )
 from ..compression import Buffer, CodecUnavailable
+from ..expiry import is_expired
 from .content import decode_value
 from .errors import CorruptData
 
@@ -125,3 +126,8 @@ def messages_of(
         Message(topic, partition, offset, each.key, each.value, time_ms + each.delta_ms, each.headers, epoch)
         for offset, each in enumerate(records, first)
     ]
+
+
+def unexpired(messages: list[Message], wall_ms: int) -> list[Message]:
+    """Return the messages without those whose time is over."""
+    return [message for message in messages if not is_expired(stored_headers(message), wall_ms)]

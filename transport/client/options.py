@@ -99,6 +99,7 @@ class ConsumerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     on_assigned: Rebalanced | None = None
     on_revoked: Rebalanced | None = None
     on_lost: Rebalanced | None = None
+    skip_expired: bool = False
     instance_id: Annotated[str, Meta(min_length=1)] | None = None
     assignor: AssignorName | None = None
     client_id: str = ""

@@ -10,6 +10,7 @@ without a key, and their members find the damage. Called by acquiring.py, with t
 from msgspec import UNSET, Struct
 
 from ....transport.addresses import TopicPartition
+from ....transport.expiry import expires_ms_of
 from ....transport.fetched_records import decode_for_json, end_of_batch_at
 from ....transport.machine import Answered, Failed, LoopEffect, SetTimer
 from ....transport.protocol.data import FetchedRecord
@@ -23,7 +24,6 @@ MAX_KNOWN = 200_000
 """Records of a partition that are known and not done."""
 FETCH_BYTES = 256 * 1024
 PRIORITY_HEADER = "priority"
-EXPIRES_HEADER = "expires-at-ms"
 HIGHEST_PRIORITY = 9
 
 
@@ -105,9 +105,9 @@ def attributes_of(record: FetchedRecord) -> tuple[bytes | None, int, int]:
     headers = record.headers
     if not headers:
         return record.key, 0, 0
-    priority, expires = headers.get(PRIORITY_HEADER, ""), headers.get(EXPIRES_HEADER, "")
+    priority = headers.get(PRIORITY_HEADER, "")
     return (
         record.key,
         min(int(priority), HIGHEST_PRIORITY) if priority.isascii() and priority.isdigit() else 0,
-        int(expires) if expires.isascii() and expires.isdigit() and len(expires) < 16 else 0,
+        expires_ms_of(headers),
     )
