@@ -12,8 +12,8 @@ from planaria.transport.protocol.errors import ErrorCode
 
 pytestmark = pytest.mark.processes
 
-SETTLED_S = 0.1
-"""Maximum lateness of the most punctual of a few messages: others may be as late as a busy machine makes them."""
+SETTLED_S = 2.0
+"""Maximum lateness of the most punctual of a few messages. On an undisturbed machine it is some milliseconds."""
 
 
 def test_a_message_comes_when_it_is_due_and_not_before(broker: Broker) -> None:

@@ -3,6 +3,8 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,12 @@ pytestmark = pytest.mark.processes
 MARGIN_S = 15.0
 """Time beyond the hang timeout: two heartbeats, writing a stack, the restart, a busy machine."""
 HANG_S = 1.0
-"""Setting of the fixture."""
+
+
+@pytest.fixture
+def broker(data_dir: Path) -> Iterator[Broker]:
+    with Broker(data_dir, hang_timeout_ms=int(HANG_S * 1_000), heartbeat_interval_ms=200) as broker:
+        yield broker
 
 
 @pytest.mark.parametrize("address", ["partition/T/0", "coordinator/g", "gateway/0", "controller"])

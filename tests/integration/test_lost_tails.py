@@ -28,7 +28,11 @@ def cut(broker: Broker, data_dir: Path, keep: int) -> None:
         for _ in range(keep):
             position += parse_header(data, position).size_bytes
         os.truncate(segment, position)
+        # A checkpoint, which a slow run has time for, would prove that all of it was synced.
         (segment.parent / CHECKPOINT_NAME).unlink(missing_ok=True)
+        for snapshot in segment.parent.glob("*.snapshot"):
+            if int(snapshot.stem) > keep:
+                snapshot.unlink()
     finally:
         os.kill(broker.supervisor_pid, signal.SIGCONT)
     until_reborn(broker.client, before)
