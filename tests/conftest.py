@@ -12,7 +12,7 @@ import socket
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from planaria.supervisor.launch import SupervisorHandle, launch_supervisor
 
 register_profiles()
 settings.load_profile("ordinary")
+
+TESTS = Path(__file__).parent
 
 _mark_key = pytest.StashKey[str]()
 _leaks_key = pytest.StashKey[list[Leak]]()
@@ -60,11 +62,31 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+LONG_FIRST = ("typing", "examples", "integration", "simulation", "durability", "log", "subscriber")
+"""Folders with the longest files: begun late, one would be left alone with a worker at the end of a parallel run."""
+FILES_PER_CLUSTER = 4
+"""A file of clusters is followed by as many others, so that no two workers run clusters at the same time."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = _order_of_files([item.path for item in items])
+    items.sort(key=lambda item: order[item.path])
     for item in items:
         chosen = getattr(getattr(item, "callspec", None), "params", {})
         if "seed" in getattr(item, "fixturenames", ()) and "seed" not in chosen:
             item.add_marker("seeded")
+
+
+def _order_of_files(paths: Iterable[Path]) -> dict[Path, float]:
+    folders = {path: path.relative_to(TESTS).parts[0] for path in paths}
+    ranks = {name: rank for rank, name in enumerate(LONG_FIRST)}
+    others = sorted(
+        (path for path in folders if folders[path] != "cluster"),
+        key=lambda path: ranks.get(folders[path], len(ranks)),
+    )
+    clusters = [path for path in folders if folders[path] == "cluster"]
+    order: dict[Path, float] = {path: number for number, path in enumerate(others)}
+    return order | {path: FILES_PER_CLUSTER * number - 0.5 for number, path in enumerate(clusters)}
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
