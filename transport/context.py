@@ -23,10 +23,14 @@ from .publication import Publication
 class Context:
     """The surroundings of one call of a handler: its message, and a way to publish."""
 
-    __slots__ = ("_check", "_is_over", "_message", "_published")
+    __slots__ = ("_carried", "_check", "_is_over", "_message", "_published")
 
-    def __init__(self, check: Callable[[Publication], None], message: Any = None) -> None:
-        """Make a context. `check` raises the error with which a message would be refused."""
+    def __init__(
+        self, check: Callable[[Publication], None], message: Any = None, carried: Headers | None = None
+    ) -> None:
+        """Make a context. `check` raises the error with which a message would be refused; `carried` are headers that
+        published messages have unless they are given others."""
+        self._carried = carried
         self._message = message
         self._check = check
         self._published: list[Publication] = []
@@ -55,6 +59,8 @@ class Context:
             raise PlanariaError("the handler has returned: nothing can be published for its message any more")
         at_ms = None if timestamp_ms is None else milliseconds_at(timestamp_ms)
         check_details(partition, at_ms)
+        if self._carried is not None:
+            headers = self._carried if headers is None else {**self._carried, **headers}
         data, told = encode_value(value, headers)
         message = Publication(topic, data, encode_key(key), told, partition, at_ms)
         self._check(message)

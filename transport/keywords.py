@@ -160,6 +160,8 @@ class SubscriberConfig(TypedDict, total=False):
     """At records that cannot be read: stop with an alarm, or continue after them. Default "stop"."""
     max_records: int
     """Maximum number of records per partition that wait for the handler, from 1. Default 10,000."""
+    correlation_header: str | None
+    """Header, such as "correlation-id", that a handler's messages take over from their record. Default None."""
 
 
 class TopicSettings(TypedDict, total=False):

@@ -106,9 +106,11 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Action at records that cannot be read: stop before them under an alarm, or continue after them."""
     max_records: int = 10_000
     """Limit of records buffered for the handler, by partition."""
+    correlation_header: str | None = None
+    """Header that the messages of `context.publish` take over from their record; None: no header."""
 
     def __post_init__(self) -> None:
-        for check in (_check_source, _check_delivery, _check_numbers):
+        for check in (_check_source, _check_delivery, _check_header, _check_numbers):
             check(self)
 
 
@@ -230,6 +232,11 @@ def _check_delivery(options: SubscriberOptions) -> None:
         raise InvalidSubscription(
             f"on_damage: {options.on_damage!r} is unknown; choose one of {', '.join(ON_DAMAGE)}"
         )
+
+
+def _check_header(options: SubscriberOptions) -> None:
+    if options.correlation_header == "":
+        raise InvalidSubscription("correlation_header: must not be empty")
 
 
 def _check_numbers(options: SubscriberOptions) -> None:

@@ -143,6 +143,7 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
             is_metered=options.cpu_limit is not None,
             now_ms=lambda: self.loop.now,
             calling_thread=None if coroutines is None else coroutines.ident,
+            correlation_header=options.correlation_header,
         )
         self._resource_monitor = ResourceMonitor(
             self._recorder, self._workers, self._inbox, options.cpu_limit

@@ -14,6 +14,7 @@ from time import clock_gettime, monotonic, pthread_getcpuclockid, thread_time
 
 from ...transport.client.delivery import Delivery
 from ...transport.context import Context, end_of
+from ...transport.correlation import carried_by
 from ...transport.publication import Publication
 from .effects import HandlerReturned, Record, Run, SoFar
 from .flight_recorder import FlightRecorder
@@ -40,10 +41,12 @@ class Workers:
         is_metered: bool = False,
         now_ms: Callable[[], int],
         calling_thread: int | None = None,
+        correlation_header: str | None = None,
     ) -> None:
         """`check` raises the error a handler's message would be refused with; `send` publishes it, None leaves that to
         a transaction. `is_metered`: record the CPU time at which the current record began. `calling_thread`: the
-        thread that runs the handler, if that is not the worker's.
+        thread that runs the handler, if that is not the worker's. `correlation_header`: the header that a handler's
+        messages take over from their record.
         """
         self._handler = handler
         self._takes_context = takes_context(handler)
@@ -54,6 +57,7 @@ class Workers:
         self._is_stopping = False
         self._is_metered = is_metered
         self._calling_thread = calling_thread
+        self._correlation_header = correlation_header
         self._began: list[tuple[int, float] | None] = [None] * concurrency
         self._under_way: list[_UnderWay] = [({}, [])] * concurrency
         self._left: list[deque[Record]] = [deque()] * concurrency
@@ -92,7 +96,7 @@ class Workers:
 
     def _run(self, order: Run) -> HandlerReturned:
         handler, recorder, worker = self._handler, self._recorder, order.worker
-        takes_context, send = self._takes_context, self._send
+        takes_context, send, header = self._takes_context, self._send, self._correlation_header
         attempt, handed, first_ms = order.attempt, order.handed + 1, order.first_failed_ms
         committed, lineage = order.committed, order.lineage
         finish = recorder.set_aside if send is None else recorder.finish
@@ -124,7 +128,8 @@ class Workers:
                 self._began[worker] = (record.offset, self._cpu_s())
             try:
                 if takes_context:
-                    context = Context(self._check, record)
+                    carried = None if header is None else carried_by(header, record)
+                    context = Context(self._check, record, carried)
                     if (result := handler(record, context)) is not None:
                         refuse_result(result)
                     made = end_of(context)

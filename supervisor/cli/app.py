@@ -19,6 +19,7 @@ from . import (
     consume,
     delayed,
     dlq,
+    find,
     group,
     health,
     inflight,
@@ -30,6 +31,7 @@ from . import (
     security,
     serve,
     topic,
+    trace,
     transaction,
     trials,
     worker,
@@ -110,6 +112,8 @@ app.command(cls=Command, rich_help_panel=BROKER)(version)
 app.add_typer(topic.app, name="topic", rich_help_panel=MESSAGES)
 app.command(cls=Command, rich_help_panel=MESSAGES)(produce.produce)
 app.command(cls=Command, rich_help_panel=MESSAGES)(consume.consume)
+app.command(cls=Command, rich_help_panel=MESSAGES)(find.find)
+app.command(cls=Command, rich_help_panel=MESSAGES)(trace.trace)
 app.add_typer(group.app, name="group", rich_help_panel=MESSAGES)
 app.command(cls=Command, rich_help_panel=MESSAGES)(lag.lag)
 app.add_typer(delayed.app, name="delayed", rich_help_panel=MESSAGES)

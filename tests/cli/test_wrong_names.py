@@ -43,6 +43,8 @@ WRONG = [
     ("consume ORDERS --partition 7", 1, "has 2 partitions"),
     ("consume ORDERS --group bad/name --timeout 1", 1, "group"),
     ("inflight NOPE", 1, "UNKNOWN_TOPIC"),
+    ("find NOPE --key k", 1, "UNKNOWN_TOPIC"),
+    ("trace id --topic NOPE", 1, "UNKNOWN_TOPIC"),
     ("inflight ORDERS --group nope", 1, "UNKNOWN_GROUP"),
     ("group describe nope", 1, "UNKNOWN_GROUP"),
     ("group delete nope --yes", 1, "UNKNOWN_GROUP"),

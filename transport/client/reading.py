@@ -131,7 +131,17 @@ def read_through(
     network: Network, what: Reading, keep: Callable[[Consumer], Consumer]
 ) -> Generator[Message, None, None]:
     """Yield the messages of a bounded read, which begins with this call; the generator reads when it is iterated."""
-    return _messages(network, what, BoundedRead(what.spans(network)), keep)
+    return messages_of_spans(network, what, what.spans(network), keep)
+
+
+def messages_of_spans(
+    network: Network,
+    what: Reading,
+    spans: Mapping[TopicPartition, Span],
+    keep: Callable[[Consumer], Consumer],
+) -> Generator[Message, None, None]:
+    """Yield the messages of a bounded read whose offsets are known."""
+    return _messages(network, what, BoundedRead(spans), keep)
 
 
 def _messages(
