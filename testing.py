@@ -2,7 +2,7 @@
 
     pytest_plugins = ["planaria.testing"]       in conftest.py
 
-One broker serves all tests of a session; whatever a test leaves in it is removed when the test ends. Each worker of
+One broker serves all tests of a session, and is emptied after each. Each worker of
 pytest-xdist is a session of its own, with its own broker, port and directory. Never used by the broker itself.
 """
 
@@ -195,7 +195,7 @@ def _planaria_session_broker(
 
 @pytest.fixture
 def planaria_broker(_planaria_session_broker: TestBroker) -> Iterator[TestBroker]:
-    """The broker of the session, empty. What the test leaves in it is removed."""
+    """The broker of the session, empty. It is emptied again after the test."""
     yield _planaria_session_broker
     _planaria_session_broker.clean()
 

@@ -64,7 +64,7 @@ def find(
 ) -> None:
     """Print the messages of TOPIC that meet all criteria, up to the present end of the topic.
 
-    Reads the whole topic, or what is in it since a time; on a terminal,
+    Reads the whole topic, or the part since a time; on a terminal,
     standard error shows how far. The formats are those of "consume". The
     exit code is 1 when no message is found, and 130 after Ctrl-C.
 

@@ -14,7 +14,7 @@ from planaria.transport.protocol.data import Publish, PublishRecord, PublishRepl
 
 pytestmark = pytest.mark.processes
 
-RECORDS = 150
+RECORDS = 80
 
 
 def test_a_lone_writer_never_conflicts_with_itself(hardy: Broker) -> None:

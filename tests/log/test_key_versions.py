@@ -1,12 +1,16 @@
 """The versions of keys are a function of the log: of its committed records, and of nothing that was taken back."""
 
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from log_batches import NOW_MS, abandon, unlimited
 from planaria.actors.log.key_map import name_of
 from planaria.actors.log.key_versions import NO_VERSION, KeyVersions, writes_of
+from planaria.actors.log.log import PartitionLog
 from planaria.actors.log.producers import ProducerStates
 from planaria.transport.batch import TRANSACTIONAL, BatchHeader, build, is_commit, marker, parse_header, stamp
 
@@ -123,3 +127,31 @@ def test_records_below_the_start_of_the_log_are_none() -> None:
         index.note(header, writes_of(frame, header))
     index.trim(1)
     assert (index.version_of(b"a"), index.version_of(b"b")) == (NO_VERSION, 1)
+
+
+def test_a_log_that_is_opened_again_or_cut_has_the_versions_of_its_records(tmp_path: Path) -> None:
+    config = replace(unlimited(segment_bytes=300), keeps_key_versions=True)
+
+    def versions(log: PartitionLog) -> list[int]:
+        return [log.producers.key_versions.version_of(b"k%d" % number) for number in range(3)]
+
+    log = PartitionLog.open(tmp_path, config, NOW_MS)
+    for offset in range(20):
+        frame = build([(b"k%d" % (offset % 3), b"v" * 20, 0, None)], first_timestamp_ms=1, max_timestamp_ms=1)
+        frame = bytes(stamp(bytearray(frame), offset, 0))
+        header = parse_header(frame)
+        log.producers.key_versions.note(header, writes_of(frame, header))
+        log.append([frame], [header], NOW_MS)
+        if offset == 15:
+            log.checkpoint()
+    abandon(log)
+    log = PartitionLog.open(tmp_path, config, NOW_MS)
+    assert versions(log) == [18, 19, 17]
+    log.truncate_to(10, NOW_MS)
+    assert versions(log) == [9, 7, 8]
+    abandon(log)
+    log = PartitionLog.open(tmp_path, config, NOW_MS)
+    assert versions(log) == [9, 7, 8]
+    log.reset_to(50, NOW_MS)
+    assert versions(log) == [NO_VERSION] * 3
+    log.close()

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import UNSET
 
 from planaria.transport.batch import build, decode_records, split
-from planaria.transport.protocol.data import Fetch, FetchReply, Produce, ProduceReply
+from planaria.transport.protocol.data import Expected, Fetch, FetchReply, Produce, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.topics import DescribePartition, DescribePartitionReply, TopicConfig
 from replica_processes import ReplicaProcesses
@@ -17,7 +18,9 @@ pytestmark = pytest.mark.processes
 
 @pytest.fixture
 def replicas(data_dir: Path, run_dir: Path) -> Iterator[ReplicaProcesses]:
-    with ReplicaProcesses(data_dir, run_dir, TopicConfig(segment_bytes=20_000)) as processes:
+    with ReplicaProcesses(
+        data_dir, run_dir, TopicConfig(segment_bytes=20_000, key_versions=True)
+    ) as processes:
         yield processes
 
 
@@ -53,6 +56,13 @@ def log_of(replicas: ReplicaProcesses, node: str) -> list[bytes]:
     return [bytes(frame) for path in paths for _, frame in split(path.read_bytes().rstrip(b"\0") + bytes(8))]
 
 
+def versions_expected(replicas: ReplicaProcesses, node: str, version: int) -> list[Any]:
+    """Publish a record that expects a version of its key; return the refusals."""
+    request = Produce(topic="ORDERS", partition=0, expected=[Expected(key_version=version)])
+    reply, _ = replicas.ask(node, request, ProduceReply, [a_batch(b"x")])
+    return [(each.error.code, each.error.present) for each in reply.batches if each.error is not None]
+
+
 def test_a_leader_is_killed_and_nothing_acknowledged_is_lost(replicas: ReplicaProcesses) -> None:
     replicas.start("a", "b", "c")
     replicas.assign("a", 1, "abc", "a", "b", "c")
@@ -61,6 +71,7 @@ def test_a_leader_is_killed_and_nothing_acknowledged_is_lost(replicas: ReplicaPr
     assert (refusal.code, refusal.leader, refusal.retriable) == (ErrorCode.NOT_LEADER, "a", True)
     replicas.kill("a")
     replicas.assign("b", 2, "bc", "b", "c")
+    assert versions_expected(replicas, "b", 5) == [(ErrorCode.CONFLICT, 199)]
     produce(replicas, "b", 200, 100)
     replicas.start("a")
     replicas.assign("b", 2, "bc", "a")

@@ -31,7 +31,7 @@ EARLIEST_MS = 100_000_000_000
 
 
 class Reading(Struct, frozen=True):
-    """What `read` was called with, checked."""
+    """The arguments of `read`, checked."""
 
     topic: str
     since: Any
