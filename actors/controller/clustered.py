@@ -84,7 +84,7 @@ from .cluster.mirror import NODES, PARTITIONS, partition_of
 from .cluster.placement import stopping_nodes
 from .cluster.records import NodeSession
 from .cluster.stopping import Conclude
-from .effects import RETRY_MS, Effect, Event, Loaded, MakeReplica, RemoveReplica
+from .effects import RETRY_MS, Effect, Event, Loaded, LookForReplica, MakeReplica, RemoveReplica, ReplicaLost
 from .keys import (
     ClusterTick,
     CommandCall,
@@ -198,6 +198,8 @@ class ClusteredController:
                 return [*self._perform_steps(steps), Reply(sender, Done())]
             case Received(sender=sender, request=ConfirmSession()):
                 return [Reply(sender, ConfirmSessionReply(trusted_until_ms=self.cluster.trusted_until_ms))]
+            case ReplicaLost(partition=partition):
+                return self._perform_steps(self.cluster.replicas.on_lost(partition))
             case Received(request=WatchNodes() | LinkReports() | ProposeInSync()):
                 return self._on_received(event, now)
             case Received(sender=sender, request=request) if isinstance(request, CLUSTER_REQUESTS):
@@ -316,6 +318,8 @@ class ClusteredController:
         if versioned is not None and versioned.record.leader != self._own.node:
             report = reported(partition, versioned.record, self._own.node, is_up=False, is_node=False)
             effects.append(Cast(partition_address(*partition), report))
+        if versioned is not None and peer.quarantined:
+            effects.append(LookForReplica(partition, versioned.record.topic_id))
         return effects + self._relocate([partition])
 
     def _on_role(self, key: RoleCall, reply: RoleReply) -> list[Effect]:

@@ -29,7 +29,17 @@ from .cluster.machine import Cluster
 from .cluster.mirror import Mirror
 from .cluster.records import NodeSession
 from .clustered import REQUESTS, ClusteredController
-from .effects import Loaded, MakeReplica, OwnEffect, RemoveReplica, RemoveTopic, TopicRemoved
+from .effects import (
+    Loaded,
+    LookForReplica,
+    MakeReplica,
+    OwnEffect,
+    RemoveRemains,
+    RemoveReplica,
+    RemoveTopic,
+    ReplicaLost,
+    TopicRemoved,
+)
 from .process import ControllerActor
 from .replication import Replication
 from .storage import CatalogStorage
@@ -153,6 +163,11 @@ class ClusterControllerActor(ControllerActor):
                 self._folders.make_replica(entry, partition)
             case RemoveReplica(partition=partition):
                 self._remove_replica(partition)
+            case RemoveRemains(topic=topic, topic_id=topic_id):
+                self._remove_remains(topic, topic_id)
+            case LookForReplica(partition=partition, topic_id=topic_id):
+                if not self._folders.has_replica(*partition, topic_id):
+                    self.loop.dispatch(ReplicaLost(partition))
             case RemoveTopic(topic=topic):
                 self.loop.dispatch(TopicRemoved(topic))
             case _:
@@ -161,6 +176,12 @@ class ClusterControllerActor(ControllerActor):
     def alarms_now(self) -> tuple[str, ...]:
         unplaced = self._cluster_part.assignments.unplaced if self._cluster_part is not None else ""
         return (*super().alarms_now(), *([f"partitions wait for a node: {unplaced}"] if unplaced else ()))
+
+    def _remove_remains(self, topic: str, topic_id: str) -> None:
+        try:
+            self._folders.remove(topic, topic_id, self.loop.progress)
+        except (LogError, OSError) as error:
+            _log.error("%s, deleted: files remain: %s", topic, error)
 
     def _remove_replica(self, partition: TopicPartition) -> None:
         try:

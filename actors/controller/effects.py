@@ -47,6 +47,26 @@ class RemoveReplica(Struct, frozen=True):
     partition: TopicPartition
 
 
+class RemoveRemains(Struct, frozen=True):
+    """Delete the files of a topic that was deleted while this node was away."""
+
+    topic: str
+    topic_id: str
+
+
+class LookForReplica(Struct, frozen=True):
+    """See whether the folder of a replica that does not start is there -> ReplicaLost if not."""
+
+    partition: TopicPartition
+    topic_id: str
+
+
+class ReplicaLost(Struct, frozen=True):
+    """The folder of a replica is missing, or is another topic's."""
+
+    partition: TopicPartition
+
+
 class TopicRemoved(Struct, frozen=True):
     topic: str
 
@@ -56,7 +76,7 @@ class TopicNotRemoved(Struct, frozen=True):
     error: ErrorBody
 
 
-OwnEvent: TypeAlias = Loaded | TurnEnds | StoreEvent | TopicRemoved | TopicNotRemoved
-OwnEffect: TypeAlias = Propose | RemoveTopic | MakeReplica | RemoveReplica
+OwnEvent: TypeAlias = Loaded | TurnEnds | StoreEvent | TopicRemoved | TopicNotRemoved | ReplicaLost
+OwnEffect: TypeAlias = Propose | RemoveTopic | MakeReplica | RemoveReplica | RemoveRemains | LookForReplica
 Event: TypeAlias = LoopEvent | OwnEvent
 Effect: TypeAlias = LoopEffect | OwnEffect

@@ -66,6 +66,11 @@ class TopicFolders:
             self._files.replace(directory / str(partition) / PARTITION_LABEL, encode_label(own))
         self._files.replace(directory / TOPIC_LABEL, encode_label(label_of(entry)))
 
+    def has_replica(self, topic: str, partition: int, topic_id: str) -> bool:
+        """Return True if the folder of a partition is there, and labelled as this topic's."""
+        label = partition_label_of(self._path / topic / str(partition), self._files)
+        return label is not None and label.topic_id == topic_id
+
     def remove_replica(self, topic: str, partition: int, progress: Callable[[], None]) -> None:
         """Delete the folder of one partition, and the topic's when it holds no other."""
         directory = self._path / topic

@@ -71,7 +71,7 @@ from .child_commands import ChildCommands
 from .children import GroupLife, all_specs
 from .decisions import Decisions
 from .descriptions import Descriptions
-from .effects import Effect, Event, Loaded, TopicNotRemoved, TopicRemoved, TurnEnds
+from .effects import Effect, Event, Loaded, ReplicaLost, TopicNotRemoved, TopicRemoved, TurnEnds
 from .follow_ups import FollowUps
 from .groups import Groups
 from .internal_actors import InternalActors
@@ -240,7 +240,7 @@ class ControllerMachine:
                 return self._on_loaded(now)
             case StopRequested():
                 return [Stop("asked to stop")]
-            case Connected() | WallClockStepped():
+            case Connected() | WallClockStepped() | ReplicaLost():
                 raise AssertionError(f"the controller does not follow these: {event!r}")
             case _:
                 assert_never(event)

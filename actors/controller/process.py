@@ -27,9 +27,11 @@ from .effects import (
     Effect,
     Event,
     Loaded,
+    LookForReplica,
     MakeReplica,
     OwnEffect,
     OwnEvent,
+    RemoveRemains,
     RemoveReplica,
     RemoveTopic,
     TopicNotRemoved,
@@ -154,7 +156,7 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
                 self._storage.propose(effect, self.loop.progress)
             case RemoveTopic():
                 self._remove(effect)
-            case MakeReplica() | RemoveReplica():
+            case MakeReplica() | RemoveReplica() | RemoveRemains() | LookForReplica():
                 raise AssertionError(f"this broker is no cluster: {effect!r}")
             case _:
                 assert_never(effect)

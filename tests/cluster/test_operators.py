@@ -5,6 +5,8 @@ A topic is published to all the time, and nothing that was acknowledged is lost 
 
 import json
 import os
+import shutil
+import signal
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -202,6 +204,30 @@ def test_a_new_replica_is_copied_at_the_configured_rate(published: Published, op
     # The burst and the last batches are not waited for.
     assert time.monotonic() - began > count * len(value) / CATCH_UP_RATE - 1.0
     assert published.client.describe_topic("COPIED").config.replication_factor == 2
+
+
+def test_a_folder_that_was_lost_under_a_running_node_is_made_again(
+    cluster: ClusterNodes, published: Published, operator: Operator
+) -> None:
+    published.client.create_topic("HOLED", 1, replication_factor=2, min_in_sync_replicas=1)
+    operator.done("reassign HOLED --replicas n0,n1")
+    node = cluster.nodes[1]
+    folder = node.data / "topics/HOLED/0"
+    with published.client.producer() as producer:
+        producer.publish("HOLED", b"kept", partition=0).result()
+
+        def is_whole() -> bool:
+            [found] = [each for each in operator.status()["partitions"] if each["topic"] == "HOLED"]
+            return sorted(found["in_sync"]) == ["n0", "n1"] and folder.is_dir()
+
+        wait_until(is_whole)
+        shutil.rmtree(folder)
+        with Client(node.endpoint) as client:
+            [pid] = [actor.pid for actor in client.status().actors if actor.address == "replica/HOLED/0"]
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        wait_until(is_whole)
+        producer.publish("HOLED", b"more", partition=0).result()
 
 
 def test_an_unclean_election_serves_what_is_left_and_says_so_for_ever(

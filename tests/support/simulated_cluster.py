@@ -21,6 +21,7 @@ from planaria.actors.controller.cluster.mirror import Mirror
 from planaria.actors.controller.cluster.placement import stopping_nodes
 from planaria.actors.controller.cluster.records import Member, NodeSession
 from planaria.actors.controller.cluster.stopping import Conclude
+from planaria.actors.controller.effects import RemoveRemains
 from planaria.actors.controller.keys import ClusterTick
 from planaria.actors.metadata.entries import Entries
 from planaria.actors.metadata.store import (
@@ -60,6 +61,8 @@ class SimulatedNode:
         """Incarnation of each process; negative while it is down."""
         self.roles: dict[TopicPartition, AssignRole] = {}
         self.conclusions: list[Conclude] = []
+        self.removed: list[str] = []
+        """Topics whose remains were removed."""
 
     @property
     def runs(self) -> bool:
@@ -82,6 +85,8 @@ class SimulatedNode:
                     self.world.check_role(self, effect)
                     if self.running.get(partition) == effect.incarnation:
                         self.roles[partition] = effect
+                case RemoveRemains():
+                    self.removed.append(effect.topic_id)
                 case Conclude():
                     self.conclusions.append(effect)
                 case InSyncOutcome() | Reply() | SetTimer():

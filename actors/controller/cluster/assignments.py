@@ -18,14 +18,14 @@ from msgspec import Struct
 
 from ....transport.addresses import TopicPartition
 from ...metadata.store import ABSENT, Change, Delete, Guard
-from .deciding import ClusterView, LeaderDecisions
-from .mirror import Mirror, partition_key, put
+from .deciding import ClusterView, LeaderDecisions, live_nodes
+from .mirror import Mirror, partition_key, put, removal_key
 from .placement import TooFewNodes, evacuate, led_elsewhere, place, usable
 from .reassignment import begun
-from .records import Member, NodeSession, PartitionRecord
+from .records import Member, NodeSession, PartitionRecord, Removal
 
 CHECK_ALL_MS = 10_000
-PLACED_AT_ONCE = 90
+PLACED_AT_ONCE = 80
 """Maximum number of partitions placed, or removed, in one proposal."""
 EVACUATED_AT_ONCE = 10
 """Maximum number of reassignments in progress that the departure of nodes adds to: each copies a whole partition."""
@@ -98,7 +98,7 @@ class Assignments:
             self.check_all()
         writes = self._decided(suspected, now)
         if not writes and (self._may_place or self._topics() is not self._placed_topics):
-            writes = self._unneeded()
+            writes = self._unneeded(suspected)
             if not writes:
                 writes, self.unplaced = self._placed(suspected)
             self._may_place, self._placed_topics = bool(writes), self._topics()
@@ -128,18 +128,24 @@ class Assignments:
             self._unchecked = set()
         return [guarded(change.partition, change.record, change.revision) for change in changes]
 
-    def _unneeded(self) -> Writes:
-        """Remove the records of partitions that the catalog does not have."""
+    def _unneeded(self, suspected: frozenset[str]) -> Writes:
+        """Remove the records of partitions that the catalog does not have. Nodes that are away learn it later."""
         topics = self._topics()
-        writes: Writes = []
+        writes: dict[str, tuple[Change, Guard]] = {}
+        live = live_nodes(self._mirror.sessions, suspected)
         for partition, versioned in self._mirror.partitions.items():
-            topic = topics.get(partition.topic)
-            if topic is None or topic.topic_id != versioned.record.topic_id:
-                key = partition_key(partition)
-                writes.append((Delete(key), Guard(key, versioned.revision)))
-                if len(writes) == PLACED_AT_ONCE:
-                    break
-        return writes
+            topic, record = topics.get(partition.topic), versioned.record
+            if topic is not None and topic.topic_id == record.topic_id:
+                continue
+            key = partition_key(partition)
+            writes[key] = (Delete(key), Guard(key, versioned.revision))
+            for node in record.replicas:
+                removal = removal_key(node, record.topic_id)
+                if node not in live and removal not in self._mirror.removals:
+                    writes[removal] = (put(removal, Removal(partition.topic)), Guard(removal, ABSENT))
+            if len(writes) >= PLACED_AT_ONCE:
+                break
+        return list(writes.values())
 
     def _usable(self, suspected: frozenset[str]) -> dict[str, NodeSession]:
         nodes = usable(self._mirror.sessions, self._mirror.settings)

@@ -11,6 +11,8 @@ steps that are missing. It needs to see no particular change: a controller that 
     as leader                   quarantined      -                         Write: an in-sync member elsewhere leads
     as leader                   its disk is slow this process              Write: likewise, one whose disk is not
     as follower                 is up            -                         AssignRole
+    as follower, in a set       has no folder    -                         Write: the record without this member
+    as follower, in no set      has no folder    -                         StopReplica, StartReplica: an empty folder
     with an epoch below one     is up            -                         Write: an epoch above, claimed if it leads
     that a process here knows
 
@@ -75,6 +77,8 @@ class _Replica(Struct):
     incarnation: int | None = None
     """The process that is up."""
     is_quarantined: bool = False
+    is_lost: bool = False
+    """True if it is quarantined because its folder is gone."""
     assigned: tuple[int, int] | None = None
     """Incarnation and revision of the last role sent."""
     used_epoch: int = NO_EPOCH
@@ -124,7 +128,7 @@ class LocalReplicas:
     def on_up(self, partition: TopicPartition, incarnation: int) -> list[Step]:
         replica = self._at(partition)
         replica.is_started = True
-        replica.is_quarantined = False
+        replica.is_quarantined = replica.is_lost = False
         if replica.incarnation is None or incarnation > replica.incarnation:
             replica.incarnation = incarnation
         return self._reconcile(partition)
@@ -135,6 +139,12 @@ class LocalReplicas:
             return []
         replica.incarnation = None
         replica.is_quarantined = is_quarantined
+        return self._reconcile(partition)
+
+    def on_lost(self, partition: TopicPartition) -> list[Step]:
+        """Note that the folder of a quarantined replica is gone."""
+        replica = self._at(partition)
+        replica.is_lost = True
         return self._reconcile(partition)
 
     def on_written(self, write: Write) -> list[Step]:
@@ -206,6 +216,8 @@ class LocalReplicas:
         if is_leader and replica.is_quarantined:
             successor = handed_over(record, self._live(), self._minimum(partition.topic), avoid={self._node})
             return [] if successor is None else self._write(partition, replica, successor, revision)
+        if replica.is_lost and replica.is_quarantined:
+            return self._remake(partition, replica, record, revision)
         if replica.incarnation is None:
             return []
         process = self._process(replica.incarnation)
@@ -218,6 +230,18 @@ class LocalReplicas:
             return []
         replica.assigned = (replica.incarnation, revision)
         return [AssignRole(partition, replica.incarnation, is_leader, record, revision)]
+
+    def _remake(
+        self, partition: TopicPartition, replica: _Replica, record: PartitionRecord, revision: int
+    ) -> list[Step]:
+        """Begin with an empty folder, once the record does not count on the lost one."""
+        in_sync = tuple(member for member in record.in_sync if member.node != self._node)
+        eligible = tuple(member for member in record.eligible if member.node != self._node)
+        if (in_sync, eligible) != (record.in_sync, record.eligible):
+            without = msgspec.structs.replace(record, in_sync=in_sync, eligible=eligible)
+            return self._write(partition, replica, without, revision)
+        replica.is_lost = replica.is_quarantined = False
+        return [StopReplica(partition, keeps_files=True), StartReplica(partition)]
 
     def _stop(self, partition: TopicPartition, replica: _Replica) -> list[Step]:
         if replica.known is None or not replica.is_started:

@@ -32,6 +32,7 @@ from ...metadata.store import (
     ABSENT,
     Applied,
     Changed,
+    Delete,
     Guard,
     Outcome,
     Propose,
@@ -41,6 +42,7 @@ from ...metadata.store import (
     Unknown,
 )
 from ..catalog import Catalog
+from ..effects import RemoveRemains
 from ..keys import ClusterTick
 from .assignments import Assignments, Topics, guarded
 from .deciding import ClusterView, Versioned, live_nodes
@@ -59,7 +61,7 @@ from .mirror import (
 from .node_watches import NodeWatches
 from .operating import Operating, reply_to
 from .operators import EMPTY_CATALOG, Situation
-from .proposals import InSyncChange, Leading, OperatorChange, Proposals, Registration, Takeover
+from .proposals import InSyncChange, Leading, OperatorChange, Proposals, Registration, RemovalDone, Takeover
 from .records import Member, NodeSession, PartitionRecord
 from .stopping import Conclude, Stopping
 from .suspicion import Suspicion
@@ -77,7 +79,7 @@ class InSyncOutcome(Struct, frozen=True):
 
 
 ClusterEffect: TypeAlias = (
-    Effect | Propose | StartReplica | StopReplica | AssignRole | InSyncOutcome | Conclude
+    Effect | Propose | RemoveRemains | StartReplica | StopReplica | AssignRole | InSyncOutcome | Conclude
 )
 
 
@@ -153,7 +155,16 @@ class Cluster:
     # -- events
 
     def start(self, state: State, now: int) -> list[ClusterEffect]:
-        return [SetTimer(ClusterTick(), now + PING_INTERVAL_MS), *self.on_state(state, now)]
+        effects = [SetTimer(ClusterTick(), now + PING_INTERVAL_MS), *self.on_state(state, now)]
+        return [*effects, *self._remove_remains()]
+
+    def _remove_remains(self) -> Iterator[ClusterEffect]:
+        """Remove the files of topics that were deleted while this node was away."""
+        for key, (removal, revision) in list(self.mirror.removals.items()):
+            _, node, topic_id = key.split("/")
+            if node == self.own.node:
+                yield RemoveRemains(removal.topic, topic_id)
+                yield self._proposals.propose(RemovalDone(), (Delete(key),), (Guard(key, revision),))
 
     def on_state(self, state: State, now: int) -> list[ClusterEffect]:
         self.mirror.load(state)

@@ -14,20 +14,22 @@ from ....transport.addresses import TopicPartition
 from ...metadata.store import Change, Changed, Put, State
 from .deciding import Versioned
 from .leadership import Present
-from .records import Leader, NodeSession, NodeSettings, PartitionRecord
+from .records import Leader, NodeSession, NodeSettings, PartitionRecord, Removal
 
 CONTROLLER_KEY = "controller"
 NODES = "nodes"
 SETTINGS = "settings"
 PARTITIONS = "partitions"
+REMOVALS = "removals"
 _TYPES: dict[str, type[Struct]] = {
     CONTROLLER_KEY: Leader,
     NODES: NodeSession,
     SETTINGS: NodeSettings,
     PARTITIONS: PartitionRecord,
+    REMOVALS: Removal,
 }
 
-Value: TypeAlias = Leader | NodeSession | NodeSettings | PartitionRecord
+Value: TypeAlias = Leader | NodeSession | NodeSettings | PartitionRecord | Removal
 
 
 def node_key(node: str) -> str:
@@ -36,6 +38,10 @@ def node_key(node: str) -> str:
 
 def settings_key(node: str) -> str:
     return f"{SETTINGS}/{node}"
+
+
+def removal_key(node: str, topic_id: str) -> str:
+    return f"{REMOVALS}/{node}/{topic_id}"
 
 
 def partition_key(partition: TopicPartition) -> str:
@@ -63,6 +69,8 @@ class Mirror:
         self.settings: dict[str, NodeSettings] = {}
         self.settings_revisions: dict[str, int] = {}
         self.partitions: dict[TopicPartition, Versioned] = {}
+        self.removals: dict[str, tuple[Removal, int]] = {}
+        """By their keys, with the revisions."""
 
     def load(self, state: State) -> None:
         self.clear()
@@ -97,6 +105,8 @@ class Mirror:
         elif kind == SETTINGS:
             self.settings[name] = value
             self.settings_revisions[name] = revision
+        elif kind == REMOVALS:
+            self.removals[key] = (value, revision)
         else:
             self.present = Present(value, revision)
 
@@ -110,5 +120,7 @@ class Mirror:
         elif kind == SETTINGS:
             self.settings.pop(name, None)
             self.settings_revisions.pop(name, None)
+        elif kind == REMOVALS:
+            self.removals.pop(key, None)
         else:
             self.present = None

@@ -22,6 +22,10 @@ class Leading(Struct, frozen=True):
     """A batch of decisions of the leading controller."""
 
 
+class RemovalDone(Struct, frozen=True):
+    """This node has removed the files of a topic that was deleted while it was away."""
+
+
 class InSyncChange(Struct, frozen=True):
     """A change of the in-sync set that a local leader asked for."""
 
@@ -35,7 +39,7 @@ class OperatorChange(Struct, frozen=True):
     sender: Sender
 
 
-Purpose: TypeAlias = Registration | Takeover | Leading | Write | InSyncChange | OperatorChange
+Purpose: TypeAlias = Registration | Takeover | Leading | RemovalDone | Write | InSyncChange | OperatorChange
 
 
 class Proposals:

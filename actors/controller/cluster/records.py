@@ -5,6 +5,7 @@
     nodes/<node>                 NodeSession      the node, in its session
     settings/<node>              NodeSettings     any controller, for an operator
     partitions/<topic>/<n>       PartitionRecord  the leading controller, and the controller on the leader's node
+    removals/<node>/<topic id>   Removal          the leading controller; removed by the node
 
 An entry that is put in a session disappears with it.
 
@@ -16,7 +17,7 @@ from msgspec import Struct
 
 from ....transport.protocol.replication import Member
 
-__all__ = ["Leader", "Member", "NodeSession", "NodeSettings", "PartitionRecord", "process_name"]
+__all__ = ["Leader", "Member", "NodeSession", "NodeSettings", "PartitionRecord", "Removal", "process_name"]
 
 
 class Leader(Struct, frozen=True):
@@ -53,6 +54,12 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
     """True if it should lead nothing."""
     is_leaving: bool = False
     """True if it should hold no replica."""
+
+
+class Removal(Struct, frozen=True):
+    """A topic that was deleted while the node was away: it removes the files when it returns."""
+
+    topic: str
 
 
 DEFAULT_SETTINGS = NodeSettings()

@@ -108,6 +108,20 @@ def test_a_deleted_topic_leaves_no_record_and_its_successor_gets_its_own() -> No
     assert world.unled() == []
 
 
+def test_a_node_that_was_away_removes_the_files_of_topics_that_were_deleted() -> None:
+    world = steady()
+    [topic_id] = {each.topic_id for each in world.topics.values()}
+    world.kill("n1")
+    world.run(6_000)
+    world.topics = {}
+    world.run(1_000)
+    assert set(world.truth.removals) == {f"removals/n1/{topic_id}"}
+    world.start("n1")
+    world.run(1_000)
+    assert [node.removed for node in world.nodes.values()] == [[], [topic_id], []]
+    assert world.truth.removals == {}
+
+
 def test_more_replicas_than_nodes_wait_with_a_reason_and_are_placed_when_a_node_comes() -> None:
     world = SimulatedCluster(1)
     world.create("T", 1, replication_factor=4)

@@ -85,6 +85,41 @@ def test_a_leader_with_a_slow_disk_hands_over_to_one_of_the_named_and_the_record
     assert len(after.in_sync) == 3, "it follows, as it has everything"
 
 
+def test_a_lost_folder_is_made_again_once_no_set_counts_on_it() -> None:
+    node = Node()
+    node.record(record("b"))
+    node.up(1)
+    assert node.down(1, is_quarantined=True) == []
+    [write] = node.take(node.replicas.on_lost(PARTITION))
+    assert isinstance(write, Write)
+    assert [member.node for member in write.record.in_sync] == ["b", "c"]
+    assert node.apply(write) == [StopReplica(PARTITION, keeps_files=True), StartReplica(PARTITION)]
+    [role] = node.up(2)
+    assert isinstance(role, AssignRole)
+    assert not role.is_leader
+
+
+def test_a_leader_that_lost_its_folder_hands_over_first_and_a_member_that_was_eligible_is_none_any_more() -> (
+    None
+):
+    node = Node()
+    node.record(record("a"))
+    node.apply(node.up(1)[0])
+    [handed_over] = node.down(1, is_quarantined=True)
+    assert node.take(node.replicas.on_lost(PARTITION)) == []
+    assert isinstance(handed_over, Write)
+    [write] = node.apply(handed_over)
+    assert isinstance(write, Write)
+    assert [member.node for member in write.record.in_sync] == ["b", "c"]
+    alone = Node()
+    alone.record(record("b", eligible=(Member("a", "disk-a"),), in_sync=(Member("b", "disk-b"),)))
+    alone.up(1)
+    alone.down(1, is_quarantined=True)
+    [write] = alone.replicas.on_lost(PARTITION)
+    assert isinstance(write, Write)
+    assert (write.record.eligible, write.record.in_sync) == ((), (Member("b", "disk-b"),))
+
+
 def test_each_process_of_a_leader_claims_an_epoch_of_its_own() -> None:
     node = Node()
     node.record(record("a"))
