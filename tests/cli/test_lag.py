@@ -6,6 +6,7 @@ import signal
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
 from command_line import ServedBroker, planaria
@@ -13,15 +14,16 @@ from planaria import Client
 from planaria.supervisor.cli.lag import lag_of, trend_text
 from planaria.transport.addresses import TopicPartition
 from planaria.transport.client.descriptions import GroupDescription, ShareGroupDescription, SharePartition
+from planaria.transport.protocol.shares import ConfigureShareGroupReply
 
 HOUR_MS = 3_600_000
 
 
 def share_group(**figures: int) -> GroupDescription:
     part = SharePartition(topic="T", partition=0, held=[], retrying=[], **figures)
-    share = ShareGroupDescription(
-        lock_ms=1, max_deliveries=1, dead_letter=None, start="earliest", members=[], partitions=[part]
-    )
+    settings = msgspec.structs.asdict(ConfigureShareGroupReply(1, 1, None, "earliest"))
+    del settings["id"]
+    share = ShareGroupDescription(members=[], partitions=[part], **settings)
     return GroupDescription(
         group="s", type="share", state="empty", generation=0, assignor="", members=[], offsets=[], share=share,
         paused=None,

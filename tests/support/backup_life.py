@@ -54,7 +54,8 @@ class BackupLife:
         assert not [
             found for found in verify(backup).findings if "segment" in found.text or ".log" in found.path
         ]
-        for identity, expected in zip(ids, done, strict=False):
+        if done:
+            identity, expected = ids[len(done) - 1], done[-1]
             target = root / f"restored-{next(self._numbers)}"
             restore(backup, target, NOW_MS, identity)
             log = open_log(target / PARTITION, segment_bytes=SEGMENT_BYTES)
