@@ -32,6 +32,8 @@ from .rows import Row
 WARM_UP_S = 0.5
 AFTERMATH_S = 1.0
 """Time after the first acknowledgements in which a further wait would be found."""
+FREEZE_S = 4.0
+"""A node that is back sooner counts as suspected wrongly, and is suspected more slowly the next time."""
 
 
 class Fault(Struct, frozen=True):
@@ -44,6 +46,7 @@ class Fault(Struct, frozen=True):
     heal: Callable[[LocalMachine, Client], None]
     counts: Callable[[list[int]], list[int]]
     """Return the partitions that count, of those that the machine led."""
+    aftermath_s: float = AFTERMATH_S
 
 
 def failover_row(name: str) -> Callable[[Stage, int], Row]:
@@ -80,7 +83,7 @@ def _wait_ms(stage: Stage, fault: Fault) -> float:
         moment = time.monotonic()
         fault.strike(victim, client)
         load.wait_for(partitions, moment, TIMEOUT_S)
-        load.wait_for(partitions, time.monotonic() + AFTERMATH_S, TIMEOUT_S)
+        load.wait_for(partitions, time.monotonic() + fault.aftermath_s, TIMEOUT_S)
         longest_ms = load.longest_ms(partitions, moment)
         fault.heal(victim, client)
         load.wait_for(range(PARTITIONS), time.monotonic(), TIMEOUT_S)
@@ -150,7 +153,7 @@ def _not_led(led: list[int]) -> list[int]:
 
 FAULTS: dict[str, Fault] = {
     "leader-killed": Fault("a leader's node killed", 1_000, _leader, _kill, _start, _led),
-    "leader-frozen": Fault("a leader's node frozen", 2_000, _leader, _freeze, _thaw, _led),
+    "leader-frozen": Fault("a leader's node frozen", 2_000, _leader, _freeze, _thaw, _led, FREEZE_S),
     "leader-drained": Fault("a leader's node drained", 200, _leader, _drain, _undrain, _all),
     "controller-killed": Fault(
         "the leading controller's node killed", 1_000, _controller, _kill, _start, _led

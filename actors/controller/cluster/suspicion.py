@@ -14,7 +14,8 @@ costs a change of leaders, never data.
 - A node is suspected when more than half of its monitors, and at least two, report it. With two nodes a dead node and a
   cut link look the same, so there the session decides.
 - A lost connection counts after `LOST_MS`, silence after the node's own limit: `SILENT_MS`, doubled by each suspicion
-  that was wrong, up to `MAX_SILENT_MS`, halved again after each `FORGIVE_MS` without one.
+  that was wrong, up to `MAX_SILENT_MS`, halved again after each `FORGIVE_MS` without one. It was wrong if the node is
+  connected again within twice the limit: then some patience would have saved the changes of leaders.
 - The report of a node that has lost more than half of those it monitors is ignored: that node is cut off itself.
 """
 
@@ -38,6 +39,7 @@ class _Node:
     def __init__(self) -> None:
         self.silent_ms = SILENT_MS
         self.is_suspected = False
+        self.suspected_at = 0
         self.connected_since: int | None = None
         """Time since which all reporters are connected to it, while it is suspected."""
         self.forgiven_at = 0
@@ -94,7 +96,7 @@ class Suspicion:
                 and against >= MIN_REPORTERS
                 and against * 2 > len(self._monitors[name])
             ):
-                node.is_suspected = True
+                node.is_suspected, node.suspected_at = True, now
                 node.connected_since = None
             elif now - node.forgiven_at >= FORGIVE_MS and node.silent_ms > SILENT_MS:
                 node.silent_ms //= 2
@@ -107,10 +109,12 @@ class Suspicion:
         elif node.connected_since is None:
             node.connected_since = now
         elif now - node.connected_since >= TRUST_AGAIN_MS:
+            was_wrong = node.connected_since - node.suspected_at < 2 * node.silent_ms
             node.is_suspected = False
             node.connected_since = None
-            node.silent_ms = min(2 * node.silent_ms, MAX_SILENT_MS)
-            node.forgiven_at = now
+            if was_wrong:
+                node.silent_ms = min(2 * node.silent_ms, MAX_SILENT_MS)
+                node.forgiven_at = now
 
     def _is_cut_off(self, report: LinkReport) -> bool:
         """Return True if the reporter misses more than half of the nodes that it monitors."""

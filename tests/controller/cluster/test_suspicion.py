@@ -120,6 +120,17 @@ def test_a_wrong_suspicion_ends_and_makes_the_next_one_slower() -> None:
     assert cluster.run(5_000) == 2 * SILENT_MS
 
 
+def test_a_suspicion_that_lasts_was_right_and_slows_nothing() -> None:
+    cluster = Cluster()
+    cluster.silence("c")
+    assert cluster.run(5_000) == SILENT_MS
+    cluster.run(2 * SILENT_MS)
+    cluster.heal()
+    cluster.run(TRUST_AGAIN_MS + 1_500)
+    assert cluster.suspicion.suspected == frozenset()
+    assert cluster.suspicion.silent_limit_ms("c") == SILENT_MS
+
+
 def test_the_limit_of_a_flapping_node_is_bounded_and_forgiven() -> None:
     cluster = Cluster()
     for _ in range(6):
