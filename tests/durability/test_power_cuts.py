@@ -92,7 +92,7 @@ UNPROMISED = {
 TABLES = {"docs/operations.md": "| path | content |", "docs/storage.md": "| file | holds |"}
 
 
-DEATHS = 40
+DEATHS = 20
 """Points of death that the ordinary run draws from each life; the long run takes every one."""
 
 SUCCESSOR_CALLS = 20

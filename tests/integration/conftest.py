@@ -19,6 +19,23 @@ def broker(data_dir: Path) -> Iterator[Broker]:
         yield broker
 
 
+@pytest.fixture(scope="module")
+def broker_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    with Broker(tmp_path_factory.mktemp("module") / "data", **SETTINGS) as broker:
+        yield broker
+
+
+@pytest.fixture
+def emptied_broker(broker_of_the_module: Broker) -> Iterator[Broker]:
+    """The broker of all tests of a module, which leave no member behind: it has no topics and groups again after each."""
+    client = broker_of_the_module.client
+    yield broker_of_the_module
+    for group in client.list_groups():
+        client.delete_group(group)
+    for topic in client.list_topics():
+        client.delete_topic(topic.topic)
+
+
 @pytest.fixture
 def hardy(data_dir: Path) -> Iterator[Broker]:
     """A broker that tolerates any number of deaths, and restarts the dead at once."""

@@ -3,8 +3,10 @@
 Each topic gets a segment for each run of the broker, as it would by its size.
 """
 
+import shutil
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -58,8 +60,26 @@ JOURNALS = {
 }
 
 
-def write(data_dir: Path, journal: Journal) -> list[Path]:
-    """Return the journal's segments; the broker has stopped."""
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return the data directory of a stopped broker that has used a journal, to be copied."""
+
+    @cache
+    def directory(name: str) -> Path:
+        path = tmp_path_factory.mktemp(name) / "data"
+        write(path, JOURNALS[name])
+        return path
+
+    return directory
+
+
+def segments_in(folder: Path) -> list[Path]:
+    found = sorted(folder.glob("*.log"))
+    assert len(found) == RUNS
+    return found
+
+
+def write(data_dir: Path, journal: Journal) -> None:
     for number in range(RUNS):
         with Broker(data_dir, **ALONE) as broker:
             if number == 0:
@@ -71,9 +91,6 @@ def write(data_dir: Path, journal: Journal) -> list[Path]:
             log = PartitionLog.open(journal.folder(data_dir), unlimited(), int(time.time() * 1000))
             log._roll()
             log.close()
-    found = sorted(journal.folder(data_dir).glob("*.log"))
-    assert len(found) == RUNS
-    return found
 
 
 def alarms(client: Client, address: str) -> tuple[str, ...]:
@@ -93,10 +110,11 @@ def alarms(client: Client, address: str) -> tuple[str, ...]:
     ],
 )
 def test_a_lost_segment_that_no_snapshot_covers_is_told_with_its_offsets(
-    data_dir: Path, name: str, which: str
+    written: Callable[[str], Path], data_dir: Path, name: str, which: str
 ) -> None:
     journal = JOURNALS[name]
-    segments = write(data_dir, journal)
+    shutil.copytree(written(name), data_dir)
+    segments = segments_in(journal.folder(data_dir))
     for path in data_dir.glob(f"{journal.snapshots}/*.snapshot"):
         path.unlink()
     index = {"first": 0, "middle": 1, "newest": 2}[which]
@@ -132,9 +150,12 @@ def log_end(folder: Path) -> int:
 
 
 @pytest.mark.parametrize("which", ["first", pytest.param("middle", marks=pytest.mark.chaos), "newest"])
-def test_a_coordinator_goes_on_from_a_snapshot_that_covers_the_loss(data_dir: Path, which: str) -> None:
+def test_a_coordinator_goes_on_from_a_snapshot_that_covers_the_loss(
+    written: Callable[[str], Path], data_dir: Path, which: str
+) -> None:
     journal = JOURNALS["groups"]
-    segments = write(data_dir, journal)
+    shutil.copytree(written("groups"), data_dir)
+    segments = segments_in(journal.folder(data_dir))
     segments[{"first": 0, "middle": 1, "newest": 2}[which]].unlink()
     with Broker(data_dir, **ALONE) as broker:
         client = broker.client

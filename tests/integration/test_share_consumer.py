@@ -17,6 +17,11 @@ from planaria.transport.protocol.errors import ProtocolError
 pytestmark = pytest.mark.processes
 
 
+@pytest.fixture
+def broker(emptied_broker: Broker) -> Broker:
+    return emptied_broker
+
+
 def publish(broker: Broker, count: int, topic: str = "T") -> None:
     with broker.producer() as producer:
         for number in range(count):
@@ -167,13 +172,13 @@ def test_what_a_loop_has_left_behind_goes_to_others_before_its_lock_ends(broker:
     broker.create_topic("T", 1)
     publish(broker, 10)
     broker.client.configure_share_group("g", lock_ms=600)
-    first, second = broker.share_consumer("g", "T"), broker.share_consumer("g", "T")
-    for message in first:
-        message.accept()
-        break
-    found = []
-    while len(found) < 9:
-        found += second.poll(TIMEOUT_S)
+    with broker.share_consumer("g", "T") as first, broker.share_consumer("g", "T") as second:
+        for message in first:
+            message.accept()
+            break
+        found = []
+        while len(found) < 9:
+            found += second.poll(TIMEOUT_S)
     assert {message.delivery_count for message in found} == {1}
 
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-ORDINARY_SEEDS = range(64)
+ORDINARY_SEEDS = range(40)
 CHAOS_SEEDS = int(os.environ.get("PLANARIA_SIMULATIONS", "3000"))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from msgspec import structs
 
+from example_counts import is_exploring
 from planaria.actors.subscriber.bisection import Spot
 from planaria.actors.subscriber.effects import (
     Cause,
@@ -434,7 +435,7 @@ class World:
 @pytest.mark.parametrize("concurrency", [1, 2, 8])
 @pytest.mark.parametrize("delivery", ["at-least-once", "at-most-once", "exactly-once"])
 def test_random_histories(delivery: str, concurrency: int, seed: int) -> None:
-    for history in range(15):
+    for history in range(60 if is_exploring() else 6):
         world = World(seed + history, delivery, is_rough=history % 2 == 0, concurrency=concurrency)
         for _ in range(STEPS):
             if world.is_finished:
