@@ -64,6 +64,9 @@ class Load:
             thread.join(2 * TIMEOUT_S)
 
     def take_longest_ms(self) -> float:
+        """Return the longest wait since the last call, including that for the message in flight."""
+        published = self.published
+        wait_until(lambda: self.published > published + 1)
         longest, self.longest_s = self.longest_s, 0.0
         return longest * 1_000
 
@@ -106,6 +109,22 @@ def is_whole(cluster: ClusterNodes) -> bool:
     return False
 
 
+def change_minimum(cluster: ClusterNodes) -> None:
+    """Change the minimum under load, up to all replicas and back."""
+    with Client(endpoints(cluster)) as client:
+        for minimum in (3, 1, 3, 2):
+            client.alter_topic(TOPIC, min_in_sync_replicas=minimum)
+
+
+def drain(cluster: ClusterNodes, name: str) -> None:
+    """Drain a node until it leads nothing, and let it lead again."""
+    with Client(endpoints(cluster)) as client:
+        admin = ClusterAdmin.over(client)
+        admin.change(name, "drain")
+        wait_until(lambda: all(each.leader != name for each in admin.status().partitions))
+        admin.change(name, "uncordon")
+
+
 def roll(cluster: ClusterNodes, node: Node) -> None:
     assert {each.node: each.stop_refusal for each in seen(cluster).nodes}[node.name] == ""
     assert node.stop() == 0, node.status()[-2_000:]
@@ -122,6 +141,10 @@ def test_a_rolling_restart_of_all_nodes_shows_no_client_an_error(cluster: Cluste
     with Load(cluster) as load:
         wait_until(lambda: len(load.consumed) > 50)
         print(f"longest wait for an acknowledgement before: {load.take_longest_ms():.0f} ms")
+        change_minimum(cluster)
+        print(f"longest wait for an acknowledgement, other minimums: {load.take_longest_ms():.0f} ms")
+        drain(cluster, cluster.nodes[1].name)
+        print(f"longest wait for an acknowledgement, drained: {load.take_longest_ms():.0f} ms")
         for node in cluster.nodes:
             roll(cluster, node)
             print(
