@@ -101,6 +101,10 @@ class ReplicaFetches:
         deadline = self.view.parked.next_deadline()
         return effects if deadline is None else [*effects, SetTimer(ReplicaFetchesExpire(), deadline)]
 
+    def answer_all(self) -> list[Effect]:
+        """Answer the parked fetches as they are, so that their followers fetch again."""
+        return [self.reply(received) for received in self.view.parked.drain()]
+
     def fail_all(self, error: ProtocolError) -> list[Effect]:
         return [Reply(received.sender, error.body) for received in self.view.parked.drain()]
 

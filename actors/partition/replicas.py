@@ -145,6 +145,9 @@ class Replicas:
 
     def on_liveness(self, request: ReplicaReported, now: int) -> list[Effect]:
         effects = self._handle(LivenessReported(request.replica, request.is_up, request.is_node), now)
+        if request.is_up:
+            # A process that has only been frozen waits for the answer to its fetch, and reports nothing until then.
+            effects += self.fetches.answer_all()
         return [*effects, self._next_tick(now)] if self.in_sync.has_others else effects
 
     def on_withdrawn(self, fetches: Iterable[Received], now: int) -> list[Effect]:

@@ -11,7 +11,14 @@ from planaria.actors.partition.timers import InSyncDue
 from planaria.transport.machine import Received, Sender, TimerFired
 from planaria.transport.protocol.data import Fetch, ListOffsets, Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
-from planaria.transport.protocol.replication import Follow, Lead, Member, ReplicaFetch, ReportLogEnd
+from planaria.transport.protocol.replication import (
+    Follow,
+    Lead,
+    Member,
+    ReplicaFetch,
+    ReplicaReported,
+    ReportLogEnd,
+)
 from planaria.transport.protocol.session import Cancel
 from planaria.transport.protocol.topics import (
     ConfigurePartition,
@@ -104,6 +111,23 @@ def test_a_follower_of_a_busy_leader_fetches_before_it_syncs(led: ReplicaWorld) 
     for batches in ([a_batch(b"x"), a_batch(b"y")], [a_batch(bytes(BUSY_BYTES))]):
         assert followers_messages(led, *batches) == ["ReplicaFetch", "ReplicaDurable"]
     assert led.nodes["a"].machine._role.watermarks.high_watermark == 8
+
+
+def test_a_replica_that_was_taken_for_dead_and_is_not_joins_again_though_nothing_is_written(
+    led: ReplicaWorld,
+) -> None:
+    def report(*, is_up: bool) -> None:
+        reported = ReplicaReported(
+            topic="ORDERS", topic_id="t1", partition=0, replica="b", is_up=is_up, is_node=True
+        )
+        sender = Sender((b"controller.0",), None, kind=ReplicaReported)
+        led.nodes["a"].turn(Received(sender, reported, context=direct_context(b"controller.0", reported)))
+        settle(led)
+
+    report(is_up=False)
+    assert led.record.in_sync_nodes == {"a", "c"}
+    report(is_up=True)
+    assert led.record.in_sync_nodes == {"a", "b", "c"}
 
 
 def test_a_replica_whose_fetch_is_withdrawn_leaves_if_it_is_not_back_soon(led: ReplicaWorld) -> None:
