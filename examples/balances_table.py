@@ -22,8 +22,8 @@ def main() -> None:
             broker.publish("BALANCES", account, 100)
         with broker.table("BALANCES") as balances:
             for number in range(TRANSFERS):
-                if number % 20 == 10:
-                    broker.kill(f"partition/BALANCES/{number % 3 % 2}")
+                if number in (20, 40):
+                    broker.kill(f"partition/BALANCES/{number // 20 - 1}")
                 giver, taker = random.sample(ACCOUNTS, 2)
                 amount = random.randint(0, balances[giver])
                 with broker.producer() as producer:

@@ -88,8 +88,9 @@ def main() -> None:
         for writer in writers:
             writer.start()
         while any(writer.is_alive() for writer in writers):
-            for partition in (0, 1):
-                broker.kill(f"partition/ACCOUNTS/{partition}")
+            for actor in broker.status().actors:
+                if actor.address.startswith("partition/ACCOUNTS/") and actor.state == "ready":
+                    broker.kill(actor.address)
             time.sleep(0.5)
         for writer in writers:
             writer.join()
