@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from ..transport.endpoints import DEFAULT_ENDPOINT, PathTooLong, control_endpoint
+from ..transport.protocol.deployments import proof_of
 from . import logs
 from .broker_tree import GATEWAY, Role, broker_tree, preloaded_modules, worker_tree
 from .capacity import Capacity, capacity_of, control_connections
@@ -44,6 +45,7 @@ from .run_directory import (
     remove_run_directory,
     run_directory_of,
     say_endpoint,
+    write_proof,
 )
 from .security import gateway_security
 from .standard_streams import open_missing_standard_streams
@@ -216,6 +218,8 @@ def run_tree(
     config = arguments.config
     control = control_endpoint(run_directory)
     limits = measure()
+    secret = secrets.token_bytes(SECRET_BYTES)
+    write_proof(Path(run_directory), proof_of(secret))
 
     def on_up(endpoint: str) -> None:
         say_endpoint(Path(run_directory), endpoint)
@@ -244,7 +248,7 @@ def run_tree(
             data_directory=str(data.path),
             control_endpoint=control,
             instance_id=instance_id,
-            secret=secrets.token_bytes(SECRET_BYTES),
+            secret=secret,
             is_secured=security is not None,
             heartbeat_interval_ms=config.heartbeat_interval_ms,
             clock=data.clock,

@@ -69,8 +69,8 @@ class AdminLink:
         self._answer(self._send(StartChild(spec=spec, must_fit=must_fit)), Done, self._timeout_ms)
 
     def replace_child(self, spec: ChildSpec) -> None:
-        """Stop a child in order and start it with another spec. Raises ProtocolError."""
-        self._answer(self._send(ReplaceChild(spec=spec)), Done, self._timeout_ms)
+        """Stop a child in order and start it with another spec; returns once it has stopped. Raises ProtocolError."""
+        self._answer(self._send(ReplaceChild(spec=spec)), Done, self._timeout_ms + spec.shutdown_ms)
 
     def stop_children(self, specs: Iterable[ChildSpec]) -> None:
         """Stop children concurrently and remove them; returns when they are gone. Raises ProtocolError."""

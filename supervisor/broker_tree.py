@@ -9,6 +9,7 @@
       transactions     dynamic
       schedulers       dynamic
       subscribers      dynamic
+      deployments      dynamic
 
 A crash restarts only the crashed actor. Stops run in reverse: the gateway closes before the actors behind it.
 """
@@ -67,6 +68,7 @@ def broker_tree(
             DynamicSpec(name="transactions", kind=Kind.TRANSACTIONS),
             DynamicSpec(name="schedulers", kind=Kind.SCHEDULER),
             DynamicSpec(name="subscribers", kind=Kind.SUBSCRIBER),
+            DynamicSpec(name="deployments", kind=Kind.DEPLOYED),
         ),
     )
 

@@ -11,19 +11,23 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from ..transport import sockets
 from ..transport.actor import ActorContext
+from ..transport.addresses import as_text, from_text
 from ..transport.codec import encode_header, sendable
 from ..transport.forks import tell_of_fork
-from ..transport.protocol.control import ActorFailed
+from ..transport.protocol.control import ActorFailed, Surroundings
 from ..transport.protocol.errors import DependencyUnavailable, OperatorNeeded
 from . import data_directory, logs
+from .surroundings import enter
 
 EXIT_REPORT_LINGER_MS = 500
 """Time that a failing child waits for the supervisor to receive its exit report."""
@@ -37,15 +41,25 @@ class ChildParameters(msgspec.Struct, kw_only=True):
     context: ActorContext
     log_level: str
     log_format: str
+    surroundings: Surroundings | None = None
 
 
 def run_child(order: ChildParameters) -> None:
     """Entry point of the new process."""
-    context = order.context
-    _prepare(order)
     parent = multiprocessing.parent_process()
     assert parent is not None
-    context.parent_sentinel = parent.sentinel
+    if order.surroundings is not None:
+        enter(order.surroundings, order.context.data_directory)
+        if order.surroundings.python:
+            become_other_python(order, parent.sentinel)
+    run(order, parent.sentinel)
+
+
+def run(order: ChildParameters, parent_sentinel: int) -> None:
+    """Run the actor in this process. `parent_sentinel` becomes readable when the supervisor has ended."""
+    context = order.context
+    _prepare(order)
+    context.parent_sentinel = parent_sentinel
     # Held until the process ends, in whatever way.
     presence = Presence(context.data_directory)
     try:
@@ -57,6 +71,31 @@ def run_child(order: ChildParameters) -> None:
         _fail(context, error, traceback.format_exc())
     finally:
         presence.end()
+
+
+def become_other_python(order: ChildParameters, parent_sentinel: int) -> None:
+    """Replace this process's program by another Python, which runs the actor. Does not return."""
+    assert order.surroundings is not None
+    python = order.surroundings.python
+    with tempfile.TemporaryFile() as file:
+        file.write(msgspec.msgpack.encode(structs.replace(order, surroundings=None), enc_hook=as_text))
+        file.seek(0)
+        for descriptor in (file.fileno(), parent_sentinel):
+            os.set_inheritable(descriptor, True)
+        try:
+            os.execv(python, [python, "-P", "-m", __name__, str(file.fileno()), str(parent_sentinel)])
+        except OSError as error:
+            print(f"planaria: {python}: {error.strerror}", file=sys.stderr, flush=True)
+            os._exit(1)
+
+
+def main() -> None:
+    """Run the actor whose parameters are in the file given by its descriptor."""
+    parameters, parent_sentinel = map(int, sys.argv[1:])
+    with open(parameters, "rb") as file:
+        order = msgspec.msgpack.decode(file.read(), type=ChildParameters, dec_hook=from_text)
+    os.set_inheritable(parent_sentinel, False)
+    run(order, parent_sentinel)
 
 
 class Presence:
@@ -131,3 +170,7 @@ def _send_exit_report(context: ActorContext, word: ActorFailed) -> None:
     link.send(encode_header(word))
     link.close()
     sockets.end_context(zmq_context)
+
+
+if __name__ == "__main__":
+    main()

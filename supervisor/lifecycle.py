@@ -176,8 +176,7 @@ class Lifecycle:
 
     def retire(self, child: Child) -> None:
         """Notify those that wait for the child's end; remove the child unless its successor waits."""
-        self.order(*(Reply(sender, Done()) for sender in child.stop_waiters))
-        child.stop_waiters.clear()
+        self.answer_stop_waiters(child)
         self.order(CancelTimer(RestartTimer(child.address)), CancelTimer(WakeTimer(child.address)))
         if not child.is_dynamic or self.is_stopping:
             return
@@ -186,6 +185,10 @@ class Lifecycle:
             self.tree.add(child.successor)
         else:
             self.order(*directory.announce_removed(self.tree, child.address))
+
+    def answer_stop_waiters(self, child: Child) -> None:
+        self.order(*(Reply(sender, Done()) for sender in child.stop_waiters))
+        child.stop_waiters.clear()
 
     def fail_start(self, child: Child) -> None:
         """Give up the start of the tree, because a fixed child cannot start."""

@@ -233,6 +233,8 @@ class SupervisorMachine:
         self._life.order(*directory.announce_down(self.tree, child))
         if child.goal is Goal.DOWN:
             self._life.retire(child)
+        else:
+            self._life.answer_stop_waiters(child)
         self._life.advance(now)
 
     def _decide_restart(self, child: Child, is_normal: bool, ready_for_ms: int, now: int) -> None:

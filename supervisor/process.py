@@ -324,6 +324,7 @@ class SupervisorProcess:
             ),
             log_level=settings.log_level,
             log_format=settings.log_format,
+            surroundings=spec.surroundings,
         )
 
     def _tell(self, tell: events.Tell) -> None:

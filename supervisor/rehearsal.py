@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -53,6 +53,25 @@ def rehearse(
             trials = list(_one_process(handler, left, timeout_s, paths, Path(directory)))
         yield from trials
         left = left[len(trials) :]
+
+
+def check_handler(handler: str, folder: str, python: str, environment: Mapping[str, str]) -> None:
+    """Load the handler `module:function` in a process of this Python, and run nothing. Raises RehearsalFailed."""
+    try:
+        done = subprocess.run(
+            [python, "-m", ENTRY, handler, folder],
+            input=msgspec.msgpack.encode([]),
+            capture_output=True,
+            env={**environment_with_package(), **environment},
+            timeout=LOAD_TIMEOUT_S,
+            check=False,
+        )
+        found = json.loads(done.stdout.partition(b"\n")[0] or b"{}")
+    except (subprocess.TimeoutExpired, ValueError) as error:
+        raise RehearsalFailed(f"{handler} was not loaded: {error}") from error
+    if not found.get("loaded"):
+        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise RehearsalFailed(found.get("reason") or f"{python} does not load {handler}: {said}")
 
 
 def _one_process(

@@ -110,17 +110,22 @@ class Requests:
         if not is_asleep:
             child.wake()
 
-    def _replace_child(self, request: ReplaceChild, sender: Sender, now: int) -> Done:
+    def _replace_child(self, request: ReplaceChild, sender: Sender, now: int) -> Done | None:
         child = self._life.tree.get(request.spec.address)
+        is_new = child is None or child.announced != request.spec
         answer = self._start_child(StartChild(spec=request.spec), sender, now)
         if child is None or child.goal is Goal.DOWN:
             return answer
-        child.history.forgive()
-        if child.has_process:
-            self._life.tree.cycle(child)
-        elif child.state in (State.QUARANTINED, State.BACKING_OFF):
+        if child.state in (State.QUARANTINED, State.BACKING_OFF):
+            child.history.forgive()
             child.become(State.WAITING)
-        self._life.advance(now)
+            self._life.advance(now)
+        elif child.has_process and (is_new or child.goal is Goal.CYCLE):
+            child.history.forgive()
+            child.stop_waiters.append(sender)
+            self._life.tree.cycle(child)
+            self._life.advance(now)
+            return None
         return answer
 
     def _wake(self, request: Wake, sender: Sender, now: int) -> None:

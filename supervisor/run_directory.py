@@ -2,6 +2,7 @@
 
     $XDG_RUNTIME_DIR or /tmp / planaria-<uid>-<digest of the data directory> / <number of the start> /
         instance                  the instance id: a client that can read it is on the same machine
+        operator                  the proof of the broker's user, for requests that run code
         endpoint                  the public endpoint, by which operators on the same machine find the supervisor
         supervisor, <actor>.<n>   sockets
         listener-<random>         the fork server's socket
@@ -21,6 +22,7 @@ from ..transport.door import shut_path
 from ..transport.endpoints import control_endpoint, endpoint_for
 
 ENDPOINT_NAME = "endpoint"
+PROOF_NAME = "operator"
 _LOCALHOST = "tcp://localhost"
 _EVERYWHERE = ("tcp://*", "tcp://0.0.0.0", "tcp://[::]")
 
@@ -56,6 +58,17 @@ def say_endpoint(path: Path, endpoint: str) -> None:
     written = path / f"{ENDPOINT_NAME}.new"
     written.write_text(endpoint)
     written.replace(path / ENDPOINT_NAME)
+
+
+def write_proof(path: Path, proof: str) -> None:
+    """Write the proof that a client which can read it is the broker's user."""
+    (path / PROOF_NAME).write_text(proof)
+
+
+def proofs_at(endpoint: str) -> list[str]:
+    """Return the proofs of this user's live brokers here that serve `endpoint`."""
+    sockets = [Path(control.removeprefix("ipc://")) for control in supervisors_at(endpoint)]
+    return [(socket.parent / PROOF_NAME).read_text() for socket in sockets]
 
 
 def supervisors_at(endpoint: str) -> list[str]:

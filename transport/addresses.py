@@ -6,7 +6,7 @@ resolves an address, and nothing but this module reads its text.
     controller, supervisor, gateway     kind
     coordinator/GROUP, link/NODE        kind, name
     partition/TOPIC/N, replica/TOPIC/N  kind, name, number
-    subscriber/GROUP/N                  kind, name, number
+    subscriber/GROUP/N, deployed/GROUP/N  kind, name, number
     gateway/N, scheduler/N,             kind, number
       transactions/N
 """
@@ -38,6 +38,8 @@ class Kind(StrEnum):
     """In a cluster one node's copy of a partition."""
     COORDINATOR = "coordinator"
     SUBSCRIBER = "subscriber"
+    DEPLOYED = "deployed"
+    """A subscriber of a deployment, which the broker keeps by itself."""
     SCHEDULER = "scheduler"
     TRANSACTIONS = "transactions"
     GATEWAY = "gateway"
@@ -45,9 +47,10 @@ class Kind(StrEnum):
     """Named by its node: it passes requests between the nodes of a cluster."""
 
 
-_NAMED = frozenset({Kind.PARTITION, Kind.REPLICA, Kind.SUBSCRIBER, Kind.COORDINATOR, Kind.LINK})
+_SUBSCRIBERS = (Kind.SUBSCRIBER, Kind.DEPLOYED)
+_NAMED = frozenset({Kind.PARTITION, Kind.REPLICA, *_SUBSCRIBERS, Kind.COORDINATOR, Kind.LINK})
 _NUMBERED = frozenset(
-    {Kind.PARTITION, Kind.REPLICA, Kind.SUBSCRIBER, Kind.SCHEDULER, Kind.TRANSACTIONS, Kind.GATEWAY}
+    {Kind.PARTITION, Kind.REPLICA, *_SUBSCRIBERS, Kind.SCHEDULER, Kind.TRANSACTIONS, Kind.GATEWAY}
 )
 
 
@@ -121,7 +124,7 @@ class Address(str):
     @property
     def group(self) -> str | None:
         """Group of a coordinator or of a hosted subscriber; None for any other actor."""
-        return self.name if self.kind in (Kind.COORDINATOR, Kind.SUBSCRIBER) else None
+        return self.name if self.kind in (Kind.COORDINATOR, *_SUBSCRIBERS) else None
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("an address does not change")
@@ -184,6 +187,10 @@ def transactions_address(number: int) -> Address:
 
 def subscriber_address(group: str, number: int) -> Address:
     return Address(Kind.SUBSCRIBER, group, number)
+
+
+def deployed_address(group: str, number: int) -> Address:
+    return Address(Kind.DEPLOYED, group, number)
 
 
 def is_internal(topic: str) -> bool:

@@ -9,6 +9,7 @@
     quotas/<client>    {...}
     principals/<name>  {"keys":[...],"tokens":[...],"password":...,"roles":[...],"rules":[...],"is_disabled":false}
     roles/<name>       {"rules":[...]}
+    deployments/<group>    {"spec":{...},"version":...}
 
 A catalog is a value: every decision makes a new one, with its `changes` for the store, and the durable one remains
 when they are refused. Other keys of the store are not the catalog's.
@@ -21,6 +22,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from ...transport.protocol.deployments import Deployment
 from ...transport.protocol.errors import OperatorNeeded
 from ...transport.protocol.quotas import Quota
 from ...transport.protocol.topics import TopicConfig
@@ -62,6 +64,7 @@ _TYPES: dict[str, Any] = {
     "quotas": Quota,
     "principals": Principal,
     "roles": Role,
+    "deployments": Deployment,
 }
 """The types of values, by the first part of their keys."""
 _WATCHED = frozenset({"topics", "quotas", "principals", "roles"})
@@ -89,6 +92,8 @@ class Catalog(Struct, frozen=True, kw_only=True):
     """Quotas by client id."""
     principals: dict[str, Principal] = msgspec.field(default_factory=dict)
     roles: dict[str, Role] = msgspec.field(default_factory=dict)
+    deployments: dict[str, Deployment] = msgspec.field(default_factory=dict)
+    """Deployments by group."""
     modified: dict[str, int] = msgspec.field(default_factory=dict)
     """The revision of the last change of each key in the store."""
     changes: tuple[Change, ...] = ()
@@ -138,6 +143,12 @@ class Catalog(Struct, frozen=True, kw_only=True):
 
     def without_role(self, name: str) -> "Catalog":
         return self._decided(Delete(f"roles/{name}"))
+
+    def with_deployment(self, group: str, deployment: Deployment) -> "Catalog":
+        return self._decided(put(f"deployments/{group}", deployment))
+
+    def without_deployment(self, group: str) -> "Catalog":
+        return self._decided(Delete(f"deployments/{group}"))
 
     def with_era(self, era: int) -> "Catalog":
         assert era > self.era
@@ -216,7 +227,7 @@ class Catalog(Struct, frozen=True, kw_only=True):
         values = {ID_KEY: encode(CatalogId(self.catalog_id))}
         if self.era:
             values[PRODUCER_IDS_KEY] = encode(ProducerIdsEntry(self.era))
-        for kind in ("topics", "removing", "quotas", "principals", "roles"):
+        for kind in ("topics", "removing", "quotas", "principals", "roles", "deployments"):
             entries: dict[str, Struct] = getattr(self, kind)
             values |= {f"{kind}/{name}": encode(entry) for name, entry in entries.items()}
         return values | {f"groups/{name}": encode(GroupEntry(number)) for name, number in self.groups.items()}

@@ -5,22 +5,26 @@ replaces the older one; the older one's answer is ignored.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 from ...transport.addresses import SUPERVISOR, Address
 from ...transport.machine import Call, SetTimer
-from ...transport.protocol.control import ChildSpec, StartChild, StopChild
+from ...transport.protocol.control import ChildSpec, ReplaceChild, StartChild, StopChild
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.message import Done
 from .effects import RETRY_MS, Effect
 from .keys import CommandCall, CommandRetry
 
 ORDER_TIMEOUT_MS = 30_000
+REPLACE_TIMEOUT_MS = 60_000
+"""Beyond the time that a subscriber has for its running records."""
+Command: TypeAlias = StartChild | StopChild | ReplaceChild
 NOBODY: Mapping[Address, int | None] = {}
 
 
 class ChildCommands:
     def __init__(self) -> None:
-        self._open: dict[Address, tuple[int, StartChild | StopChild]] = {}
+        self._open: dict[Address, tuple[int, Command]] = {}
         self._last_number = 0
 
     def start(
@@ -39,6 +43,10 @@ class ChildCommands:
 
     def stop(self, addresses: Iterable[Address]) -> list[Effect]:
         return [self._give(address, StopChild(address=address)) for address in addresses]
+
+    def replace(self, specs: Iterable[ChildSpec]) -> list[Effect]:
+        """Stop children in order and start them with these specs."""
+        return [self._give(spec.address, ReplaceChild(spec=spec)) for spec in specs]
 
     def is_open(self, address: Address) -> bool:
         return address in self._open
@@ -69,8 +77,9 @@ class ChildCommands:
             return []
         return [self._give(address, request)]
 
-    def _give(self, address: Address, request: StartChild | StopChild) -> Effect:
+    def _give(self, address: Address, request: Command) -> Effect:
         self._last_number += 1
         self._open[address] = (self._last_number, request)
         key = CommandCall(address, self._last_number)
-        return Call(key, SUPERVISOR, request, Done, timeout_ms=ORDER_TIMEOUT_MS)
+        timeout_ms = ORDER_TIMEOUT_MS if isinstance(request, StartChild) else REPLACE_TIMEOUT_MS
+        return Call(key, SUPERVISOR, request, Done, timeout_ms=timeout_ms)

@@ -27,6 +27,7 @@ _ACTORS = __package__.rpartition(".")[0]
 PARTITION_ENTRY = f"{_ACTORS}.partition.process:main"
 COORDINATOR_ENTRY = f"{_ACTORS}.coordinator.process:main"
 SCHEDULER_ENTRY = f"{_ACTORS}.scheduler.process:main"
+SUBSCRIBER_ENTRY = f"{_ACTORS}.subscriber.process:main"
 TRANSACTIONS_ENTRY = f"{_ACTORS}.transactions.process:main"
 
 

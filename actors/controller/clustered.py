@@ -283,6 +283,7 @@ class ClusteredController:
         changed = {node for node in (*before, *live) if before.get(node) != live.get(node)}
         records = self.cluster.mirror.partitions
         effects = self._relocate([each for each, known in records.items() if known.record.leader in changed])
+        effects += self.controller.deployments.follow()
         led = self.cluster.replicas.led()
         concerned = [each for each in led if not (changed | ending).isdisjoint(records[each].record.replicas)]
         effects += self._perform_steps(self.cluster.replicas.assign_again(concerned))

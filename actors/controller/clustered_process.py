@@ -27,8 +27,10 @@ from .catalog import Catalog, catalog_of
 from .cluster.led_here import FollowerCommands
 from .cluster.machine import Cluster
 from .cluster.mirror import Mirror
+from .cluster.placement import stopping_nodes
 from .cluster.records import NodeSession
 from .clustered import REQUESTS, ClusteredController
+from .deployments import Nodes
 from .effects import (
     Loaded,
     LookForReplica,
@@ -99,7 +101,11 @@ class ClusterControllerActor(ControllerActor):
         numbers, commands = count(1), FollowerCommands()
         self.machine = ClusteredController(
             self._controller(
-                catalog, numbers=numbers, commands=commands, replication=Replication(self._nodes)
+                catalog,
+                numbers=numbers,
+                commands=commands,
+                replication=Replication(self._nodes),
+                nodes=self._nodes_of_workers,
             ),
             commands,
             self._own(),
@@ -145,6 +151,12 @@ class ClusterControllerActor(ControllerActor):
 
     def _nodes(self) -> int:
         return self.machine.nodes()
+
+    def _nodes_of_workers(self) -> Nodes:
+        """Return the nodes over which the workers of deployments are spread."""
+        cluster = self.machine.cluster
+        stopping = stopping_nodes(cluster.mirror.sessions)
+        return Nodes(self._cluster.node, [node for node in sorted(cluster.live) if node not in stopping])
 
     def _own(self) -> NodeSession:
         cluster = self._cluster

@@ -23,6 +23,7 @@ FollowUpKind = Literal[
     "topic_created", "topic_altered", "topic_awaited", "topic_deleted", "remains_removed",
     "group_created", "group_deleted", "producer_ids_reserved", "companions_created", "quota_changed",
     "security_changed",
+    "deployment_changed",
 ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from ...transport.machine import Reply
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ..metadata.store import Applied, Change, Changed, NotApplied, Outcome, Put, Rejected, State, Unknown
 from .decisions import Decisions, FollowUp
+from .deployments import Deployments
 from .effects import Effect
 from .groups import Groups
 from .internal_actors import InternalActors
@@ -43,6 +44,7 @@ class FollowUps:
         security: Security,
         watches: Watches,
         orphans: Orphans,
+        deployments: Deployments,
     ) -> None:
         self._decisions = decisions
         self._topics = topics
@@ -53,6 +55,7 @@ class FollowUps:
         self._security = security
         self._watches = watches
         self._orphans = orphans
+        self._deployments = deployments
 
     def on_store(self, event: Outcome | Changed | State, now: int) -> list[Effect]:
         match event:
@@ -99,6 +102,8 @@ class FollowUps:
                 return self._quotas.apply_changed(follow_up)
             case "security_changed":
                 return self._security.apply_changed(follow_up)
+            case "deployment_changed":
+                return self._deployments.apply_changed(follow_up)
 
     def _on_foreign(self, changes: Iterable[Change], now: int) -> list[Effect]:
         refused = self._refuse(self._decisions.overtaken(), OVERTAKEN, now)
@@ -122,6 +127,8 @@ class FollowUps:
                     effects += self._groups.apply_created(FollowUp("group_created", name))
                 case "groups":
                     effects += self._groups.apply_deleted(name)
+                case "deployments":
+                    effects += self._deployments.follow()
                 case "quotas":
                     effects += self._quotas.apply_changed(FollowUp("quota_changed", name))
         return effects

@@ -16,11 +16,11 @@ quotas, principals, child commands, orphans, descriptions, watches. Called by `p
     StopRequested    any                        Stop; the requesters of undecided changes see their own calls fail
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import assert_never
 
-from ...transport.addresses import DELAYED_TOPIC, TRANSACTIONS_TOPIC, Address, is_internal
+from ...transport.addresses import DELAYED_TOPIC, TRANSACTIONS_TOPIC, Address, Kind, is_internal
 from ...transport.machine import (
     Answered,
     Connected,
@@ -40,6 +40,7 @@ from ...transport.machine import (
 from ...transport.protocol.cluster import CLUSTER_REQUESTS
 from ...transport.protocol.control import EnsureGroup, EnsureInternalActors
 from ...transport.protocol.data import InitProducer
+from ...transport.protocol.deployments import DEPLOYMENT_REQUESTS
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import DeleteGroup, ListGroups
 from ...transport.protocol.message import Request
@@ -70,6 +71,7 @@ from .catalog import Catalog
 from .child_commands import ChildCommands
 from .children import GroupLife, all_specs
 from .decisions import Decisions
+from .deployments import Deployments, Nodes
 from .descriptions import Descriptions
 from .effects import Effect, Event, Loaded, ReplicaLost, TopicNotRemoved, TopicRemoved, TurnEnds
 from .follow_ups import FollowUps
@@ -121,6 +123,7 @@ REQUESTS: tuple[type[Request], ...] = (
     RemoveQuota,
     ListQuotas,
     *SECURITY_REQUESTS,
+    *DEPLOYMENT_REQUESTS,
     *CLUSTER_REQUESTS,
 )
 NO_CLUSTER = "this broker is one machine, no cluster: start its nodes with --node and --cluster"
@@ -146,6 +149,8 @@ class ControllerMachine:
         replication: Replication | None = None,
         numbers: Iterator[int] | None = None,
         commands: ChildCommands | None = None,
+        nodes: Callable[[], Nodes] = Nodes,
+        is_proof: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Create the machine.
 
@@ -183,6 +188,7 @@ class ControllerMachine:
         self._security = Security(self._decisions)
         self._watches = Watches(self._decisions)
         self._orphans = Orphans(self._decisions, self.commands)
+        self.deployments = Deployments(self._decisions, self._peers, nodes, is_proof)
         self._follow_ups = FollowUps(
             self._decisions,
             self._topics,
@@ -193,6 +199,7 @@ class ControllerMachine:
             self._security,
             self._watches,
             self._orphans,
+            self.deployments,
         )
 
     @property
@@ -223,6 +230,8 @@ class ControllerMachine:
                     *self._quotas.on_up(address),
                     *self._producers.on_up(address),
                     *self._descriptions.on_up(address),
+                    *self.deployments.on_up(address),
+                    *(self.deployments.on_gateway(event.endpoint) if address.kind == Kind.GATEWAY else ()),
                 ]
             case PeersAsleep():
                 self._peers.sleep(event)
@@ -231,7 +240,7 @@ class ControllerMachine:
                 return self._watches.forget(connection)
             case PeerDown():
                 self._peers.down(event)
-                return []
+                return self.deployments.on_down(event)
             case TopicRemoved(topic=topic):
                 return self._topics.on_files_removed(topic)
             case TopicNotRemoved(topic=topic, error=error):
@@ -293,6 +302,8 @@ class ControllerMachine:
                 return self._quotas.on_remove(sender, request)
             case ListQuotas():
                 return self._quotas.on_list(sender)
+        if isinstance(request, DEPLOYMENT_REQUESTS):
+            return self.deployments.on_request(sender, request)
         if isinstance(request, SECURITY_REQUESTS):
             return self._security.on_request(sender, request)
         if isinstance(request, CLUSTER_REQUESTS):
@@ -312,6 +323,9 @@ class ControllerMachine:
     def _on_answered(self, event: Answered) -> list[Effect]:
         key: CallKey = event.key
         match key:
+            case CommandCall() if key.address.kind == Kind.DEPLOYED:
+                done = self.deployments.commands.done(key)
+                return [] if done is None else self.deployments.on_command_done(done)
             case CommandCall():
                 return self._on_command_done(self.commands.done(key))
             case DescriptionCall():
@@ -330,6 +344,9 @@ class ControllerMachine:
     def _on_failed(self, event: Failed, now: int) -> list[Effect]:
         key: CallKey = event.key
         match key:
+            case CommandCall() if key.address.kind == Kind.DEPLOYED:
+                done, effects = self.deployments.commands.failed(key, event.error, now)
+                return effects if done is None else [*effects, *self.deployments.on_command_done(done)]
             case CommandCall():
                 address, effects = self.commands.failed(key, event.error, now)
                 return effects + self._on_command_done(address)
@@ -359,6 +376,8 @@ class ControllerMachine:
                 return self._watches.on_timer(key.number)
             case RemainsTimer():
                 return self._topics.on_files_removed(key.topic)
+            case CommandRetry() if key.address.kind == Kind.DEPLOYED:
+                return self.deployments.commands.retry(key)
             case CommandRetry():
                 return self.commands.retry(key)
             case ClusterTick() | NodesWatchTimer() | StopWatch():

@@ -5,7 +5,7 @@ the catalog. So its successor compares the running children with the required on
 durable nor the latest catalog contains.
 """
 
-from ...transport.addresses import SUPERVISOR, Kind
+from ...transport.addresses import SUPERVISOR, Kind, deployed_address
 from ...transport.machine import Call
 from ...transport.protocol.operations import Status, StatusReply
 from .child_commands import ChildCommands
@@ -15,7 +15,7 @@ from .effects import Effect
 from .keys import OrphanSearch
 
 TIMEOUT_MS = 10_000
-KINDS = frozenset({Kind.PARTITION, Kind.COORDINATOR, Kind.SCHEDULER, Kind.TRANSACTIONS})
+KINDS = frozenset({Kind.PARTITION, Kind.COORDINATOR, Kind.SCHEDULER, Kind.TRANSACTIONS, Kind.DEPLOYED})
 """The kinds that the catalog determines; other children are started and stopped by other actors."""
 
 
@@ -36,6 +36,13 @@ class Orphans:
         """
         catalogs = (self._decisions.durable, self._decisions.latest)
         called_for = {spec.address for catalog in catalogs for spec in all_specs(catalog)}
+        called_for |= {
+            deployed_address(group, number)
+            for catalog in catalogs
+            for group, deployment in catalog.deployments.items()
+            for number in range(1, deployment.spec.workers + 1)
+            if not deployment.is_paused
+        }
         orphans = [
             actor.address
             for actor in reply.actors

@@ -13,6 +13,7 @@ import msgspec
 from ...transport.actor import Actor, ActorContext
 from ...transport.addresses import Address, coordinator_address, partition_address
 from ...transport.loop import run_actor
+from ...transport.protocol.deployments import is_proof
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.message import Request
 from ...transport.protocol.topics import TopicConfig
@@ -133,6 +134,7 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
             offsets_retention_ms=self._arguments.offsets_retention_ms,
             disconnect_grace_ms=self._arguments.disconnect_grace_ms,
             partition_idle_ms=self._arguments.partition_idle_ms,
+            is_proof=lambda given: is_proof(given, self.context.secret),
             **options,
         )
 

@@ -58,7 +58,7 @@ def actors_of(catalog: Catalog) -> int:
 
 
 def is_hosted(address: Address) -> bool:
-    return address.kind == Kind.SUBSCRIBER
+    return address.kind in (Kind.SUBSCRIBER, Kind.DEPLOYED)
 
 
 def _check(there: int, more: int, limit: int, what: str) -> None:

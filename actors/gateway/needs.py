@@ -11,6 +11,7 @@ from ...transport.addresses import is_internal
 from ...transport.protocol.cluster import CLUSTER_REQUESTS
 from ...transport.protocol.data import Fetch, InitProducer, ListOffsets, Produce, Publish
 from ...transport.protocol.delayed import CancelScheduled, ListScheduled
+from ...transport.protocol.deployments import ChangeDeployment, Deploy, ListDeployments
 from ...transport.protocol.groups import (
     CommitOffsets,
     DeleteGroup,
@@ -144,6 +145,9 @@ NEEDS: dict[type[Request], Callable[[Any], Needs]] = {
     SetQuota: _fixed(OPERATES),
     RemoveQuota: _fixed(OPERATES),
     ListQuotas: _fixed(OPERATES),
+    Deploy: _fixed(IS_ADMIN),
+    ChangeDeployment: _fixed(IS_ADMIN),
+    ListDeployments: _fixed(OPERATES),
     **dict.fromkeys(CLUSTER_REQUESTS, _fixed(OPERATES)),
     **dict.fromkeys(SECURITY_REQUESTS, _fixed(IS_ADMIN)),
 }

@@ -12,6 +12,7 @@ from msgspec import Struct
 from ...transport.protocol.cluster import CLUSTER_REQUESTS
 from ...transport.protocol.data import Fetch, InitProducer, ListOffsets, Produce, Publish
 from ...transport.protocol.delayed import CancelScheduled, ListScheduled, ListScheduledReply
+from ...transport.protocol.deployments import DEPLOYMENT_REQUESTS
 from ...transport.protocol.groups import (
     CommitOffsets,
     DeleteGroup,
@@ -110,7 +111,7 @@ ROUTES: dict[type[Request], Route] = {
     SetQuota: _ADMIN,
     RemoveQuota: _ADMIN,
     ListQuotas: _ADMIN,
-    **dict.fromkeys((*CLUSTER_REQUESTS, *SECURITY_REQUESTS), _ADMIN),
+    **dict.fromkeys((*CLUSTER_REQUESTS, *SECURITY_REQUESTS, *DEPLOYMENT_REQUESTS), _ADMIN),
     Produce: Route(to=PARTITION, timeout_ms=PRODUCE_TIMEOUT_MS),
     Publish: _HERE,
     Fetch: Route(to=PARTITION, is_poll=True, may_be_cut=True),

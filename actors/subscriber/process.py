@@ -22,6 +22,7 @@ import msgspec
 from msgspec import structs
 
 from ...transport.actor import Actor, ActorContext
+from ...transport.addresses import Kind
 from ...transport.client.client import Client
 from ...transport.client.consumer import Consumer
 from ...transport.client.producer import Producer, batching_of
@@ -113,7 +114,10 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
             raise HandlerUnusable(
                 "cpu_limit: the records of an `async def` handler share one thread; use concurrency=1"
             )
-        path = flight_path(context.data_directory, options.group, str(context.address.number))
+        number = str(context.address.number)
+        if context.address.kind == Kind.DEPLOYED:
+            number = f"{Kind.DEPLOYED}-{number}"
+        path = flight_path(context.data_directory, options.group, number)
         # The stack of a process killed by a signal is written there, and logged when the next one starts.
         stack = take_stack(path.with_suffix(".stack"))
         if stack is not None:

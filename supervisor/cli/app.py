@@ -18,6 +18,7 @@ from . import (
     cluster,
     consume,
     delayed,
+    deploy,
     dlq,
     find,
     group,
@@ -94,6 +95,7 @@ PROOF = "See it work"
 
 app.command(cls=Command, rich_help_panel=BROKER)(serve.serve)
 app.command(cls=Command, rich_help_panel=BROKER)(worker.worker)
+app.add_typer(deploy.app, name="deploy", rich_help_panel=BROKER)
 app.command(cls=Command, rich_help_panel=BROKER)(operate.status)
 app.command(cls=Command, rich_help_panel=BROKER)(health.health)
 app.command(cls=Command, rich_help_panel=BROKER)(operate.kill)

@@ -55,7 +55,7 @@ def of_hosted(found: "BrokerStatus", group: str | None = None, topic: str | None
     for actor in found.actors:
         address = Address.parse(actor.address)
         # A share group's coordinator reports its own records too: `of_share_group` returns those, with their keys.
-        if address.kind != Kind.SUBSCRIBER or group not in (None, address.name):
+        if address.kind not in (Kind.SUBSCRIBER, Kind.DEPLOYED) or group not in (None, address.name):
             continue
         shown = [each for each in actor.retrying.records if topic in (None, each.topic)]
         count += len(shown) if topic is not None else actor.retrying.count

@@ -60,6 +60,12 @@ def test_worker(tmp_path: Path) -> None:
     assert output.endswith("300 payments for 300 orders\n")
 
 
+def test_deployment(tmp_path: Path) -> None:
+    output = run("deployment", tmp_path)
+    assert "killed a worker and the controller\nstarted the broker again\n" in output
+    assert output.endswith("200 counts of 200 texts\n")
+
+
 def test_order_pipeline(tmp_path: Path) -> None:
     output = run("order_pipeline", tmp_path)
     orders: dict[str, list[int]] = {"billing": [], "shipping": []}

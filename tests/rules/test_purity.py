@@ -79,6 +79,7 @@ IMPURE: dict[str, str] = {
     "actors/transactions/process.py": "the process of a coordinator of transactions",
     "supervisor/__main__.py": "the supervisor's process",
     "supervisor/admin_link.py": "a socket to the supervisor",
+    "supervisor/surroundings.py": "sets a child's variables and redirects its output",
     "supervisor/worker/": "runs processes of an application, reads its files, waits for signals",
     "supervisor/bench/": "runs brokers, measures time",
     "supervisor/broker.py": "the embedded broker: a process, a client and a thread",

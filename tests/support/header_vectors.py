@@ -15,6 +15,7 @@ from planaria.transport.protocol import (
     cluster,
     data,
     delayed,
+    deployments,
     groups,
     message,
     operations,
@@ -184,6 +185,14 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
     "set_quota": {"op": "set_quota", "id": 50, "client_id": "reports", "quota": {"fetch_bytes": 1_000_000}},
     "remove_quota": {"op": "remove_quota", "id": 51, "client_id": "reports"},
     "list_quotas": {"op": "list_quotas", "id": 52},
+    "deploy": {
+        "op": "deploy", "id": 83, "group": "billing", "proof": "0338faa622c0",
+        "spec": {"handler": "shop.billing:charge", "topics": ["ORDERS"], "workers": 3, "environment": {"BANK": "abc"}},
+    },
+    "change_deployment": {
+        "op": "change_deployment", "id": 84, "group": "billing", "proof": "0338faa622c0", "workers": 4,
+    },
+    "list_deployments": {"op": "list_deployments", "id": 85},
     "hello, with a token": {
         "op": "hello", "id": 80, "version": 1,
         "token": "planaria_0338faa622c0_l7IdIB03tYOCpSZ3IVwdHr13yccUWC1KShngsJHXANE",
@@ -404,6 +413,17 @@ REPLIES: dict[str, Reply] = {
     "cancel_scheduled": message.Done(),
     "set_quota": message.Done(),
     "remove_quota": message.Done(),
+    "deploy": message.Done(),
+    "change_deployment": message.Done(),
+    "list_deployments": deployments.ListDeploymentsReply(
+        deployments=[
+            deployments.DeploymentReport(
+                group="billing", topics=["ORDERS"], handler="shop.billing:charge", workers=1, version=2,
+                is_paused=False, options={"retries": 5}, folder="/srv/shop", python="", variables=["BANK"],
+                environment_files=[], nodes=[""],
+            )
+        ]
+    ),
     "list_quotas": quotas.ListQuotasReply(quotas={"reports": quotas.Quota(fetch_bytes=1_000_000)}),
     "hello, with a token": session.HelloReply(
         version=1, server="planaria/0.1.0", instance_id="c0ffee", run_directory="/run/planaria/7", principal="shop",

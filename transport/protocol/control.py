@@ -41,6 +41,18 @@ def is_among(kinds: tuple[str, ...], address: Address) -> bool:
     return kinds == EVERYBODY or address.kind in kinds
 
 
+class Surroundings(Struct, frozen=True, kw_only=True):
+    """The environment of a child that does not share the supervisor's."""
+
+    python: str = ""
+    """Path of the Python that runs it; empty: that of the supervisor."""
+    environment: dict[str, str] = {}
+    environment_files: tuple[str, ...] = ()
+    """Files of NAME=value lines, read at each start; `environment` overrides them."""
+    output: str = ""
+    """File for its standard output and standard error, in the data directory; empty: those of the supervisor."""
+
+
 class ChildSpec(Struct, frozen=True, kw_only=True):
     """The specification of a child: its start, shutdown and restart limits, in OTP's terms."""
 
@@ -55,6 +67,7 @@ class ChildSpec(Struct, frozen=True, kw_only=True):
     """Kinds of the peers whose PeerUp and PeerDown it receives."""
     start_timeout_ms: int = 30_000
     """Time for which a starting child may be silent. Recovery counts as silence unless it reports progress."""
+    surroundings: Surroundings | None = None
 
 
 class Ready(Request, tag="ready", frozen=True):
@@ -155,8 +168,8 @@ class StartChild(Request, tag="start_child", frozen=True):
 
 
 class ReplaceChild(Request, tag="replace_child", frozen=True):
-    """Stop a child in order, and start it again with this spec; a child that does not exist is started. Answered at
-    once."""
+    """Stop a child in order, and start it again with this spec; a child that does not exist is started, and one that has
+    this spec goes on. Answered once the present process has ended."""
 
     spec: ChildSpec
 
