@@ -23,6 +23,11 @@ pytestmark = pytest.mark.processes
 ALL = LetterFilter()
 
 
+@pytest.fixture
+def broker(emptied_broker: Broker) -> Broker:
+    return emptied_broker
+
+
 def publish_dead_letter(broker: Broker, count: int, **told: str) -> None:
     """Publish letters as a subscriber writes them."""
     broker.create_topic("T", 2)
@@ -236,9 +241,10 @@ def test_fixed_and_sent_back_it_is_handled_once(broker: Broker, tmp_path: Path) 
     broker.create_topic("T.dlq", 1)
     for value in ("a", "poison", "b"):
         broker.publish("T", None, value)
-    broker.subscribe("g", "T", handler=charge, retries=1, backoff_ms=[10], dead_letter="T.dlq")
+    subscription = broker.subscribe("g", "T", handler=charge, retries=1, backoff_ms=[10], dead_letter="T.dlq")
     until(lambda: len(read_topic(broker.client, "T.dlq")) == 1, "the letter", TIMEOUT_S)
     fixed.touch()
     assert Redrive(broker.client, "T.dlq").run(ALL).moved == 1
     until(lambda: handled.read_text().count("\n") == 3, "all is handled", TIMEOUT_S)
     assert sorted(handled.read_text().split()) == ["a", "b", "poison"]
+    subscription.stop()

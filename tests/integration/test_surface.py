@@ -12,6 +12,11 @@ from planaria import Broker, GroupNotEmpty, LogPosition, TopicExists, UnknownGro
 pytestmark = pytest.mark.processes
 
 
+@pytest.fixture
+def broker(emptied_broker: Broker) -> Broker:
+    return emptied_broker
+
+
 def test_refusals_have_classes(broker: Broker) -> None:
     client = broker.client
     client.create_topic("T", 2)
@@ -79,6 +84,7 @@ def test_a_broker_administers_as_its_client_does(broker: Broker) -> None:
     assert (broker.list_quotas()["c"].fetch_bytes, broker.list_quotas()["c"].produce_bytes) == (5, None)
     broker.publish("T", None, b"x", delay=timedelta(hours=1), scheduled_id="later")
     assert [each.scheduled_id for each in broker.list_scheduled("T")] == ["later"]
+    broker.remove_quota("c")
     assert broker.revive("gateway/0") == "ready"
     assert {each.address for each in broker.client.status().actors} >= {"gateway/0", "partition/T/0"}
     assert {each.address for each in broker.status().actors} >= {"gateway/0", "partition/T/0"}

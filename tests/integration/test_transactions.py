@@ -20,6 +20,12 @@ from planaria.transport.protocol.message import Done
 
 pytestmark = pytest.mark.processes
 
+
+@pytest.fixture
+def broker(emptied_broker: Broker) -> Broker:
+    return emptied_broker
+
+
 INPUTS = 600
 KEYS = 7
 
