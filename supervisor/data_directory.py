@@ -6,6 +6,7 @@
                        STOPPING_MS
     supervisor.json    {"starts": n}: numbers the run directories
     node.json          {"node", "data_id", "cluster"}: of a node of a cluster, node.py
+    disk.json          the generation of that node's directory, by which an old copy is recognised; the controller's
     clock.json         {"boot", "anchor_ns", "slept_ns"}: origin of the broker's steady clock, transport/clock.py;
                        rewritten when the machine has booted since, or when it cannot be read
     .restoring~        a restore was cut off: no broker starts here

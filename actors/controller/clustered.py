@@ -21,7 +21,6 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from ...transport.addresses import (
     OFFSETS_TOPIC,
-    SUPERVISOR,
     Address,
     Kind,
     TopicPartition,
@@ -30,7 +29,6 @@ from ...transport.addresses import (
 )
 from ...transport.machine import (
     Answered,
-    Call,
     Cast,
     Disconnected,
     Failed,
@@ -43,17 +41,15 @@ from ...transport.machine import (
 )
 from ...transport.protocol.cluster import CLUSTER_REQUESTS
 from ...transport.protocol.control import (
-    AwaitStop,
     AwaitStopReply,
     ChildSpec,
-    ConcludeStop,
-    StopState,
 )
 from ...transport.protocol.links import LinkReports, WatchNodes
 from ...transport.protocol.message import Done, Request
 from ...transport.protocol.replication import (
     ConfirmSession,
     ConfirmSessionReply,
+    LogDamaged,
     ProposeInSync,
     RelieveLeader,
     RoleReply,
@@ -74,17 +70,35 @@ from .catalog import Catalog, TopicEntry
 from .child_commands import ChildCommands
 from .children import replica_spec
 from .cluster.assignments import RequiredTopic
+from .cluster.disk import DiskState
 from .cluster.ending_replicas import EndingReplicas
 from .cluster.followers import followers
 from .cluster.led_here import FollowerCommands, LedHere
 from .cluster.local_replicas import AssignRole, StartReplica, Step, StopReplica
 from .cluster.machine import Cluster, ClusterEffect, InSyncOutcome
-from .cluster.messages import in_sync_reply, reported, role_call
+from .cluster.messages import (
+    conclusion_call,
+    files_to_make,
+    in_sync_reply,
+    reported,
+    role_call,
+    stop_watch,
+    used_epoch_of,
+)
 from .cluster.mirror import NODES, PARTITIONS, partition_of
 from .cluster.placement import stopping_nodes
 from .cluster.records import NodeSession
 from .cluster.stopping import Conclude
-from .effects import RETRY_MS, Effect, Event, Loaded, LookForReplica, MakeReplica, RemoveReplica, ReplicaLost
+from .effects import (
+    RETRY_MS,
+    DiskKept,
+    Effect,
+    Event,
+    Loaded,
+    LookForReplica,
+    RemoveReplica,
+    ReplicaLost,
+)
 from .keys import (
     ClusterTick,
     CommandCall,
@@ -106,8 +120,8 @@ REQUESTS: tuple[type[Request], ...] = (
     ProposeInSync,
     ConfirmSession,
     RelieveLeader,
+    LogDamaged,
 )
-STOP_WATCH_MS = 3_600_000
 PARTITION_KEYS = f"{PARTITIONS}/"
 
 
@@ -125,13 +139,14 @@ class ClusteredController:
         name: str = "",
         disk_reserve_bytes: int = 0,
         slow_sync_ms: int = 0,
+        disk: DiskState | None = None,
     ) -> None:
         self.controller = controller
         self._own = own
         self._name = name
         self._state = state
         self._limits = (disk_reserve_bytes, slow_sync_ms)
-        self.cluster = Cluster(own, self._required, numbers, lambda: self.catalog)
+        self.cluster = Cluster(own, self._required, numbers, lambda: self.catalog, disk)
         self._led_here = LedHere(
             own, commands, lambda partition: followers(partition, self.catalog, controller.life)
         )
@@ -174,7 +189,7 @@ class ClusteredController:
         match event:
             case Loaded():
                 effects = self.controller.handle(event, now)
-                effects += self._perform(self.cluster.start(self._state, now)) + self._watch_stop("none")
+                effects += [*self._perform(self.cluster.start(self._state, now)), stop_watch("none")]
                 return effects + self._relocate(self.cluster.mirror.partitions)
             case Changed():
                 return self._on_changed(event, now)
@@ -187,15 +202,16 @@ class ClusteredController:
                 return self.controller.handle(event, now) if own is None else self._perform(own)
             case Session() | SessionLost():
                 return self._perform(self.cluster.on_session(event, now))
+            case DiskKept(state=state):
+                self.cluster.generation.on_kept(state)
+                return self._perform(self.cluster.act(now))
             case PeerUp(address=address) if address.kind == Kind.REPLICA:
                 return self._on_replica_up(event)
             case PeerDown(address=address) if address.kind == Kind.REPLICA:
                 return self._on_replica_down(event)
-            case Received(sender=sender, request=RelieveLeader() as request):
-                relieve = self.cluster.replicas.relieve
-                partition = TopicPartition(request.topic, request.partition)
-                steps = relieve(partition, request.leader_epoch, request.successors, now)
-                return [*self._perform_steps(steps), Reply(sender, Done())]
+            case Received(sender=sender, request=RelieveLeader() | LogDamaged() as request):
+                effects = self._perform_steps(self.cluster.replicas.on_asked(request, now))
+                return effects if isinstance(request, LogDamaged) else [*effects, Reply(sender, Done())]
             case Received(sender=sender, request=ConfirmSession()):
                 return [Reply(sender, ConfirmSessionReply(trusted_until_ms=self.cluster.trusted_until_ms))]
             case ReplicaLost(partition=partition):
@@ -214,13 +230,11 @@ class ClusteredController:
             case Answered(key=LocateCall() | ConclusionCall()):
                 return []
             case Answered(key=StopWatch(), reply=AwaitStopReply(state=state)):
-                return self._perform(self.cluster.prepare_stop(state, now)) + self._watch_stop(state)
+                return [*self._perform(self.cluster.prepare_stop(state, now)), stop_watch(state)]
             case Failed(key=StopWatch()):
                 return [SetTimer(StopWatch(), now + RETRY_MS)]
-            case TimerFired(key=StopWatch()):
-                return self._watch_stop("none")
-            case Failed(key=ConclusionCall()):
-                return self._watch_stop("none")
+            case TimerFired(key=StopWatch()) | Failed(key=ConclusionCall()):
+                return [stop_watch("none")]
             case Failed(key=LocateCall()):
                 self._led_here.forget_locations()
                 return self._relocate(self.cluster.mirror.partitions)
@@ -294,10 +308,6 @@ class ClusteredController:
                 effects.append(Cast(replica_address(*partition), report))
         return effects
 
-    def _watch_stop(self, known: StopState) -> list[Effect]:
-        request = AwaitStop(known=known)
-        return [Call(StopWatch(), SUPERVISOR, request, AwaitStopReply, timeout_ms=STOP_WATCH_MS)]
-
     # -- replicas
 
     def _on_replica_up(self, peer: PeerUp) -> list[Effect]:
@@ -324,14 +334,7 @@ class ClusteredController:
         return effects + self._relocate([partition])
 
     def _on_role(self, key: RoleCall, reply: RoleReply) -> list[Effect]:
-        used_epoch = (
-            reply.highest_leader_epoch if reply.highest_leader_epoch > reply.leader_epoch else NO_EPOCH
-        )
-        present = self.cluster.mirror.partitions.get(key.partition)
-        known = (reply.leader_epoch, reply.revision)
-        if present is not None and known > (present.record.leader_epoch, present.revision):
-            # The store is an old copy.
-            used_epoch = max(used_epoch, reply.leader_epoch)
+        used_epoch = used_epoch_of(reply, self.cluster.mirror.partitions.get(key.partition))
         if used_epoch > NO_EPOCH:
             return self._perform_steps(self.cluster.replicas.on_refused(key.partition, used_epoch))
         self._led_here.confirm(key.partition, reply.leader_epoch if reply.role == "leader" else None)
@@ -378,13 +381,12 @@ class ClusteredController:
                     found += self._commands.stop([replica_address(*partition)])
                 case AssignRole():
                     minimum = self.cluster.assignments.minimum(effect.partition.topic)
-                    trusted_until_ms = self.cluster.trusted_until_ms
-                    found.append(role_call(effect, self.cluster.mirror.sessions, minimum, trusted_until_ms))
+                    sessions, trusted_until_ms = self.cluster.mirror.sessions, self.cluster.trusted_until_ms
+                    found.append(role_call(effect, self._own, sessions, minimum, trusted_until_ms))
                 case InSyncOutcome():
                     found.append(in_sync_reply(effect))
                 case Conclude(refusal=refusal):
-                    conclusion = ConcludeStop(refusal=refusal)
-                    found.append(Call(ConclusionCall(), SUPERVISOR, conclusion, Done))
+                    found.append(conclusion_call(refusal))
                 case _:
                     found.append(effect)
         return found
@@ -394,11 +396,7 @@ class ClusteredController:
         versioned = self.cluster.mirror.partitions[partition]
         if entry is None or entry.topic_id != versioned.record.topic_id:
             return []
-        record = versioned.record
-        member = (self._own.node, self._own.data_id)
-        is_member = any(tuple(each) == member for each in (*record.in_sync, *record.eligible))
-        # A member's files that are missing were lost, and must not be replaced by empty ones.
-        make = [] if is_member and record.leader_epoch > 0 else [MakeReplica(entry, partition.partition)]
+        make = files_to_make(versioned.record, self._own, entry, partition.partition)
         return [*make, *self._commands.start([self._spec(entry, partition)])]
 
     def _relocate(self, partitions: Iterable[TopicPartition]) -> list[Effect]:

@@ -8,30 +8,36 @@ replica, and removed when it holds it no more.
 import logging
 import select
 import time
+import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import ClassVar
+
+import msgspec
 
 from ...transport.actor import ActorContext
 from ...transport.addresses import TopicPartition
 from ...transport.loop import run_actor
 from ...transport.protocol.errors import OperatorNeeded
 from ...transport.protocol.message import Request
-from ..log.errors import LogError
+from ..log.errors import LogError, StorageFull
 from ..log.files import Files
 from ..metadata.etcd.store import EtcdStore
 from ..metadata.etcd.url import etcd_config
 from ..metadata.store import Changed, MetadataStore, Propose, State, StoreEvent
 from .catalog import Catalog, catalog_of
+from .cluster.disk import DiskRecord, DiskState, KeepDisk, opened
 from .cluster.led_here import FollowerCommands
 from .cluster.machine import Cluster
-from .cluster.mirror import Mirror
+from .cluster.mirror import Mirror, disk_key
 from .cluster.placement import stopping_nodes
 from .cluster.records import NodeSession
 from .clustered import REQUESTS, ClusteredController
 from .deployments import Nodes
 from .effects import (
+    DiskKept,
     Loaded,
     LookForReplica,
     MakeReplica,
@@ -46,6 +52,7 @@ from .process import ControllerActor
 from .replication import Replication
 from .storage import CatalogStorage
 
+DISK_FILE = "disk.json"
 _log = logging.getLogger(__name__)
 
 
@@ -95,7 +102,8 @@ class ClusterControllerActor(ControllerActor):
 
     def start(self) -> None:
         catalog = self._storage.load(self.context.instance_id, self.loop.progress)
-        early = self._await_name()
+        disk = self._open_disk()
+        early = self._await_name(disk.data_id)
         self._folders.remove_leftovers(self.loop.progress)
         self._compare(catalog)
         numbers, commands = count(1), FollowerCommands()
@@ -108,12 +116,13 @@ class ClusterControllerActor(ControllerActor):
                 nodes=self._nodes_of_workers,
             ),
             commands,
-            self._own(),
+            self._own(disk),
             self._storage.state,
             numbers,
             name=self._name,
             disk_reserve_bytes=self._arguments.disk_reserve_bytes,
             slow_sync_ms=self._arguments.slow_sync_ms,
+            disk=disk,
         )
         self._cluster_part = self.machine.cluster
         if self._store.descriptor is not None:
@@ -123,14 +132,14 @@ class ClusterControllerActor(ControllerActor):
         for event in early:
             self.loop.dispatch(event)
 
-    def _await_name(self) -> list[StoreEvent]:
+    def _await_name(self, data_id: str) -> list[StoreEvent]:
         """Wait until no other data directory has a session under this node's id. Return the events of the store until
         then. Raises NodeTaken."""
         mirror, events = Mirror(), list[StoreEvent]()
         mirror.load(self._storage.state)
         ends_at, descriptor = time.monotonic() + RIVAL_WAIT_S, self._store.descriptor
         assert descriptor is not None
-        while (found := mirror.sessions.get(self._cluster.node)) and found.data_id != self._cluster.data_id:
+        while (found := mirror.sessions.get(self._cluster.node)) and found.data_id != data_id:
             if time.monotonic() >= ends_at:
                 raise taken(found)
             self.loop.progress()
@@ -158,11 +167,36 @@ class ClusterControllerActor(ControllerActor):
         stopping = stopping_nodes(cluster.mirror.sessions)
         return Nodes(self._cluster.node, [node for node in sorted(cluster.live) if node not in stopping])
 
-    def _own(self) -> NodeSession:
+    def _open_disk(self) -> DiskState:
+        """Return the state of the data directory, with the generation of this start."""
+        path = Path(self.context.data_directory) / DISK_FILE
+        entry = self._storage.state.entries.get(disk_key(self._cluster.node))
+        known = None if entry is None else msgspec.json.decode(entry.value, type=DiskRecord)
+        data = self._files.read_whole(path)
+        found = None if data is None else msgspec.json.decode(data, type=DiskState)
+        state = opened(found, self._cluster.data_id, known, uuid.uuid4().hex)
+        if found is not None and found.made_as == state.made_as and found.data_id != state.data_id:
+            _log.warning(
+                "the data directory is an old copy: its replicas count for nothing until they have caught up"
+            )
+        try:
+            self._files.replace(path, msgspec.json.encode(state))
+        except StorageFull:
+            if found is None or found.data_id != state.data_id:
+                raise
+            return found
+        return state
+
+    def _keep(self, state: DiskState) -> None:
+        with suppress(StorageFull):  # the generation stays as it is
+            self._files.replace(Path(self.context.data_directory) / DISK_FILE, msgspec.json.encode(state))
+            self.loop.dispatch(DiskKept(state))
+
+    def _own(self, disk: DiskState) -> NodeSession:
         cluster = self._cluster
         return NodeSession(
             node=cluster.node,
-            data_id=cluster.data_id,
+            data_id=disk.data_id,
             start_id=self.context.instance_id,
             endpoint=cluster.endpoint,
             peer_endpoint=cluster.peer_endpoint,
@@ -180,6 +214,8 @@ class ClusterControllerActor(ControllerActor):
             case LookForReplica(partition=partition, topic_id=topic_id):
                 if not self._folders.has_replica(*partition, topic_id):
                     self.loop.dispatch(ReplicaLost(partition))
+            case KeepDisk(state=state):
+                self._keep(state)
             case RemoveTopic(topic=topic):
                 self.loop.dispatch(TopicRemoved(topic))
             case _:

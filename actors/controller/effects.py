@@ -16,6 +16,7 @@ from ...transport.machine import LoopEffect, LoopEvent
 from ...transport.protocol.errors import ErrorBody
 from ..metadata.store import Propose, StoreEvent
 from .catalog import TopicEntry
+from .cluster.disk import DiskState, KeepDisk
 
 RETRY_MS = 500
 """The delay before the controller repeats a failed request."""
@@ -67,6 +68,10 @@ class ReplicaLost(Struct, frozen=True):
     partition: TopicPartition
 
 
+class DiskKept(Struct, frozen=True):
+    state: DiskState
+
+
 class TopicRemoved(Struct, frozen=True):
     topic: str
 
@@ -76,7 +81,9 @@ class TopicNotRemoved(Struct, frozen=True):
     error: ErrorBody
 
 
-OwnEvent: TypeAlias = Loaded | TurnEnds | StoreEvent | TopicRemoved | TopicNotRemoved | ReplicaLost
-OwnEffect: TypeAlias = Propose | RemoveTopic | MakeReplica | RemoveReplica | RemoveRemains | LookForReplica
+OwnEvent: TypeAlias = Loaded | TurnEnds | StoreEvent | TopicRemoved | TopicNotRemoved | ReplicaLost | DiskKept
+OwnEffect: TypeAlias = (
+    Propose | RemoveTopic | MakeReplica | RemoveReplica | RemoveRemains | LookForReplica | KeepDisk
+)
 Event: TypeAlias = LoopEvent | OwnEvent
 Effect: TypeAlias = LoopEffect | OwnEffect

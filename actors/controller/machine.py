@@ -73,7 +73,7 @@ from .children import GroupLife, all_specs
 from .decisions import Decisions
 from .deployments import Deployments, Nodes
 from .descriptions import Descriptions
-from .effects import Effect, Event, Loaded, ReplicaLost, TopicNotRemoved, TopicRemoved, TurnEnds
+from .effects import DiskKept, Effect, Event, Loaded, ReplicaLost, TopicNotRemoved, TopicRemoved, TurnEnds
 from .follow_ups import FollowUps
 from .groups import Groups
 from .internal_actors import InternalActors
@@ -249,7 +249,7 @@ class ControllerMachine:
                 return self._on_loaded(now)
             case StopRequested():
                 return [Stop("asked to stop")]
-            case Connected() | WallClockStepped() | ReplicaLost():
+            case Connected() | WallClockStepped() | ReplicaLost() | DiskKept():
                 raise AssertionError(f"the controller does not follow these: {event!r}")
             case _:
                 assert_never(event)

@@ -24,6 +24,7 @@ from ..metadata.etcd.wire import Tls
 from ..metadata.store import Applied, MetadataStore, Propose
 from .catalog import Catalog
 from .children import partition_folder
+from .cluster.disk import KeepDisk
 from .effects import (
     Effect,
     Event,
@@ -158,7 +159,7 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
                 self._storage.propose(effect, self.loop.progress)
             case RemoveTopic():
                 self._remove(effect)
-            case MakeReplica() | RemoveReplica() | RemoveRemains() | LookForReplica():
+            case MakeReplica() | RemoveReplica() | RemoveRemains() | LookForReplica() | KeepDisk():
                 raise AssertionError(f"this broker is no cluster: {effect!r}")
             case _:
                 assert_never(effect)

@@ -48,14 +48,14 @@ class PartitionLog(ReadableLog):
         self.directory = directory
         self.config = config
         self.was_clean = recovered.was_clean
-        self.losses = recovered.losses
-        """Ranges that the files prove to be missing, as of the opening."""
         self.lost_files = recovered.lost_files
         """Files beside the segments that are missing or damaged, as of the opening."""
         self._files = files
         self._take(recovered, now_ms)
 
     def _take(self, recovered: Recovered, now_ms: int) -> None:
+        self.losses = recovered.losses
+        """Ranges that the files prove to be missing, as of the opening, or of the last truncation."""
         self.producers: ProducerStates = recovered.producers
         self.log_start_offset = recovered.log_start_offset
         self.epochs = recovered.epochs

@@ -1,12 +1,19 @@
 """The known losses of a partition's log, and the alarm in `status` that reports them. Pure.
 
 Owns the list: losses found by recovery, and losses that readers have met since. A loss is forgotten once the log's
-start has passed it, because it can no longer be requested. Called by the partition's machine.
+start has passed it, because it can no longer be requested. In a cluster a leader asks for another one, and begins its
+own log again once it is no member of the in-sync set (`follower.py`). Called by the partition's machine.
 """
 
 from collections.abc import Iterable
 
-from .effects import Alarm, Effect, Loss
+from ...transport.addresses import CONTROLLER
+from ...transport.machine import Cast
+from ...transport.protocol.message import Request
+from ...transport.protocol.replication import Lead, LogDamaged
+from .arguments import PartitionArguments
+from .effects import Alarm, Effect, Loss, OpenedLog
+from .roles import Undecided
 
 MAX_LOSSES = 10
 """Maximum number of losses in an alarm; readers still receive an error for the others."""
@@ -38,3 +45,24 @@ class KnownDamage:
     def alarm(self) -> list[Effect]:
         losses = sorted(self._losses.values(), key=lambda loss: loss.offset)[:MAX_LOSSES]
         return [Alarm("damage", tuple(f"records are lost: {loss.message}" for loss in losses))]
+
+
+def damage_report(arguments: PartitionArguments, role: Undecided) -> list[Effect]:
+    """Return the request of a leader in a cluster for another leader, whose log can be read."""
+    if arguments.leadership != "given" or role.name != "leader":
+        return []
+    request = LogDamaged(topic=arguments.topic, topic_id=arguments.topic_id, partition=arguments.partition)
+    return [Cast(CONTROLLER, request)]
+
+
+def unclean_alarm(request: Request, log: OpenedLog) -> list[Effect]:
+    """Report the unclean elections whose loss retention has not removed yet, where the partition is led."""
+    lines = []
+    for epoch in request.unclean_epochs if isinstance(request, Lead) else ():
+        _, offset = log.epochs.end_of(epoch - 1, log.log_end_offset)
+        if offset >= log.log_start_offset:
+            lines.append(
+                f"an unclean election began epoch {epoch}: records from offset {offset} on that were committed"
+                " before it may be lost"
+            )
+    return [Alarm("unclean", tuple(lines))]

@@ -12,6 +12,7 @@ transactions are those of a leader, so that a follower leads as soon as it has a
                 AppendFailed (a full disk) -> waiting
     cutting     LogCut -> fetching, or appending the batches that caused it      CutFailed -> waiting
     waiting     FetchAgain -> fetching
+    damaged     a Follow by which it is no member of the in-sync set, and not eligible -> CutLog to its start, cutting
 
     Appended while fetching    ReplicaDurable: the sync has returned
 
@@ -81,9 +82,17 @@ class Follower(Undecided):
     name: Role = "follower"
 
     def __init__(
-        self, arguments: PartitionArguments, follow: Follow, log: OpenedLog, flush: Flush, first_token: int
+        self,
+        arguments: PartitionArguments,
+        follow: Follow,
+        log: OpenedLog,
+        flush: Flush,
+        first_token: int,
+        *,
+        is_damaged: bool = False,
     ) -> None:
-        """`first_token` is above all tokens of earlier followers in this process."""
+        """`first_token` is above all tokens of earlier followers in this process. A log that `is_damaged` begins again
+        once it is not needed any more."""
         super().__init__(log)
         self._arguments = arguments
         self._follow = follow
@@ -97,15 +106,24 @@ class Follower(Undecided):
         self._leader_start_offset = 0
         self._is_busy = False
         """True if the leader's last reply was that of a busy one."""
+        self._is_damaged = is_damaged
         self._held: Copies | None = None
         """Batches to append once the log begins with them."""
 
     def start(self, now: int) -> list[Effect]:
-        return [self._fetch()]
+        return self._go_on()
+
+    def _go_on(self) -> list[Effect]:
+        """Fetch, unless the log is damaged. Then it leaves the in-sync set for want of fetches, and begins again."""
+        if not self._is_damaged:
+            return [self._fetch()]
+        return [] if self._follow.is_member else [CutLog(self.watermarks.log_start_offset, is_reset=True)]
 
     def redirect(self, follow: Follow) -> list[Effect]:
         """Reach the same leader at another address."""
         before, self._follow = self._follow, follow
+        if self._is_damaged:
+            return self._go_on()
         if follow.address == before.address:
             return []
         return [*self._cancel(), self._fetch()]
@@ -153,7 +171,7 @@ class Follower(Undecided):
         return [SetTimer(FetchAgain(), now + pause_ms)]
 
     def on_timer(self, key: TimerKey, now: int) -> list[Effect]:
-        return [self._fetch()] if isinstance(key, FetchAgain) and self._in_flight is None else []
+        return self._go_on() if isinstance(key, FetchAgain) and self._in_flight is None else []
 
     # -- events
 
@@ -275,6 +293,7 @@ class Follower(Undecided):
         high_watermark = self.watermarks.high_watermark
         super().__init__(log)
         self.leader_epoch, self.leader = self._follow.leader_epoch, self._follow.leader
+        self._is_damaged = False
         self.watermarks.high_watermark = max(high_watermark, self.watermarks.high_watermark)
         self._log = log
         held, self._held = self._held, None

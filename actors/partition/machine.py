@@ -37,7 +37,7 @@ from ...transport.machine import (
 )
 from ...transport.protocol.control import PeerDown, PeersAsleep, PeerUp
 from ...transport.protocol.data import Fetch, Produce
-from ...transport.protocol.message import Done, Request
+from ...transport.protocol.message import Done
 from ...transport.protocol.quotas import QuotasInForce
 from ...transport.protocol.replication import (
     Follow,
@@ -60,7 +60,7 @@ from ..log.epochs import NO_EPOCH
 from .admission import PartitionAdmission
 from .arguments import PartitionArguments
 from .backlog import Backlog
-from .damage import KnownDamage
+from .damage import KnownDamage, damage_report, unclean_alarm
 from .disk import DiskReserve
 from .effects import (
     Alarm,
@@ -195,7 +195,8 @@ class PartitionMachine:
             case LogCut(log=log):
                 self._log = log
                 self._upkeep.size_bytes = log.size_bytes
-                return self._role.handle(event, now)
+                self._damage = KnownDamage(log.losses)
+                return [*self._damage.alarm(), *self._role.handle(event, now)]
             case Written() | ReadUnfinished() | LookedUp() | Compared() | BacklogMeasured() | GroupsSaved():
                 return self._role.handle(event, now)
             case SessionChecked():
@@ -321,25 +322,22 @@ class PartitionMachine:
         assert received is not None, "a role is taken once"
         request = received.request
         if isinstance(request, Follow):
-            self._role = Follower(self._arguments, request, self._log, self._flush, self._next_token)
+            self._role = Follower(
+                self._arguments,
+                request,
+                self._log,
+                self._flush,
+                self._next_token,
+                is_damaged=self._damage.is_known,
+            )
         elif isinstance(request, Lead) and log.leader_epoch == request.leader_epoch:
             self._role = self._leader_by(request, now)
         else:
             self._role = Undecided(self._log)
         effects = [*self._role.handle(self._wall_clock, now), *self._role.start(now)]
-        return [*effects, *self._unclean_alarm(request), self._role_reply(received)]
-
-    def _unclean_alarm(self, request: Request) -> list[Effect]:
-        """Report the unclean elections whose loss retention has not removed yet, where the partition is led."""
-        lines = []
-        for epoch in request.unclean_epochs if isinstance(request, Lead) else ():
-            _, offset = self._log.epochs.end_of(epoch - 1, self._log.log_end_offset)
-            if offset >= self._log.log_start_offset:
-                lines.append(
-                    f"an unclean election began epoch {epoch}: records from offset {offset} on that were committed"
-                    " before it may be lost"
-                )
-        return [Alarm("unclean", tuple(lines))]
+        if self._damage.is_known:
+            effects += damage_report(self._arguments, self._role)
+        return [*effects, *unclean_alarm(request, self._log), self._role_reply(received)]
 
     def _role_reply(self, received: Received) -> Reply:
         leader_epoch, revision = self._order
@@ -389,7 +387,9 @@ class PartitionMachine:
 
     def _on_request_failed(self, failed: RequestFailed) -> list[Effect]:
         reply = Reply(failed.received.sender, failed.error)
-        return [reply] if failed.loss is None else [reply, *self._damage.on_loss(failed.loss)]
+        if failed.loss is None:
+            return [reply]
+        return [reply, *self._damage.on_loss(failed.loss), *damage_report(self._arguments, self._role)]
 
     # -- time
 

@@ -1,4 +1,4 @@
-"""Two nodes with keys, over an etcd with TLS: they replicate, and nobody else reaches an actor through a link."""
+"""Two nodes with keys, over an etcd with TLS: they replicate, and no other program reaches an actor through a link."""
 
 import json
 import shutil

@@ -70,7 +70,17 @@ class Follow(InternalRequest, tag="follow", frozen=True):
     """The actor that takes the follower's requests; the directory knows the node that answers."""
     unclean_epochs: tuple[int, ...] = ()
     """As in `lead`: a follower with records of an earlier epoch cuts them, also committed ones."""
+    is_member: bool = True
+    """True if this replica is in sync or eligible: what it has may be needed."""
     revision: int = 0
+
+
+class LogDamaged(InternalRequest, tag="log_damaged", frozen=True):
+    """A leader cannot read a part of its log: another in-sync replica should lead. No reply."""
+
+    topic: str
+    topic_id: str
+    partition: int
 
 
 class RoleReply(Reply):

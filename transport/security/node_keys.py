@@ -1,4 +1,4 @@
-"""The check of the keys at a peer endpoint: the nodes of a cluster have one key pair, and nobody else has it.
+"""The check of the keys at a peer endpoint: the nodes of a cluster alone have one key pair.
 
 A client of CurveZMQ has proven that it knows its secret key when libzmq asks by ZAP whether to admit it. Unlike a public
 endpoint (curve.py), whose users the actor knows, one key is admitted, so a thread can answer at once, whatever the actor

@@ -52,6 +52,18 @@ def handed_over(
     return None if leader is None else led_by(record, leader, live, minimum)
 
 
+def without_damaged(
+    record: PartitionRecord, live: DataIds, minimum: int, node: str
+) -> PartitionRecord | None:
+    """Return the record led by another in-sync member than that on `node`, which leaves the set: its log is damaged.
+
+    It stays eligible if the set is below its minimum after that. None if no other one is in sync.
+    """
+    usable = {each: data_id for each, data_id in live.items() if each != node}
+    leader = first_live(record, record.in_sync, usable)
+    return None if leader is None else led_by(record, leader, usable, minimum)
+
+
 def preferred(record: PartitionRecord, live: DataIds, minimum: int) -> PartitionRecord | None:
     """Return the record led by its preferred leader; None if that one leads already, is not in sync or not alive."""
     first = record.replicas[0]

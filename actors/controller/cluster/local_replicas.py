@@ -8,7 +8,10 @@ steps that are missing. It needs to see no particular change: a controller that 
     as replica                  not started      -                         StartReplica, which a process that runs ignores
     as leader                   is up            another, or none          Write: the record, claimed by this process
     as leader                   is up            this process              AssignRole(is_leader)
-    as leader                   quarantined      -                         Write: an in-sync member elsewhere leads
+    as leader, and its disk     any              -                         none: it waits for another leader
+    is another one than then
+    as leader                   quarantined, or  -                         Write: an in-sync member elsewhere leads
+                                its log damaged
     as leader                   its disk is slow this process              Write: likewise, one whose disk is not
     as follower                 is up            -                         AssignRole
     as follower, in a set       has no folder    -                         Write: the record without this member
@@ -29,10 +32,11 @@ import msgspec
 from msgspec import Struct
 
 from ....transport.addresses import TopicPartition
+from ....transport.protocol.replication import LogDamaged, RelieveLeader
 from ...log.epochs import NO_EPOCH
 from .deciding import Versioned
-from .elections import DataIds, claimed, handed_over, raised
-from .records import PartitionRecord, process_name
+from .elections import DataIds, claimed, handed_over, raised, without_damaged
+from .records import Member, PartitionRecord, process_name
 
 
 class StartReplica(Struct, frozen=True):
@@ -79,6 +83,8 @@ class _Replica(Struct):
     is_quarantined: bool = False
     is_lost: bool = False
     """True if it is quarantined because its folder is gone."""
+    is_damaged: bool = False
+    """True if its process leads and cannot read a part of its log."""
     assigned: tuple[int, int] | None = None
     """Incarnation and revision of the last role sent."""
     used_epoch: int = NO_EPOCH
@@ -90,12 +96,13 @@ class _Replica(Struct):
 
 
 class LocalReplicas:
-    """The replicas of the node `node`, in the start `start_id`."""
+    """The replicas of the node and the disk of `own`, in the start `start_id`."""
 
     def __init__(
-        self, node: str, start_id: str, live: Callable[[], DataIds], minimum: Callable[[str], int]
+        self, own: Member, start_id: str, live: Callable[[], DataIds], minimum: Callable[[str], int]
     ) -> None:
-        self._node = node
+        self._own = own
+        self._node = own.node
         self._start_id = start_id
         self._live = live
         self._minimum = minimum
@@ -131,6 +138,7 @@ class LocalReplicas:
         replica.is_quarantined = replica.is_lost = False
         if replica.incarnation is None or incarnation > replica.incarnation:
             replica.incarnation = incarnation
+            replica.is_damaged = False
         return self._reconcile(partition)
 
     def on_down(self, partition: TopicPartition, incarnation: int, *, is_quarantined: bool) -> list[Step]:
@@ -145,6 +153,18 @@ class LocalReplicas:
         """Note that the folder of a quarantined replica is gone."""
         replica = self._at(partition)
         replica.is_lost = True
+        return self._reconcile(partition)
+
+    def on_asked(self, request: RelieveLeader | LogDamaged, now: int) -> list[Step]:
+        """Let another replica lead, which a leader here has asked for."""
+        partition = TopicPartition(request.topic, request.partition)
+        if isinstance(request, LogDamaged):
+            return self.on_damaged(partition)
+        return self.relieve(partition, request.leader_epoch, request.successors, now)
+
+    def on_damaged(self, partition: TopicPartition) -> list[Step]:
+        """Let another in-sync replica lead, as soon as there is one."""
+        self._at(partition).is_damaged = True
         return self._reconcile(partition)
 
     def on_written(self, write: Write) -> list[Step]:
@@ -213,11 +233,18 @@ class LocalReplicas:
             return [StartReplica(partition)]
         record, revision = replica.known.record, replica.known.revision
         is_leader = record.leader == self._node
+        if is_leader and self._own not in record.in_sync:
+            return []  # the record's leader had another disk: what that had acknowledged is not on this one
         if is_leader and replica.is_quarantined:
             successor = handed_over(record, self._live(), self._minimum(partition.topic), avoid={self._node})
             return [] if successor is None else self._write(partition, replica, successor, revision)
         if replica.is_lost and replica.is_quarantined:
             return self._remake(partition, replica, record, revision)
+        replica.is_damaged = replica.is_damaged and is_leader
+        if replica.is_damaged:
+            successor = without_damaged(record, self._live(), self._minimum(partition.topic), self._node)
+            if successor is not None:
+                return self._write(partition, replica, successor, revision)
         if replica.incarnation is None:
             return []
         process = self._process(replica.incarnation)

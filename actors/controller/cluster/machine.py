@@ -6,6 +6,7 @@ be (`act`).
 
     part                  decides                                                  writes
     registration          here                                                     nodes/<node>, in its session
+    generations.py        whether this node's directory is an old copy             disks/<node>
     leadership.py         which controller leads                                   controller, in its session
     local_replicas.py     which replicas run here, and their roles                 partitions/..: claims, hand-overs
     suspicion.py          which nodes are taken for dead before their sessions end
@@ -46,6 +47,8 @@ from ..effects import RemoveRemains
 from ..keys import ClusterTick
 from .assignments import Assignments, Topics, guarded
 from .deciding import ClusterView, Versioned, live_nodes
+from .disk import DiskState, KeepDisk
+from .generations import Generations
 from .leadership import Leadership
 from .local_replicas import AssignRole, LocalReplicas, StartReplica, Step, StopReplica, Write
 from .mirror import (
@@ -79,7 +82,15 @@ class InSyncOutcome(Struct, frozen=True):
 
 
 ClusterEffect: TypeAlias = (
-    Effect | Propose | RemoveRemains | StartReplica | StopReplica | AssignRole | InSyncOutcome | Conclude
+    KeepDisk
+    | Effect
+    | Propose
+    | RemoveRemains
+    | StartReplica
+    | StopReplica
+    | AssignRole
+    | InSyncOutcome
+    | Conclude
 )
 
 
@@ -92,11 +103,14 @@ class Cluster:
         topics: Topics,
         numbers: Iterator[int],
         catalog: Callable[[], Catalog] = lambda: EMPTY_CATALOG,
+        disk: DiskState | None = None,
     ) -> None:
+        """`disk` is the state of the data directory, as it is in the directory."""
         self.own = own
         self._topics = topics
         self.mirror = Mirror()
         self._proposals = Proposals(numbers)
+        self.generation = Generations(own.node, disk, self.mirror, self._proposals)
         self._is_in_session = False
         self._was_registered = False
         self.trusted_until_ms = 0
@@ -113,7 +127,9 @@ class Cluster:
         self._starts: dict[str, str] = {}
         """The start of each node, by its session."""
         self.assignments = Assignments(self.mirror, topics)
-        self.replicas = LocalReplicas(own.node, own.start_id, lambda: self.live, self.assignments.minimum)
+        self.replicas = LocalReplicas(
+            Member(own.node, own.data_id), own.start_id, lambda: self.live, self.assignments.minimum
+        )
         self.watches = NodeWatches()
         self._stopping = Stopping(own.node)
         self.operations = Operating(
@@ -231,7 +247,8 @@ class Cluster:
         return self._judge(now)
 
     def on_tick(self, now: int) -> list[ClusterEffect]:
-        return [SetTimer(ClusterTick(), now + PING_INTERVAL_MS), *self._judge(now), *self._go_on(now)]
+        effects = [SetTimer(ClusterTick(), now + PING_INTERVAL_MS), *self._judge(now), *self._go_on(now)]
+        return [*self.generation.age(now), *effects]
 
     def change_in_sync(
         self,
@@ -309,7 +326,13 @@ class Cluster:
 
     def act(self, now: int) -> list[ClusterEffect]:
         """Propose the missing writes, unless such a proposal is open. Also called when the catalog's topics change."""
-        return [*self._conclude(now), *self._register(), *self._take(), *self._lead(now)]
+        return [
+            *self._conclude(now),
+            *self._register(),
+            *(self.generation.due() if self.is_registered else ()),
+            *self._take(),
+            *self._lead(now),
+        ]
 
     def _register(self) -> Iterator[ClusterEffect]:
         if not self._is_in_session or self.is_registered or self._proposals.is_open(Registration):

@@ -1,10 +1,12 @@
-"""The messages between a controller and the replicas of its node. Pure."""
+"""The messages between a controller and the replicas and the supervisor of its node. Pure."""
 
 from collections.abc import Mapping
 
-from ....transport.addresses import TopicPartition, partition_address, replica_address
+from ....transport.addresses import SUPERVISOR, TopicPartition, partition_address, replica_address
 from ....transport.machine import Call, Reply
+from ....transport.protocol.control import AwaitStop, AwaitStopReply, ConcludeStop, StopState
 from ....transport.protocol.errors import ErrorBody, ErrorCode
+from ....transport.protocol.message import Done
 from ....transport.protocol.replication import (
     Follow,
     Lead,
@@ -12,18 +14,28 @@ from ....transport.protocol.replication import (
     ReplicaReported,
     RoleReply,
 )
-from ..keys import RoleCall
+from ...log.epochs import NO_EPOCH
+from ..catalog import TopicEntry
+from ..effects import MakeReplica
+from ..keys import ConclusionCall, RoleCall, StopWatch
+from .deciding import Versioned
 from .local_replicas import AssignRole
 from .machine import InSyncOutcome
-from .records import NodeSession, PartitionRecord
+from .records import Member, NodeSession, PartitionRecord
 
 ROLE_TIMEOUT_MS = 30_000
+STOP_WATCH_MS = 3_600_000
 
 
 def role_call(
-    role: AssignRole, sessions: Mapping[str, NodeSession], minimum: int, trusted_until_ms: int
+    role: AssignRole,
+    own: NodeSession,
+    sessions: Mapping[str, NodeSession],
+    minimum: int,
+    trusted_until_ms: int,
 ) -> Call:
-    """Return the call that gives a replica its role. `minimum` is the topic's `min_in_sync_replicas`."""
+    """Return the call that gives a replica of the node `own` its role. `minimum` is the topic's
+    `min_in_sync_replicas`."""
     partition, record = role.partition, role.record
     request: Lead | Follow
     if role.is_leader:
@@ -52,10 +64,33 @@ def role_call(
             leader=record.leader,
             address=partition_address(*partition),
             unclean_epochs=record.unclean_epochs,
+            is_member=is_member(record, own),
             revision=role.revision,
         )
     key = RoleCall(partition, role.incarnation, role.revision)
     return Call(key, replica_address(*partition), request, RoleReply, timeout_ms=ROLE_TIMEOUT_MS)
+
+
+def is_member(record: PartitionRecord, own: NodeSession) -> bool:
+    """Return True if the disk of a node is in sync or eligible."""
+    return Member(own.node, own.data_id) in (*record.in_sync, *record.eligible)
+
+
+def files_to_make(
+    record: PartitionRecord, own: NodeSession, entry: TopicEntry, partition: int
+) -> list[MakeReplica]:
+    """Return the order to make the files of a replica; none if those of a member are missing, which were lost then."""
+    may_make = record.leader_epoch == 0 or not is_member(record, own)
+    return [MakeReplica(entry, partition)] if may_make else []
+
+
+def used_epoch_of(reply: RoleReply, present: Versioned | None) -> int:
+    """Return the epoch that a process knows and its record has not reached, or has reached again; else NO_EPOCH."""
+    used_epoch = reply.highest_leader_epoch if reply.highest_leader_epoch > reply.leader_epoch else NO_EPOCH
+    known = (reply.leader_epoch, reply.revision)
+    if present is not None and known > (present.record.leader_epoch, present.revision):
+        return max(used_epoch, reply.leader_epoch)  # the store is an old copy
+    return used_epoch
 
 
 def reported(
@@ -87,3 +122,13 @@ def in_sync_reply(outcome: InSyncOutcome) -> Reply:
         revision=present.revision,
     )
     return Reply(outcome.sender, reply)
+
+
+def stop_watch(known: StopState) -> Call:
+    """Return the long poll of the supervisor, until its stop is no longer in the known state."""
+    return Call(StopWatch(), SUPERVISOR, AwaitStop(known=known), AwaitStopReply, timeout_ms=STOP_WATCH_MS)
+
+
+def conclusion_call(refusal: str) -> Call:
+    """Return the outcome of the preparations for a stop, for the supervisor."""
+    return Call(ConclusionCall(), SUPERVISOR, ConcludeStop(refusal=refusal), Done)

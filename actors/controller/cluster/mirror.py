@@ -13,6 +13,7 @@ from msgspec import Struct
 from ....transport.addresses import TopicPartition
 from ...metadata.store import Change, Changed, Put, State
 from .deciding import Versioned
+from .disk import DiskRecord
 from .leadership import Present
 from .records import Leader, NodeSession, NodeSettings, PartitionRecord, Removal
 
@@ -21,19 +22,25 @@ NODES = "nodes"
 SETTINGS = "settings"
 PARTITIONS = "partitions"
 REMOVALS = "removals"
+DISKS = "disks"
 _TYPES: dict[str, type[Struct]] = {
     CONTROLLER_KEY: Leader,
     NODES: NodeSession,
     SETTINGS: NodeSettings,
     PARTITIONS: PartitionRecord,
     REMOVALS: Removal,
+    DISKS: DiskRecord,
 }
 
-Value: TypeAlias = Leader | NodeSession | NodeSettings | PartitionRecord | Removal
+Value: TypeAlias = Leader | NodeSession | NodeSettings | PartitionRecord | Removal | DiskRecord
 
 
 def node_key(node: str) -> str:
     return f"{NODES}/{node}"
+
+
+def disk_key(node: str) -> str:
+    return f"{DISKS}/{node}"
 
 
 def settings_key(node: str) -> str:
@@ -71,6 +78,8 @@ class Mirror:
         self.partitions: dict[TopicPartition, Versioned] = {}
         self.removals: dict[str, tuple[Removal, int]] = {}
         """By their keys, with the revisions."""
+        self.disks: dict[str, tuple[DiskRecord, int]] = {}
+        """The generation of each node's directory, and its revision."""
 
     def load(self, state: State) -> None:
         self.clear()
@@ -107,6 +116,8 @@ class Mirror:
             self.settings_revisions[name] = revision
         elif kind == REMOVALS:
             self.removals[key] = (value, revision)
+        elif kind == DISKS:
+            self.disks[name] = value, revision
         else:
             self.present = Present(value, revision)
 
@@ -122,5 +133,7 @@ class Mirror:
             self.settings_revisions.pop(name, None)
         elif kind == REMOVALS:
             self.removals.pop(key, None)
+        elif kind == DISKS:
+            self.disks.pop(name, None)
         else:
             self.present = None

@@ -14,6 +14,10 @@ class Registration(Struct, frozen=True):
     """This node's session."""
 
 
+class Generation(Struct, frozen=True):
+    """The generation of this node's data directory."""
+
+
 class Takeover(Struct, frozen=True):
     """This controller is to lead."""
 
@@ -39,7 +43,9 @@ class OperatorChange(Struct, frozen=True):
     sender: Sender
 
 
-Purpose: TypeAlias = Registration | Takeover | Leading | RemovalDone | Write | InSyncChange | OperatorChange
+Purpose: TypeAlias = (
+    Registration | Generation | Takeover | Leading | RemovalDone | Write | InSyncChange | OperatorChange
+)
 
 
 class Proposals:

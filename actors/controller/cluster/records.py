@@ -4,6 +4,7 @@
     controller                   Leader           the controllers, in their sessions (`leadership.py`)
     nodes/<node>                 NodeSession      the node, in its session
     settings/<node>              NodeSettings     any controller, for an operator
+    disks/<node>                 DiskRecord       the node (`disk.py`)
     partitions/<topic>/<n>       PartitionRecord  the leading controller, and the controller on the leader's node
     removals/<node>/<topic id>   Removal          the leading controller; removed by the node
 

@@ -31,7 +31,7 @@ class Node:
     """The node `a`, its processes, and a store that applies its writes."""
 
     def __init__(self, start_id: str = "s1", *, is_loaded: bool = True) -> None:
-        self.replicas = LocalReplicas("a", start_id, lambda: LIVE, lambda _: 2)
+        self.replicas = LocalReplicas(Member("a", "disk-a"), start_id, lambda: LIVE, lambda _: 2)
         if is_loaded:
             self.replicas.load({})
         self.steps: list[Step] = []
@@ -95,6 +95,19 @@ def test_a_lost_folder_is_made_again_once_no_set_counts_on_it() -> None:
     assert [member.node for member in write.record.in_sync] == ["b", "c"]
     assert node.apply(write) == [StopReplica(PARTITION, keeps_files=True), StartReplica(PARTITION)]
     [role] = node.up(2)
+    assert isinstance(role, AssignRole)
+    assert not role.is_leader
+
+
+def test_a_node_does_not_lead_by_what_a_disk_had_that_is_gone() -> None:
+    """Whether it leads again at once, or after a stop of all nodes in which no other node could take over."""
+    node = Node()
+    others = tuple(Member(each, f"disk-{each}") for each in "bc")
+    assert node.record(record("a", in_sync=(Member("a", "older disk"), *others))) == [StartReplica(PARTITION)]
+    assert node.up(1) == []
+    assert node.down(1, is_quarantined=True) == []
+    assert node.up(2) == []
+    [role] = node.record(record("b", in_sync=others))
     assert isinstance(role, AssignRole)
     assert not role.is_leader
 
@@ -226,7 +239,7 @@ class Claims(RuleBasedStateMachine):
         self._perform(self.replicas.load({PARTITION: self.stored}))
 
     def _controller(self) -> LocalReplicas:
-        return LocalReplicas("a", f"s{self.start_id}", lambda: LIVE, lambda _: 2)
+        return LocalReplicas(Member("a", "disk-a"), f"s{self.start_id}", lambda: LIVE, lambda _: 2)
 
     def _perform(self, steps: list[Step]) -> None:
         for step in steps:

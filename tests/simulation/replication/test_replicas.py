@@ -131,12 +131,12 @@ def _advances_below_the_minimum() -> Any:
 def _written_counts_as_durable() -> Any:
     real = Follower._fetch
 
-    def fetch(self: Follower) -> Any:
+    def fetch(self: Follower, sync_ms: int | None = None) -> Any:
         durable, self.watermarks.durable_offset = (
             self.watermarks.durable_offset,
             self.watermarks.written_offset,
         )
-        found = real(self)
+        found = real(self, sync_ms)
         self.watermarks.durable_offset = durable
         return found
 
@@ -145,7 +145,8 @@ def _written_counts_as_durable() -> Any:
 
 def _any_replica_is_elected() -> Any:
     def successor(record: Any, live: Any, minimum: int) -> Any:
-        return elections.forced(record, live)
+        node = next((each for each in record.replicas if each in live), None)
+        return None if node is None else elections.forced(record, live, node)
 
     return (mock.patch.object(elections, "successor", successor),)
 
