@@ -77,6 +77,7 @@ def _fitted(value: Any, declared: Any, is_json: bool) -> Any:
     ambiguous."""
     members = {type(each).__name__: each for each in getattr(declared, "types", (declared,))}
     literals = members["LiteralType"].values if "LiteralType" in members else ()
+    array = members.get("ListType") or members.get("VarTupleType")
     match value:
         case float() if "FloatType" not in members:
             takes_int = "IntType" in members or any(isinstance(each, int) for each in literals)
@@ -88,11 +89,10 @@ def _fitted(value: Any, declared: Any, is_json: bool) -> Any:
             return value.encode()
         case []:
             return {} if members.keys() & {"DictType", "StructType"} else value
-        case dict() if not value and "ListType" in members:
+        case dict() if not value and array is not None:
             return []
-        case list() if "ListType" in members:
-            item_type = members["ListType"].item_type
-            return [_fitted(item, item_type, is_json) for item in value]
+        case list() if array is not None:
+            return [_fitted(item, array.item_type, is_json) for item in value]
         case dict() if "StructType" in members:
             types = {field.encode_name: field.type for field in members["StructType"].fields}
             named = {_as_text(name): item for name, item in value.items()}

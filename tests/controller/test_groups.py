@@ -44,6 +44,7 @@ def test_the_first_group_brings_the_offsets_topic(controller: ControllerDriver) 
         "offsets_partition": crc32(b"billing") % 4,
         "idle_ms": 0,
         "offsets_retention_ms": -1,
+        "disconnect_grace_ms": 0,
     }
     config = controller.specs["partition/__offsets/3"].arguments["config"]
     assert (config["retention_ms"], config["segment_bytes"], config["flush"]) == (

@@ -18,7 +18,7 @@ from planaria.transport.actor import Actor
 from planaria.transport.addresses import TopicPartition
 from planaria.transport.protocol.message import InternalRequest, Request
 
-BETWEEN_NODES = {"relay", "ping"}
+BETWEEN_NODES = {"forward", "ping"}
 """Requests of the links, which the actors of another broker send."""
 
 

@@ -71,6 +71,7 @@ def test_every_option_of_a_hosted_subscription_is_taken() -> None:
         "auto_offset_reset": "latest",
         "on_damage": "skip",
         "max_records": 1,
+        "correlation_header": "correlation-id",
     }
     assert given.keys() == SubscriberConfig.__annotations__.keys()
     app = App()
