@@ -159,6 +159,7 @@ class ReplicaProcesses:
                     replicas={each: f"{each}1" for each in NODES},
                     in_sync=tuple(Member(each, f"{each}1") for each in in_sync),
                     min_in_sync_replicas=2,
+                    trusted_until_ms=2**52,  # its node's session does not end
                 )
             reply, _ = self.ask(node, request, RoleReply)
             assert reply.role == ("leader" if node == leader else "follower"), reply
