@@ -124,7 +124,7 @@ def test_fork_every_public_name_of_the_parents_objects_refuses_or_changes_nothin
         "describe_group": ("g",), "describe_topic": ("T",), "group_lag": ("g",),
         "group_offsets": ("g",), "kill": ("gateway/0",), "list_offsets": ("T", 0), "pause_group": ("g",), "read": ("T",),
         "remove_quota": ("c",), "reset_offsets": ("g", {tp: 0}), "resume_group": ("g",), "revive": ("gateway/0",),
-        "set_quota": ("c",), "share_consumer": ("s", "T"),
+        "set_quota": ("c",), "share_consumer": ("s", "T"), "table": ("T",),
     }  # fmt: skip
     objects: dict[object, dict[str, tuple[Any, ...]]] = {
         client: shared | {"publish": ("T", b"x"), "wait_for_broker": (5,)},
