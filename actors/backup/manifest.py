@@ -70,7 +70,9 @@ def backup_ids(backup: Path, files: Files) -> list[str]:
     if not backup.is_dir():
         return []
     names = files.names(backup)
-    files.sync_directory(backup)  # a killed command may have left a name in the cache only
+    # A killed command may have left names in the cache only, its folder's own among them.
+    files.sync_directory(backup)
+    files.sync_directory(backup.parent)
     return [name for name in names if name.isdigit() and (backup / name / MANIFEST_NAME).exists()]
 
 

@@ -412,4 +412,4 @@ def test_handlers_that_no_process_could_run_are_refused_at_once(broker: Broker) 
         broker.subscribe("g", "T", handler="os:nothing_of_this_name")
     log = Path(broker.status().data_directory, "logs/broker.log").read_text()
     assert log.count("child quarantined") == log.count("actor failed") == 1, "it is not tried again and again"
-    assert "in _import" in log
+    assert "in imported" in log

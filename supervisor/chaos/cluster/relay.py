@@ -144,17 +144,23 @@ def _machine_of(sessions: dict[int, str], port: int) -> str:
             continue
         with contextlib.suppress(OSError, IndexError):
             session = int((entry / "stat").read_text().rpartition(")")[2].split()[3])
-            if session in sessions and any(
-                os.readlink(each) == f"socket:[{inode}]" for each in (entry / "fd").iterdir()
-            ):
+            if session in sessions and any(_is_socket(each, inode) for each in (entry / "fd").iterdir()):
                 return sessions[session]
     return ""
+
+
+def _is_socket(descriptor: Path, inode: str) -> bool:
+    try:
+        return os.readlink(descriptor) == f"socket:[{inode}]"
+    except OSError:
+        return False  # closed meanwhile; the process may have others
 
 
 def _inode_of(port: int) -> str:
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        if int(fields[1].rpartition(":")[2], 16) == port:
+        # A connection that has ended keeps its port for a while, and has no inode.
+        if int(fields[1].rpartition(":")[2], 16) == port and fields[9] != "0":
             return fields[9]
     return ""
 

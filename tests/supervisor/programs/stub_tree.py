@@ -20,9 +20,13 @@ MAIN = "stub_actors:main"
 
 
 def tree(
-    endpoint: str, controller_arguments: dict[str, Any], link_arguments: dict[str, Any] | None
+    endpoint: str,
+    controller_arguments: dict[str, Any],
+    link_arguments: dict[str, Any] | None,
+    security: dict[str, Any] | None,
 ) -> SupervisorSpec:
     assert link_arguments is None, "no cluster"
+    assert security is None, "no keys"
     wanted = json.loads(os.environ.get("STUB_TREE", "{}"))
     partitions = [
         {"address": f"partition/ORDERS/{number}", "start": MAIN}
