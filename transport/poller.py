@@ -23,8 +23,11 @@ class Poller:
         self._sources: dict[int, Any] = {}
 
     def register(self, source: Any) -> None:
-        """Wait for a socket or a file descriptor."""
-        descriptor = int(source.fd) if isinstance(source, zmq.Socket) else int(source)
+        """Wait for a socket, a file descriptor, or an object with a `fileno`."""
+        if isinstance(source, zmq.Socket):
+            descriptor = int(source.fd)
+        else:
+            descriptor = source if isinstance(source, int) else int(source.fileno())
         self._sources[descriptor] = source
         self._poll.register(descriptor, select.POLLIN)
         if isinstance(source, zmq.Socket):

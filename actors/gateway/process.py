@@ -80,7 +80,7 @@ class GatewayActor(Actor[PasswordChecked, CheckPassword]):
 
     def start(self) -> None:
         if self._access is not None:
-            self.loop.watch(self._passwords.descriptor, self._on_passwords)
+            self.loop.watch(self._passwords.fileno(), self._on_passwords)
 
     def perform(self, effect: CheckPassword) -> None:
         self._passwords.start(effect)

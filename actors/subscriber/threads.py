@@ -5,16 +5,15 @@ The loop owns the machine; threads only perform effects and post the results. Ev
 it watches. A thread that fails fails the actor: its error is raised in the loop's thread.
 """
 
-import os
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, TypeAlias, TypeVar
 
 from msgspec import Struct
 
+from ...transport.wake_pipe import WakePipe
 from .effects import OwnEvent
 
 OrderT = TypeVar("OrderT")
@@ -32,32 +31,28 @@ class EventQueue:
 
     def __init__(self) -> None:
         self._events: deque[Posted] = deque()
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
-        os.set_blocking(self._writer, False)
+        self._wakes = WakePipe()
         self._is_awake = False
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when there are events."""
-        return self._reader
+        return self._wakes.fileno()
 
     def post(self, event: Posted) -> None:
         self._events.append(event)
         # The loop clears the mark before it takes: a thread that still finds it set appended in time to be taken.
         if not self._is_awake:
             self._is_awake = True
-            os.write(self._writer, b"\0")
+            self._wakes.wake()
 
     def take(self) -> list[Posted]:
         """Take the posted events, in the order of posting."""
-        with suppress(BlockingIOError):
-            os.read(self._reader, 4096)
+        self._wakes.clear()
         self._is_awake = False
         return [self._events.popleft() for _ in range(len(self._events))]
 
     def close(self) -> None:
-        os.close(self._reader)
-        os.close(self._writer)
+        self._wakes.close()
 
 
 class WorkThread:

@@ -108,6 +108,25 @@ def test_fork_every_object_of_the_parent_refuses_at_once_and_harms_nothing(broke
     client.close()
 
 
+def test_fork_and_close_reach_no_file_that_has_the_number_of_a_descriptor_of_a_closed_client(
+    broker: Broker,
+) -> None:
+    client = Client(broker.endpoint)
+    client.list_topics()
+    client.close()
+    pipes = [os.pipe() for _ in range(20)]  # the lowest free numbers, those of the client among them
+    client.close()
+    client._network.close()
+    for reader, writer in pipes:
+        os.set_blocking(reader, False)
+        with pytest.raises(BlockingIOError):
+            os.read(reader, 1)
+        assert in_fork(lambda each=writer: os.write(each, b"x")) == "nothing"  # type: ignore[misc]
+        assert os.read(reader, 10) == b"x"
+        os.close(reader)
+        os.close(writer)
+
+
 def test_fork_every_public_name_of_the_parents_objects_refuses_or_changes_nothing(broker: Broker) -> None:
     broker.create_topic("T", 1)
     broker.publish("T", None, b"x")

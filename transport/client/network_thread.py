@@ -38,6 +38,7 @@ from ..sockets import (
     end_context,
     new_context,
 )
+from ..wake_pipe import WakePipe
 from .broker_directory import BrokerDirectory
 from .dispatch import Dispatch
 from .errors import Closed, Forked
@@ -104,14 +105,12 @@ class NetworkThread:
             credentials.keys,
         )
         self._monitor = self._socket.get_monitor_socket(_MONITORED)
-        self._wake_reader, self._wake_writer = os.pipe()
-        os.set_blocking(self._wake_reader, False)
-        os.set_blocking(self._wake_writer, False)
+        self._wakes = WakePipe()
         self._used = self._dispatch.performer.used
         self._poller = Poller(self._used)
-        for source in (self._socket, self._monitor, self._wake_reader):
+        for source in (self._socket, self._monitor, self._wakes):
             self._poller.register(source)
-        self._turns = TurnTaking(self._dispatch, self._turn, self._wake, self.now_ms)
+        self._turns = TurnTaking(self._dispatch, self._turn, self._wakes.wake, self.now_ms)
         self._handover = self._turns.handover
         self.let_pass = self._turns.let_pass
         self.wait = self._turns.wait
@@ -126,10 +125,7 @@ class NetworkThread:
         """Refuse everything from now on, and close the pipe. pyzmq itself leaves the parent's sockets alone."""
         self.is_inherited = True
         self._turns.on_fork(Forked(self._pid))
-        for descriptor in (self._wake_reader, self._wake_writer):
-            with suppress(OSError):
-                os.close(descriptor)
-        self._wake_reader = self._wake_writer = -1
+        self._wakes.on_fork()
 
     @property
     def has_session(self) -> bool:
@@ -150,12 +146,6 @@ class NetworkThread:
         """Have the network thread call `owner.handle(event)` and perform the effects."""
         self._dispatch.inbox.append((owner, event))
         self._handover.posted()
-
-    def _wake(self) -> None:
-        try:
-            os.write(self._wake_writer, b"\0")
-        except OSError:  # full: the thread is awake; closed: it has ended
-            return
 
     def tell_of_end(self, dependant: Dependant) -> None:
         """Call its `on_network_end` when the network thread ends: the client was closed, or a bug ended
@@ -218,8 +208,7 @@ class NetworkThread:
         self._monitor.close(0)
         self._socket.close(0)
         end_context(self._context)
-        os.close(self._wake_reader)
-        os.close(self._wake_writer)
+        self._wakes.close()
 
     def _tell_of_end(self) -> None:
         with self._dependants_lock:
@@ -256,7 +245,7 @@ class NetworkThread:
             elif source is self._monitor:
                 self._hear_monitor(now)
             else:
-                os.read(self._wake_reader, 4096)
+                self._wakes.clear()
         if is_readable and not is_short:
             dispatch.turn(now)
         else:

@@ -9,7 +9,6 @@ the actor's loop. No thread is waited for at the end: a name that does not resol
 """
 
 import http.client
-import os
 import socket
 import ssl
 import threading
@@ -19,6 +18,7 @@ from queue import SimpleQueue
 from typing import NamedTuple
 
 from ....transport.clock import elapsed_ms
+from ....transport.wake_pipe import WakePipe
 from .effects import EtcdEvent, OpenWatch, Replied, Send, WatchSaid, Woken
 from .encoding import (
     OK_STATUS,
@@ -46,28 +46,26 @@ class Endpoint(NamedTuple):
 
 
 class Connections:
-    """Performs orders; results are taken with `take`, whenever `descriptor` is readable."""
+    """Performs orders; results are taken with `take`, whenever `fileno()` is readable."""
 
     def __init__(self, endpoints: list[Endpoint], tls: ssl.SSLContext | None) -> None:
         self._endpoints = endpoints
         self._tls = tls
         self._results: deque[EtcdEvent] = deque()
-        self.descriptor, self._wake_end = os.pipe()
-        os.set_blocking(self.descriptor, False)
-        os.set_blocking(self._wake_end, False)
+        self._wakes = WakePipe()
         self._lock = threading.Lock()
         self._idle: list[SimpleQueue[Send | None]] = []
         self._is_closed = False
         self._streams: dict[int, _Stream] = {}
         self._alarm = _Alarm(lambda: self.put(Woken()))
 
+    def fileno(self) -> int:
+        return self._wakes.fileno()
+
     # In the actor's thread.
 
     def take(self) -> list[EtcdEvent]:
-        try:
-            os.read(self.descriptor, 4096)
-        except BlockingIOError:
-            pass
+        self._wakes.clear()
         taken = []
         while self._results:
             taken.append(self._results.popleft())
@@ -98,8 +96,7 @@ class Connections:
         with self._lock:
             self._is_closed = True
             idle, self._idle = self._idle, []
-            os.close(self._wake_end)
-            os.close(self.descriptor)
+        self._wakes.close()
         for queue in idle:
             queue.put(None)
         self._alarm.close()
@@ -117,10 +114,7 @@ class Connections:
             if self._is_closed:
                 return
             self._results.append(event)
-            try:
-                os.write(self._wake_end, b"x")
-            except BlockingIOError:
-                pass  # the pipe is full, so the loop is awake
+        self._wakes.wake()
 
     def connect(self, endpoint: int, timeout_s: float) -> http.client.HTTPConnection:
         host, port = self._endpoints[endpoint]

@@ -73,7 +73,7 @@ class EtcdStore:
 
     @property
     def descriptor(self) -> int | None:
-        return self._connections.descriptor
+        return self._connections.fileno()
 
     def load(self, progress: Callable[[], None]) -> State:
         """Return everything under the prefix. Raises StoreUnavailable and EtcdRefused, in one line each."""
@@ -88,7 +88,7 @@ class EtcdStore:
             if now_ms() >= ends_at:
                 raise StoreUnavailable(self._why_unavailable())
             progress()
-            select.select([self._connections.descriptor], [], [], PROGRESS_MS / 1_000)
+            select.select([self._connections.fileno()], [], [], PROGRESS_MS / 1_000)
 
     def _why_unavailable(self) -> str:
         names = ", ".join(f"{host}:{port}" for host, port in self._config.endpoints)
@@ -124,7 +124,7 @@ class EtcdStore:
     def _wait_for(self, number: int) -> None:
         ends_at = now_ms() + TIMEOUT_MS
         while (left_ms := ends_at - now_ms()) > 0:
-            select.select([self._connections.descriptor], [], [], left_ms / 1_000)
+            select.select([self._connections.fileno()], [], [], left_ms / 1_000)
             replied = [event for event in self._connections.take() if isinstance(event, Replied)]
             if any(event.number == number for event in replied):
                 return
