@@ -85,9 +85,9 @@ class AdminLink:
         """Send a request and return its reply. Raises ProtocolError."""
         return self._answer(self._send(request), reply_type, self._timeout_ms)
 
-    def status(self) -> BrokerStatus:
-        """Return the processes of the broker. Raises ProtocolError."""
-        return described_status(self.ask(Status(), StatusReply))
+    def status(self, after_version: int | None = None) -> BrokerStatus:
+        """Return the processes of the broker; with a version those that have changed since. Raises ProtocolError."""
+        return described_status(self.ask(Status(after_version=after_version), StatusReply))
 
     def kill(self, address: str, signal: SignalName = "SIGKILL") -> KilledActor:
         """Send a signal to an actor. Raises ProtocolError."""

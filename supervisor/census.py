@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from heapq import nsmallest
 from typing import TYPE_CHECKING
 
+from .changes import Changes
 from .states import State
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class Census:
-    def __init__(self) -> None:
+    def __init__(self, changes: Changes) -> None:
+        self._changes = changes
         self._counts = dict.fromkeys(State, 0)
         self._waiting: dict[int, Child] = {}
         """By position in the start order."""
@@ -32,15 +34,18 @@ class Census:
         self._counts[child.state] += 1
         if child.state is State.WAITING:
             self._waiting[child.position] = child
+        self._changes.note(child.address)
 
     def leave(self, child: "Child") -> None:
         self._counts[child.state] -= 1
         self._waiting.pop(child.position, None)
+        self._changes.note_removal(child.address)
 
     def move(self, child: "Child", before: State) -> None:
         """Record a change of state; called after it."""
         self._counts[before] -= 1
         self._counts[child.state] += 1
+        self._changes.note(child.address)
         if before is State.WAITING:
             self._waiting.pop(child.position, None)
         if child.state is State.WAITING:

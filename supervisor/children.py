@@ -91,10 +91,16 @@ class Child:
     is_listening: bool = False
     """It has sent a message, so its control socket is connected and messages reach it."""
     endpoint: str | None = None
+    died_at: int | None = None
+    """Time of its last confirmed death; None if it has not died, or fell asleep since."""
+    downtime_ms: int | None = None
+    """Time from its last death until it was ready again; None while that lasts."""
     reason: str | None = None
     traceback: str | None = None
     report: Raw = field(default_factory=lambda: NO_REPORT)
     """The report of its last heartbeat, unread."""
+    reported_at: int | None = None
+    """Time of the last heartbeat of its present process."""
     kill_reason: str | None = None
     """Reason for our SIGKILL or SIGABRT; becomes part of the reason of its death."""
     exit_report: str | None = None
@@ -165,15 +171,24 @@ class Child:
             self.turns = heartbeat.turns
             self.progress_at = now
         self.report = heartbeat.report
+        self.reported_at = now
         if self.state is State.STARTING and heartbeat.phase == "recovering":
             self.become(State.RECOVERING)
             return True
         return False
 
+    def serves(self, now: int) -> None:
+        """Record that it is ready."""
+        self.become(State.READY)
+        self.ready_since = self.progress_at = now
+        if self.died_at is not None and self.downtime_ms is None:
+            self.downtime_ms = now - self.died_at
+
     def rest(self) -> None:
         """Record that its process ended to sleep. It waits for a launch if a wake-up arrived meanwhile."""
         self.become(State.WAITING if self.is_wanted else State.ASLEEP)
         self.has_slept = True
+        self.died_at = None
 
     def wake(self) -> None:
         if self.state is State.ASLEEP:
@@ -194,6 +209,7 @@ class Child:
         ready_for_ms = 0 if self.ready_since is None else now - self.ready_since
         self.reason = reason
         self.pid = self.ready_since = self.endpoint = None
-        self.report = NO_REPORT
+        self.report, self.reported_at = NO_REPORT, None
+        self.died_at, self.downtime_ms = now, None
         self.is_listening = self.is_stuck = False
         return ready_for_ms

@@ -143,6 +143,7 @@ class SupervisorMachine:
         child = self._present(event)
         if child is not None:
             child.pid = event.pid
+            self.tree.changes.note(child.address)
             self._life.log("debug", "child started", child=child.address, n=child.incarnation, pid=event.pid)
 
     def _on_heartbeat(self, event: Heartbeat, now: int) -> None:
@@ -161,8 +162,7 @@ class SupervisorMachine:
         child.endpoint = event.endpoint
         if child.state not in (State.STARTING, State.RECOVERING):
             return
-        child.become(State.READY)
-        child.ready_since = child.progress_at = now
+        child.serves(now)
         child.spec = with_endpoint(child.spec, event.endpoint)
         if event.is_death_accounted:
             child.history.discount()

@@ -192,16 +192,22 @@ class Requests:
         return child
 
     def _status(self, request: Status, sender: Sender, now: int) -> None:
-        life = self._life
+        life, changes = self._life, self._life.tree.changes
+        found = None if request.after_version is None else changes.since(request.after_version)
+        children = life.tree if found is None else filter(None, map(life.tree.get, found.changed))
         body = StatusReply(
             supervisor_pid=life.identity.pid,
             instance_id=life.identity.instance_id,
             data_directory=life.identity.data_directory,
             endpoint=life.endpoint,
             uptime_ms=now - life.started_at,
-            actors=[_status_of(child, now) for child in life.tree],
+            actors=[_status_of(child, now) for child in children],
+            version=changes.version,
+            is_whole=found is None,
+            removed=() if found is None else tuple(found.removed),
         )
-        life.order(ReportStatus(sender, body))
+        # A difference is for peers that ask often: no memory is measured for it.
+        life.order(ReportStatus(sender, body) if found is None else Reply(sender, body))
 
 
 def _status_of(child: Child, now: int) -> ActorStatus:
@@ -216,5 +222,12 @@ def _status_of(child: Child, now: int) -> ActorStatus:
         endpoint=child.endpoint,
         reason=child.reason,
         traceback=child.traceback,
+        since_death_ms=_age(child.died_at, now),
+        downtime_ms=child.downtime_ms,
+        report_age_ms=_age(child.reported_at, now),
         report=_read_report(child.report),
     )
+
+
+def _age(at: int | None, now: int) -> int | None:
+    return None if at is None else now - at

@@ -14,6 +14,7 @@ from itertools import count, islice
 from ..transport.addresses import Address
 from ..transport.protocol.control import EVERYBODY, ChildSpec, is_among
 from .census import Census
+from .changes import Changes
 from .child_spec import DynamicSpec, NodeSpec, Strategy, SupervisorSpec
 from .children import Child, Goal
 from .locations import Locations
@@ -24,12 +25,12 @@ from .states import State
 class Group:
     """An inner node: a supervisor in OTP's sense, though all of them live in one process."""
 
-    def __init__(self, spec: SupervisorSpec | DynamicSpec) -> None:
+    def __init__(self, spec: SupervisorSpec | DynamicSpec, changes: Changes) -> None:
         self.name = spec.name
         self.strategy: Strategy = spec.strategy if isinstance(spec, SupervisorSpec) else "one_for_one"
         self.dynamic = spec if isinstance(spec, DynamicSpec) else None
         self.nodes: list[Child | Group] = []
-        self.census = Census()
+        self.census = Census(changes)
         """Counts the children that are nodes of this group."""
         self.has_turn = False
 
@@ -94,7 +95,8 @@ class Tree:
         self._leaving: set[Child] = set()
         self.listeners = Listeners()
         self.locations = Locations(self.next_incarnation, self._children.__contains__)
-        self.root = Group(spec)
+        self.changes = Changes()
+        self.root = Group(spec, self.changes)
         self._groups = [self.root]
         """All groups, in start order; only children are ever added."""
         self._fill(self.root, spec.children)
@@ -104,7 +106,7 @@ class Tree:
             if isinstance(spec, ChildSpec):
                 self._add(group, spec)
                 continue
-            inner = Group(spec)
+            inner = Group(spec, self.changes)
             group.nodes.append(inner)
             self._groups.append(inner)
             if isinstance(spec, SupervisorSpec):

@@ -66,8 +66,10 @@ def status(
     --json: {"supervisor_pid", "instance_id", "data_directory",
     "endpoint", "uptime_ms", "actors": [{"address", "pid", "incarnation",
     "restarts", "state", "uptime_ms", "memory_bytes", "endpoint", "reason",
-    "traceback", "alarms", "in_flight", "retrying": {"count", "records"},
-    "paused": {"reason", "since_ms", "until_ms"}, "counters", "gauges", "requests", "syncs"}]};
+    "traceback", "since_death_ms", "downtime_ms", "report_age_ms", "alarms",
+    "in_flight", "retrying": {"count", "records"},
+    "paused": {"reason", "since_ms", "until_ms"}, "counters", "gauges",
+    "requests", "syncs"}], "version", "is_whole", "removed"};
     with --watch one object a line. States: starting, recovering, ready,
     stopping, stopped, asleep, backing_off, quarantined
     """

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from planaria.supervisor.changes import MAX_REMOVED, Changes
 from planaria.transport.addresses import Address
 from planaria.transport.protocol.control import ReplaceChild, StartChild, StopChild
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.message import Done
-from planaria.transport.protocol.operations import Kill, KillReply, Revive, ReviveReply, Status
+from planaria.transport.protocol.operations import Kill, KillReply, Revive, ReviveReply, Status, StatusReply
 from supervision import World, broker_like, worker
 
 PARTITION = "partition/T/0"
@@ -196,3 +197,48 @@ def test_status_shows_the_tree_in_order(world: World) -> None:
     partition = body.actors[1]
     assert (partition.state, partition.pid, partition.restarts) == ("quarantined", None, 5)
     assert (partition.reason, partition.traceback) == ("RuntimeError: no", "Traceback ...")
+
+
+def differences(world: World, version: int) -> StatusReply:
+    answer = world.ask(Status(after_version=version))
+    assert isinstance(answer, StatusReply)
+    return answer
+
+
+def test_status_after_a_version_has_exactly_those_that_have_changed(world: World) -> None:
+    world.ask(StartChild(spec=worker(PARTITION)))
+    world.ready(PARTITION)
+    world.ask(Status())
+    seen = world.reports[0].body
+    assert seen.is_whole
+    assert (differences(world, seen.version).actors, differences(world, seen.version).is_whole) == ([], False)
+    world.die(PARTITION)
+    dead = differences(world, seen.version)
+    assert [(actor.address, actor.downtime_ms) for actor in dead.actors] == [(PARTITION, None)]
+    world.pass_time(700)
+    world.ready(PARTITION)
+    back = differences(world, dead.version).actors
+    assert [(actor.state, actor.incarnation, actor.since_death_ms, actor.downtime_ms) for actor in back] == [
+        ("ready", 2, 700, 700)
+    ]
+    world.ask(StopChild(address=Address.parse(PARTITION)))
+    world.die(PARTITION)
+    gone = differences(world, seen.version)
+    assert (gone.actors, gone.removed) == ([], (PARTITION,))
+
+
+def test_a_version_of_another_start_gets_the_whole_status(world: World) -> None:
+    assert world.ask(Status(after_version=10_000)) is None, "as without a version: when memory is measured"
+    assert world.reports[0].body.is_whole
+
+
+def test_removals_that_are_forgotten_are_made_good_by_the_whole() -> None:
+    changes = Changes()
+    addresses = [Address.parse(f"partition/T/{number}") for number in range(MAX_REMOVED + 1)]
+    for address in addresses:
+        changes.note(address)
+    seen = changes.version
+    for address in addresses:
+        changes.note_removal(address)
+    assert changes.since(seen) is None
+    assert changes.since(seen + 1) == ([], addresses[1:])

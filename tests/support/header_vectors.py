@@ -375,13 +375,14 @@ REPLIES: dict[str, Reply] = {
     "pause_group": message.Done(),
     "resume_group": message.Done(),
     "status": operations.StatusReply(
+        version=41, is_whole=False, removed=("coordinator/trial",),
         supervisor_pid=100, instance_id="c0ffee", data_directory="/srv/planaria", endpoint="tcp://127.0.0.1:5570",
         uptime_ms=60_000,
         actors=[
             operations.ActorStatus(
                 address="partition/ORDERS/1", pid=107, incarnation=2, restarts=1, state="ready", uptime_ms=59_000,
                 memory_bytes=9_000_000, endpoint="ipc:///tmp/planaria-1000-5d41402abc/7/partition-ORDERS-1.2",
-                reason="killed by SIGKILL",
+                reason="killed by SIGKILL", since_death_ms=59_100, downtime_ms=160, report_age_ms=200,
                 report=operations.ActorReport(
                     counters={"messages_in": 1200, "bytes_in": 90_000, "messages_out": 1200, "bytes_out": 40_000},
                     gauges={"requests_waiting": 0, "calls_in_flight": 0, "fetches_parked": 3},

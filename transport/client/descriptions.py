@@ -324,6 +324,12 @@ class ActorStatus(Struct, frozen=True, kw_only=True):
     reason: str | None
     """The reason why it is not ready, or of its last death."""
     traceback: str | None
+    since_death_ms: int | None
+    """Time since its last death; None if it has not died since it was last asleep."""
+    downtime_ms: int | None
+    """Time from its last death until it was ready again; None while that lasts, or without a death."""
+    report_age_ms: int | None
+    """Age of the figures below, which come with its heartbeats; None if there has been none."""
     alarms: list[str]
     """Conditions that need an operator, such as records that cannot be dead-lettered."""
     in_flight: list[RecordInFlight]
@@ -350,6 +356,12 @@ class BrokerStatus(Struct, frozen=True, kw_only=True):
     endpoint: str
     uptime_ms: int
     actors: list[ActorStatus]
+    version: int
+    """Number of the last change of an actor's state, process or existence."""
+    is_whole: bool
+    """False: `actors` has those alone that have changed since the given version, and no memory of processes."""
+    removed: list[str]
+    """Actors that were removed since that version."""
 
 
 class KilledActor(Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """The operator's API group: `status` shows the supervision tree, `kill` tests it, `revive` ends a quarantine.
 
-    status() -> actors        kill(address, signal) -> pid, incarnation        revive(address) -> state
+    status(after_version) -> actors        kill(address, signal) -> pid, incarnation        revive(address) -> state
 
 Answered by the supervisor; the gateway forwards them.
 """
@@ -146,11 +146,18 @@ class ActorStatus(Struct, kw_only=True):
     reason: str | None = None
     """The reason why it is not ready, or of its last death."""
     traceback: str | None = None
+    since_death_ms: int | None = None
+    """Time since its last death; None if it has not died since it was last asleep."""
+    downtime_ms: int | None = None
+    """Time from its last death until it was ready again; None while that lasts."""
+    report_age_ms: int | None = None
+    """Time since its last heartbeat."""
     report: ActorReport = ActorReport()
 
 
 class Status(Request, tag="status", frozen=True):
-    pass
+    after_version: int | None = None
+    """The version of an earlier answer: only actors that have changed since then."""
 
 
 class StatusReply(Reply):
@@ -160,6 +167,12 @@ class StatusReply(Reply):
     endpoint: str
     uptime_ms: int
     actors: list[ActorStatus]
+    version: int = 0
+    """Rises with each change of an actor's state or process, and with each that comes or goes."""
+    is_whole: bool = True
+    """All actors: no version was given, or the supervisor does not know it."""
+    removed: tuple[Address, ...] = ()
+    """Actors that have been removed since that version."""
 
 
 class Kill(Request, tag="kill", frozen=True):
