@@ -7,7 +7,8 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Any
 
 import typer
 
@@ -127,6 +128,12 @@ app.command(cls=Command, rich_help_panel=PROOF)(trials.chaos)
 app.command(cls=Command, rich_help_panel=PROOF)(trials.bench)
 
 
+@cache
+def root() -> Any:
+    """Return the `planaria` command, which contains all others. Building it takes longer than most commands run."""
+    return typer.main.get_command(app)
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     code = _invoke(arguments)
@@ -142,9 +149,8 @@ def _invoke(arguments: Sequence[str]) -> int:
     if _COMPLETION_VARIABLE in os.environ:
         app(args=list(arguments), prog_name=PROGRAM)
     try:
-        command = typer.main.get_command(app)
-        with command.make_context(PROGRAM, list(arguments)) as context:
-            command.invoke(context)
+        with root().make_context(PROGRAM, list(arguments)) as context:
+            root().invoke(context)
     except BaseException as error:  # noqa: BLE001 - the one place where they end
         return exit_code_for(error)
     return 0

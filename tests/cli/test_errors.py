@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
-import planaria.supervisor.cli.app
 from command_line import Command
 from planaria.supervisor.cli import connection, main
-from planaria.supervisor.cli.app import app
+from planaria.supervisor.cli.app import root
 from planaria.supervisor.cli.failures import exit_code_for
 from planaria.supervisor.cli.help_text import help_of
 from planaria.transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
@@ -34,8 +32,7 @@ def every_command() -> list[Any]:
             if hasattr(each, "commands"):
                 yield from below(each)
 
-    root = typer.main.get_command(app)
-    return [root, *below(root)]
+    return [root(), *below(root())]
 
 
 def one_line(text: str) -> str:
@@ -95,19 +92,13 @@ def test_version(capsys: Captured) -> None:
     assert run("version") == 0
 
 
-def commands(*path: str) -> list[tuple[str, ...]]:
-    import typer
-
-    found: list[tuple[str, ...]] = [path]
-    group = typer.main.get_command(planaria.supervisor.cli.app.app)
-    for name in path:
-        group = group.commands[name]  # type: ignore[attr-defined]
-    for name in getattr(group, "commands", {}):
-        found += commands(*path, name)
-    return found
+def paths(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, each in getattr(command, "commands", {}).items():
+        yield from paths(each, (*path, name))
 
 
-@pytest.mark.parametrize("path", commands(), ids=" ".join)
+@pytest.mark.parametrize("path", list(paths(root())), ids=" ".join)
 def test_help_of_every_command_fits_the_screen(
     path: tuple[str, ...], capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import typer
 
-from planaria.supervisor.cli.app import app
+from planaria.supervisor.cli.app import root
 from planaria.supervisor.config import BrokerConfig
 from planaria.transport.client.options import ConsumerOptions, ProducerOptions
 from planaria.transport.protocol.topics import TopicConfig
@@ -298,7 +297,7 @@ def command_rows(page: str) -> dict[str, set[str]]:
 
 def test_every_command_is_documented() -> None:
     rows = command_rows((ROOT / "docs/operations.md").read_text())
-    assert rows == dict(commands(typer.main.get_command(app), ("planaria",)))
+    assert rows == dict(commands(root(), ("planaria",)))
 
 
 def test_rule_sees_commands() -> None:

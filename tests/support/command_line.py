@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
-import typer
-
 from patience import TIMEOUT_S
-from planaria.supervisor.cli.app import app, run
+from planaria.supervisor.cli.app import root, run
 
 PROGRAM = [sys.executable, "-P", "-m", "planaria"]
 
@@ -40,7 +38,7 @@ def leaves() -> list[tuple[str, ...]]:
         for name, each in getattr(command, "commands", {}).items():
             yield from below(each, (*path, name))
 
-    return list(below(typer.main.get_command(app), ()))
+    return list(below(root(), ()))
 
 
 class Done(NamedTuple):
