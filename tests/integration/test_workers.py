@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -201,13 +200,15 @@ def test_periodic_functions_run_once_over_all_workers(broker: Broker, tmp_path: 
     ):
         first.until_logged("worker ready")
         second.until_logged("worker ready")
-        began_s = time.time()
-        before = runs()
-        until(lambda: runs() >= before + 2, "it runs")
+        until(lambda: runs() >= 2, "it runs")
         first.process.kill()
-        until(lambda: runs() >= before + 5, "the other worker goes on")
-        assert runs() - before <= time.time() - began_s + 1, "once per period"
+        before = runs()
+        until(lambda: runs() >= before + 2, "the other worker goes on")
         assert second.stop() == 0
+    # Of two runs a moment apart, one may be late and the other in time: the ticks that ordered them are counted.
+    due_ms = [message.data["due_ms"] for message in read_topic(broker.client, "shop.periodic")]
+    assert len(due_ms) == len(set(due_ms)), "one tick per period"
+    assert runs() <= len(due_ms) + 1, "each tick runs once, and that of the killed worker perhaps twice"
 
 
 def test_a_wrong_path_is_a_usage_error(tmp_path: Path) -> None:
