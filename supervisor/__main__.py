@@ -284,6 +284,8 @@ def build_machine(
         "offsets_retention_ms": config.offsets_retention_ms,
         "disconnect_grace_ms": config.disconnect_grace_ms,
         "partition_idle_ms": config.partition_idle_ms,
+        "audit_retention_ms": config.audit_retention_ms,
+        "audit_retention_bytes": config.audit_retention_bytes,
         "max_actors": capacity.new_actors,
         "actors_limit": capacity.limit,
         "topic_defaults": msgspec.to_builtins(config.topic_defaults),
@@ -292,7 +294,13 @@ def build_machine(
     return SupervisorMachine(
         worker_tree()
         if role == "worker"
-        else broker_tree(config.endpoint, arguments, link_arguments(config, instance_id), security),
+        else broker_tree(
+            config.endpoint,
+            arguments,
+            link_arguments(config, instance_id),
+            security,
+            is_audited=config.audit == "on" or (config.audit == "auto" and security is not None),
+        ),
         SupervisorIdentity(
             pid=os.getpid(),
             instance_id=instance_id,

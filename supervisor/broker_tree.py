@@ -37,9 +37,11 @@ def broker_tree(
     controller_arguments: dict[str, Any],
     link_arguments: dict[str, Any] | None = None,
     security: dict[str, Any] | None = None,
+    *,
+    is_audited: bool = False,
 ) -> SupervisorSpec:
     """Return the tree. `link_arguments` are those of the link of a cluster's node, `security` those of the gateway's
-    keys."""
+    keys; with `is_audited` it records administrative acts."""
     controller = "process" if link_arguments is None else "clustered_process"
     links = () if link_arguments is None else (_link(link_arguments),)
     return SupervisorSpec(
@@ -60,7 +62,9 @@ def broker_tree(
                 arguments={
                     "endpoint": endpoint,
                     "is_clustered": link_arguments is not None,
+                    "node": "" if link_arguments is None else link_arguments["node"],
                     "security": security,
+                    "is_audited": is_audited,
                 },
                 directory=EVERYBODY,
             ),

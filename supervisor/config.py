@@ -40,6 +40,12 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     broker knows. curve+token: a token, or user and password, will do as well."""
     insecure_public: bool = False
     """Listen at a public endpoint without authentication: whoever can connect may do everything."""
+    audit: Literal["auto", "on", "off"] = "auto"
+    """Record administrative acts and refusals in the topic `__audit`. auto: with authentication."""
+    audit_retention_ms: Annotated[int, Meta(ge=-1, le=2**53)] = 90 * 24 * 3600 * 1000
+    """Age at which records of the audit are deleted; -1: never."""
+    audit_retention_bytes: Annotated[int, Meta(ge=-1, le=2**53)] = 1024 * 1024 * 1024
+    """Size of the audit beyond which the oldest records are deleted; -1: any."""
     node: str = ""
     """Name of this node in its cluster; empty for a broker on one machine."""
     cluster: Annotated[str, Meta(pattern=patterns.CLUSTER)] = ""

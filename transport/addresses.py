@@ -24,6 +24,9 @@ DELAYED_TOPIC = "__delayed"
 TRANSACTIONS_TOPIC = "__transactions"
 """The internal topic in which the coordinators of transactions keep them."""
 
+AUDIT_TOPIC = "__audit"
+"""The internal topic with the records of administrative acts and of refusals."""
+
 CACHED_ADDRESSES = 16_384
 """Addresses of partitions kept once they are made: a call needs one, and there are far fewer partitions than calls.
 Those of coordinators are not kept, because any client may send any group."""

@@ -243,6 +243,12 @@ class BrokerSettings(TypedDict, total=False):
     "curve+token" if the data directory has keys, else "none"."""
     insecure_public: bool
     """True to listen at a public endpoint without authentication. Default False."""
+    audit: Literal["auto", "on", "off"]
+    """Record administrative acts and refusals in the topic `__audit`; auto: with authentication. Default "auto"."""
+    audit_retention_ms: Milliseconds
+    """Milliseconds after which records of the audit are deleted; -1: never. Default 7,776,000,000, 90 days."""
+    audit_retention_bytes: int
+    """Bytes of the audit beyond which its oldest records are deleted; -1: any. Default 1,073,741,824."""
     node: str
     """Name of this node of a cluster. Default "": a broker on one machine."""
     cluster: str

@@ -76,7 +76,7 @@ from .descriptions import Descriptions
 from .effects import DiskKept, Effect, Event, Loaded, ReplicaLost, TopicNotRemoved, TopicRemoved, TurnEnds
 from .follow_ups import FollowUps
 from .groups import Groups
-from .internal_actors import InternalActors
+from .internal_actors import AUDIT_CONFIG, InternalActors
 from .keys import (
     CallKey,
     ClusterTick,
@@ -145,6 +145,7 @@ class ControllerMachine:
         offsets_retention_ms: int = -1,
         disconnect_grace_ms: int = 0,
         partition_idle_ms: int = 0,
+        audit: TopicConfig = AUDIT_CONFIG,
         asleep: Mapping[Address, int | None] | None = None,
         replication: Replication | None = None,
         numbers: Iterator[int] | None = None,
@@ -182,7 +183,9 @@ class ControllerMachine:
             self._decisions, self.commands, self._peers, room, offsets_partitions, self.life, replication
         )
         counts = {DELAYED_TOPIC: delayed_partitions, TRANSACTIONS_TOPIC: transaction_coordinators}
-        self._internal_actors = InternalActors(self._decisions, self.commands, room, counts, replication)
+        self._internal_actors = InternalActors(
+            self._decisions, self.commands, room, counts, replication, audit
+        )
         self._producers = ProducerIds(self._decisions)
         self._quotas = Quotas(self._decisions, self._peers)
         self._security = Security(self._decisions)
@@ -312,13 +315,8 @@ class ControllerMachine:
 
     def _list_topics(self, internal: bool) -> ListTopicsReply:
         entries = sorted(self.catalog.topics.values(), key=lambda entry: entry.topic)
-        return ListTopicsReply(
-            topics=[
-                TopicSummary(entry.topic, entry.partitions)
-                for entry in entries
-                if internal or not is_internal(entry.topic)
-            ]
-        )
+        shown = [each for each in entries if internal or not is_internal(each.topic)]
+        return ListTopicsReply(topics=[TopicSummary(each.topic, each.partitions) for each in shown])
 
     def _on_answered(self, event: Answered) -> list[Effect]:
         key: CallKey = event.key

@@ -40,6 +40,7 @@ from .effects import (
     TopicRemoved,
     TurnEnds,
 )
+from .internal_actors import AUDIT_CONFIG
 from .machine import REQUESTS, ControllerMachine
 from .storage import CatalogStorage, store_for
 
@@ -83,6 +84,10 @@ class ControllerArguments(msgspec.Struct):
     """A group's member whose connection is lost has left after this time; 0: when its session ends."""
     partition_idle_ms: int = 0
     """A partition sleeps after this time without traffic; 0: never."""
+    audit_retention_ms: int = AUDIT_CONFIG.retention_ms
+    """Age at which records of the audit are deleted; -1: never."""
+    audit_retention_bytes: int = AUDIT_CONFIG.retention_bytes
+    """Size of the audit beyond which its oldest records are deleted; -1: any."""
     transaction_coordinators: int = 2
     """Number of coordinators, and of partitions of the internal topic with transactions; used when it is created."""
     cluster: ClusterArguments | None = None
@@ -135,6 +140,11 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
             offsets_retention_ms=self._arguments.offsets_retention_ms,
             disconnect_grace_ms=self._arguments.disconnect_grace_ms,
             partition_idle_ms=self._arguments.partition_idle_ms,
+            audit=msgspec.structs.replace(
+                AUDIT_CONFIG,
+                retention_ms=self._arguments.audit_retention_ms,
+                retention_bytes=self._arguments.audit_retention_bytes,
+            ),
             is_proof=lambda given: is_proof(given, self.context.secret),
             **options,
         )

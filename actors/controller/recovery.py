@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from ...transport.addresses import OFFSETS_TOPIC, is_internal
+from ...transport.addresses import AUDIT_TOPIC, OFFSETS_TOPIC, is_internal
 from ...transport.batch import InvalidBatch, decode_records, verify
 from ...transport.protocol.errors import PlanariaError
 from ..journal.owners import owner_of
@@ -32,7 +32,7 @@ from ..metadata.file_format import CatalogCorrupt
 from .catalog import Catalog, TopicEntry, decode_catalog, encode_catalog
 from .folders import TOPICS_NAME, UNCLAIMED_PREFIX, TopicFolders, has_records, label_found_in
 from .groups import OFFSETS_CONFIG
-from .internal_actors import CONFIG
+from .internal_actors import AUDIT_CONFIG, CONFIG
 from .storage import CATALOG_NAME
 
 
@@ -112,6 +112,8 @@ class _CatalogRecovery:
         config = label.config
         if label.topic == OFFSETS_TOPIC:
             config = OFFSETS_CONFIG
+        elif label.topic == AUDIT_TOPIC:
+            config = AUDIT_CONFIG
         elif is_internal(label.topic):
             config = CONFIG
         elif topic_label_of(folder, self._files) is None:

@@ -22,11 +22,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ...transport.addresses import is_internal
+from ...transport.machine import Received
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import ListGroupsReply
 from ...transport.protocol.message import Request
 from ...transport.protocol.session import Hello
 from ...transport.protocol.topics import ListTopicsReply
+from ...transport.request_context import KEY_PREFIX
 from ...transport.security.credentials import PasswordRecord, has_expired, matches, token_parts
 from ...transport.security.principals import ADMIN, INTERNAL, Principal, SecurityTable
 from ...transport.security.rights import Need, decide
@@ -114,6 +116,14 @@ class Access:
             if not self.permits(principal, need):
                 raise ProtocolError(ErrorCode.FORBIDDEN, f"{principal} lacks {need}")
         return Granted(key, principal, needs)
+
+    def knows(self, name: str) -> bool:
+        """Return True for a principal that exists."""
+        return name in self._table.principals
+
+    def missing(self, principal: str, request: Request) -> Need | None:
+        """Return the first right that a principal lacks for a request."""
+        return next((need for need in needs_of(request) if not self.permits(principal, need)), None)
 
     def permits(self, principal: str, need: Need) -> bool:
         if principal in (INTERNAL, ADMIN):
@@ -258,3 +268,9 @@ def _usable(principal: Principal, wall_ms: int) -> PasswordRecord | None:
 
 def _refused(what: str) -> ProtocolError:
     return ProtocolError(ErrorCode.UNAUTHENTICATED, f"hello: the {what} is not accepted")
+
+
+def key_of(event: Received) -> str | None:
+    """Return the public key of a client's connection; None for a request of an actor, and without authentication."""
+    principal = event.context.principal
+    return principal.removeprefix(KEY_PREFIX) if principal.startswith(KEY_PREFIX) else None

@@ -12,9 +12,9 @@ from ...transport.machine import Effect, Received, Reply
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import PROTOCOL_VERSION
 from ...transport.protocol.session import Hello, HelloReply
-from ...transport.request_context import KEY_PREFIX
 from ...transport.security.credentials import PasswordRecord
-from .access import Access
+from .access import Access, key_of
+from .audit import Audit
 from .nodes import Nodes
 from .quotas import Quotas
 
@@ -40,9 +40,16 @@ class PasswordChecked(Struct, frozen=True):
 
 class Greetings:
     def __init__(
-        self, access: Access | None, quotas: Quotas, nodes: Nodes, instance_id: str, run_directory: str
+        self,
+        access: Access | None,
+        audit: Audit,
+        quotas: Quotas,
+        nodes: Nodes,
+        instance_id: str,
+        run_directory: str,
     ) -> None:
         self._access = access
+        self._audit = audit
         self._quotas = quotas
         self._nodes = nodes
         self._instance_id = instance_id
@@ -84,6 +91,7 @@ class Greetings:
         try:
             self._access.on_password(key, hello.user, checked.record, wall_ms, is_right=checked.is_right)
         except ProtocolError as error:
+            self._audit.refuse(event, error.body)
             return [Reply(event.sender, error.body)]
         return [self._welcome(event, hello, wall_ms)]
 
@@ -107,9 +115,3 @@ class Greetings:
         if self._access is None or key is None:
             return UNSET, UNSET
         return self._access.principal_of(key, wall_ms) or UNSET, self._access.expiry_ms(key, wall_ms)
-
-
-def key_of(event: Received) -> str | None:
-    """Return the public key of a client's connection; None for a request of an actor, and without authentication."""
-    principal = event.context.principal
-    return principal.removeprefix(KEY_PREFIX) if principal.startswith(KEY_PREFIX) else None

@@ -53,6 +53,28 @@ class TableQuestion(Struct, frozen=True):
     """The table of topics, for requests that name an entry it lacks."""
 
 
+class AuditKey(Struct, frozen=True):
+    """Key of the calls and timers of the audit (`audit.py`)."""
+
+
+class AuditStart(AuditKey, frozen=True):
+    """The controller is to create the topic of the audit."""
+
+
+class AuditCall(AuditKey, frozen=True):
+    """Records of the audit."""
+
+
+class RefusalsTimer(AuditKey, frozen=True):
+    """End of the window in which refusals are counted."""
+
+
+class AuditRetry(AuditKey, frozen=True):
+    """The next attempt to write records of the audit, or to create their topic."""
+
+    is_start: bool = False
+
+
 class WaitTimer(Struct, frozen=True):
     """End of the time for which a request waits for an actor to come up."""
 

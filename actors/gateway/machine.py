@@ -50,11 +50,14 @@ from ...transport.protocol.session import Cancel, Hello, Metadata
 from ...transport.protocol.topics import WatchCatalogReply
 from ...transport.protocol.transactions import ListTransactions
 from .access import Access
+from .admission import Admission
+from .audit import Audit
 from .controller_calls import ControllerCalls
 from .delays import ScheduledIds
 from .greetings import CheckPassword, Greetings, PasswordChecked
 from .keys import (
     ActorStart,
+    AuditKey,
     CallKey,
     Forwarded,
     KeptCallTimer,
@@ -71,7 +74,7 @@ from .keys import (
     TransactionsCall,
     WaitTimer,
 )
-from .lanes import Lanes, weight_of
+from .lanes import Lanes
 from .members import Members
 from .metadata import MetadataPolls
 from .nodes import Nodes
@@ -81,7 +84,7 @@ from .publish import Publisher
 from .publish_routes import PublishRoutes
 from .quotas import Quotas
 from .router import Router
-from .routes import ROUTES, max_wait_ms_of, route_of
+from .routes import ROUTES, route_of
 from .tickets import GIVEN_UP, TAKEN_BACK, Tickets
 from .topic_table import TopicTable, cannot_tell
 from .transaction_lists import TransactionLists
@@ -109,6 +112,8 @@ class GatewayMachine:
         pid: int,
         is_clustered: bool = False,
         access: Access | None = None,
+        is_audited: bool = False,
+        node: str = "",
         limits: Mapping[str, int] | None = None,
     ) -> None:
         """Create the machine. Without `access` everyone may do everything. `limits` are those of `Tickets`, for tests."""
@@ -120,23 +125,19 @@ class GatewayMachine:
         self._lanes = Lanes(self._tickets, self._hosts)
         self._peers = Peers()
         self._controller = ControllerCalls(self._peers)
-        self._permissions = Permissions(access, self._tickets)
+        self.audit = Audit(
+            f"{instance_id}.{incarnation}", self._hosts, self._tickets, access, node, is_on=is_audited
+        )
+        self._permissions = Permissions(access, self._tickets, self.audit)
         self._table = TopicTable(with_security=access is not None)
         self._quotas = Quotas()
         self._nodes = Nodes(is_clustered=is_clustered)
+        self._admission = Admission(self._quotas, self._tickets, self.audit)
         self._held: dict[int, Attempt] = {}
         """Requests delayed by their client's quota, by ticket."""
-        self._greetings = Greetings(access, self._quotas, self._nodes, instance_id, run_directory)
-        self._metadata = MetadataPolls(
-            self._tickets,
-            self._table,
-            self._peers,
-            self._quotas,
-            self._nodes,
-            access,
-            instance_id,
-            incarnation,
-        )
+        self._greetings = Greetings(access, self.audit, self._quotas, self._nodes, instance_id, run_directory)
+        sources = (self._tickets, self._table, self._peers, self._quotas, self._nodes)
+        self._metadata = MetadataPolls(*sources, access, instance_id, incarnation)
         ids = ScheduledIds(instance_id, incarnation)
         self._publisher = Publisher(self._tickets, self._peers, ids)
         self._members = Members()
@@ -152,9 +153,12 @@ class GatewayMachine:
         return len(self._tickets)
 
     def handle(self, event: LoopEvent | PasswordChecked, now: int) -> list[GatewayEffect]:
+        self.audit.wall_ms = now + self._wall_offset_ms
         match event:
             case Received():
                 effects = self._on_request(event, now)
+            case Answered() | Failed() | TimerFired() if isinstance(event.key, AuditKey):
+                effects = self.audit.on_event(event, now)
             case Answered():
                 effects = self._lanes.on_ended(event.key, now) + self._on_answered(event, now)
             case Failed():
@@ -182,9 +186,11 @@ class GatewayMachine:
                 effects = self._on_stop(deadline, now)
             case _:
                 assert_never(event)
-        if self._is_stopping and not len(self._tickets):
+        # In front of an act stands the record of its beginning.
+        records = self.audit.flush(now)
+        if self._is_stopping and not len(self._tickets) and not self.audit.has_unwritten:
             effects.append(Stop("asked to stop"))
-        return self._controller.keep(self._lanes.admit(effects, now), now)
+        return records + self._controller.keep(self._lanes.admit(effects, now), now)
 
     # Requests
 
@@ -196,40 +202,28 @@ class GatewayMachine:
         if isinstance(request, Cancel):
             return self._forget(self._tickets.withdrawn_by(event), now)
         route = route_of(request)
-        size_bytes = len(event.raw) + sum(map(len, event.payload))
         try:
             if isinstance(request, Hello):
                 return self._greetings.on_hello(event, request, now + self._wall_offset_ms)
             granted = self._permissions.granted(event, now + self._wall_offset_ms)
             if isinstance(request, Kill) and request.address == self._address:
-                reply = msgspec.structs.replace(self._self)
-                return [
-                    Reply(event.sender, reply),
-                    Cast(SUPERVISOR, msgspec.structs.replace(request, id=None)),
-                ]
-            self._quotas.require_greeting(event)
-            charge = self._quotas.admit(event, size_bytes, now, granted)
-            if isinstance(request, Produce) and request.acks == 0:
-                context = self._quotas.context_of(event, granted)
-                return self._router.cast_produce(event, request, context)
-            number, evicted = self._tickets.open(
-                event.sender,
-                size_bytes,
-                may_be_cut=route.may_be_cut,
-                charge=charge,
-                is_poll=max_wait_ms_of(request, route) > 0,
-                weight=weight_of(request, route.weight, size_bytes),
-                granted=granted,
-            )
+                self.audit.at_once(event, granted)
+                order = msgspec.structs.replace(request, id=None)
+                return [Reply(event.sender, msgspec.structs.replace(self._self)), Cast(SUPERVISOR, order)]
+            admitted = self._admission.admit(event, route, granted, now)
         except ProtocolError as error:
+            self.audit.refuse(event, error.body)
             return [Reply(event.sender, error.body)] if is_answered else []
-        context = self._quotas.context_of(event, granted)
+        number, context = admitted.number, admitted.context
+        if number is None:
+            assert isinstance(request, Produce)
+            return self._router.cast_produce(event, request, context)
         attempt = Attempt(number=number, event=event, route=route, context=context)
-        effects = self._evict(evicted, now)
-        if charge is None or not charge.throttle_ms:
+        effects = self._evict(admitted.evicted, now)
+        if not admitted.throttle_ms:
             return effects + self._route(attempt, now)
         self._held[number] = attempt
-        return [*effects, SetTimer(QuotaTimer(number), now + charge.throttle_ms)]
+        return [*effects, SetTimer(QuotaTimer(number), now + admitted.throttle_ms)]
 
     def _on_disconnected(self, connection: bytes, now: int) -> list[GatewayEffect]:
         self._quotas.on_disconnected(connection)
@@ -264,6 +258,7 @@ class GatewayMachine:
         try:
             return self._try_to_route(attempt, now)
         except ProtocolError as error:
+            self.audit.refuse(attempt.event, error.body)
             return self._tickets.answer(attempt.number, error.body)
 
     def _try_to_route(self, attempt: Attempt, now: int) -> list[GatewayEffect]:
@@ -362,6 +357,7 @@ class GatewayMachine:
         effects: list[GatewayEffect] = []
         if event.address == CONTROLLER:
             effects += self._table.watch() + self._nodes.watch() + self._controller.on_up()
+            effects += self.audit.on_controller_up()
         topic = event.address.topic
         if topic is not None:
             effects += self._metadata.on_changed([topic])
@@ -401,6 +397,7 @@ class GatewayMachine:
             case KeptCallTimer():
                 return self._refuse(self._controller.on_timeout(key.number), now)
             case StopTimer():
+                self.audit.give_up()
                 return self._tickets.answer_all(SHUTTING_DOWN)
             case _:
                 assert_never(key)
@@ -409,5 +406,6 @@ class GatewayMachine:
         if self._is_stopping:
             return []
         self._is_stopping = True
+        self.audit.end_window()
         until = max(now, min(now + EXIT_FLUSH_MS, deadline - EXIT_FLUSH_MARGIN_MS))
         return [*self._tickets.cut(SHUTTING_DOWN), SetTimer(StopTimer(), until)]

@@ -9,14 +9,15 @@ from msgspec import UNSET, UnsetType
 
 from ...transport.machine import Received, Reply
 from ...transport.security.principals import SecurityTable
-from .access import Access, Granted
-from .greetings import key_of
+from .access import Access, Granted, key_of
+from .audit import Audit
 from .tickets import Tickets
 
 
 class Permissions:
-    def __init__(self, access: Access | None, tickets: Tickets) -> None:
+    def __init__(self, access: Access | None, tickets: Tickets, audit: Audit) -> None:
         self._access = access
+        self._audit = audit
         self._tickets = tickets
 
     def configure(self, table: SecurityTable | UnsetType) -> bool:
@@ -39,6 +40,7 @@ class Permissions:
             if ticket.granted is not None:
                 refusal = self._access.still_permits(ticket.granted, wall_ms)
                 if refusal is not None:
+                    self._audit.refuse_parked(ticket, refusal.body)
                     refusals[number] = Reply(ticket.sender, refusal.body)
         return refusals
 

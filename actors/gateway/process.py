@@ -32,8 +32,12 @@ class GatewayArguments(msgspec.Struct):
     """The endpoint for clients; with a port of `*` the system chooses one, and the ready message reports it."""
     is_clustered: bool = False
     """True if its controller knows other nodes."""
+    node: str = ""
+    """Name of this node in a cluster."""
     security: GatewaySecurity | None = None
     """None: everyone may do everything."""
+    is_audited: bool = False
+    """True to write administrative acts and refusals to the topic of the audit."""
 
 
 class GatewayActor(Actor[PasswordChecked, CheckPassword]):
@@ -63,6 +67,8 @@ class GatewayActor(Actor[PasswordChecked, CheckPassword]):
             pid=os.getpid(),
             is_clustered=self._arguments.is_clustered,
             access=self._access,
+            is_audited=self._arguments.is_audited,
+            node=self._arguments.node,
             limits=limits,
         )
 
@@ -76,7 +82,10 @@ class GatewayActor(Actor[PasswordChecked, CheckPassword]):
         assert self._access is not None
         if not self._handshakes.take(host, self.loop.now):
             return None
-        return self._access.admits(public_key, self.loop.wall)
+        is_admitted = self._access.admits(public_key, self.loop.wall)
+        if is_admitted is False:
+            self.machine.audit.refuse_handshake(host, self.loop.wall)
+        return is_admitted
 
     def start(self) -> None:
         if self._access is not None:

@@ -11,7 +11,7 @@ fill the gateway nor be answered twice by a late reply.
 Waiting polls take no room from work. shares.py decides which request is refused or evicted when a room is full.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct
 
@@ -68,6 +68,7 @@ class Tickets:
         self._open: dict[int, Ticket] = {}
         self._of_connection: dict[bytes, set[int]] = {}
         self._last_number = 0
+        self._followed: dict[int, Callable[[ErrorBody | None, bool], None]] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -105,6 +106,10 @@ class Tickets:
         self._of_connection.setdefault(connection, set()).add(self._last_number)
         return self._last_number, evicted
 
+    def on_closed(self, number: int, call: Callable[[ErrorBody | None, bool], None]) -> None:
+        """Call this when the ticket is closed: with the error of its answer, and whether it was answered."""
+        self._followed[number] = call
+
     def get(self, number: int) -> Ticket | None:
         return self._open.get(number)
 
@@ -117,6 +122,8 @@ class Tickets:
         ticket = self._close(number)
         if ticket is None:
             return []
+        if self._followed:
+            self._end(number, body if isinstance(body, ErrorBody) else None, is_answered=True)
         if ticket.charge is not None:
             if ticket.charge.fetcher is not None:
                 ticket.charge.settle(_size_bytes(body, payload))
@@ -149,7 +156,16 @@ class Tickets:
 
     def drop(self, numbers: Iterable[int]) -> list[Effect]:
         """Close tickets without an answer: the requesters are gone. Actors where they wait are notified."""
-        return [CancelCall(number) for number in numbers if self._close(number) is not None]
+        closed = [number for number in numbers if self._close(number) is not None]
+        if self._followed:
+            for number in closed:
+                self._end(number, None, is_answered=False)
+        return [CancelCall(number) for number in closed]
+
+    def _end(self, number: int, error: ErrorBody | None, *, is_answered: bool) -> None:
+        call = self._followed.pop(number, None)
+        if call is not None:
+            call(error, is_answered)
 
     def cut(self, error: ErrorBody) -> list[Effect]:
         """Answer every request that a stop need not wait for."""

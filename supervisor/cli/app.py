@@ -15,6 +15,7 @@ import typer
 from ... import __version__
 from ...transport.security.variables import KEY_VARIABLE
 from . import (
+    audit,
     backup,
     cluster,
     consume,
@@ -111,6 +112,7 @@ app.add_typer(security.security, name="security", rich_help_panel=BROKER)
 app.add_typer(security.key, name="key", rich_help_panel=BROKER)
 app.add_typer(security.user, name="user", rich_help_panel=BROKER)
 app.add_typer(security.acl, name="acl", rich_help_panel=BROKER)
+app.command(cls=Command, rich_help_panel=BROKER)(audit.audit)
 app.command(cls=Command, rich_help_panel=BROKER)(version)
 app.add_typer(topic.app, name="topic", rich_help_panel=MESSAGES)
 app.command(cls=Command, rich_help_panel=MESSAGES)(produce.produce)

@@ -157,7 +157,7 @@ def test_a_backup_and_its_readers(filled: ServedBroker, tmp_path: Path) -> None:
 
 def test_every_command_is_tried() -> None:
     tried = {tuple(line.split()[: len(path)]) for line in ATTACHED for path in leaves()}
-    by_themselves = {("serve",), ("recover",), ("version",), ("demo",), ("chaos",), ("bench",)}
+    by_themselves = {("audit",), ("serve",), ("recover",), ("version",), ("demo",), ("chaos",), ("bench",)}
     of_backups = {("backup",), ("verify",), ("restore",)}
     elsewhere = {path for path in leaves() if path[0] in ("cluster", "deploy", "worker")}
     of_keys = {("security", "init"), ("key", "rotate"), ("key", "export"), ("user", "passwd")}

@@ -1,6 +1,7 @@
 """A broker with authentication: served are those who may, over every way there is to it, and until that changes."""
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 import zmq
 
 import planaria.aio
+from command_line import planaria as command
 from live_trees import until
 from planaria import Broker, Client
 from planaria.supervisor.security import initialise
@@ -19,7 +21,7 @@ from planaria.transport.client.errors import TimedOut
 from planaria.transport.client.security_admin import SecurityAdmin
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 from planaria.transport.security.curve import ClientKeys, secure_client
-from planaria.transport.security.key_files import new_key_pair, read_key_file
+from planaria.transport.security.key_files import new_key_pair, read_key_file, write_key_file
 from planaria.transport.security.keys import KeyPair
 from planaria.transport.security.rights import Rule
 
@@ -39,6 +41,7 @@ class Secured:
         self.log = folder / "data" / "logs" / "broker.log"
         self.client = Client(self.endpoint, key=self.admin_key)
         self.security = SecurityAdmin.over(self.client)
+        self.nosy: KeyPair | None = None
 
     def principal(self, name: str, **rights: str) -> KeyPair:
         """Make a principal with a key and `right=resource`; `topic_` and such begin a resource."""
@@ -223,6 +226,43 @@ def test_no_handshake_ends_and_nothing_is_served_while_the_gateway_is_frozen(sec
         assert plain.reply(0) is None
 
 
+def audited(secured: Secured, *options: str) -> list[dict[str, Any]]:
+    done = command(
+        "--key", str(secured.admin_key), "audit", "--json", *options, "--connect", secured.endpoint
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def be_refused(secured: Secured) -> None:
+    """Have a principal refused fifty times, once."""
+    if secured.nosy is None:
+        secured.nosy = secured.principal("nosy", consume="topic:*")
+        with Raw(secured.endpoint, keys_of(secured, secured.nosy)) as raw:
+            for number in range(50):
+                assert raw.ask(op="delete_topic", id=number, topic="ORDERS") == ErrorCode.FORBIDDEN
+
+
+def test_acts_are_in_the_audit_also_when_the_gateway_is_killed(secured: Secured) -> None:
+    secured.client.create_topic("AUDITED", 1)
+    secured.client.kill("gateway/0")
+    secured.client.delete_topic("AUDITED")
+
+    def outcomes() -> dict[tuple[str, str], list[str]]:
+        found: dict[tuple[str, str], list[str]] = {}
+        for each in audited(secured, "--principal", "admin", "--since", "10m"):
+            found.setdefault((each["op"], each["resource"]), []).append(each["outcome"])
+        return found
+
+    until(lambda: len(outcomes().get(("delete_topic", "topic:AUDITED"), [])) >= 2, "the outcome is written")
+    found = outcomes()
+    assert found[("create_topic", "topic:AUDITED")] == ["begun", "done"]
+    assert found[("kill", "actor:gateway/0")][-1] == "begun"
+    # The one that found no gateway was sent again, perhaps.
+    assert found[("delete_topic", "topic:AUDITED")][-1] in ("done", "failed")
+    be_refused(secured)
+
+
 def test_hosted_handlers_and_the_embedding_program_are_the_broker(secured: Secured, tmp_path: Path) -> None:
     secured.broker.create_topic("WORK", 1)
     secured.broker.subscribe("workers", "WORK", handler=Marks(os.fspath(tmp_path / "seen")))
@@ -274,3 +314,23 @@ def test_an_expired_key_is_refused_without_any_change_of_the_table(secured: Secu
     secured.security.grant("brief", Rule(rights=("produce",), resource="topic:ORDERS"))
     with Raw(secured.endpoint, keys_of(secured, pair)) as raw:
         until(lambda: raw.ask(op="list_topics", id=1) == ErrorCode.UNAUTHENTICATED, "it has expired")
+
+
+def test_refusals_are_in_the_audit_and_only_operators_read_it(secured: Secured, tmp_path: Path) -> None:
+    """Last, because the window that `be_refused` opens takes its time."""
+    be_refused(secured)
+    assert secured.nosy is not None
+    key = tmp_path / "nosy.key"
+    write_key_file(key, secured.nosy, "")
+    done = command("--key", str(key), "audit", "--connect", secured.endpoint)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "nosy lacks operate on cluster" in done.stderr
+
+    def counted() -> int:
+        found = audited(secured, "--principal", "nosy")
+        return sum(each["count"] for each in found if each.get("op") == "delete_topic")
+
+    until(lambda: counted() == 50, "the window has ended")
+    table = command("--key", str(secured.admin_key), "audit", "--connect", secured.endpoint, columns=200)
+    assert "refused FORBIDDEN" in table.stdout
+    assert code_of(lambda: secured.client.delete_topic("__audit")) == ErrorCode.FORBIDDEN

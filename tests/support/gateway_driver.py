@@ -41,11 +41,18 @@ class GatewayDriver:
     """
 
     def __init__(
-        self, incarnation: int = 1, limits: dict[str, int] | None = None, *, is_clustered: bool = False
+        self,
+        incarnation: int = 1,
+        limits: dict[str, int] | None = None,
+        *,
+        is_clustered: bool = False,
+        is_audited: bool = False,
     ) -> None:
         self.now = 1_000_000
         context = context_of(
-            "gateway/0", incarnation, {"endpoint": "tcp://127.0.0.1:*", "is_clustered": is_clustered}
+            "gateway/0",
+            incarnation,
+            {"endpoint": "tcp://127.0.0.1:*", "is_clustered": is_clustered, "is_audited": is_audited},
         )
         actor = GatewayActor(context, limits)
         self.machine = actor.machine
