@@ -58,6 +58,9 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Peer endpoint as other nodes reach it; `peer_endpoint` if empty."""
     peer_keys: str = ""
     """File of the cluster's keys (`planaria cluster keys`): nodes authenticate each other and encrypt."""
+    direct_replication: bool = True
+    """Followers on other nodes fetch from the processes of this one's leaders, at ports that the system chooses, where
+    they reach these; False: through `peer_endpoint` alone."""
     etcd_ca: str = ""
     """Certificates of the authorities that sign etcd's, a file in PEM: nodes then use TLS to etcd."""
     etcd_certificate: str = ""

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -141,8 +142,18 @@ class LocalMember(LocalMachine):
 class LocalCluster:
     """Use it as a context manager."""
 
-    def __init__(self, folder: Path, nodes: int = 3, *, members: int = 1, is_relayed: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        nodes: int = 3,
+        *,
+        members: int = 1,
+        is_relayed: bool = False,
+        settings: Sequence[str] = (),
+    ) -> None:
+        """`settings` are those of each node, as `name=value`."""
         self.folder = folder
+        self._settings = settings
         self.routes: list[Route] = []
         self._is_relayed = is_relayed
         ports = iter(free_ports(2 * nodes + 2 * members))
@@ -162,6 +173,7 @@ class LocalCluster:
             *("--node", name, "--cluster", f"etcd://{hosts}/local", "--endpoint", endpoint),
             *("--peer-endpoint", f"tcp://{LOOPBACK}:{peer_port}"),
             *("--advertise-peer", f"tcp://{LOOPBACK}:{self._port_to(name, peer_port)}"),
+            *(word for setting in self._settings for word in ("--set", setting)),
         ]
         return LocalMachine(name, command, self.folder)
 

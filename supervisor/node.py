@@ -157,7 +157,21 @@ def controller_arguments(
         "endpoint": endpoints.clients,
         "peer_endpoint": endpoints.peers,
         "rack": config.rack,
+        "replica_door": _replica_door(config, endpoints) if config.direct_replication else None,
     }
+
+
+def _replica_door(config: BrokerConfig, endpoints: NodeEndpoints) -> dict[str, str]:
+    """Return the endpoint of each replica for followers on other nodes: that of the node, at another port."""
+    return {
+        "endpoint": f"{config.peer_endpoint.rpartition(':')[0]}:*",
+        "host": endpoints.peers.removeprefix("tcp://").rpartition(":")[0],
+        "keys": _absolute(config.peer_keys),
+    }
+
+
+def _absolute(file: str) -> str:
+    return os.path.abspath(file) if file else ""
 
 
 def link_arguments(config: BrokerConfig, start_id: str) -> dict[str, Any] | None:
@@ -169,7 +183,7 @@ def link_arguments(config: BrokerConfig, start_id: str) -> dict[str, Any] | None
         "start_id": start_id,
         "peer_endpoint": config.peer_endpoint,
         "replication_bytes_per_second": config.replication_bytes_per_second,
-        "peer_keys": os.path.abspath(config.peer_keys) if config.peer_keys else "",
+        "peer_keys": _absolute(config.peer_keys),
     }
 
 

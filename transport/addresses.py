@@ -5,7 +5,8 @@ resolves an address, and nothing but this module reads its text.
 
     controller, supervisor, gateway     kind
     coordinator/GROUP, link/NODE        kind, name
-    partition/TOPIC/N, replica/TOPIC/N  kind, name, number
+    partition/TOPIC/N, replica/TOPIC/N, kind, name, number
+      leader/TOPIC/N
     subscriber/GROUP/N, deployed/GROUP/N  kind, name, number
     gateway/N, scheduler/N,             kind, number
       transactions/N
@@ -39,6 +40,8 @@ class Kind(StrEnum):
     """In a cluster the leader's address, wherever it is."""
     REPLICA = "replica"
     """In a cluster one node's copy of a partition."""
+    LEADER = "leader"
+    """The process of the leading replica, as its followers on other nodes reach it without a link."""
     COORDINATOR = "coordinator"
     SUBSCRIBER = "subscriber"
     DEPLOYED = "deployed"
@@ -51,9 +54,12 @@ class Kind(StrEnum):
 
 
 _SUBSCRIBERS = (Kind.SUBSCRIBER, Kind.DEPLOYED)
-_NAMED = frozenset({Kind.PARTITION, Kind.REPLICA, *_SUBSCRIBERS, Kind.COORDINATOR, Kind.LINK})
+_NAMED = frozenset({Kind.PARTITION, Kind.REPLICA, Kind.LEADER, *_SUBSCRIBERS, Kind.COORDINATOR, Kind.LINK})
 _NUMBERED = frozenset(
-    {Kind.PARTITION, Kind.REPLICA, *_SUBSCRIBERS, Kind.SCHEDULER, Kind.TRANSACTIONS, Kind.GATEWAY}
+    {
+        *(Kind.PARTITION, Kind.REPLICA, Kind.LEADER),
+        *(*_SUBSCRIBERS, Kind.SCHEDULER, Kind.TRANSACTIONS, Kind.GATEWAY),
+    }
 )
 
 
@@ -165,6 +171,10 @@ def partition_address(topic: str, partition: int) -> Address:
 @lru_cache(CACHED_ADDRESSES)
 def replica_address(topic: str, partition: int) -> Address:
     return Address(Kind.REPLICA, topic, partition)
+
+
+def leader_address(topic: str, partition: int) -> Address:
+    return Address(Kind.LEADER, topic, partition)
 
 
 def link_address(node: str) -> Address:

@@ -261,6 +261,8 @@ class BrokerSettings(TypedDict, total=False):
     """Peer endpoint as other nodes reach it. Default "": that of `peer_endpoint`."""
     peer_keys: str
     """File of the cluster's keys, from `planaria cluster keys`. Default "": nodes do not authenticate each other."""
+    direct_replication: bool
+    """False: replicas on other nodes are reached through the peer endpoint alone. Default True."""
     etcd_ca: str
     """Authority of etcd's certificates, a file in PEM: nodes then use TLS to etcd. Default ""."""
     etcd_certificate: str

@@ -28,6 +28,7 @@ from . import sockets
 from .actor import Actor, ActorContext
 from .addresses import SUPERVISOR
 from .calls.exchange import Exchange
+from .calls.lost_connections import LostConnections
 from .calls.peers import SUPERVISOR_ROUTE, PeerDirectory
 from .calls.performer import Performer
 from .calls.retry import RetryPolicy
@@ -103,7 +104,9 @@ class Loop(Turns[Any]):
             {SUPERVISOR_ROUTE: self._link},
             self._contexts,
             None if self._peer_door is None else self._peer_door.client_keys,
+            is_between_nodes=self._peer_door is not None,
         )
+        self._lost: LostConnections | None = None
         self._used = self._calls.used
         """Sockets to be asked for their events before the next wait (poller.py)."""
         self._server: ServerSide | None = None
@@ -131,8 +134,12 @@ class Loop(Turns[Any]):
             self._server = ServerSide(
                 self._zmq, self._actor, self._contexts, self.dispatch, self._answer, self._peer_door
             )
+            self.peer_endpoint = self._server.peer_endpoint
             for source in (*self._server.sources, self._server.socket):
                 self._poller.register(source)
+        if self._peer_door is not None:
+            self._lost = LostConnections(self._calls, self._now_ms)
+            self.watch(self._lost.monitor, self._lost.follow)
         self._actor.start()
         for source in (self._link, self._calls.socket, self.context.parent_sentinel):
             if source is not None:
@@ -343,6 +350,8 @@ class Loop(Turns[Any]):
     def _close(self) -> None:
         if self._server is not None:
             self._server.close()
+        if self._lost is not None:
+            self._lost.close()
         self._calls.close()
         self._link.setsockopt(zmq.LINGER, EXIT_FLUSH_MS)
         self._link.close()

@@ -19,7 +19,8 @@ from .addresses import is_internal
 from .protocol.data import Fetch, Produce
 from .protocol.errors import ErrorBody, ErrorCode
 from .protocol.groups import GroupHeartbeat
-from .protocol.message import InternalRequest, NodeRequest, Request
+from .protocol.message import InternalRequest, NodeRequest, PeerRequest, Request
+from .protocol.session import Cancel
 from .protocol.topics import DeleteRecords
 
 _MARK = b"\xc1"
@@ -27,6 +28,8 @@ _PLACES = (3, 1)
 """Positions of a context, after the connection's name: in a call, in a cast."""
 _WRITES = (Produce, DeleteRecords)
 """Requests that change a partition's records. Those of internal topics are the business of their actors."""
+_OF_PEERS = (NodeRequest, PeerRequest, Cancel)
+"""Requests that another node's connection may send."""
 _WITH_CLIENT_ID = (Produce, Fetch, GroupHeartbeat)
 """Requests in which a client gives its own id."""
 
@@ -62,9 +65,14 @@ def direct_context(connection: bytes, request: Request, principal: str = "") -> 
 
 
 def refusal_of_client(request: Request, *, is_peer: bool = False) -> ErrorBody | None:
-    """Return the refusal of a request that came without a context, if only actors may make it, or only other nodes and
-    the sender is none (`is_peer`)."""
-    if isinstance(request, NodeRequest) and not is_peer:
+    """Return the refusal of a request that came without a context: of a client, if only actors may make it, or only
+    other nodes; of another node (`is_peer`), if it is not meant for them."""
+    if is_peer:
+        if isinstance(request, _OF_PEERS):
+            return None
+        op = request.__struct_config__.tag
+        return ErrorBody(ErrorCode.FORBIDDEN, f"{op} is no request of other nodes")
+    if isinstance(request, NodeRequest):
         op = request.__struct_config__.tag
         return ErrorBody(ErrorCode.FORBIDDEN, f"{op} is a request of nodes, at the peer endpoint")
     if isinstance(request, InternalRequest):

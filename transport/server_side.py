@@ -48,8 +48,8 @@ class ServerSide:
         answer: Callable[[Reply], None],
         peers: PeerDoor | None = None,
     ) -> None:
-        """Bind the actor's endpoint, and that of `peers`, whose connections may send NodeRequests. `deliver` takes
-        events of the machine, `answer` takes refusals."""
+        """Bind the actor's endpoint, and that of `peers`, whose connections may send NodeRequests and PeerRequests alone.
+        `deliver` takes events of the machine, `answer` takes refusals."""
         endpoint = actor.endpoint()
         assert endpoint is not None
         is_local = endpoint.startswith("ipc://")
@@ -60,13 +60,15 @@ class ServerSide:
         self.socket = sockets.server_socket(context, None if is_local else endpoint, keys)
         self.socket.setsockopt(zmq.LINGER, EXIT_FLUSH_MS)
         self.endpoint = endpoint if is_local else self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.peer_endpoint = ""
         self._peers: set[bytes] | None = None
         """Connections of other nodes, in an actor with an endpoint for them."""
         if peers is not None:
+            assert actor.follows_connections, "others do not know which connections are those of nodes"
             self._peers = set()
             if peers.keys is not None:
                 KeyCheck(context, peers.keys)
-            sockets.bind_for_peers(self.socket, peers.endpoint, peers.keys)
+            self.peer_endpoint = sockets.bind_for_peers(self.socket, peers.endpoint, peers.keys)
         self._hosts: dict[bytes, str] = {}
         self.inbox: Inbox | None = Inbox(self._hosts) if actor.follows_hosts else None
         self.ended: dict[bytes, None] = {}

@@ -36,6 +36,9 @@ PING_MS = 2_000
 PEER_SILENCE_MS = 30_000
 """A connection that pings ends when no whole frame arrives for this long: at the client, and by the ping's TTL at
 the server. So the path must carry a frame of MAX_FRAME_BYTES in this time."""
+NODE_PING_MS = 1_000
+NODE_SILENCE_MS = 5_000
+"""The same between the nodes of a cluster: a follower that is cut off alone holds up producers until then."""
 KEEPALIVE_IDLE_S = 15
 KEEPALIVE_INTERVAL_S = 5
 KEEPALIVE_PROBES = 3
@@ -139,16 +142,20 @@ def server_socket(
     return socket if endpoint is None else _opened(socket, socket.bind, _numeric(endpoint))
 
 
-def bind_for_peers(socket: "zmq.Socket[bytes]", endpoint: str, keys: KeyPair | None) -> None:
-    """Bind a server socket at a further endpoint, over TCP. With keys, a connection is encrypted, and its client must
-    have them (KeyCheck). Raises zmq.ZMQError when it cannot be bound.
+def bind_for_peers(socket: "zmq.Socket[bytes]", endpoint: str, keys: KeyPair | None) -> str:
+    """Bind a server socket at a further endpoint, over TCP, and return that, with the port if any was asked for.
+
+    With keys, a connection is encrypted, and its client must have them (KeyCheck). Raises zmq.ZMQError when it cannot
+    be bound.
     """
     if keys is not None:
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, keys.secret_key.encode())
     _opened(socket, socket.bind, _numeric(endpoint))
+    bound = socket.getsockopt_string(zmq.LAST_ENDPOINT)
     if keys is not None:
         unsecure_client(socket)  # the later ones are local
+    return bound
 
 
 def calls_socket(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
@@ -188,7 +195,12 @@ def receive_frames(
 
 
 def connect_peer(
-    socket: "zmq.Socket[bytes]", name: bytes, endpoint: str, keys: ClientKeys | None = None
+    socket: "zmq.Socket[bytes]",
+    name: bytes,
+    endpoint: str,
+    keys: ClientKeys | None = None,
+    *,
+    is_between_nodes: bool = False,
 ) -> None:
     """Connect a calls socket to `endpoint`, addressed as `name`. Over TCP the connection pings, and is encrypted if
     there are `keys`.
@@ -197,9 +209,10 @@ def connect_peer(
     3.0 close the connection at a ping, or take it for a message.
     """
     is_remote = endpoint.startswith("tcp://")
-    socket.setsockopt(zmq.HEARTBEAT_IVL, PING_MS if is_remote else 0)
-    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, PEER_SILENCE_MS)
-    socket.setsockopt(zmq.HEARTBEAT_TTL, PEER_SILENCE_MS)
+    ping_ms, silence_ms = (NODE_PING_MS, NODE_SILENCE_MS) if is_between_nodes else (PING_MS, PEER_SILENCE_MS)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, ping_ms if is_remote else 0)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, silence_ms)
+    socket.setsockopt(zmq.HEARTBEAT_TTL, silence_ms)
     if keys is not None:
         if is_remote:
             secure_client(socket, keys)

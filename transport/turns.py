@@ -47,6 +47,8 @@ class Turns(Generic[OwnEventT]):
         self._outbox: list[Any] = []
         self._outgoing: list[Outgoing] = []
         self._stopping = False
+        self.peer_endpoint = ""
+        """The endpoint for other nodes, where there is one, as it is bound."""
         self._sleep: Sleep | None = None
         """Set when the actor is stopping to sleep."""
 

@@ -66,11 +66,27 @@ def partition_spec(
     )
 
 
+class ReplicaSettings(NamedTuple):
+    """The settings of a node for all its replicas."""
+
+    disk_reserve_bytes: int = 0
+    slow_sync_ms: int = 0
+    peer_endpoint: str = ""
+    """Endpoint of a replica's process for followers on other nodes, at any port; empty: none."""
+    peer_host: str = ""
+    """Its host, as other nodes reach it."""
+    peer_keys: str = ""
+    """The file of the cluster's keys; empty: none."""
+
+
+DEFAULT_REPLICAS = ReplicaSettings()
+
+
 def replica_spec(
-    entry: TopicEntry, partition: int, node: str, data_id: str, disk_reserve_bytes: int, slow_sync_ms: int
+    entry: TopicEntry, partition: int, node: str, data_id: str, settings: ReplicaSettings
 ) -> ChildSpec:
     """Return the child spec of one node's copy of a partition: it waits for its role, and does not sleep."""
-    spec = partition_spec(entry, partition, disk_reserve_bytes)
+    spec = partition_spec(entry, partition, settings.disk_reserve_bytes)
     return msgspec.structs.replace(
         spec,
         address=replica_address(entry.topic, partition),
@@ -79,7 +95,10 @@ def replica_spec(
             "leadership": "given",
             "node": node,
             "data_id": data_id,
-            "slow_sync_ms": slow_sync_ms,
+            "slow_sync_ms": settings.slow_sync_ms,
+            "peer_endpoint": settings.peer_endpoint,
+            "peer_host": settings.peer_host,
+            "peer_keys": settings.peer_keys,
         },
     )
 

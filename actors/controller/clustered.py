@@ -68,7 +68,7 @@ from ..metadata.store import (
 )
 from .catalog import Catalog, TopicEntry
 from .child_commands import ChildCommands
-from .children import replica_spec
+from .children import DEFAULT_REPLICAS, ReplicaSettings, replica_spec
 from .cluster.assignments import RequiredTopic
 from .cluster.disk import DiskState
 from .cluster.ending_replicas import EndingReplicas
@@ -137,15 +137,14 @@ class ClusteredController:
         numbers: Iterator[int],
         *,
         name: str = "",
-        disk_reserve_bytes: int = 0,
-        slow_sync_ms: int = 0,
+        settings: ReplicaSettings = DEFAULT_REPLICAS,
         disk: DiskState | None = None,
     ) -> None:
         self.controller = controller
         self._own = own
         self._name = name
         self._state = state
-        self._limits = (disk_reserve_bytes, slow_sync_ms)
+        self._settings = settings
         self.cluster = Cluster(own, self._required, numbers, lambda: self.catalog, disk)
         self._led_here = LedHere(
             own, commands, lambda partition: followers(partition, self.catalog, controller.life)
@@ -356,7 +355,7 @@ class ClusteredController:
 
     def _spec(self, entry: TopicEntry, partition: TopicPartition) -> ChildSpec:
         own = self._own
-        return replica_spec(entry, partition.partition, own.node, own.data_id, *self._limits)
+        return replica_spec(entry, partition.partition, own.node, own.data_id, self._settings)
 
     def _on_stopped(self, address: Address | None) -> list[Effect]:
         partition = None if address is None else address.replica_of

@@ -28,6 +28,7 @@ from ..metadata.etcd.store import EtcdStore
 from ..metadata.etcd.url import etcd_config
 from ..metadata.store import Changed, MetadataStore, Propose, State, StoreEvent
 from .catalog import Catalog, catalog_of
+from .children import ReplicaSettings
 from .cluster.disk import DiskRecord, DiskState, KeepDisk, opened
 from .cluster.led_here import FollowerCommands
 from .cluster.machine import Cluster
@@ -120,8 +121,7 @@ class ClusterControllerActor(ControllerActor):
             self._storage.state,
             numbers,
             name=self._name,
-            disk_reserve_bytes=self._arguments.disk_reserve_bytes,
-            slow_sync_ms=self._arguments.slow_sync_ms,
+            settings=self._replica_settings(),
             disk=disk,
         )
         self._cluster_part = self.machine.cluster
@@ -191,6 +191,16 @@ class ClusterControllerActor(ControllerActor):
         with suppress(StorageFull):  # the generation stays as it is
             self._files.replace(Path(self.context.data_directory) / DISK_FILE, msgspec.json.encode(state))
             self.loop.dispatch(DiskKept(state))
+
+    def _replica_settings(self) -> ReplicaSettings:
+        arguments, door = self._arguments, self._cluster.replica_door
+        return ReplicaSettings(
+            arguments.disk_reserve_bytes,
+            arguments.slow_sync_ms,
+            peer_endpoint="" if door is None else door.endpoint,
+            peer_host="" if door is None else door.host,
+            peer_keys="" if door is None else door.keys,
+        )
 
     def _own(self, disk: DiskState) -> NodeSession:
         cluster = self._cluster

@@ -47,6 +47,17 @@ from .storage import CatalogStorage, store_for
 _log = logging.getLogger(__name__)
 
 
+class ReplicaDoor(msgspec.Struct):
+    """The endpoints of this node's replicas for followers on other nodes."""
+
+    endpoint: str
+    """To bind, at any port."""
+    host: str
+    """As other nodes reach it."""
+    keys: str = ""
+    """The file of the cluster's keys; empty: none."""
+
+
 class ClusterArguments(msgspec.Struct):
     """The arguments of a controller on a node of a cluster."""
 
@@ -59,6 +70,8 @@ class ClusterArguments(msgspec.Struct):
     rack: str = ""
     tls: Tls | None = None
     """For the connections to the store."""
+    replica_door: ReplicaDoor | None = None
+    """None: followers on other nodes fetch through the links alone."""
 
 
 class ControllerArguments(msgspec.Struct):

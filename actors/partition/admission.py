@@ -18,6 +18,7 @@ from ...transport.protocol.quotas import QuotasInForce
 from ...transport.protocol.replication import (
     Follow,
     Lead,
+    ReachLeader,
     ReplicaDurable,
     ReplicaFetch,
     ReplicaReported,
@@ -30,7 +31,7 @@ from .backlog import Backlog, LogEnd
 from .disk import DiskReserve
 from .effects import Effect
 
-_REPLICATION = (Lead, Follow, ReplicaFetch, ReplicaDurable, ReplicaReported, ReportLogEnd)
+_REPLICATION = (Lead, Follow, ReplicaFetch, ReplicaDurable, ReachLeader, ReplicaReported, ReportLogEnd)
 _ADMITTED = (Produce, Fetch)
 _OTHERS = (ListOffsets, DeleteRecords, ReportProgress, WriteMarkers)
 

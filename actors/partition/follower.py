@@ -12,6 +12,7 @@ transactions are those of a leader, so that a follower leads as soon as it has a
                 AppendFailed (a full disk) -> waiting
     cutting     LogCut -> fetching, or appending the batches that caused it      CutFailed -> waiting
     waiting     FetchAgain -> fetching
+    fetching straight from the leader's process, without an answer -> fetching by the links (`leader_access.py`)
     damaged     a Follow by which it is no member of the in-sync set, and not eligible -> CutLog to its start, cutting
 
     Appended while fetching    ReplicaDurable: the sync has returned
@@ -56,8 +57,9 @@ from .effects import (
     Written,
 )
 from .flush import Flush
+from .leader_access import LeaderAccess, ReachCall
 from .roles import Undecided
-from .timers import FetchAgain, TimerKey
+from .timers import FetchAgain, ReachAgain, TimerKey
 
 MAX_WAIT_MS = 30_000
 REPLY_MARGIN_MS = 5_000
@@ -76,6 +78,7 @@ class ReplicaFetchCall(Struct, frozen=True):
 
     leader_epoch: int
     number: int
+    is_direct: bool = False
 
 
 class Follower(Undecided):
@@ -101,6 +104,7 @@ class Follower(Undecided):
         self.leader_epoch = follow.leader_epoch
         self.leader = follow.leader
         self.next_token = first_token
+        self._access = LeaderAccess(follow, has_endpoint=bool(arguments.reached_at))
         self._in_flight: ReplicaFetchCall | None = None
         self._failures = 0
         self._leader_start_offset = 0
@@ -111,7 +115,7 @@ class Follower(Undecided):
         """Batches to append once the log begins with them."""
 
     def start(self, now: int) -> list[Effect]:
-        return self._go_on()
+        return [*self._go_on(), *self._access.ask(self._token())]
 
     def _go_on(self) -> list[Effect]:
         """Fetch, unless the log is damaged. Then it leaves the in-sync set for want of fetches, and begins again."""
@@ -122,6 +126,7 @@ class Follower(Undecided):
     def redirect(self, follow: Follow) -> list[Effect]:
         """Reach the same leader at another address."""
         before, self._follow = self._follow, follow
+        self._access.redirect(follow)
         if self._is_damaged:
             return self._go_on()
         if follow.address == before.address:
@@ -129,16 +134,19 @@ class Follower(Undecided):
         return [*self._cancel(), self._fetch()]
 
     def resign(self, leader: str | UnsetType) -> list[Effect]:
-        return self._cancel()
+        return [*self._cancel(), *self._access.end()]
 
     def stop(self) -> list[Effect]:
         return self._cancel()
 
     # -- fetching
 
-    def _fetch(self, sync_ms: int | None = None) -> Call:
+    def _token(self) -> int:
         self.next_token += 1
-        self._in_flight = ReplicaFetchCall(self.leader_epoch, self.next_token)
+        return self.next_token
+
+    def _fetch(self, sync_ms: int | None = None) -> Call:
+        self._in_flight = ReplicaFetchCall(self.leader_epoch, self._token(), self._access.is_direct)
         request = ReplicaFetch(
             topic=self._follow.topic,
             topic_id=self._follow.topic_id,
@@ -154,11 +162,12 @@ class Follower(Undecided):
         )
         return Call(
             self._in_flight,
-            self._follow.address,
+            self._access.address,
             request,
             ReplicaFetchReply,
             timeout_ms=MAX_WAIT_MS + REPLY_MARGIN_MS,
             token=self.next_token,
+            context=self._access.context,
         )
 
     def _cancel(self) -> list[Effect]:
@@ -171,12 +180,16 @@ class Follower(Undecided):
         return [SetTimer(FetchAgain(), now + pause_ms)]
 
     def on_timer(self, key: TimerKey, now: int) -> list[Effect]:
+        if isinstance(key, ReachAgain):
+            return self._access.ask(self._token())
         return self._go_on() if isinstance(key, FetchAgain) and self._in_flight is None else []
 
     # -- events
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         match event:
+            case Answered(key=ReachCall()) | Failed(key=ReachCall()):
+                return self._access.on_outcome(event, self._token(), now)
             case Answered() | Failed():
                 return self._on_outcome(event, now)
             case Written():
@@ -208,14 +221,15 @@ class Follower(Undecided):
             durable_offset=event.log_end_offset,
             sync_ms=event.sync_ms or 0,
         )
-        return [Cast(self._follow.address, durable)]
+        return [Cast(self._access.address, durable, context=self._access.context)]
 
     def _on_outcome(self, event: Answered | Failed, now: int) -> list[Effect]:
-        if event.key != self._in_flight:
+        if self._in_flight is None or event.key != self._in_flight:
             return []
-        self._in_flight = None
+        is_direct, self._in_flight = self._in_flight.is_direct, None
         if isinstance(event, Failed):
-            return self._on_refused(event.error, now)
+            lost = self._access.on_failed(event.error, now) if is_direct else None
+            return self._on_refused(event.error, now) if lost is None else [*lost, self._fetch()]
         reply = event.reply
         assert isinstance(reply, ReplicaFetchReply)
         if reply.leader_epoch != self.leader_epoch:

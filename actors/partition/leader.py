@@ -31,7 +31,15 @@ from ...transport.protocol.data import Fetch, ListOffsets, Produce, ProduceReply
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
 from ...transport.protocol.progress import ReportProgress
-from ...transport.protocol.replication import Lead, ReplicaDurable, ReplicaFetch, ReplicaReported, Role
+from ...transport.protocol.replication import (
+    Lead,
+    ReachLeader,
+    ReachLeaderReply,
+    ReplicaDurable,
+    ReplicaFetch,
+    ReplicaReported,
+    Role,
+)
 from ...transport.protocol.session import Cancel
 from ...transport.protocol.topics import DeleteRecords, DeleteRecordsReply, TopicConfig
 from ...transport.protocol.transactions import WriteMarkers
@@ -96,6 +104,7 @@ class Leader(Undecided):
         topic_id, leader_epoch = arguments.topic_id, log.leader_epoch
         self._topic = arguments.topic
         self._config = arguments.config
+        self._reached_at = arguments.reached_at
         self._backlog = backlog
         self._admission = admission
         self._flush = flush
@@ -176,6 +185,10 @@ class Leader(Undecided):
                 return self.replicas.on_durable_reported(request, now) + self._on_watermarks()
             case ReplicaReported():
                 return self.replicas.on_liveness(request, now) + self._on_watermarks()
+            case ReachLeader():
+                refusal = self.replicas.fetches.epoch_refusal(request.leader_epoch)
+                body = ReachLeaderReply(endpoint=self._reached_at) if refusal is None else refusal.body
+                return [Reply(received.sender, body)]
             case ListOffsets():
                 return self.offsets.on_list_offsets(received, request, self._in_sync.is_confirmed)
             case ReportProgress():
@@ -186,7 +199,7 @@ class Leader(Undecided):
                 return self._on_delete_records(received, request)
             case Cancel():
                 withdrawn = self.replicas.fetches.view.parked.cancel(received)
-                effects = self.replicas.on_withdrawn(withdrawn, now) if withdrawn else []
+                effects = self.replicas.on_withdrawn(withdrawn, now)
                 return effects + self._on_watermarks() + self.fetches.on_cancel(received)
         raise AssertionError(f"a leader takes no {type(request).__name__}")
 
@@ -219,8 +232,9 @@ class Leader(Undecided):
             case Answered() | Failed():
                 return self._on_outcome(event, now)
             case Disconnected():
-                self.replicas.fetches.view.parked.forget_connection(event.connection)
-                return self.fetches.on_disconnected(event.connection)
+                withdrawn = self.replicas.fetches.view.parked.forget_connection(event.connection)
+                effects = self.replicas.on_withdrawn(withdrawn, now)
+                return effects + self._on_watermarks() + self.fetches.on_disconnected(event.connection)
             case WallClockStepped():
                 self.wall_offset_ms = event.offset_ms
         return []

@@ -7,6 +7,7 @@ early, empty answer is never wrong, and no connection can force others to poll.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from heapq import heappop, heappush
 
 from ...transport.machine import Received
@@ -51,11 +52,13 @@ class ParkedFetches:
         """Take out the fetches whose deadline has passed."""
         return self._take(self._by_deadline, now)
 
-    def forget_connection(self, connection: bytes) -> None:
-        """Drop the fetches of a closed connection."""
+    def forget_connection(self, connection: bytes) -> list[Received]:
+        """Take out the fetches of a closed connection."""
         routes = self._of_connection.get(connection, {})
-        for serial in [serial for serials in routes.values() for serial in serials]:
-            self._leave(serial)
+        return [self._leave(serial) for serial in [each for serials in routes.values() for each in serials]]
+
+    def waiting(self) -> Iterable[Received]:
+        return self._waiting.values()
 
     def cancel(self, cancel: Received) -> list[Received]:
         """Take out the fetches that their requester has cancelled."""

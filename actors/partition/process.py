@@ -20,6 +20,7 @@ from ...transport.clock import elapsed_ms
 from ...transport.compression import Buffer
 from ...transport.loop import run_actor
 from ...transport.machine import Received
+from ...transport.peer_door import PeerDoor
 from ...transport.protocol.data import Fetch, ListOffsets, Produce
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Request
@@ -28,6 +29,7 @@ from ...transport.protocol.quotas import QuotasInForce
 from ...transport.protocol.replication import (
     Follow,
     Lead,
+    ReachLeader,
     ReplicaDurable,
     ReplicaFetch,
     ReplicaReported,
@@ -39,9 +41,9 @@ from ...transport.protocol.topics import (
     DeleteRecords,
     DescribePartition,
     HighestEra,
-    TopicConfig,
 )
 from ...transport.protocol.transactions import WriteMarkers
+from ...transport.security.key_files import read_key_file
 from ..journal.sleep_mark import SleepMark, partition_mark
 from ..log.companions import GROUPS_NAME, loss_of_companion
 from ..log.errors import CorruptLog, StaleLeaderEpoch, StorageFull
@@ -49,7 +51,6 @@ from ..log.files import Files
 from ..log.labels import note_unclean_epochs, partition_label_of
 from ..log.lock import LOCK_NAME, DirectoryLock
 from ..log.log import PartitionLog
-from ..log.retention import LogConfig
 from ..log.scan import SearchUnfinished
 from .arguments import PartitionArguments
 from .divergence import divergence
@@ -98,6 +99,7 @@ from .effects import (
 from .fetches import fetch_of
 from .folder import check_folder
 from .groups import decode_groups
+from .log_config import log_config
 from .machine import PartitionMachine
 from .replica_fetches import offset_of
 
@@ -125,6 +127,7 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         Follow,
         ReplicaFetch,
         ReplicaDurable,
+        ReachLeader,
         ReplicaReported,
         ReportLogEnd,
     )
@@ -153,9 +156,19 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         self._lost_files: list[str] = []
         self._alarms: dict[str, tuple[str, ...]] = {}
 
+    def peer_door(self) -> PeerDoor | None:
+        arguments = self._arguments
+        if not arguments.peer_endpoint:
+            return None
+        keys = read_key_file(arguments.peer_keys) if arguments.peer_keys else None
+        return PeerDoor(arguments.peer_endpoint, keys)
+
     def start(self) -> None:
         """Open the log. Raises PartitionLost, and LogLocked when another process holds the directory."""
         arguments = self._arguments
+        if self.loop.peer_endpoint:
+            port = self.loop.peer_endpoint.rpartition(":")[2]
+            arguments.reached_at = f"tcp://{arguments.peer_host}:{port}"
         directory = Path(self.context.data_directory) / arguments.directory
         label = partition_label_of(directory, self._files)
         check_folder(arguments.directory, label.topic_id if label else None, arguments.topic_id)
@@ -367,26 +380,6 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
 
 def loss_of(error: CorruptLog) -> Loss:
     return Loss(error.offset, error.next_offset, str(error))
-
-
-def log_config(config: TopicConfig) -> LogConfig:
-    """Return the part of a topic's configuration that its logs need."""
-    return LogConfig(
-        segment_bytes=config.segment_bytes,
-        segment_ms=config.segment_ms,
-        retention_ms=config.retention_ms,
-        retention_bytes=config.retention_bytes,
-        is_deleting="delete" in config.cleanup,
-        is_compacting="compact" in config.cleanup,
-        delete_retention_ms=config.delete_retention_ms,
-        min_compaction_lag_ms=config.min_compaction_lag_ms,
-        min_cleanable_ratio=config.min_cleanable_ratio,
-        retain_max_bytes=config.retain_max_bytes,
-        retain_max_ms=config.retain_max_ms,
-        dedup_window_ms=config.dedup_window_ms,
-        dedup_window_count=config.dedup_window_count,
-        keeps_key_versions=config.key_versions,
-    )
 
 
 def main(context: ActorContext) -> None:

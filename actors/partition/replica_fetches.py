@@ -37,16 +37,9 @@ class ReplicaFetches:
 
     def refusal(self, request: ReplicaFetch, is_replica: bool) -> ProtocolError | None:
         """Return the reason why a fetch is not of this leader, or lies below its log."""
-        if request.leader_epoch < self._leader_epoch:
-            message = (
-                f"this is the leader of epoch {self._leader_epoch}, the fetch is of {request.leader_epoch}"
-            )
-            return ProtocolError(ErrorCode.FENCED_LEADER_EPOCH, message)
-        if request.leader_epoch > self._leader_epoch:
-            message = (
-                f"this is the leader of epoch {self._leader_epoch}, and knows of no {request.leader_epoch}"
-            )
-            return ProtocolError(ErrorCode.UNKNOWN_LEADER_EPOCH, message)
+        refusal = self.epoch_refusal(request.leader_epoch)
+        if refusal is not None:
+            return refusal
         if not is_replica:
             message = f"{request.replica} with the data directory {request.data_id} is no replica that is known here"
             return ProtocolError(ErrorCode.UNKNOWN_LEADER_EPOCH, message)
@@ -54,6 +47,16 @@ class ReplicaFetches:
         if request.fetch_offset < start:
             message = f"the leader's log begins at {start}, after {request.fetch_offset}"
             return ProtocolError(ErrorCode.OFFSET_OUT_OF_RANGE, message, next_offset=start)
+        return None
+
+    def epoch_refusal(self, leader_epoch: int) -> ProtocolError | None:
+        """Return the reason why a request under this epoch is not of this leader."""
+        if leader_epoch < self._leader_epoch:
+            message = f"this is the leader of epoch {self._leader_epoch}, the request is of {leader_epoch}"
+            return ProtocolError(ErrorCode.FENCED_LEADER_EPOCH, message)
+        if leader_epoch > self._leader_epoch:
+            message = f"this is the leader of epoch {self._leader_epoch}, and knows of no {leader_epoch}"
+            return ProtocolError(ErrorCode.UNKNOWN_LEADER_EPOCH, message)
         return None
 
     def divergence(self, request: ReplicaFetch) -> Diverging | None:

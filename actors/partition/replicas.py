@@ -151,11 +151,14 @@ class Replicas:
         return [*effects, self._next_tick(now)] if self.in_sync.has_others else effects
 
     def on_withdrawn(self, fetches: Iterable[Received], now: int) -> list[Effect]:
-        """Note that these fetches do not wait any more: their followers, or the connections to them, have ended."""
+        """Note that these fetches do not wait any more: their followers, or the connections to them, have ended. A
+        follower that has fetched again by another way lives."""
+        fetching = {replica_fetch_of(each).replica for each in self.fetches.view.parked.waiting()}
+        gone = {replica_fetch_of(received).replica for received in fetches} - fetching
         effects: list[Effect] = []
-        for received in fetches:
-            effects += self._handle(LivenessReported(replica_fetch_of(received).replica, is_up=False), now)
-        return [*effects, self._next_tick(now)]
+        for replica in sorted(gone):
+            effects += self._handle(LivenessReported(replica, is_up=False), now)
+        return [*effects, self._next_tick(now)] if gone else []
 
     def on_read_done(self, done: ReadDone) -> list[Effect]:
         """Send the batches; those for a replica that is not in sync wait for the node's rate of copies."""

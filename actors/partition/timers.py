@@ -28,6 +28,10 @@ class FetchAgain(Struct, frozen=True):
     """A follower's next fetch after a failure (`follower.py`)."""
 
 
+class ReachAgain(Struct, frozen=True):
+    """A follower's next question for the endpoint of its leader's process (`leader_access.py`)."""
+
+
 class SyncDue(Struct, frozen=True):
     """The sync that the flush policy delays (`flush.py`)."""
 
@@ -66,6 +70,7 @@ TimerKey: TypeAlias = (
     | ReplicaFetchesExpire
     | InSyncDue
     | FetchAgain
+    | ReachAgain
     | SyncDue
     | RetentionDue
     | CompactionDue

@@ -24,7 +24,7 @@ from planaria.actors.log.labels import partition_label_of, topic_label_of
 from planaria.actors.log.log import PartitionLog
 from planaria.actors.metadata.file_format import CatalogCorrupt
 from planaria.actors.partition.folder import check_folder
-from planaria.actors.partition.process import log_config
+from planaria.actors.partition.log_config import log_config
 from planaria.transport.protocol.topics import TopicConfig
 
 OLD = Catalog(catalog_id="c").with_topic("ORDERS", 3, TopicConfig(), 0).with_group("billing", 2)

@@ -1,15 +1,21 @@
 """Replicas as real processes on real directories: acknowledged by all, killed, led by another, equal in the end."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 from msgspec import UNSET
 
+from patience import TIMEOUT_MS
 from planaria.transport.batch import build, decode_records, split
+from planaria.transport.codec import decode_reply, encode_header
 from planaria.transport.protocol.data import Expected, Fetch, FetchReply, Produce, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+from planaria.transport.protocol.message import Request
+from planaria.transport.protocol.replication import ReachLeader, ReachLeaderReply
 from planaria.transport.protocol.topics import DescribePartition, DescribePartitionReply, TopicConfig
 from replica_processes import ReplicaProcesses
 
@@ -100,3 +106,48 @@ def test_a_leader_alone_below_the_minimum_takes_only_what_may_be_lost(replicas: 
     reply, _ = replicas.ask("a", Produce(topic="ORDERS", partition=0, acks=1), ProduceReply, [a_batch(b"x")])
     assert (reply.batches[0].base_offset, reply.batches[0].error, reply.throttle_ms) == (0, None, UNSET)
     assert reply.high_watermark == 0, "it is not committed"
+
+
+def test_followers_fetch_straight_from_the_leaders_process_and_others_do_not(
+    replicas: ReplicaProcesses,
+) -> None:
+    replicas.start("a", "b")
+    replicas.assign("a", 1, "ab", "a", "b")
+    ask = ReachLeader(topic="ORDERS", topic_id="t1", partition=0, leader_epoch=1)
+    endpoint = replicas.ask("a", ask, ReachLeaderReply)[0].endpoint
+
+    def of_node(keys: tuple[bytes, bytes] | None, request: Request, wait_ms: int) -> bytes | None:
+        """Return the header of the answer at the endpoint; None if there is none."""
+        with zmq.Context() as context, context.socket(zmq.DEALER) as node:
+            node.linger = 0
+            if keys is not None:
+                node.curve_publickey, node.curve_secretkey = keys
+                node.curve_serverkey = replicas.peer_keys.public_key.encode()
+            node.connect(endpoint)
+            node.send_multipart([b"1", b"", encode_header(request)])
+            return node.recv_multipart()[2] if node.poll(wait_ms) else None
+
+    own = replicas.peer_keys
+    keys = (own.public_key.encode(), own.secret_key.encode())
+    assert of_node(None, ask, 300) is None
+    assert of_node(zmq.curve_keypair(), ask, 300) is None
+    for request, code in (
+        (Produce(topic="ORDERS", partition=0), "FORBIDDEN"),
+        (Fetch(topic="ORDERS", partition=0, offset=0), "FORBIDDEN"),
+        (ReachLeader(topic="ORDERS", topic_id="t1", partition=0, leader_epoch=2), "UNKNOWN_LEADER_EPOCH"),
+    ):
+        header = of_node(keys, request, TIMEOUT_MS)
+        assert header is not None
+        refusal = decode_reply(header, ReachLeaderReply)
+        assert isinstance(refusal, ErrorBody)
+        assert refusal.code == code
+    if sys.platform == "linux":
+        replicas.until(lambda: connections_at(int(endpoint.rpartition(":")[2])) == 1)
+    produce(replicas, "a", 0, 20)  # the first ones go by the way that the parked fetch has taken
+    replicas.kill("a")
+
+
+def connections_at(port: int) -> int:
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    fields = [line.split() for line in lines]
+    return sum(each[3] == "01" and int(each[1].rpartition(":")[2], 16) == port for each in fields)

@@ -1,6 +1,7 @@
 """Three replicas of one partition as real processes, with the test as their supervisor and their controller.
 
-Each is an actor of its own address in one run directory, so that they call each other directly.
+Each is an actor of its own address in one run directory, which stands for the links: so followers reach their leader at
+its local endpoint first, and at its endpoint for other nodes then.
 """
 
 import subprocess
@@ -26,6 +27,7 @@ from planaria.transport.protocol.message import InternalRequest, Reply, Request
 from planaria.transport.protocol.replication import Follow, Lead, Member, RoleReply
 from planaria.transport.protocol.topics import TopicConfig
 from planaria.transport.request_context import ContextFrames
+from planaria.transport.security.key_files import new_key_pair, write_key_file
 
 NODES = ("a", "b", "c")
 
@@ -44,6 +46,10 @@ class ReplicaProcesses:
         self.up: dict[Address, PeerUp] = {}
         self.clients: dict[str, zmq.Socket[bytes]] = {}
         self._watchers: set[bytes] = set()
+        self.peer_keys = new_key_pair()
+        self._keys_file = data_directory / "peers.key"
+        self._keys_file.parent.mkdir(parents=True, exist_ok=True)
+        write_key_file(self._keys_file, self.peer_keys, "the nodes of a cluster")
         decoder = msgspec.msgpack.Decoder(Ready | Heartbeat | Watch, dec_hook=from_text)
         self._decode = decoder.decode
         for node in NODES:
@@ -69,6 +75,9 @@ class ReplicaProcesses:
                     "leadership": "given",
                     "node": node,
                     "data_id": f"{node}1",
+                    "peer_endpoint": "tcp://127.0.0.1:*",
+                    "peer_host": "127.0.0.1",
+                    "peer_keys": str(self._keys_file),
                 },
                 run_directory=str(self.run_directory),
                 data_directory=str(self.data_directory / node),

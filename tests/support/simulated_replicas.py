@@ -1,6 +1,7 @@
 """Three replicas of one partition: the real processes on disks in memory, a metadata store, a network, and faults.
 
-Everything is drawn from one seed. Messages between two nodes keep their order and may be lost with their link; processes
+Everything is drawn from one seed. Messages between two nodes keep their order and may be lost with their link. There are
+two ways between a follower and its leader, by the links and straight to its process, and each may be cut alone. Processes
 die between any two system calls, also with their unsynced data; elections come at any time, also of a leader that lives.
 The decisions of elections are the product's (`actors/controller/cluster/elections.py`); a store with guarded writes and
 answers that are lost is the simulator's. After every step it checks (`ReplicaChecks`) that
@@ -30,9 +31,19 @@ from planaria.actors.log.labels import PARTITION_LABEL, PartitionLabel, encode_l
 from planaria.actors.log.lock import DirectoryLock
 from planaria.actors.partition import follower
 from planaria.actors.partition.process import PartitionProcess
-from planaria.transport.addresses import CONTROLLER, Address, partition_address
+from planaria.transport.addresses import CONTROLLER, Address, Kind, partition_address
 from planaria.transport.batch import BatchHeader, build, decode_records, parse_header
-from planaria.transport.machine import Answered, Call, CancelCall, Failed, Received, Sender
+from planaria.transport.machine import (
+    Answered,
+    Call,
+    CancelCall,
+    Disconnected,
+    Failed,
+    PeerDown,
+    PeerUp,
+    Received,
+    Sender,
+)
 from planaria.transport.protocol.data import Fetch, FetchReply, Produce, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.links import AdmitCatchUp
@@ -55,10 +66,14 @@ from planaria.transport.request_context import direct_context
 NODES = ("a", "b", "c")
 MINIMUM = 2
 STORE = "store"
+NOBODY = "nobody"
+"""The target of messages to a process that has ended."""
 LINK = "link"
 FOR_EVER_MS = 2**60
 SLOW_SYNC_MS = 500
 CLIENT = "client"
+STRAIGHT = "~"
+"""Ends the name of a node as the source of messages that do not go by the links."""
 
 
 class Died(Exception):
@@ -110,6 +125,8 @@ class Node:
         self.dies_at: int | None = None
         """The number of steps until the process dies."""
         self.calls: dict[int, Call] = {}
+        self.direct: PeerUp | None = None
+        """The process of the leader, as this one reaches it without the links."""
         self.delivered: int | None = None
 
     @property
@@ -136,11 +153,15 @@ class Node:
             "node": self.name,
             "data_id": f"{self.name}1",
             "slow_sync_ms": SLOW_SYNC_MS,
+            "peer_host": self.name,
         }
+        self.direct = None
         context = context_of(str(address_of(self.name)), self.incarnation, arguments)
         open_log = opener(lambda config, now_ms: _Log(self, config, now_ms))
         process = PartitionProcess(context, self.files, open_log, _Lock)
         self.loop = ManualLoop(process, context, lambda: self.world.now)
+        if self.world.has_straight_ways:
+            self.loop.peer_endpoint = f"tcp://*:{self.incarnation}"
         self.loop.start()
         self.gather()
 
@@ -163,29 +184,60 @@ class Node:
         for reply in replies:
             source, incarnation = reply.to.route[0].decode().split(".")
             payload = tuple(bytes(frame) for frame in reply.payload)
-            self.world.send(self.name, source, ("reply", int(incarnation), reply.to.id, reply.body, payload))
+            message = ("reply", int(incarnation), reply.to.id, reply.body, payload)
+            way = STRAIGHT if source.endswith(STRAIGHT) else ""
+            self.world.send(self.name + way, source.removesuffix(STRAIGHT), message)
         for call in calls:
             if isinstance(call, CancelCall):
                 self._cancel(call)
+                continue
+            if isinstance(call, PeerUp | PeerDown):
+                self._introduce(call)
                 continue
             if isinstance(call.request, AdmitCatchUp):
                 number = self.world.next_number()
                 self.calls[number] = call
                 self.world.send(LINK, self.name, ("reply", self.incarnation, number, Done(), ()))
                 continue
-            target = STORE if call.address == CONTROLLER else call.address.name
             number = self.world.next_number()
             if isinstance(call, Call):
                 self.calls[number] = call
             payload = tuple(bytes(frame) for frame in call.payload)
-            self.world.send(self.name, target, ("request", self.incarnation, number, call.request, payload))
+            source, target = self.way_to(call.address)
+            self.world.send(source, target, ("request", self.incarnation, number, call.request, payload))
+
+    def way_to(self, address: Address) -> tuple[str, str]:
+        """Return the source and the target of messages to an address."""
+        if address == CONTROLLER:
+            return self.name, STORE
+        if address.kind != Kind.LEADER:
+            return self.name, address.name
+        if self.direct is None or self.direct.endpoint is None:
+            return self.name + STRAIGHT, NOBODY
+        # The port is the incarnation: no message reaches a later process of the node.
+        host, _, port = self.direct.endpoint.removeprefix("tcp://").rpartition(":")
+        is_there = self.world.nodes[host].incarnation == int(port)
+        return self.name + STRAIGHT, host if is_there else NOBODY
+
+    def _introduce(self, change: PeerUp | PeerDown) -> None:
+        """Open or close the connection to the leader's process; its end is noticed there."""
+        before = self.direct
+        if before is not None:
+            _, target = self.way_to(before.address)
+            ended = ("ended", self.incarnation, 0, None, ())
+            self.world.send(self.name + STRAIGHT, target, ended)
+            for number, call in list(self.calls.items()):
+                if call.address == before.address:
+                    self.world.send(NOBODY, self.name, ("reply", self.incarnation, number, _gone(NOBODY), ()))
+        self.direct = change if isinstance(change, PeerUp) else None
 
     def _cancel(self, cancel: CancelCall) -> None:
         for number, call in list(self.calls.items()):
             if call.token == cancel.token:
                 del self.calls[number]
                 cancelled = ("request", self.incarnation, number, Cancel(), ())
-                self.world.send(self.name, call.address.name, cancelled)
+                source, target = self.way_to(call.address)
+                self.world.send(source, target, cancelled)
 
     def crash(self) -> None:
         """Kill the process; its machine loses power, so that some of the unsynced batches are gone."""
@@ -258,6 +310,7 @@ class ReplicaChecks:
 class ReplicaWorld:
     def __init__(self, seed: int) -> None:
         self.draw = random.Random(seed)
+        self.has_straight_ways = seed % 4 >= 2
         self.reliefs: list[tuple[str, tuple[str, ...]]] = []
         """The leaders that have asked to be relieved, and by which nodes."""
         self.trusted_until_ms = FOR_EVER_MS
@@ -296,9 +349,14 @@ class ReplicaWorld:
 
     def _deliver(self, source: str, target: str) -> None:
         message = self.links[source, target].popleft()
-        if (source, target) in self.cut:
+        if (source, target) in self.cut or target == NOBODY:
             return
         kind, incarnation, number, body, payload = message
+        if kind == "ended":
+            node = self.nodes[target]
+            if node.loop is not None:
+                node.turn(Disconnected(f"{source}.{incarnation}".encode()))
+            return
         if kind == "reply":
             self._deliver_reply(target, incarnation, number, body, payload)
         elif target == STORE:
@@ -429,7 +487,7 @@ class ReplicaWorld:
         for node in self.nodes.values():
             if node.loop is not None:
                 for number, call in list(node.calls.items()):
-                    if call.address == address_of(name):
+                    if node.way_to(call.address)[1] in (name, NOBODY):
                         self.send(name, node.name, ("reply", node.incarnation, number, _gone(name), ()))
         self._report(name, False)
 
@@ -492,6 +550,7 @@ class ReplicaWorld:
         draw = self.draw
         node = self.nodes[draw.choice(NODES)]
         kind = draw.randint(0, 9)
+        way = draw.choice(["", STRAIGHT]) if self.has_straight_ways else ""
         if node.loop is None:
             node.start()
             self._report(node.name, True)
@@ -504,7 +563,7 @@ class ReplicaWorld:
         elif kind == 3 and node.calls:
             self.lose_call(node, draw.choice(list(node.calls)))
         elif kind == 4:
-            link = (draw.choice([*NODES, STORE]), node.name)
+            link = (draw.choice([*(other + way for other in NODES), STORE]), node.name)
             self.cut.symmetric_difference_update({link})
         elif kind == 5:
             self.cut.clear()
@@ -512,7 +571,7 @@ class ReplicaWorld:
             self.elect()
             self.claim()
         elif kind == 7:
-            other = draw.choice(NODES)
+            other = draw.choice(NODES) + way
             self.slow.symmetric_difference_update({(other, node.name)})
         elif kind == 8:
             self.slow.clear()
@@ -579,7 +638,8 @@ def _gone(name: str) -> ErrorBody:
 def simulate(seed: int, steps: int = 400) -> ReplicaWorld:
     """Run one schedule. Raises Violation.
 
-    In every other one a leader counts as busy always, so that the next fetch precedes the sync.
+    In every other one a leader counts as busy always, so that the next fetch precedes the sync. In half of both
+    followers know no way but the links.
     """
     with mock.patch.object(follower, "BUSY_BYTES", 1 if seed % 2 == 0 else follower.BUSY_BYTES):
         world = ReplicaWorld(seed)

@@ -1,5 +1,6 @@
 """Connections of an exchange and its calls in flight: plain records with their bookkeeping. Pure."""
 
+import ipaddress
 from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Any, Protocol
@@ -86,6 +87,18 @@ class Connections:
     def at(self, endpoint: str) -> Connection | None:
         return self._by_endpoint.get(endpoint)
 
+    def reported_as(self, endpoint: str) -> list[Connection]:
+        """Return the connections that a monitor of the socket may mean by an endpoint.
+
+        libzmq names a host by its address once it has looked that up again. Then all connections to a host name at this
+        port may be meant.
+        """
+        found = self._by_endpoint.get(endpoint)
+        if found is not None:
+            return [found]
+        port = endpoint.rpartition(":")[2]
+        return [each for each in self if each.endpoint.endswith(f":{port}") and _has_host_name(each.endpoint)]
+
     def on_route(self, route: bytes) -> Connection | None:
         return self._by_route.get(route)
 
@@ -93,3 +106,14 @@ class Connections:
         if self._by_endpoint.get(connection.endpoint) is connection:
             del self._by_endpoint[connection.endpoint]
         self._by_route.pop(connection.route, None)
+
+
+def _has_host_name(endpoint: str) -> bool:
+    if not endpoint.startswith("tcp://"):
+        return False
+    host = endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return True
+    return False

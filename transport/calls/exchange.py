@@ -295,12 +295,14 @@ class Exchange:
     # Connections.
 
     def _on_disconnected(self, event: Disconnected, now: int) -> list[Effect]:
-        connection = self._connections.at(event.endpoint)
-        if connection is None or (event.is_refused and self._directory.reconnects(connection)):
-            return []
-        if event.is_refused:
-            connection.hand_back()  # the connection was never established: no call has left
-        return self._lose(connection, _lost(connection), now)
+        effects: list[Effect] = []
+        for connection in self._connections.reported_as(event.endpoint):
+            if event.is_refused:
+                if self._directory.reconnects(connection):
+                    continue
+                connection.hand_back()  # the connection was never established: no call has left
+            effects += self._lose(connection, _lost(connection), now)
+        return effects
 
     def _on_undeliverable(self, event: Undeliverable, now: int) -> list[Effect]:
         connection = self._connections.on_route(event.route)

@@ -46,11 +46,14 @@ class Performer:
         links: "dict[bytes, zmq.Socket[bytes]] | None" = None,
         contexts: ContextFrames | None = None,
         keys: ClientKeys | None = None,
+        *,
+        is_between_nodes: bool = False,
     ) -> None:
         """`deliver` takes the outcomes. `host` takes the effects that need more than the socket.
 
         Messages on the routes of `links` travel on sockets of their own, without contexts. `contexts` makes the frames of
-        contexts; a client sends none. `keys` encrypt the connections that leave the machine.
+        contexts; a client sends none. `keys` encrypt the connections that leave the machine; `is_between_nodes` if these
+        lead to other nodes of a cluster.
         """
         self.exchange = exchange
         self.socket = socket
@@ -59,6 +62,7 @@ class Performer:
         self._links = links or {}
         self._contexts = contexts
         self._keys = keys
+        self._is_between_nodes = is_between_nodes
         self._arrived: deque[list[bytes]] = deque()
         """Messages read when a connection was closed. They precede those still in the socket."""
         self._untaken = Untaken()
@@ -147,7 +151,13 @@ class Performer:
                 self._deliver(effect.owner, effect.event)
             elif kind is Connect:
                 self.used.add(self.socket)
-                sockets.connect_peer(self.socket, effect.route, effect.endpoint, self._keys)
+                sockets.connect_peer(
+                    self.socket,
+                    effect.route,
+                    effect.endpoint,
+                    self._keys,
+                    is_between_nodes=self._is_between_nodes,
+                )
             elif kind is Disconnect:
                 self.used.add(self.socket)
                 self._arrived.extend(sockets.disconnect_peer(self.socket, effect.endpoint))

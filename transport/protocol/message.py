@@ -36,6 +36,10 @@ class InternalRequest(Request, frozen=True):
     """A request that actors send to one another. A client's is answered FORBIDDEN (`transport/request_context.py`)."""
 
 
+class PeerRequest(InternalRequest, frozen=True):
+    """A request that an actor also takes from actors of other nodes, at its own endpoint for them."""
+
+
 class Reply(msgspec.Struct, kw_only=True):
     """A reply. A refused request is answered by ErrorReply instead."""
 

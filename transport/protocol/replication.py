@@ -11,13 +11,15 @@
     F: replica_fetch(leader_epoch, fetch_offset, last_epoch, durable_offset)        parked at the end of the log
     L: high_watermark, log_start_offset, diverging | null   + batch frames, as they are on the leader's disk
     F: replica_durable(durable_offset)                   a cast: a sync has returned while the fetch is parked
+    F: reach_leader(leader_epoch)                        L: the endpoint of the leader's own process for other nodes
 
 C controller, P partition, L leader, F follower. `lead` and `follow` describe a state, not a change: the controller may
 repeat them at any time, and a partition ignores one that is older, by leader epoch and then revision, than the newest
 that it has received. One with a leader epoch that was ever used in the log is not taken: the reply names the highest.
 A fetch under another leader epoch than the leader's is refused: FENCED_LEADER_EPOCH if it is lower, else
 UNKNOWN_LEADER_EPOCH. A fetch below the log's start is refused with OFFSET_OUT_OF_RANGE and the start as `next_offset`:
-the follower starts again there. All of them are internal: no client may send one.
+the follower starts again there. All of them are internal: no client may send one. A follower sends its requests through
+the links, and straight to the leader's process once that has answered `reach_leader` at the endpoint which it names.
 """
 
 from typing import Annotated, Literal, NamedTuple
@@ -26,7 +28,7 @@ from msgspec import Meta, Struct
 
 from ..addresses import Address
 from .data import WaitMilliseconds
-from .message import InternalRequest, Reply
+from .message import InternalRequest, PeerRequest, Reply
 
 LeaderEpoch = Annotated[int, Meta(ge=0)]
 Role = Literal["undecided", "leader", "follower"]
@@ -155,7 +157,7 @@ class ReplicaReported(InternalRequest, tag="replica_reported", frozen=True):
     """True if its whole node is taken for dead: no process there will be back soon."""
 
 
-class ReplicaFetch(InternalRequest, tag="replica_fetch", frozen=True):
+class ReplicaFetch(PeerRequest, tag="replica_fetch", frozen=True):
     topic: str
     topic_id: str
     partition: int
@@ -188,7 +190,7 @@ class ReplicaFetchReply(Reply):
     diverging: Diverging | None = None
 
 
-class ReplicaDurable(InternalRequest, tag="replica_durable", frozen=True):
+class ReplicaDurable(PeerRequest, tag="replica_durable", frozen=True):
     topic: str
     topic_id: str
     partition: int
@@ -198,3 +200,17 @@ class ReplicaDurable(InternalRequest, tag="replica_durable", frozen=True):
     durable_offset: int
     sync_ms: int = 0
     """The duration of the sync."""
+
+
+class ReachLeader(PeerRequest, tag="reach_leader", frozen=True):
+    """Ask where the leader's process takes requests of other nodes, or, there, whether it is reached."""
+
+    topic: str
+    topic_id: str
+    partition: int
+    leader_epoch: LeaderEpoch
+
+
+class ReachLeaderReply(Reply):
+    endpoint: str
+    """Empty: it has none."""

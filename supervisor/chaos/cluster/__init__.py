@@ -100,7 +100,10 @@ def cluster_run(options: ClusterOptions, say: Say) -> ClusterReport:
 
 def _run_in(scratch: Path, options: ClusterOptions, say: Say) -> ClusterReport:
     started = time.monotonic()
-    cluster = LocalCluster(scratch, members=3, is_relayed=True)
+    # In every other run all replication passes the relay. In the others a cut leaves followers their own connections.
+    is_direct = str(options.seed % 2 == 0).lower()
+    settings = [f"direct_replication={is_direct}"]
+    cluster = LocalCluster(scratch, members=3, is_relayed=True, settings=settings)
     with Network(cluster.routes) as network, cluster:
         for node in cluster.nodes:
             network.know(node)
