@@ -53,7 +53,7 @@ types: $(STAMP) ## mypy --strict on a freshly built and installed wheel
 	rm -rf build
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/dist .
 	$(BIN)/python -m venv $(WHEEL_VENV)
-	wheel=$$(echo build/dist/planaria-*.whl) && $(WHEEL_VENV)/bin/python -m pip install --quiet "$$wheel[lz4,zstd]" mypy pytest
+	wheel=$$(echo build/dist/planaria-*.whl) && $(WHEEL_VENV)/bin/python -m pip install --quiet "$$wheel[console,lz4,zstd]" mypy pytest
 	cd $(WHEEL_VENV) && bin/python -m mypy --config-file ../../pyproject.toml --cache-dir ../mypy --strict -p planaria
 
 .PHONY: clean

@@ -18,6 +18,7 @@ from . import (
     audit,
     backup,
     cluster,
+    console,
     consume,
     delayed,
     deploy,
@@ -96,6 +97,7 @@ MESSAGES = "Messages"
 PROOF = "See it work"
 
 app.command(cls=Command, rich_help_panel=BROKER)(serve.serve)
+app.command(cls=Command, rich_help_panel=BROKER)(console.console)
 app.command(cls=Command, rich_help_panel=BROKER)(worker.worker)
 app.add_typer(deploy.app, name="deploy", rich_help_panel=BROKER)
 app.command(cls=Command, rich_help_panel=BROKER)(operate.status)

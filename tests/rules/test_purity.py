@@ -86,6 +86,7 @@ IMPURE: dict[str, str] = {
     "supervisor/broker.py": "the embedded broker: a process, a client and a thread",
     "supervisor/chaos/": "runs, kills and freezes processes, measures time",
     "supervisor/child.py": "runs in a child, before its actor",
+    "supervisor/console/": "a server of pages, and a client of the broker; tree_view.py and guard.py touch nothing",
     "supervisor/cli/": "reads terminals and files, prints",
     "supervisor/security.py": "makes and finds the keys in the data directory",
     "supervisor/config.py": "reads planaria.toml and the environment",

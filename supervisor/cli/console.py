@@ -1,0 +1,79 @@
+"""`planaria console`: serve the pages that show a broker and operate it."""
+
+from ipaddress import ip_address
+from typing import Annotated
+
+import typer
+
+from .connection import DEFAULT_ENDPOINT, ConnectOption, pinned_server_key
+from .failures import CommandFailed
+from .output import note
+
+DEFAULT_LISTEN = "127.0.0.1:5573"
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+
+
+def console(
+    listen: Annotated[
+        str,
+        typer.Option("--listen", metavar="HOST:PORT", help="Address for browsers; port 0 takes a free one."),
+    ] = DEFAULT_LISTEN,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host", metavar="NAME", help="A further host name under which it is reached. Repeatable."
+        ),
+    ] = None,
+    insecure_public: Annotated[
+        bool,
+        typer.Option("--insecure-public", help="Listen at a public address without authentication."),
+    ] = False,
+    connect: ConnectOption = DEFAULT_ENDPOINT,
+) -> None:
+    """Serve the console: pages in a browser that show the broker and operate it. Ctrl-C stops it.
+
+    Where the broker has authentication, users sign in with their token or password; set PLANARIA_SERVER_KEY to the
+    broker's public key, or PLANARIA_KEY to any key file that has it. Needs: pip install 'planaria[console]'
+
+    Examples:
+      planaria console
+      planaria console --connect tcp://broker.example:5570 --listen 0.0.0.0:5573 --allow-host console.example
+    """
+    try:
+        from ..console import server  # noqa: PLC0415
+    except ImportError as error:
+        raise CommandFailed(
+            f"the console needs packages that are not here ({error.name}): pip install 'planaria[console]'"
+        ) from error
+    host, port = _address(listen)
+    server_key = pinned_server_key()
+    if server_key is None and not _is_loopback(host) and not insecure_public:
+        raise CommandFailed(
+            f"{listen} can be reached from other machines, and the broker has no authentication that this "
+            "command knows of: set PLANARIA_SERVER_KEY, or use --insecure-public"
+        )
+    try:
+        listener = server.listen(host, port)
+    except OSError as error:
+        raise CommandFailed(f"cannot listen on {listen}: {error.strerror or error}") from error
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{listener.getsockname()[1]}"
+    names = [shown, *LOOPBACK_NAMES, *(allow_host or [])]
+    served = server.console_server(
+        connect, server_key, names, lambda: note(f"planaria: console of {connect} on {url}")
+    )
+    served.run(sockets=[listener])
+
+
+def _address(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise typer.BadParameter(f"{listen!r} is not HOST:PORT", param_hint="--listen")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

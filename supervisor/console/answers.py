@@ -1,0 +1,55 @@
+"""The parts that the handlers of all pages share: the user's connection, the body of a request, the answer."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import msgspec
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ...transport.addresses import as_text
+from .failures import Refused
+from .sessions import Session, Sessions
+
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
+BodyT = TypeVar("BodyT")
+BODY_TIMEOUT_S = 10.0
+_encode = msgspec.json.Encoder(enc_hook=as_text).encode
+
+
+def sessions_of(request: Request) -> Sessions:
+    found: Sessions = request.app.state.sessions
+    return found
+
+
+def session_of(request: Request) -> Session:
+    """Return the session of a request. Raises Refused if its user has to sign in."""
+    found = sessions_of(request).of(request)
+    if found is None:
+        raise Refused(401, "UNAUTHENTICATED", "sign in first")
+    return found
+
+
+async def body_of(request: Request, kind: type[BodyT]) -> BodyT:
+    """Return the JSON body of a request. Raises Refused."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = await request.body()
+        return msgspec.json.decode(body, type=kind)
+    except TimeoutError:
+        raise Refused(408, "TIMED_OUT", "the body of the request did not arrive") from None
+    except msgspec.MsgspecError as error:
+        raise Refused(400, "INVALID_REQUEST", str(error)) from error
+
+
+async def asked(method: Callable[P, ResultT], *args: P.args, **kwargs: P.kwargs) -> ResultT:
+    """Run a call to the broker beside the event loop; its errors are answered by failures.py."""
+    return await to_thread.run_sync(lambda: method(*args, **kwargs), abandon_on_cancel=True)
+
+
+def answer(found: Any) -> Response:
+    """Return a JSON answer: a description of the client, or plain values."""
+    return Response(_encode(found), media_type="application/json")
