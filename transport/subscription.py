@@ -28,6 +28,8 @@ Delivery = Literal["at-most-once", "at-least-once", "exactly-once"]
 OnDamage = Literal["stop", "skip"]
 ON_DAMAGE: tuple[str, ...] = get_args(OnDamage)
 DELIVERIES: tuple[str, ...] = get_args(Delivery)
+Coalesce = Literal["none", "latest"]
+COALESCES: tuple[str, ...] = get_args(Coalesce)
 SHUTDOWN_MS = 30_000
 """Time for a stopping subscriber to finish the current record before it is killed."""
 MAX_CONCURRENCY = 256
@@ -87,6 +89,13 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
     """A record that has been failing for this long is an alarm in `status`."""
     concurrency: int = 1
     """Number of records handled at a time, each in a thread; records of one key are handled one after another."""
+    rate_per_key: float = 0.0
+    """Limit of handler calls a second for the records of one key, retries included, in bursts of a second's worth; 0: no
+    limit. Needs `concurrency`."""
+    coalesce: Coalesce = "none"
+    """The records of a key that are handled: all that wait, or only the newest. Needs `concurrency`."""
+    max_wait_ms: int = 0
+    """With `coalesce`: the time for which records of a key are collected before the newest is handled."""
     breaker_window: int = 20
     """Number of recent records that the circuit breaker considers; 0: it never opens."""
     breaker_share: float = 0.5
@@ -110,9 +119,22 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Header that the messages of `context.publish` take over from their record; None: no header."""
 
     def __post_init__(self) -> None:
-        for check in (_check_source, _check_delivery, _check_header, _check_numbers):
+        for check in (_check_source, _check_delivery, _check_header, _check_numbers, _check_keys):
             check(self)
 
+    @property
+    def is_limited_by_key(self) -> bool:
+        return self.rate_per_key > 0 or self.coalesce != "none"
+
+
+ONLY_SHARED = {
+    "max_in_flight_per_key": "a hosted subscriber handles the records of a key one after the other, so it is always 1",
+    "fair": "with a `concurrency` above 1 the keys of a hosted subscriber take turns",
+    "weights": "the keys of a hosted subscriber take turns of equal weight",
+    "priority": "a hosted subscriber handles the records of a key in their order",
+    "expired": "a hosted subscriber gives all records to its handler",
+}
+"""Options by key that share groups alone have, and the reason."""
 
 _BY_BROKER = frozenset({"group", "topics", "handler", "endpoint", "sys_path", "identity", "version"})
 
@@ -124,6 +146,8 @@ def options_of(given: Mapping[str, Any]) -> dict[str, Any]:
     known = sorted(set(hints) - _BY_BROKER)
     taken = dict(given)
     for name, value in given.items():
+        if name in ONLY_SHARED:
+            raise InvalidSubscription(f"{name}: {ONLY_SHARED[name]}; share groups have this option")
         if name not in known:
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
             raise InvalidSubscription(
@@ -259,6 +283,28 @@ def _check_numbers(options: SubscriberOptions) -> None:
         _at_least("memory_limit", options.memory_limit, MIN_MEMORY_LIMIT_BYTES)
     _check_backoff(options)
     _check_breaker(options)
+
+
+def _check_keys(options: SubscriberOptions) -> None:
+    """Check the limits by key. A partition's order, or a commit before the handler, leaves no record to defer."""
+    coalesce: str = options.coalesce
+    if coalesce not in COALESCES:
+        raise InvalidSubscription(f"coalesce: {coalesce!r} is unknown; choose one of {', '.join(COALESCES)}")
+    if not 0 <= options.rate_per_key <= 100_000:
+        raise InvalidSubscription(f"rate_per_key: must be from 0 to 100000, not {options.rate_per_key}")
+    if not 0 <= options.max_wait_ms <= 3_600_000:
+        raise InvalidSubscription(f"max_wait_ms: must be from 0 to 3600000, not {options.max_wait_ms}")
+    if options.max_wait_ms and coalesce == "none":
+        raise InvalidSubscription("max_wait_ms: needs coalesce='latest'")
+    for name, is_given in (("rate_per_key", options.rate_per_key > 0), ("coalesce", coalesce != "none")):
+        if is_given and options.concurrency == 1:
+            raise InvalidSubscription(
+                f"{name}: needs a concurrency above 1; with 1 a partition's records are handled in their order"
+            )
+        if is_given and options.delivery == "at-most-once":
+            raise InvalidSubscription(
+                f"{name}: not with at-most-once, whose records are committed before they are handled"
+            )
 
 
 def _check_backoff(options: SubscriberOptions) -> None:

@@ -4,6 +4,8 @@ A run is bounded by SLICE_MS, and records that wait behind a slow one of another
 incarnations count: such a record is retried or dead-lettered before it runs. Called by the machine.
 """
 
+import itertools
+
 from ...transport.machine import CancelTimer, SetTimer
 from .dead_letters import CAUSES
 from .effects import WARNING, Forget, HandlerReturned, Recall, Recalled, log_of
@@ -13,7 +15,7 @@ from .lanes import Lane
 from .runs import SLICE_MS
 from .serving import Serving
 from .state import SubscriberState
-from .timers import HandlerLate, RunSlow
+from .timers import HandlerLate, RetryDue, RunSlow
 
 
 class Handling:
@@ -28,8 +30,25 @@ class Handling:
             lane = self._state.runs.next_lane()
             if lane is None:
                 return
+            if self._state.key_limits.is_limiting and self._is_deferred(lane, now):
+                continue
             if not self._has_prior_attempt(lane, now):
                 self._start(lane, now)
+
+    def _is_deferred(self, lane: Lane, now: int) -> bool:
+        """Return True if a limit of the lane's key makes it wait. Otherwise drop the records that are superseded."""
+        state = self._state
+        wait_ms = state.key_limits.wait_ms(lane, now)
+        if wait_ms:
+            lane.state = "waiting"
+            state.do(SetTimer(RetryDue(lane.number), now + wait_ms))
+            return True
+        superseded = state.key_limits.superseded(lane)
+        if superseded:
+            for record in itertools.islice(lane.held, superseded):
+                state.runs.clear(record)
+            self._serving.finish(lane, superseded)
+        return False
 
     def _has_prior_attempt(self, lane: Lane, now: int) -> bool:
         """Return True if an earlier incarnation tried the first record; it then waits or is dead-lettered."""

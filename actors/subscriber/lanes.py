@@ -4,7 +4,8 @@
     idle            its first record may be given to the handler        a run -> running
     running         some of its records are with a worker               HandlerReturned -> idle, waiting,
                                                                         dead-lettering or settling
-    waiting         its first record or its dead letter has failed      the timer -> idle, or dead-lettering again
+    waiting         its first record or its dead letter has failed,     the timer -> idle, or dead-lettering again
+                    or a limit of its key defers it
     dead-lettering  its first record's dead letter is in flight         DeadLetterPublished -> settling,
                                                                         DeadLetterFailed -> waiting
     settling        a record that had failed is done, not committed     Committed -> idle
@@ -40,6 +41,7 @@ class Lane:
         "first_failed_ms",
         "handed",
         "held",
+        "is_collected",
         "is_deadly",
         "is_rejected",
         "key",
@@ -65,6 +67,8 @@ class Lane:
         """The alarm's text while the first record is parked."""
         self.dead_letter: DeadLetterRecord | None = None
         """The first record's dead letter, once its attempts are used up."""
+        self.is_collected = False
+        """True once the lane has waited for further records of its key."""
         self._begin()
 
     def _begin(self) -> None:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from ...transport.addresses import TopicPartition
+from ...transport.subscription import SubscriberOptions
 from .bisection import Bisection, Spot
 from .breaker import Breaker
 from .effects import Record, Run
@@ -87,7 +88,7 @@ class Running:
 class Runs:
     def __init__(
         self,
-        concurrency: int,
+        options: SubscriberOptions,
         partitions: Partitions,
         memory: Memory,
         suspects: Iterable[Suspect],
@@ -96,13 +97,15 @@ class Runs:
         self._partitions = partitions
         self._memory = memory
         self._breaker = breaker
+        self._concurrency = concurrency = options.concurrency
         self._free = deque(range(concurrency))
         """Free workers, in turn."""
-        self._concurrency = concurrency
         self._is_single = concurrency == 1
         self._size = RUN_RECORDS if self._is_single else 1
         """Current number of records in a run."""
         self._most = min(RUN_RECORDS, max(1, POOL_RECORDS // concurrency))
+        if options.is_limited_by_key:
+            self._most = 1  # each record is decided about when it is its turn
         self._suspects = {} if self._is_single else {each.spot: each for each in suspects}
         self._bisection = Bisection(self._suspects)
         self._deadly: set[int] = set()

@@ -12,6 +12,7 @@ from .delivery import STRATEGIES
 from .effects import Effect, Offsets
 from .failures import Failures
 from .intake import Intake
+from .key_limits import KeyLimits
 from .partitions import Partitions
 from .recovered_state import Memory, RecoveredState
 from .revocations import Revocations
@@ -31,11 +32,10 @@ class SubscriberState:
         self.memory = Memory(recovered)
         self.partitions = Partitions(options.concurrency, records_ahead=self.strategy.records_ahead)
         self.failures = Failures(options, self.strategy, self.partitions, self.memory.lineage, draw)
-        self.runs = Runs(
-            options.concurrency, self.partitions, self.memory, recovered.suspects, self.failures.breaker
-        )
+        self.runs = Runs(options, self.partitions, self.memory, recovered.suspects, self.failures.breaker)
         self.revocations = Revocations(options, self.strategy, self.partitions, self.runs, self.memory)
         self.commits = Commits()
+        self.key_limits = KeyLimits(options)
         self.intake = Intake(options, self.strategy, self.partitions, self.runs, self.memory, self.commits)
 
     def do(self, effect: Effect) -> None:
