@@ -132,6 +132,8 @@ class Broker(BrokerAccess):
         scheduled_id: str | None = None,
         expected_offset: int | None = None,
         expected_key_version: int | None = None,
+        expires_at: datetime | int | None = None,
+        priority: int | None = None,
         timeout: Duration | None = 30.0,
     ) -> RecordMetadata:
         """Publish one message and wait until it is durable. For many messages use `producer()`.
@@ -152,6 +154,8 @@ class Broker(BrokerAccess):
             scheduled_id=scheduled_id,
             expected_offset=expected_offset,
             expected_key_version=expected_key_version,
+            expires_at=expires_at,
+            priority=priority,
             timeout=timeout,
         )
 

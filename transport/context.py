@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from .batch import Headers
+from .client.attributes import with_attributes
 from .client.content import check_details, encode_key, encode_value
 from .client.messages import Message
 from .client.schedule import milliseconds_at
@@ -50,6 +51,8 @@ class Context:
         headers: Headers | None = None,
         partition: int | None = None,
         timestamp_ms: datetime | int | None = None,
+        expires_at: datetime | int | None = None,
+        priority: int | None = None,
     ) -> None:
         """Publish a message once the handler has returned. The arguments are those of `Producer.publish`.
 
@@ -61,7 +64,7 @@ class Context:
         check_details(partition, at_ms)
         if self._carried is not None:
             headers = self._carried if headers is None else {**self._carried, **headers}
-        data, told = encode_value(value, headers)
+        data, told = encode_value(value, with_attributes(headers, expires_at, priority))
         message = Publication(topic, data, encode_key(key), told, partition, at_ms)
         self._check(message)
         self._published.append(message)

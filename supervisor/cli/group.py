@@ -1,5 +1,6 @@
 """`planaria group`: list, create, describe, pause, resume, reset, delete."""
 
+import re
 import time
 from typing import Annotated, Literal, TypeAlias
 
@@ -16,6 +17,7 @@ from .output import UNKNOWN, note, number_text, plural, print_json, print_table,
 from .pauses import pause_text, print_pause
 from .positions import Move, moves_to, parse_target
 from .retries import RetryingRecords, of_share_group, print_alarms, print_retrying
+from .settings import parse_value
 from .share_report import settings_text, show_share
 from .tables import Listing
 
@@ -47,6 +49,26 @@ RateOption: TypeAlias = Annotated[
     float | None,
     typer.Option(
         "--rate-per-key", min=0, max=100_000, metavar="N", help="Records of a key a second; 0: no limit."
+    ),
+]
+WeightOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weight",
+        metavar="KEY=N",
+        help="Records of a key a turn, 1 to 100. Repeatable; replaces all weights; = removes them.",
+    ),
+]
+CoalesceOption: TypeAlias = Annotated[
+    Literal["none", "latest"] | None,
+    typer.Option(
+        "--coalesce", metavar="none|latest", help="latest: only the newest waiting record of a key."
+    ),
+]
+MaxWaitOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--max-wait", metavar="DURATION", help="Time for which --coalesce collects records, such as 500ms."
     ),
 ]
 ExpiredOption: TypeAlias = Annotated[
@@ -125,6 +147,9 @@ def create(
     fair: FairOption = None,
     max_in_flight_per_key: InFlightOption = None,
     rate_per_key: RateOption = None,
+    weight: WeightOption = None,
+    coalesce: CoalesceOption = None,
+    max_wait: MaxWaitOption = None,
     expired: ExpiredOption = None,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
@@ -133,6 +158,7 @@ def create(
 
     Example:
       planaria group create resize --dead-letter IMAGES.dead --max-deliveries 3
+      planaria group create jobs --fair --weight gold=5 --weight silver=2
 
     --json: {"group", "type", "lock_ms", "max_deliveries",
     "dead_letter", "start", "fair", "max_in_flight_per_key", "rate_per_key",
@@ -143,12 +169,29 @@ def create(
             client.describe_topic(dead_letter)  # fails before the group is created
         found = client.configure_share_group(
             group, lock_ms=lock_ms, max_deliveries=max_deliveries, dead_letter=dead_letter, start=start,
-            fair=fair, max_in_flight_per_key=max_in_flight_per_key, rate_per_key=rate_per_key, expired=expired,
+            fair=fair, max_in_flight_per_key=max_in_flight_per_key, rate_per_key=rate_per_key,
+            weights=_weights(weight), coalesce=coalesce, expired=expired,
+            max_wait_ms=None if max_wait is None else parse_value("max_wait_ms", max_wait, "--max-wait"),
         )  # fmt: skip
     if as_json:
         print_json({"group": group, "type": kind, **msgspec.to_builtins(found)})
         return
     note(f"share group {group}: {settings_text(found)}")
+
+
+def _weights(pairs: list[str] | None) -> dict[str, int] | None:
+    """Parse `["gold=5"]`; `["="]` stands for no weights."""
+    if pairs is None:
+        return None
+    found = {}
+    for pair in pairs:
+        key, _, text = pair.rpartition("=")
+        if not key and not text:
+            continue
+        if not key or not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= 100:
+            raise typer.BadParameter(f"{pair!r} is not like gold=5, with 1 to 100", param_hint="--weight")
+        found[key] = int(text)
+    return found
 
 
 @app.command(cls=Command)

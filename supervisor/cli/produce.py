@@ -61,6 +61,16 @@ DeliverAtOption: TypeAlias = Annotated[
         help="Deliver at a time such as 2026-01-31T12:00 (local unless it names a zone).",
     ),
 ]
+ExpiresAtOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--expires-at", metavar="TIME", help="Time after which the messages are of no use, or 15m from now."
+    ),
+]
+PriorityOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--priority", min=0, max=9, metavar="N", help="Priority within a share group; initially 0."),
+]
 AcksOption: TypeAlias = Annotated[
     Literal["0", "1", "all"],
     typer.Option("--acks", metavar="0|1|all", help="0 does not wait for acknowledgements."),
@@ -100,6 +110,8 @@ def produce(
     acks: AcksOption = "all",
     delay: DelayOption = None,
     deliver_at: DeliverAtOption = None,
+    expires_at: ExpiresAtOption = None,
+    priority: PriorityOption = None,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
@@ -119,6 +131,8 @@ def produce(
     options: dict[str, Any] = {
         "partition": partition,
         "headers": {**(JSON_HEADERS if input_format == "json" else {}), **_headers(header or [])} or None,
+        "priority": priority,
+        "expires_at": _time_of_expiry(expires_at),
         **_time_of_delivery(delay, deliver_at, acks),
     }
     produced = Produced(topic=topic)
@@ -244,6 +258,19 @@ def _time_of_delivery(delay: str | None, deliver_at: str | None, acks: str) -> d
             )
         return {"deliver_at": at_ms}
     return {}
+
+
+def _time_of_expiry(text: str | None) -> int | None:
+    """Return the time, in ms since the epoch: a time, or a duration from now."""
+    if text is None:
+        return None
+    wait_ms = duration_ms(text)
+    at_ms = time_ms(text) if wait_ms is None else int(time.time() * 1000) + wait_ms
+    if at_ms is None:
+        raise typer.BadParameter(
+            f"{text!r} is not a time like 2026-01-31T12:00, nor like 15m", param_hint="--expires-at"
+        )
+    return at_ms
 
 
 def _headers(pairs: list[str]) -> dict[str, str]:

@@ -17,6 +17,13 @@ def test_a_share_group_is_made_and_shown(broker: ServedBroker) -> None:
     assert (changed["lock_ms"], changed["max_deliveries"], changed["dead_letter"]) == (500, 3, "JOBS.dead")
     found = broker.json("group", "describe", "workers")
     assert (found["type"], found["state"], found["share"]["partitions"]) == ("share", "empty", [])
+    by_key = broker.json(
+        "group", "create", "workers", "--weight", "gold=5", "--weight", "a=b=2", "--coalesce", "latest",
+        "--max-wait", "2s",
+    )  # fmt: skip
+    assert by_key["weights"] == {"gold": 5, "a=b": 2}
+    assert (by_key["coalesce"], by_key["max_wait_ms"], by_key["lock_ms"]) == ("latest", 2_000, 500)
+    assert broker.json("group", "create", "workers", "--weight", "=")["weights"] == {}
     assert "share group workers is empty" in broker.run("group", "describe", "workers")
     assert broker.json("group", "list")["groups"] == [
         {"group": "workers", "type": "share", "state": "empty", "paused": None}
@@ -41,6 +48,9 @@ def test_who_holds_a_job_is_shown(broker: ServedBroker) -> None:
 
 
 def test_what_is_wrong_is_said(broker: ServedBroker) -> None:
+    for weight in ("gold", "gold=0", "gold=101", "=3"):
+        broken = planaria("group", "create", "clash", "--weight", weight, "--connect", broker.endpoint)
+        assert broken.returncode == 2, weight
     refused = planaria("group", "create", "clash", "--dead-letter", "NONE", "--connect", broker.endpoint)
     assert refused.returncode == 1
     assert "there is no topic 'NONE'" in refused.stderr

@@ -54,6 +54,19 @@ def test_records_go_directly_to_a_partition_on_this_machine(client: Client, brok
     assert "T-1" in where
 
 
+def test_messages_fail_with_a_line_if_nothing_waits_for_their_deliveries(
+    client: Client, broker: FakeBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    producer = client.producer()
+    broker.fault("produce", ErrorCode.MESSAGE_TOO_LARGE, times=2)
+    with pytest.raises(DeliveryFailed):
+        producer.publish("T", b"1", partition=0).result(10)
+    assert caplog.text == ""
+    producer.publish("T", b"2", partition=0)
+    producer.flush(10)
+    assert "1 messages failed, and nothing waits for their deliveries; the last ones to T/0" in caplog.text
+
+
 def test_records_go_through_the_gateway_from_elsewhere(remote_broker: FakeBroker) -> None:
     with Client(remote_broker.endpoint) as client:
         client.producer().publish("T", b"1", partition=1).result(10)
@@ -167,7 +180,7 @@ def test_a_delivery_that_takes_too_long_fails_as_uncertain(
     until(lambda: broker.count("produce"), "the message is under way")
     now_ms = network._clock.now_ms
     monkeypatch.setattr(network._clock, "now_ms", lambda: now_ms() + 60_000)
-    network._wake()
+    network._wakes.wake()
     with pytest.raises(DeliveryUncertain, match="delivery_timeout_ms"):
         delivery.result(10)
     assert publish(producer, 1, start=1)[0].result(10).offset == 0

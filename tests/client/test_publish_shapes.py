@@ -1,5 +1,6 @@
 """A message of every shape is stored as it was at its publish, and its size is counted."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,8 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import planaria
+from planaria import aio
 from planaria.transport.batch import parse_header, verify
 from planaria.transport.client.accumulator import BATCH_OVERHEAD_BYTES, Accumulator
+from planaria.transport.client.attributes import with_attributes
 from planaria.transport.client.content import ContentEncoder, encode_value
 from planaria.transport.client.delivery import PartitionQueue
 from planaria.transport.client.held import HeldPartitions
@@ -264,3 +268,41 @@ def test_values_are_written_as_msgspec_writes_them(value: Any) -> None:
             assert data is not None
             assert msgspec.json.decode(data) == expected
             encoder.encode({"plain": 1}, None)
+
+
+def test_expiry_and_priority_travel_as_headers_beside_those_of_the_program() -> None:
+    headers = {"source": "web", "priority": "1"}
+    when = datetime(2030, 1, 1, tzinfo=UTC)
+    assert with_attributes(headers, when, 9) == {
+        "source": "web",
+        "priority": "9",
+        "expires-at-ms": "1893456000000",
+    }
+    assert headers == {"source": "web", "priority": "1"}
+    assert with_attributes(None, None, 0) == {"priority": "0"}
+    assert with_attributes(headers, None, None) is headers
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"priority": 10}, {"priority": True}, {"priority": "1"}, {"expires_at": 0}, {"expires_at": 1.5},
+        {"expires_at": "tomorrow"}, {"headers": 5, "priority": 1},
+    ],
+)  # fmt: skip
+def test_expiry_and_priority_that_mean_nothing_are_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(InvalidOption):
+        gathering().publish("T", b"", **given)
+
+
+@pytest.mark.parametrize(
+    "publish",
+    [
+        planaria.Producer.publish, planaria.Client.publish, planaria.Transaction.publish, planaria.Broker.publish,
+        planaria.Context.publish, aio.AsyncProducer.publish, aio.AsyncProducer.publish_nowait,
+        aio.AsyncClient.publish, aio.AsyncClient.publish_nowait, aio.AsyncTransaction.publish,
+        aio.AsyncTransaction.publish_nowait,
+    ],
+)  # fmt: skip
+def test_every_way_to_publish_takes_expiry_and_priority(publish: Callable[..., Any]) -> None:
+    assert {"expires_at", "priority"} <= inspect.signature(publish).parameters.keys()

@@ -48,6 +48,23 @@ def test_a_producer_goes_on_over_deletion_and_creation(broker: Broker) -> None:
     assert [message.data for message in read_topic(broker.client, "T")] == list(range(5))
 
 
+def test_a_topic_created_again_with_fewer_partitions_gets_what_is_published_at_once(broker: Broker) -> None:
+    """The client that deletes and creates it forgets the partitions that it knew."""
+    with broker.producer() as producer:
+        for _ in range(3):
+            broker.create_topic("T", 4)
+            for number in range(8):
+                producer.publish("T", b"", partition=number % 4)
+            producer.flush(TIMEOUT_S)
+            broker.client.delete_topic("T")
+            broker.create_topic("T", 1)
+            for number in range(40):
+                producer.publish("T", b"", key=str(number) if number % 2 else None)
+            producer.flush(TIMEOUT_S)
+            assert broker.client.describe_topic("T").partitions[0].log_end_offset == 40
+            broker.client.delete_topic("T")
+
+
 def test_what_a_producer_had_in_flight_is_never_uncertain_when_its_topic_is_created_again(
     broker: Broker,
 ) -> None:

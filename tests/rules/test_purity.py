@@ -151,6 +151,8 @@ IMPURE: dict[str, str] = {
     "transport/client/expecting.py": "makes ids at random",
     "transport/client/table.py": "a thread of its own",
     "transport/client/schedule.py": "reads a program's datetimes, makes ids at random",
+    "transport/client/attributes.py": "reads a program's datetimes",
+    "transport/client/unawaited.py": "writes the log",
     "transport/client/transactional.py": "the program's thread waits for the network's",
     "transport/client/redrive.py": "publishes letters, waits, keeps a pace",
     "transport/context.py": "reads a program's datetimes",

@@ -117,6 +117,8 @@ class AsyncClient(AsyncAdmin):
         scheduled_id: str | None = None,
         expected_offset: int | None = None,
         expected_key_version: int | None = None,
+        expires_at: datetime | int | None = None,
+        priority: int | None = None,
     ) -> RecordMetadata:
         """Publish a message and wait for its acknowledgement. Safe to call from many tasks: they share batches.
 
@@ -136,6 +138,8 @@ class AsyncClient(AsyncAdmin):
             scheduled_id=scheduled_id,
             expected_offset=expected_offset,
             expected_key_version=expected_key_version,
+            expires_at=expires_at,
+            priority=priority,
         )
 
     def publish_nowait(
@@ -153,6 +157,8 @@ class AsyncClient(AsyncAdmin):
         scheduled_id: str | None = None,
         expected_offset: int | None = None,
         expected_key_version: int | None = None,
+        expires_at: datetime | int | None = None,
+        priority: int | None = None,
     ) -> PublishHandle:
         """Hand a message over, and return at once. `await handle` waits for its acknowledgement.
 
@@ -171,6 +177,8 @@ class AsyncClient(AsyncAdmin):
             scheduled_id=scheduled_id,
             expected_offset=expected_offset,
             expected_key_version=expected_key_version,
+            expires_at=expires_at,
+            priority=priority,
         )
 
     def _default(self) -> AsyncProducer:

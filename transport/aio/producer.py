@@ -75,6 +75,7 @@ class PublishHandle(Struct, gc=False, eq=False):
         batch = self._batch
         assert batch is not None
         assert self._record is not None
+        batch.is_awaited = True
         await batch.caller.finish(batch)
         if batch.error is not None:
             raise batch.error
@@ -153,6 +154,8 @@ class AsyncProducer:
         scheduled_id: str | None = None,
         expected_offset: int | None = None,
         expected_key_version: int | None = None,
+        expires_at: datetime | int | None = None,
+        priority: int | None = None,
     ) -> PublishHandle:
         """Hand a message over, and return at once. The arguments are those of `Producer.publish`.
 
@@ -176,6 +179,8 @@ class AsyncProducer:
         scheduled_id: str | None = None,
         expected_offset: int | None = None,
         expected_key_version: int | None = None,
+        expires_at: datetime | int | None = None,
+        priority: int | None = None,
     ) -> RecordMetadata:
         """Publish a message and wait for its acknowledgement. A full buffer suspends the caller until there is room.
 
@@ -196,6 +201,8 @@ class AsyncProducer:
                 scheduled_id=scheduled_id,
                 expected_offset=expected_offset,
                 expected_key_version=expected_key_version,
+                expires_at=expires_at,
+                priority=priority,
             )
         )
 

@@ -233,6 +233,8 @@ class AsyncTransaction:
         headers: Headers | None = None,
         partition: int | None = None,
         timestamp_ms: datetime | int | None = None,
+        expires_at: datetime | int | None = None,
+        priority: int | None = None,
     ) -> PublishHandle:
         """Hand a message over, and return at once. `await handle` waits until the broker has it.
 
@@ -241,7 +243,14 @@ class AsyncTransaction:
         """
         self._refuse_unless_open()
         return self._owner._producer.publish_nowait(
-            topic, value, key=key, headers=headers, partition=partition, timestamp_ms=timestamp_ms
+            topic,
+            value,
+            key=key,
+            headers=headers,
+            partition=partition,
+            timestamp_ms=timestamp_ms,
+            expires_at=expires_at,
+            priority=priority,
         )
 
     async def publish(
@@ -253,6 +262,8 @@ class AsyncTransaction:
         headers: Headers | None = None,
         partition: int | None = None,
         timestamp_ms: datetime | int | None = None,
+        expires_at: datetime | int | None = None,
+        priority: int | None = None,
     ) -> RecordMetadata:
         """Publish a message and wait until the broker has it. It takes effect once the transaction commits.
 
@@ -260,7 +271,14 @@ class AsyncTransaction:
         """
         return await self._owner._producer._publish_with_room(
             lambda: self.publish_nowait(
-                topic, value, key=key, headers=headers, partition=partition, timestamp_ms=timestamp_ms
+                topic,
+                value,
+                key=key,
+                headers=headers,
+                partition=partition,
+                timestamp_ms=timestamp_ms,
+                expires_at=expires_at,
+                priority=priority,
             )
         )
 

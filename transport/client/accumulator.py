@@ -38,6 +38,7 @@ from ..batch import Headers, RecordFields
 from ..deduplication import partition_for_dedup_id
 from ..partitioner import partition_for_key
 from ..protocol.data import Expected
+from .attributes import with_attributes
 from .batches import Batches, Lingers, call_here, open_gate
 from .content import RECORD_OVERHEAD_BYTES, ContentEncoder, check_details, encode_key, identify
 from .delayed import ANY_PARTITION, Schedule
@@ -145,6 +146,8 @@ class Accumulator(Batches):
         scheduled_id: str | None = None,
         expected_offset: int | None = None,
         expected_key_version: int | None = None,
+        expires_at: datetime | int | None = None,
+        priority: int | None = None,
     ) -> Delivery:
         """As `Producer.publish` documents; a producer binds this method as its own.
 
@@ -152,20 +155,14 @@ class Accumulator(Batches):
         looks up the default of each in a dict, which costs a fifth of this call.
         """
         if not (
-            _positional is None
-            and partition is None
-            and timestamp_ms is None
-            and dedup_id is None
-            and deliver_at is None
-            and delay is None
-            and scheduled_id is None
-            and expected_offset is None
-            and expected_key_version is None
-        ):
+            _positional is None and partition is None and timestamp_ms is None and dedup_id is None
+            and deliver_at is None and delay is None and scheduled_id is None and expected_offset is None
+            and expected_key_version is None and expires_at is None and priority is None
+        ):  # fmt: skip
             if _positional is not None:
                 raise TypeError("publish takes topic and value by position, key and the rest by keyword")
             return self._publish_in_detail(
-                topic, value, key, headers, partition, timestamp_ms,
+                topic, value, key, with_attributes(headers, expires_at, priority), partition, timestamp_ms,
                 dedup_id, deliver_at, delay, scheduled_id, expectation(expected_offset, expected_key_version),
             )  # fmt: skip
         if headers is None and type(value) is bytes:

@@ -112,6 +112,8 @@ class Client(BrokerAccess):
         scheduled_id: str | None = None,
         expected_offset: int | None = None,
         expected_key_version: int | None = None,
+        expires_at: datetime | int | None = None,
+        priority: int | None = None,
         timeout: Duration | None = None,
     ) -> RecordMetadata:
         """Publish one message and wait for its acknowledgement. For more than a few, hold a producer.
@@ -142,6 +144,8 @@ class Client(BrokerAccess):
             scheduled_id=scheduled_id,
             expected_offset=expected_offset,
             expected_key_version=expected_key_version,
+            expires_at=expires_at,
+            priority=priority,
         )
         # Without a timeout the delivery ends by itself, and can say whether the message was ever sent.
         return delivery.result(None if timeout is None else max(0.0, deadline - monotonic()))

@@ -47,7 +47,8 @@ class ProducerBatch:
 
     __slots__ = (
         "alone", "append", "base_offset", "callbacks", "created_ms", "delta_ms", "encoded_room", "error",
-        "expected", "first_ms", "frame", "gates", "handle", "hasten", "is_announced", "is_done", "is_duplicate",
+        "expected", "first_ms", "frame", "gates", "handle", "hasten", "is_announced", "is_awaited",
+        "is_done", "is_duplicate",
         "is_lingering", "is_open", "is_urgent", "large_bytes", "lock", "mark", "partition", "records", "room",
         "schedule", "size_bytes", "topic", "wait_at",
     )  # fmt: skip
@@ -84,6 +85,8 @@ class ProducerBatch:
         """True if the batch is taken later than announced, unless it becomes urgent."""
         self.hasten = hasten
         self.wait_at = wait_at
+        self.is_awaited = False
+        """True if a program has waited for one of the deliveries."""
         self.is_done = False
         self.is_duplicate = False
         self.base_offset = -1
@@ -200,6 +203,7 @@ class Delivery(Struct, gc=False, eq=False):
     def exception(self, timeout: Duration | None = None) -> Exception | None:
         """Wait as `result` does. Return the cause of the failure, or None. Raises TimedOut."""
         limit_s = wait_limit_s(timeout)
+        self._batch.is_awaited = True
         if not self._batch.wait(limit_s):
             raise TimedOut(f"not acknowledged within {limit_s} s; the delivery continues")
         return self._batch.error

@@ -191,7 +191,8 @@ class Network(NetworkThread):
             request = Metadata(topics=[topic], after_version=version, max_wait_ms=wait_ms)
             left_ms = max(0, deadline - self.now_ms())
             reply = yield Call(None, GATEWAY, request, MetadataReply, timeout_ms=left_ms, is_retried=True)
-            found = len(reply.topics[0].partitions) if reply.topics else 0
+            is_known = bool(reply.topics) and not self.topics.is_gone(reply.topics[0])
+            found = len(reply.topics[0].partitions) if is_known else 0
             if found >= least:
                 return found
             if self.now_ms() >= min(give_up_at, deadline):

@@ -124,6 +124,8 @@ class Producer:
         scheduled_id: str | None = None,
         expected_offset: int | None = None,
         expected_key_version: int | None = None,
+        expires_at: datetime | int | None = None,
+        priority: int | None = None,
     ) -> Delivery:
         """Accept a message, to be sent with its batch; wait only while the buffer is full. Safe from any thread.
 
@@ -148,6 +150,9 @@ class Producer:
         the last message with its key has that offset (-1: there is none, or it has no value; for topics created with
         `key_versions`). Otherwise its Delivery raises Conflict, with the present one. Such messages are sent as those
         with a `dedup_id` are.
+
+        `expires_at` (a datetime, or milliseconds since the epoch) and `priority` (0 to 9) travel as the headers
+        `expires-at-ms` and `priority`, which share groups and consumers with `skip_expired` look at.
 
         Raises InvalidOption, UnknownTopic, BufferFull after `max_block_ms`, Backpressure (`on_backpressure`
         "raise"), Closed.

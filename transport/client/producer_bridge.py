@@ -23,6 +23,7 @@ from .delivery import PartitionQueue, ProducerBatch
 from .errors import Conflict, DeliveryFailed, DeliveryUncertain, error_from
 from .identified import Identified
 from .producing import LaneFreed, LaneHeld, LaneIdle, Outcome, Producing, Transmit
+from .unawaited import UnawaitedFailures
 
 SWEEP_MS = 100
 """Maximum time that a message of an open transaction waits in its batch before it is sent."""
@@ -103,6 +104,7 @@ class ProducerBridge:
         self._request_timeout_ms = request_timeout_ms
         self._codec = codec
         self._on_done = on_done
+        self._lost = UnawaitedFailures()
         self._flushes = 0
         self._concluded: Concluded | None = None
         self.is_sweeping = False
@@ -213,6 +215,8 @@ class ProducerBridge:
                     error = _error_of(effect)
                     if self._on_done is not None:
                         self._on_done(key, error)
+                    if error is not None and not self._machine.is_transactional:
+                        self._lost.note(batch, error, now)
                     self._accumulator.finish(batch, base_offset, error, effect.is_duplicate)
                     if self._machine.fatal is not None and not self._machine.is_transactional:
                         self._accumulator.stop(error_from(self._machine.fatal))

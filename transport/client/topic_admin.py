@@ -75,10 +75,12 @@ class TopicAdmin(AdminRequests):
         else:
             if if_not_exists:
                 _compare(found, partitions, settings)
+            self._network.topics.replace(topic, found.topic_id)
             return described_topic(found)
         found = self._ask(structs.replace(request, if_not_exists=True), DescribeTopicReply)
         if len(found.partitions) != partitions or _differing(found, settings):
             raise TopicExists(ErrorCode.TOPIC_EXISTS, f"topic {topic!r} exists and is different")
+        self._network.topics.replace(topic, found.topic_id)
         return described_topic(found)
 
     def delete_topic(self, topic: str) -> None:
@@ -90,15 +92,15 @@ class TopicAdmin(AdminRequests):
         """
         try:
             self._ask(DeleteTopic(topic=topic), Done, is_retried=False)
-            return
         except ProtocolError as error:
             if not error.retriable:
                 raise
-        try:
-            self._ask(DeleteTopic(topic=topic), Done)
-        except ProtocolError as error:
-            if error.code != ErrorCode.UNKNOWN_TOPIC:
-                raise
+            try:
+                self._ask(DeleteTopic(topic=topic), Done)
+            except ProtocolError as second:
+                if second.code != ErrorCode.UNKNOWN_TOPIC:
+                    raise
+        self._network.topics.replace(topic)
 
     def alter_topic(
         self, topic: str, partitions: int | None = None, **config: Unpack[TopicSettings]

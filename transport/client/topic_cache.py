@@ -18,6 +18,8 @@ class TopicCache:
         self.instance_id: str | None = None
         self._topics: dict[str, TopicMetadata] = {}
         self._unknown: set[str] = set()
+        self._gone: dict[str, str] = {}
+        """Ids of topics that this client has deleted or seen replaced: replies that still name them are late."""
         self._suspects: dict[tuple[str, int, int], int] = {}
         self._coordinators: dict[str, str] = {}
         """Endpoints of the groups' coordinators that are up."""
@@ -32,6 +34,8 @@ class TopicCache:
         for topic in reply.topics:
             self._topics[topic.topic] = topic
             self._unknown.discard(topic.topic)
+            if self.is_gone(topic):
+                self._topics.pop(topic.topic, None)
         for name in reply.unknown_topics:
             self._topics.pop(name, None)
             self._unknown.add(name)
@@ -40,6 +44,21 @@ class TopicCache:
                 self._coordinators.pop(group.group, None)
             else:
                 self._coordinators[group.group] = group.endpoint
+
+    def replace(self, topic: str, topic_id: str | None = None) -> None:
+        """Forget a topic of this name unless it has this id: it was deleted, or created with the id. From any thread.
+
+        The id is noted before the entry is removed, and `update` looks after it has written: no order of the two
+        leaves the entry.
+        """
+        found = self._topics.get(topic)
+        if found is not None and found.topic_id != topic_id:
+            self._gone[topic] = found.topic_id
+            self._topics.pop(topic, None)
+
+    def is_gone(self, topic: TopicMetadata) -> bool:
+        """Return True if a reply describes a topic that this client knows to be gone."""
+        return self._gone.get(topic.topic) == topic.topic_id
 
     def forget(self) -> None:
         """Discard everything: the broker may have been replaced, and its versions start again."""

@@ -182,6 +182,8 @@ class Transaction:
         headers: Headers | None = None,
         partition: int | None = None,
         timestamp_ms: datetime | int | None = None,
+        expires_at: datetime | int | None = None,
+        priority: int | None = None,
     ) -> Delivery:
         """Like `Producer.publish`, without `dedup_id`, `delay` and `deliver_at`. Raises when the transaction has
         ended.

@@ -13,6 +13,7 @@ from ....transport.addresses import TopicPartition
 from ....transport.expiry import expires_ms_of
 from ....transport.fetched_records import decode_for_json, end_of_batch_at
 from ....transport.machine import Answered, Failed, LoopEffect, SetTimer
+from ....transport.priorities import priority_of
 from ....transport.protocol.data import FetchedRecord
 from ....transport.protocol.errors import ErrorCode, ProtocolError
 from .keyed import learn
@@ -23,8 +24,6 @@ from .tails import RETRY_MS
 MAX_KNOWN = 200_000
 """Records of a partition that are known and not done."""
 FETCH_BYTES = 256 * 1024
-PRIORITY_HEADER = "priority"
-HIGHEST_PRIORITY = 9
 
 
 class LookaheadCall(Struct, frozen=True):
@@ -105,9 +104,4 @@ def attributes_of(record: FetchedRecord) -> tuple[bytes | None, int, int]:
     headers = record.headers
     if not headers:
         return record.key, 0, 0
-    priority = headers.get(PRIORITY_HEADER, "")
-    return (
-        record.key,
-        min(int(priority), HIGHEST_PRIORITY) if priority.isascii() and priority.isdigit() else 0,
-        expires_ms_of(headers),
-    )
+    return record.key, priority_of(headers), expires_ms_of(headers)
