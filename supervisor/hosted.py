@@ -50,13 +50,16 @@ def _check_handler(handler: Callable[..., object] | str) -> None:
             raise InvalidSubscription(f"handler: there is no module {module!r} on this program's path")
 
 
-def check_named(client: Client, group: str, topics: list[str], dead_letter: str | None) -> None:
+def check_named(
+    client: Client, group: str, topics: list[str], dead_letter: str | None, *, has_credentials: bool = False
+) -> None:
     """Check that the named topics exist and are suitable when a subscription begins. Raises InvalidSubscription."""
     known = {summary.topic for summary in client.list_topics()}
     named = [*(("topics", topic) for topic in topics), ("dead_letter", dead_letter)]
     for option, topic in named:
         if topic is not None and topic not in known:
-            raise InvalidSubscription(f"{option}: there is no topic {topic!r}; create it first")
+            unseen = ", or none that these credentials may see" if has_credentials else "; create it first"
+            raise InvalidSubscription(f"{option}: there is no topic {topic!r}{unseen}")
     try:
         kind = client.describe_group(group).type
     except ProtocolError as error:

@@ -35,6 +35,8 @@ from .state import SubscriberState
 class Serving:
     def __init__(self, state: SubscriberState) -> None:
         self._state = state
+        self._refusals = 0
+        """Commits refused since the last that was not."""
 
     # -- polls
 
@@ -138,6 +140,7 @@ class Serving:
 
     def on_committed(self, event: Committed, now: int) -> None:
         state = self._state
+        self._refusals = 0
         held_back = state.commits.answered()
         if held_back:
             state.effects += state.intake.take(held_back, {})
@@ -162,7 +165,11 @@ class Serving:
     def on_commit_refused(self, event: CommitRefused, now: int) -> None:
         state = self._state
         held_back = state.commits.answered()
-        state.do(WriteLog(WARNING, "commit refused", {"reason": event.reason}))
+        self._refusals += 1
+        if (
+            self._refusals.bit_count() == 1
+        ):  # at doubling intervals: a right that is missing stays so for long
+            state.do(WriteLog(WARNING, "commit refused", {"reason": event.reason}))
         if event.is_spoiled and state.phase == "serving":
             spoiled = [part.key for part in state.partitions.of(event.offsets) if part.outputs]
             state.revocations.restart(spoiled)

@@ -128,7 +128,13 @@ class Worker:
             client.create_topic(app.periodic_topic, 1, if_not_exists=True)
         for subscription in app.subscriptions:
             dead_letter = subscription.options.get("dead_letter")
-            check_named(client, subscription.group, subscription.topics, dead_letter)
+            check_named(
+                client,
+                subscription.group,
+                subscription.topics,
+                dead_letter,
+                has_credentials=bool(credentials_in(os.environ)),
+            )
         for name, period_ms in app.periods_ms.items():
             assert app.periodic_topic is not None
             tick = next_tick(name, period_ms, time.time_ns() // 1_000_000)

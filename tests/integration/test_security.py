@@ -15,6 +15,7 @@ import zmq
 import planaria.aio
 from command_line import planaria as command
 from live_trees import until
+from patience import TIMEOUT_S
 from planaria import Broker, Client
 from planaria.supervisor.security import initialise
 from planaria.transport.client.errors import TimedOut
@@ -24,6 +25,7 @@ from planaria.transport.security.curve import ClientKeys, secure_client
 from planaria.transport.security.key_files import new_key_pair, read_key_file, write_key_file
 from planaria.transport.security.keys import KeyPair
 from planaria.transport.security.rights import Rule
+from worker_process import WorkerProcess
 
 pytestmark = pytest.mark.processes
 
@@ -314,6 +316,67 @@ def test_an_expired_key_is_refused_without_any_change_of_the_table(secured: Secu
     secured.security.grant("brief", Rule(rights=("produce",), resource="topic:ORDERS"))
     with Raw(secured.endpoint, keys_of(secured, pair)) as raw:
         until(lambda: raw.ask(op="list_topics", id=1) == ErrorCode.UNAUTHENTICATED, "it has expired")
+
+
+SHOP = """
+from planaria import App, Context, Message
+
+app = App("shop")
+
+@app.subscribe("JOBS", group="billing", delivery="exactly-once", dead_letter="JOBS.dlq")
+def charge(order: Message, context: Context) -> None:
+    context.publish("PAID", order.value)
+"""
+
+
+def test_workers_and_deployments_have_the_rights_of_their_credentials(
+    secured: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over TCP, for a broker with authentication closes the sockets of its actors to clients."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    for topic in ("JOBS", "JOBS.dlq", "PAID"):
+        secured.client.create_topic(topic)
+    pair = secured.principal("worker", consume="topic:JOBS")
+    write_key_file(tmp_path / "worker.key", pair, "the worker")
+    token, _ = secured.security.add_token("worker")
+    monkeypatch.setenv("PLANARIA_KEY", str(tmp_path / "worker.key"))
+
+    def refused() -> str:
+        with WorkerProcess(tmp_path, secured.endpoint) as worker:
+            assert worker.process.wait(TIMEOUT_S) == 1
+            return worker.log()
+
+    assert refused() == (
+        "planaria: dead_letter: there is no topic 'JOBS.dlq', or none that these credentials may see\n"
+    )
+    secured.security.grant("worker", Rule(rights=("produce",), resource="topic:JOBS.dlq"))
+    assert refused() == "planaria: worker lacks consume or queue or manage on group:billing (FORBIDDEN)\n"
+    for right, resource in (("consume", "group:billing"), ("produce", "topic:PAID")):
+        secured.security.grant("worker", Rule(rights=(right,), resource=resource))  # type: ignore[arg-type]
+    secured.client.publish("JOBS", b"one")
+
+    def paid() -> int:
+        return secured.client.describe_topic("PAID").partitions[0].log_end_offset
+
+    monkeypatch.delenv("PLANARIA_KEY")
+    monkeypatch.setenv("PLANARIA_TOKEN", token)
+    monkeypatch.setenv("PLANARIA_SERVER_KEY", secured.server.public_key)
+    with WorkerProcess(tmp_path, secured.endpoint) as worker:
+        worker.until_logged("FORBIDDEN: worker lacks produce on transaction:")
+        secured.security.grant("worker", Rule(rights=("produce",), resource="transaction:*"))
+        until(paid, "the job is handled")
+        assert worker.stop() == 0
+    secured.client.publish("JOBS", b"two")
+    options = ("--handler", "shop:charge", "--app-dir", str(tmp_path), "--no-check")
+    deploy = ("deploy", "billing", "JOBS", *options, "--connect", secured.endpoint)
+    denied = command("--key", str(tmp_path / "worker.key"), *deploy)
+    assert (denied.returncode, denied.stderr.count("\n")) == (1, 1)
+    assert "worker lacks" in denied.stderr
+    admin = ("--key", str(secured.admin_key))
+    before = paid()
+    assert command(*admin, *deploy).returncode == 0
+    until(lambda: paid() > before, "the deployment handles the next one, as the broker")
+    assert command(*admin, "deploy", "delete", "billing", "--yes", *deploy[-2:]).returncode == 0
 
 
 def test_refusals_are_in_the_audit_and_only_operators_read_it(secured: Secured, tmp_path: Path) -> None:

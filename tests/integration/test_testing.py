@@ -1,5 +1,6 @@
 """`planaria.testing` as a project uses it: the documented tests pass, one broker serves many, time moves."""
 
+import os
 import re
 import subprocess
 import sys
@@ -43,8 +44,16 @@ def poll(broker: Broker, topic: str) -> list[Message]:
         return consumer.poll(TIMEOUT_S)
 
 
+def cpu_s(pid: int) -> float:
+    """Return the CPU time of a process and its ended children: unlike the time on the wall, no load makes it long."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 def test_a_broker_is_empty_for_each_test_and_its_time_moves(tmp_path: Path) -> None:
     with TestBroker(tmp_path) as broker:
+        pids = {broker.supervisor_pid, *(actor.pid for actor in broker.status().actors if actor.pid)}
+        assert sum(map(cpu_s, pids)) < 0.6, "it starts in about half a second of an idle core"
         for _ in range(2):
             broker.create_topic("T")
             broker.subscribe("g", "T", handler=fails_twice, backoff_ms=[3_600_000], retries=5)

@@ -1,10 +1,13 @@
 """A share group that looks at keys: the coordinator over simulated logs, through crashes, transactions and retention."""
 
 import random
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from planaria import Broker
 from planaria.transport.batch import build
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.groups import DescribeGroup
@@ -155,6 +158,29 @@ def test_a_noisy_key_of_a_hundred_thousand_records_delays_no_other(group: Simula
     publish(group, "b")
     assert acquired(group, "m", 1) == [0]
     assert acquired(group, "m", 2) == [1, 100_000]
+
+
+@pytest.mark.chaos
+@pytest.mark.processes
+def test_another_key_is_served_within_a_second_behind_a_noisy_one(tmp_path: Path) -> None:
+    """With a real broker, on a quiet machine: a hundred thousand jobs of one tenant wait."""
+    with Broker(tmp_path / "data", endpoint="tcp://127.0.0.1:*") as broker:
+        broker.create_topic("JOBS")
+        broker.configure_share_group("workers", fair=True)
+        with broker.producer() as producer:
+            for number in range(100_000):
+                producer.publish("JOBS", number, key="noisy")
+        with broker.client.share_consumer("workers", "JOBS") as worker:
+            worker.acknowledge(worker.poll(60, max_messages=1))
+            for _ in range(10):
+                began = time.monotonic()
+                broker.publish("JOBS", "quiet", None)
+                is_served = False
+                while not is_served:
+                    jobs = worker.poll(10, max_messages=10)
+                    worker.acknowledge(jobs)
+                    is_served = any(job.key == b"quiet" for job in jobs)
+                assert time.monotonic() - began < 1
 
 
 def test_every_record_is_accepted_once_through_crashes_and_failures(group: SimulatedShare, seed: int) -> None:

@@ -202,9 +202,9 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
         "op": "add_credential", "id": 82, "principal": "shop",
         "key": {"public_key": PUBLIC_KEY, "created_ms": 1_790_000_000_000},
     },
-    "remove_credential": {"op": "remove_credential", "id": 83, "principal": "shop", "credential": "0338faa622c0"},
-    "alter_principal": {"op": "alter_principal", "id": 84, "principal": "shop", "roles": ["readers"]},
-    "remove_principal": {"op": "remove_principal", "id": 85, "principal": "shop"},
+    "remove_credential": {"op": "remove_credential", "id": 91, "principal": "shop", "credential": "0338faa622c0"},
+    "alter_principal": {"op": "alter_principal", "id": 92, "principal": "shop", "roles": ["readers"]},
+    "remove_principal": {"op": "remove_principal", "id": 93, "principal": "shop"},
     "list_principals": {"op": "list_principals", "id": 86},
     "add_rule": {
         "op": "add_rule", "id": 87, "subject": "role:readers",
@@ -217,8 +217,8 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
     "list_rules": {"op": "list_rules", "id": 89},
     "test_access": {"op": "test_access", "id": 90, "principal": "shop", "right": "consume", "resource": "topic:ORDERS"},
     "hello, in a cluster": {"op": "hello", "id": 69, "version": 1, "client_id": "demo"},
-    "cluster_status": {"op": "cluster_status", "id": 70},
-    "change_node": {"op": "change_node", "id": 71, "node": "n3", "action": "drain"},
+    "cluster_status": {"op": "cluster_status", "id": 94},
+    "change_node": {"op": "change_node", "id": 95, "node": "n3", "action": "drain"},
     "reassign_partitions": {
         "op": "reassign_partitions", "id": 72,
         "moves": [{"topic": "ORDERS", "partition": 1, "replicas": ["n1", "n2"]}],
