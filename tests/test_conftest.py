@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from example_counts import ORDINARY_EXAMPLES
+from patience import TIMEOUT_S
 
 TESTS = Path(__file__).parent
 
@@ -25,7 +26,9 @@ def run_session(directory: Path, program: str, *options: str) -> "subprocess.Com
     (directory / "test_inner.py").write_text(program)
     (directory / "pytest.ini").write_text(f"[pytest]\npythonpath = {TESTS / 'support'}\n")
     command = [sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", *options, str(directory)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=directory, timeout=60)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=directory, timeout=TIMEOUT_S
+    )
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
@@ -42,13 +45,6 @@ def test_session_that_leaves_a_process_running_fails_and_names_it(
     pid = int(next(line for line in result.stdout.splitlines() if "sleep 60" in line).split()[0])
     # A zombie not reaped yet has no executable any more either.
     assert not Path(f"/proc/{pid}/exe").exists()
-
-
-@pytest.mark.processes
-def test_clean_session_passes(tmp_path: Path) -> None:
-    result = run_session(tmp_path, "def test_nothing(): pass\n")
-
-    assert result.returncode == pytest.ExitCode.OK, result.stdout
 
 
 DRAWS = """
@@ -68,9 +64,12 @@ def test_prints(seed):
 @pytest.mark.processes
 def test_the_ordinary_run_draws_the_same_and_an_exploring_one_more_and_others(tmp_path: Path) -> None:
     profiles = [(), (), ("--hypothesis-profile", "explore"), ("--hypothesis-profile", "explore")]
-    outputs = [run_session(tmp_path, DRAWS, *options).stdout for options in profiles]
+    sessions = [run_session(tmp_path, DRAWS, *options) for options in profiles]
+    assert {each.returncode for each in sessions} == {pytest.ExitCode.OK}, (
+        "a session that leaves nothing passes"
+    )
     first, again, *explored = [
-        next(line for line in each.splitlines() if "drawn:" in line) for each in outputs
+        next(line for line in each.stdout.splitlines() if "drawn:" in line) for each in sessions
     ]
     assert first == again
     assert int(first.split()[-2]) <= ORDINARY_EXAMPLES

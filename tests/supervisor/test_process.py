@@ -131,7 +131,7 @@ def test_a_stopped_actor_is_killed_and_restarted(start: Start) -> None:
 
 
 def test_a_wedged_actor_leaves_its_stack_in_the_log(start: Start) -> None:
-    spec = {"address": "partition/D/0", "start": "stub_actors:deaf", "start_timeout_ms": 300}
+    spec = {"address": "partition/D/0", "start": "stub_actors:deaf", "start_timeout_ms": 2_000}
     supervisor = start(tree={"specs": [spec]}, heartbeat_interval_ms=100, restart_intensity=0)
     actor = supervisor.wait_for("partition/D/0", lambda actor: actor.state == "quarantined")
     assert "while starting; killed by SIGABRT" in actor.reason

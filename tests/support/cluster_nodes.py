@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from etcd_members import Members, free_ports
-from patience import TIMEOUT_S
+from patience import TIMEOUT_S, pause_after
 from planaria import Client
 from planaria.transport.protocol.errors import PlanariaError
 
@@ -142,6 +142,7 @@ class ClusterNodes:
             assert node.process.poll() is None, node.status()
             return False
 
-        ends_at = time.monotonic() + TIMEOUT_S
+        began = time.monotonic()
         while not serves():
-            assert time.monotonic() < ends_at, node.status()
+            assert time.monotonic() < began + TIMEOUT_S, node.status()
+            pause_after(began)

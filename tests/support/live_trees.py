@@ -7,21 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from patience import TIMEOUT_S
+from patience import TIMEOUT_S, pause_after
 from planaria import Client, Message
 from planaria.transport.protocol.operations import ActorStatus
-
-POLL_S = 0.01
 
 Found = TypeVar("Found")
 
 
 def until(look: Callable[[], Found], what: str, timeout_s: float = TIMEOUT_S) -> Found:
     """Return the first true value of `look`: for events in other processes that cannot be waited on."""
-    deadline = time.monotonic() + timeout_s
+    began = time.monotonic()
     while not (found := look()):
-        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
-        time.sleep(POLL_S)
+        assert time.monotonic() < began + timeout_s, f"not within {timeout_s:.0f} s: {what}"
+        pause_after(began)
     return found
 
 
