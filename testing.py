@@ -28,6 +28,7 @@ from .transport.client.schedule import milliseconds_at, milliseconds_of
 from .transport.clock import REHEARSAL, ahead_file
 from .transport.context import Context
 from .transport.keywords import BrokerSettings
+from .transport.protocol.errors import ErrorCode, ProtocolError
 
 __all__ = ["FakeContext", "TestBroker", "message", "planaria_broker", "planaria_client", "planaria_settings"]
 
@@ -142,7 +143,7 @@ class TestBroker(Broker):
         return found
 
     def clean(self) -> None:
-        """Stop the hosted subscriptions; remove all topics, groups, quotas and named consumers."""
+        """Stop the hosted subscriptions; remove all topics, delayed messages, groups, quotas and named consumers."""
         while self._subscriptions:
             self._subscriptions.pop().stop()
         while self._consumers:
@@ -150,10 +151,21 @@ class TestBroker(Broker):
         for summary in self.list_topics():
             with suppress(UnknownTopic):
                 self.delete_topic(summary.topic)
+        # Of a deleted topic as well: a delayed message goes to the topic that has the name when it is due.
+        while waiting := self.list_scheduled():
+            for each in waiting:
+                self._cancel_unless_delivered(each.scheduled_id)
         for group in self.list_groups():
             self._delete_once_empty(group)
         for client_id in self.list_quotas():
             self.remove_quota(client_id)
+
+    def _cancel_unless_delivered(self, scheduled_id: str) -> None:
+        try:
+            self.cancel_scheduled(scheduled_id)
+        except ProtocolError as error:
+            if error.code != ErrorCode.UNKNOWN_SCHEDULED_ID:
+                raise
 
     def _delete_once_empty(self, group: str) -> None:
         """Delete a group once the members that the test has left open are gone."""

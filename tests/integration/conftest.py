@@ -8,38 +8,37 @@ from typing import Any
 import pytest
 
 from planaria import Broker
+from planaria.testing import TestBroker
 
 SETTINGS: dict[str, Any] = {"hang_timeout_ms": 20_000, "heartbeat_interval_ms": 200}
 """Status is fresh, and no actor is killed for its silence while a busy machine does not run it."""
 
 
-@pytest.fixture
-def broker(data_dir: Path) -> Iterator[Broker]:
-    with Broker(data_dir, **SETTINGS) as broker:
-        yield broker
-
-
 @pytest.fixture(scope="module")
-def broker_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with Broker(tmp_path_factory.mktemp("module") / "data", **SETTINGS) as broker:
+def broker_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBroker]:
+    """A broker that tolerates any number of deaths, and restarts the dead at once."""
+    settings = {**SETTINGS, "restart_intensity": 1_000_000, "backoff_reset_ms": 1, "topic_defaults": {}}
+    with TestBroker(tmp_path_factory.mktemp("module"), **settings) as broker:
         yield broker
 
 
 @pytest.fixture
-def emptied_broker(broker_of_the_module: Broker) -> Iterator[Broker]:
-    """The broker of all tests of a module, which leave no member behind: it has no topics and groups again after each."""
-    client = broker_of_the_module.client
+def broker(broker_of_the_module: TestBroker) -> Iterator[TestBroker]:
+    """The broker of all tests of a module: it has no subscriptions, topics, groups and quotas again after each."""
     yield broker_of_the_module
-    for group in client.list_groups():
-        client.delete_group(group)
-    for topic in client.list_topics():
-        client.delete_topic(topic.topic)
+    broker_of_the_module.clean()
 
 
 @pytest.fixture
-def hardy(data_dir: Path) -> Iterator[Broker]:
-    """A broker that tolerates any number of deaths, and restarts the dead at once."""
-    with Broker(data_dir, restart_intensity=1_000_000, backoff_reset_ms=1, **SETTINGS) as broker:
+def data_of_the_module(broker_of_the_module: TestBroker) -> Path:
+    """The data directory of `broker`."""
+    return Path(broker_of_the_module.status().data_directory)
+
+
+@pytest.fixture
+def own_broker(data_dir: Path) -> Iterator[Broker]:
+    """A broker for one test, which starts or kills its supervisor, looks at all of it, or relies on what it forgets."""
+    with Broker(data_dir, **SETTINGS) as broker:
         yield broker
 
 

@@ -63,37 +63,37 @@ def end_of(broker: Broker) -> int:
     return broker.client.list_offsets("T", 0, "latest").offset
 
 
-def test_a_slow_group_holds_up_a_fast_producer_over_kills(hardy: Broker, data_dir: Path) -> None:
-    hardy.create_topic("T", 1, max_backlog_messages=LIMIT)
-    consumer = joined(hardy, data_dir)
+def test_a_slow_group_holds_up_a_fast_producer_over_kills(broker: Broker, data_of_the_module: Path) -> None:
+    broker.create_topic("T", 1, max_backlog_messages=LIMIT)
+    consumer = joined(broker, data_of_the_module)
     count = 6 * LIMIT
-    producer = FastProducer(hardy, count, batch_records=BATCH)
+    producer = FastProducer(broker, count, batch_records=BATCH)
     producer.start()
-    until(lambda: is_refusing(hardy), "producers are refused")
-    assert LIMIT < end_of(hardy) <= LIMIT + BATCH
+    until(lambda: is_refusing(broker), "producers are refused")
+    assert LIMIT < end_of(broker) <= LIMIT + BATCH
     for address in (PARTITION, "coordinator/slow"):
-        before = actor(hardy.client, address)
-        hardy.client.kill(address)
-        until_reborn(hardy.client, before)
-    until(lambda: is_refusing(hardy), "producers are refused by the next incarnation")
-    assert end_of(hardy) <= LIMIT + BATCH
+        before = actor(broker.client, address)
+        broker.client.kill(address)
+        until_reborn(broker.client, before)
+    until(lambda: is_refusing(broker), "producers are refused by the next incarnation")
+    assert end_of(broker) <= LIMIT + BATCH
     values: list[int] = []
     with consumer:
         while len(values) < count:
             messages = consumer.poll(TIMEOUT_S, max_messages=100)
             assert messages, f"nothing after {len(values)}"
-            assert end_of(hardy) - len(values) <= LIMIT + BATCH
+            assert end_of(broker) - len(values) <= LIMIT + BATCH
             values += [int(message.value) for message in messages]
             consumer.commit()
     assert values == list(range(count))
     assert producer.offsets() == list(range(count))
-    until(lambda: not actor(hardy.client, PARTITION).alarms, "nobody is refused any more")
+    until(lambda: not actor(broker.client, PARTITION).alarms, "nobody is refused any more")
 
 
-def test_an_impatient_producer_is_told_at_once(broker: Broker, data_dir: Path) -> None:
+def test_an_impatient_producer_is_told_at_once(broker: Broker, data_of_the_module: Path) -> None:
     broker.create_topic("T", 1, max_backlog_bytes=10_000)
     with (
-        joined(broker, data_dir) as consumer,
+        joined(broker, data_of_the_module) as consumer,
         broker.client.producer(on_backpressure="raise", linger_ms=0, max_block_ms=120_000) as producer,
     ):
         taken: list[Delivery] = []
@@ -117,11 +117,13 @@ def test_an_impatient_producer_is_told_at_once(broker: Broker, data_dir: Path) -
         assert all(delivery.exception(0) is None for delivery in taken)
 
 
-def test_what_a_group_has_not_read_outlives_retention_and_kills(hardy: Broker, data_dir: Path) -> None:
+def test_what_a_group_has_not_read_outlives_retention_and_kills(
+    broker: Broker, data_of_the_module: Path
+) -> None:
     settings = {"segment_bytes": 1_024, "retention_ms": 0, "segment_ms": 200}
-    hardy.create_topic("T", 1, retain_until_consumed=True, **settings)
-    hardy.create_topic("PLAIN", 1, **settings)
-    client = hardy.client
+    broker.create_topic("T", 1, retain_until_consumed=True, **settings)
+    broker.create_topic("PLAIN", 1, **settings)
+    client = broker.client
 
     def start_of(topic: str) -> int:
         return client.list_offsets(topic, 0, "earliest").offset
@@ -131,10 +133,10 @@ def test_what_a_group_has_not_read_outlives_retention_and_kills(hardy: Broker, d
             consumer.commit({("T", 0): offset})
 
     commit(0)
-    until((data_dir / "topics/T/0/groups").exists, "the partition knows of the group")
+    until((data_of_the_module / "topics/T/0/groups").exists, "the partition knows of the group")
     for topic in ("T", "PLAIN"):
         for number in range(10):
-            hardy.publish(topic, None, "v" * 900 + str(number))
+            broker.publish(topic, None, "v" * 900 + str(number))
     until(lambda: start_of("PLAIN") == 10, "retention deletes everything where nobody is asked")
     assert start_of("T") == 0
     before = actor(client, PARTITION)
@@ -153,10 +155,10 @@ def own_memory_kb() -> int:
 
 @pytest.mark.chaos
 def test_memory_stays_flat_while_a_slow_group_holds_up_a_fast_producer(
-    broker: Broker, data_dir: Path
+    broker: Broker, data_of_the_module: Path
 ) -> None:
     broker.create_topic("T", 1, max_backlog_messages=10_000, segment_bytes=8 * 1024 * 1024, retention_bytes=0)
-    consumer = joined(broker, data_dir)
+    consumer = joined(broker, data_of_the_module)
     duration_s = float(os.environ.get("BACKPRESSURE_S", "60"))
     stop = threading.Event()
     published, errors = [0], []

@@ -60,7 +60,7 @@ def test_release_and_reject(broker: Broker, tmp_path: Path) -> None:
     assert "does not parse" in headers["dead-letter-reason"]
 
 
-def test_a_segfault_is_tried_so_often_and_told_of(hardy: Broker, tmp_path: Path) -> None:
+def test_a_segfault_is_tried_so_often_and_told_of(broker: Broker, tmp_path: Path) -> None:
     tries = tmp_path / "tries"
 
     def handle(message: Message) -> None:
@@ -71,18 +71,18 @@ def test_a_segfault_is_tried_so_often_and_told_of(hardy: Broker, tmp_path: Path)
 
             ctypes.string_at(0)
 
-    hardy.create_topic("T", 1)
-    hardy.create_topic("T.dlq", 1)
+    broker.create_topic("T", 1)
+    broker.create_topic("T.dlq", 1)
     for value in ("before", "poison", "after"):
-        hardy.publish("T", None, value)
-    hardy.subscribe("g", "T", handler=handle, retries=2, backoff_ms=[10], dead_letter="T.dlq")
-    [letter] = letters(hardy, "T.dlq", 1)
+        broker.publish("T", None, value)
+    broker.subscribe("g", "T", handler=handle, retries=2, backoff_ms=[10], dead_letter="T.dlq")
+    [letter] = letters(broker, "T.dlq", 1)
     assert tries.read_text() == "xxx"
     headers: dict[str, Any] = dict(letter.headers)
     assert headers["dead-letter-exit"] == "killed by SIGSEGV"
     assert (headers["dead-letter-failures"], headers["dead-letter-deliveries"]) == ("3", "3")
     assert 0 < int(headers["dead-letter-first-failure"]) < int(headers["dead-letter-last-failure"])
-    until(lambda: hardy.client.group_offsets("g").get(("T", 0)) == 3, "all is committed")  # type: ignore[call-overload]
+    until(lambda: broker.client.group_offsets("g").get(("T", 0)) == 3, "all is committed")  # type: ignore[call-overload]
 
 
 def test_a_parked_record_shows_in_the_status_until_it_is_handled(broker: Broker, tmp_path: Path) -> None:
@@ -104,9 +104,9 @@ def test_a_parked_record_shows_in_the_status_until_it_is_handled(broker: Broker,
 
 
 def test_a_letter_of_a_killer_tells_where_it_was_and_what_memory_it_had(
-    broker: Broker, data_dir: Path
+    broker: Broker, data_of_the_module: Path
 ) -> None:
-    flight = str(data_dir / "subscribers" / "g-1.flight")
+    flight = str(data_of_the_module / "subscribers" / "g-1.flight")
 
     def crash_here(message: Message) -> None:
         import ctypes
@@ -138,13 +138,13 @@ def test_a_record_that_needs_too_much_memory_has_failed_and_its_process_goes_on(
     for value in ("small", "large", "small"):
         broker.publish("T", None, value)
     limit = {"memory_limit": 256 * 1024 * 1024}
-    broker.subscribe("g", "T", handler=grow, retries=1, backoff_ms=[10], dead_letter="T.dlq", **limit)
+    broker.subscribe("memory", "T", handler=grow, retries=1, backoff_ms=[10], dead_letter="T.dlq", **limit)
     [letter] = letters(broker, "T.dlq", 1)
     assert letter.data == "large"
     assert letter.headers["dead-letter-reason"] == "MemoryError"
     assert letter.headers["dead-letter-failures"] == "2"
-    until(lambda: broker.client.group_offsets("g").get(("T", 0)) == 3, "all is committed")  # type: ignore[call-overload]
-    assert actor(broker.client, "subscriber/g/1").incarnation == 1
+    until(lambda: broker.client.group_offsets("memory").get(("T", 0)) == 3, "all is committed")  # type: ignore[call-overload]
+    assert actor(broker.client, "subscriber/memory/1").incarnation == 1
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])

@@ -53,19 +53,19 @@ def test_what_is_held_back_is_listed_and_cancelled(broker: Broker) -> None:
     assert read_topic(client, "T") == []
 
 
-def test_each_comes_once_whoever_is_killed(hardy: Broker, seed: int) -> None:
-    hardy.create_topic("T", 2)
+def test_each_comes_once_whoever_is_killed(broker: Broker, seed: int) -> None:
+    broker.create_topic("T", 2)
     chance = random.Random(seed)
-    hardy.publish("T", None, "first", delay=0)
+    broker.publish("T", None, "first", delay=0)
     addresses = [
         each.address
-        for each in hardy.status().actors
+        for each in broker.status().actors
         if each.address.startswith(("scheduler/", "partition/", "gateway/", "controller"))
     ]
     assert any(address.startswith("scheduler/") for address in addresses)
     values = []
     deliveries = []
-    with hardy.producer() as producer:
+    with broker.producer() as producer:
         for address in chance.sample(addresses, len(addresses)):
             for _ in range(100):
                 values.append(f"{len(values)}")
@@ -73,13 +73,13 @@ def test_each_comes_once_whoever_is_killed(hardy: Broker, seed: int) -> None:
                     "T", values[-1].encode(), key=values[-1], delay=chance.uniform(0, 1.5)
                 )
                 deliveries.append(told)
-            before = actor(hardy.client, address)
-            hardy.client.kill(address)
-            until_reborn(hardy.client, before)
+            before = actor(broker.client, address)
+            broker.client.kill(address)
+            until_reborn(broker.client, before)
     for delivery in deliveries:
         delivery.result(0)
-    until(lambda: not hardy.client.list_scheduled(), "nothing is held back any more")
-    came = sorted(message.value.decode() for message in read_topic(hardy.client, "T") if message.key)
+    until(lambda: not broker.client.list_scheduled(), "nothing is held back any more")
+    came = sorted(message.value.decode() for message in read_topic(broker.client, "T") if message.key)
     assert came == sorted(values)
 
 

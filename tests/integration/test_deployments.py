@@ -57,60 +57,70 @@ def until_deployed(broker: Broker, version: int, workers: int) -> None:
 
 
 def test_a_deployment_survives_kills_and_restarts_and_is_updated_without_loss(
-    broker: Broker, tmp_path: Path
+    own_broker: Broker, tmp_path: Path
 ) -> None:
     for topic in ("ORDERS", "PAYMENTS"):
-        broker.create_topic(topic, 4)
+        own_broker.create_topic(topic, 4)
     write_shop(tmp_path, 1)
     secret = tmp_path / "bank.env"
     secret.write_text("BANK=first-secret\n")
     folder = ["--app-dir", str(tmp_path)]
     deploy(
-        *(broker, "billing", "ORDERS", "--handler", "shop:charge", "--workers", "2", *folder, "--no-check"),
+        *(
+            own_broker,
+            "billing",
+            "ORDERS",
+            "--handler",
+            "shop:charge",
+            "--workers",
+            "2",
+            *folder,
+            "--no-check",
+        ),
         *("--set", "delivery=exactly-once", "--env-from-file", str(secret), "--env", "TOKEN=second-secret"),
     )
-    publish(broker, range(100))
-    until(lambda: len(versions(broker)) == 100, "the orders are handled")
-    listing = deploy(broker, "list", "--json")
+    publish(own_broker, range(100))
+    until(lambda: len(versions(own_broker)) == 100, "the orders are handled")
+    listing = deploy(own_broker, "list", "--json")
     assert "TOKEN" in listing
     assert "secret" not in listing
 
-    before = actor(broker.client, "deployed/billing/1")
-    publish(broker, range(100, 300))
-    os.kill(pid_of(broker.client, "deployed/billing/1"), signal.SIGKILL)
-    until_reborn(broker.client, before)
-    os.kill(broker.supervisor_pid, signal.SIGKILL)
-    until(lambda: len(versions(broker)) == 300, "the broker has started its deployment again")
+    before = actor(own_broker.client, "deployed/billing/1")
+    publish(own_broker, range(100, 300))
+    os.kill(pid_of(own_broker.client, "deployed/billing/1"), signal.SIGKILL)
+    until_reborn(own_broker.client, before)
+    os.kill(own_broker.supervisor_pid, signal.SIGKILL)
+    until(lambda: len(versions(own_broker)) == 300, "the broker has started its deployment again")
 
-    publish(broker, range(300, 500))
+    publish(own_broker, range(300, 500))
     write_shop(tmp_path, 2)
-    deploy(broker, "update", "billing", "--python", sys.executable, "--no-check")
-    until(lambda: len(versions(broker)) == 500, "all are handled")
-    until(lambda: both_are_of(broker, 2), "both workers have the new code")
-    publish(broker, range(500, 600))
-    until(lambda: len(versions(broker)) == 600, "version 2 handles the rest")
-    found = versions(broker)
+    deploy(own_broker, "update", "billing", "--python", sys.executable, "--no-check")
+    until(lambda: len(versions(own_broker)) == 500, "all are handled")
+    until(lambda: both_are_of(own_broker, 2), "both workers have the new code")
+    publish(own_broker, range(500, 600))
+    until(lambda: len(versions(own_broker)) == 600, "version 2 handles the rest")
+    found = versions(own_broker)
     assert {found[number] for number in range(300)} == {1}
     assert {found[number] for number in range(500, 600)} == {2}
     for key in range(20):
         of_key = [found[number] for number in range(key, 600, 20)]
         assert of_key == sorted(of_key), "no order is handled by version 1 after one by version 2"
 
-    output = deploy(broker, "logs", "billing", "-n", "1000")
+    output = deploy(own_broker, "logs", "billing", "-n", "1000")
     assert {line[:4] for line in output.splitlines()} == {"1 | ", "2 | "}
     assert output.count("charged 599\n") == 1
     assert "loaded with first-secret" in output
 
-    deploy(broker, "scale", "billing", "1")
-    until_deployed(broker, 2, 1)
-    deploy(broker, "pause", "billing")
-    until_deployed(broker, 2, 0)
-    deploy(broker, "rollback", "billing")
-    deploy(broker, "resume", "billing")
-    until_deployed(broker, 3, 1)
-    deploy(broker, "delete", "billing", "--yes")
-    until_deployed(broker, 0, 0)
-    assert broker.describe_group("billing").members == []
+    deploy(own_broker, "scale", "billing", "1")
+    until_deployed(own_broker, 2, 1)
+    deploy(own_broker, "pause", "billing")
+    until_deployed(own_broker, 2, 0)
+    deploy(own_broker, "rollback", "billing")
+    deploy(own_broker, "resume", "billing")
+    until_deployed(own_broker, 3, 1)
+    deploy(own_broker, "delete", "billing", "--yes")
+    until_deployed(own_broker, 0, 0)
+    assert own_broker.describe_group("billing").members == []
 
 
 def both_are_of(broker: Broker, version: int) -> bool:
@@ -125,8 +135,8 @@ def both_are_of(broker: Broker, version: int) -> bool:
     )
 
 
-def test_a_handler_that_cannot_be_loaded_is_not_deployed(broker: Broker, tmp_path: Path) -> None:
-    broker.create_topic("ORDERS", 1)
+def test_a_handler_that_cannot_be_loaded_is_not_deployed(own_broker: Broker, tmp_path: Path) -> None:
+    own_broker.create_topic("ORDERS", 1)
     (tmp_path / "shop.py").write_text("def charge(order: 'Order'): ...")
     for handler, complaint in [
         ("shop:charge", "name 'Order' is not defined"),
@@ -134,8 +144,8 @@ def test_a_handler_that_cannot_be_loaded_is_not_deployed(broker: Broker, tmp_pat
         ("nowhere:f", "No module named 'nowhere'"),
     ]:
         arguments = ["billing", "ORDERS", "--handler", handler, "--app-dir", str(tmp_path)]
-        done = planaria("deploy", *arguments, "--connect", broker.endpoint)
+        done = planaria("deploy", *arguments, "--connect", own_broker.endpoint)
         assert done.returncode == 1
         assert complaint in done.stderr
-    done = planaria("deploy", "update", "billing", "--connect", broker.endpoint)
+    done = planaria("deploy", "update", "billing", "--connect", own_broker.endpoint)
     assert "there is no deployment 'billing'" in done.stderr

@@ -51,29 +51,31 @@ def is_in_order_by_key(outputs: list[int]) -> bool:
     return all(each == sorted(each) for each in by_key.values())
 
 
-def test_one_output_for_each_input_whoever_is_killed(hardy: Broker) -> None:
-    hardy.create_topic("IN", 2)
-    hardy.create_topic("OUT", 2)
+def test_one_output_for_each_input_whoever_is_killed(broker: Broker) -> None:
+    broker.create_topic("IN", 2)
+    broker.create_topic("OUT", 2)
     tps = [("OUT", 0), ("OUT", 1)]
     found: list[int] = []
     count = 0
-    with hardy.consumer(partitions=tps, auto_offset_reset="earliest") as reader:
+    with broker.consumer(partitions=tps, auto_offset_reset="earliest") as reader:
         for victim in (None, *VICTIMS):
-            publish(hardy, range(count, count + 50))
+            publish(broker, range(count, count + 50))
             count += 50
             if victim is None:
-                hardy.subscribe("g", "IN", handler=double, delivery="exactly-once", concurrency=2)
+                broker.subscribe("g", "IN", handler=double, delivery="exactly-once", concurrency=2)
                 collect(reader, found, count)
                 # Half of the partitions move to another member, with the records in flight.
-                hardy.subscribe("g", "IN", handler=double, delivery="exactly-once")
+                broker.subscribe("g", "IN", handler=double, delivery="exactly-once")
                 continue
-            before = actor(hardy.client, victim)
-            hardy.kill(victim)
-            until_reborn(hardy.client, before)
+            before = actor(broker.client, victim)
+            broker.kill(victim)
+            until_reborn(broker.client, before)
         collect(reader, found, count)
     assert is_in_order_by_key(found)
-    until(lambda: sum(hardy.client.group_offsets("g").values()) == count, "all is committed")
-    assert sorted(message.data for message in read_topic(hardy.client, "OUT")) == list(range(0, 2 * count, 2))
+    until(lambda: sum(broker.client.group_offsets("g").values()) == count, "all is committed")
+    assert sorted(message.data for message in read_topic(broker.client, "OUT")) == list(
+        range(0, 2 * count, 2)
+    )
 
 
 def troubled(notes: Path) -> Callable[[Message, Context], None]:

@@ -18,20 +18,20 @@ pytestmark = pytest.mark.processes
 RECORDS = 80
 
 
-def test_a_lone_writer_never_conflicts_with_itself(hardy: Broker) -> None:
+def test_a_lone_writer_never_conflicts_with_itself(broker: Broker) -> None:
     """Its partition is killed all the time, so answers are lost and messages sent again."""
-    hardy.create_topic("T", 1, key_versions=True)
+    broker.create_topic("T", 1, key_versions=True)
     is_done = threading.Event()
 
     def kill() -> None:
         while not is_done.wait(0.1):
             with suppress(ProtocolError):  # it is being restarted
-                hardy.kill("partition/T/0")
+                broker.kill("partition/T/0")
 
     killer = threading.Thread(target=kill)
     killer.start()
     try:
-        with hardy.producer() as producer:
+        with broker.producer() as producer:
             versions = dict.fromkeys((b"a", b"b"), -1)
             for number in range(RECORDS):
                 key = b"ab"[number % 2 : number % 2 + 1]
@@ -40,7 +40,7 @@ def test_a_lone_writer_never_conflicts_with_itself(hardy: Broker) -> None:
     finally:
         is_done.set()
         killer.join()
-    assert [int(each.value or b"") for each in hardy.read("T")] == list(range(RECORDS))
+    assert [int(each.value or b"") for each in broker.read("T")] == list(range(RECORDS))
 
 
 def test_every_way_to_publish_and_a_restart(data_dir: Path) -> None:

@@ -15,7 +15,7 @@ from planaria.transport.batch import parse_header
 pytestmark = pytest.mark.processes
 
 
-def cut(broker: Broker, data_dir: Path, keep: int) -> None:
+def cut(broker: Broker, data_of_the_module: Path, keep: int) -> None:
     """Cut the log of T/0 back to its first `keep` batches, as a power cut may with `flush = os`."""
     address = "partition/T/0"
     before, pid = actor(broker.client, address), pid_of(broker.client, address)
@@ -23,7 +23,7 @@ def cut(broker: Broker, data_dir: Path, keep: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
         assert wait_gone(pid, TIMEOUT_S)
-        [segment] = data_dir.glob("topics/T*/0/*.log")
+        [segment] = data_of_the_module.glob("topics/T*/0/*.log")
         data, position = segment.read_bytes(), 0
         for _ in range(keep):
             position += parse_header(data, position).size_bytes
@@ -45,7 +45,7 @@ def publish(broker: Broker, numbers: range) -> None:
 
 
 @pytest.mark.parametrize("refill", [2, 20], ids=["shorter", "longer again"])
-def test_a_group_goes_on_where_the_log_differs(broker: Broker, data_dir: Path, refill: int) -> None:
+def test_a_group_goes_on_where_the_log_differs(broker: Broker, data_of_the_module: Path, refill: int) -> None:
     broker.create_topic("T", 1, flush="os")
     publish(broker, range(10))
     with broker.consumer("g", ["T"], auto_offset_reset="earliest") as consumer:
@@ -53,7 +53,7 @@ def test_a_group_goes_on_where_the_log_differs(broker: Broker, data_dir: Path, r
         while len(found) < 10:
             found += [message.data for message in consumer.poll(TIMEOUT_S)]
     assert dict(broker.client.group_offsets("g")) == {("T", 0): 10}
-    cut(broker, data_dir, 6)
+    cut(broker, data_of_the_module, 6)
     publish(broker, range(100, 100 + refill))
     with (
         broker.consumer("g", partitions=[("T", 0)], auto_offset_reset="error") as strict,
@@ -81,7 +81,7 @@ def handler_into(path: Path) -> Callable[[object], None]:
 
 @pytest.mark.parametrize("delivery", ["at-least-once", "at-most-once", "exactly-once"])
 def test_a_hosted_subscriber_handles_what_took_the_place_of_handled_records(
-    broker: Broker, data_dir: Path, tmp_path: Path, delivery: str
+    broker: Broker, data_of_the_module: Path, tmp_path: Path, delivery: str
 ) -> None:
     broker.create_topic("T", 1, flush="os")
     calls = tmp_path / "calls"
@@ -89,7 +89,7 @@ def test_a_hosted_subscriber_handles_what_took_the_place_of_handled_records(
     broker.subscribe("g", "T", handler=handler_into(calls), delivery=delivery)
     publish(broker, range(10))
     until(lambda: broker.client.group_offsets("g").get(("T", 0)) == 10, "all is committed")
-    cut(broker, data_dir, 6)
+    cut(broker, data_of_the_module, 6)
     publish(broker, range(100, 120))
 
     def handled() -> set[int]:

@@ -127,15 +127,15 @@ def test_fork_and_close_reach_no_file_that_has_the_number_of_a_descriptor_of_a_c
         os.close(writer)
 
 
-def test_fork_every_public_name_of_the_parents_objects_refuses_or_changes_nothing(broker: Broker) -> None:
-    broker.create_topic("T", 1)
-    broker.publish("T", None, b"x")
-    client = Client(broker.endpoint)
+def test_fork_every_public_name_of_the_parents_objects_refuses_or_changes_nothing(own_broker: Broker) -> None:
+    own_broker.create_topic("T", 1)
+    own_broker.publish("T", None, b"x")
+    client = Client(own_broker.endpoint)
     transactional = client.producer(transactional_id="t")
     share = client.share_consumer("s", ["T"])
     consumer = client.consumer("g", ["T"])
-    broker.subscribe("named", "T", "one")
-    broker.consume("named", "one")
+    own_broker.subscribe("named", "T", "one")
+    own_broker.consume("named", "one")
     tp = TopicPartition("T", 0)
     shared: dict[str, tuple[Any, ...]] = {
         "alter_topic": ("T", 2), "cancel_scheduled": ("x",), "configure_share_group": ("s",), "consumer": ("g", "T"),
@@ -147,7 +147,7 @@ def test_fork_every_public_name_of_the_parents_objects_refuses_or_changes_nothin
     }  # fmt: skip
     objects: dict[object, dict[str, tuple[Any, ...]]] = {
         client: shared | {"publish": ("T", b"x"), "wait_for_broker": (5,)},
-        broker: shared
+        own_broker: shared
         | {
             "consume": ("named", "one"), "get_offset": ("named", "one"), "publish": ("T", None, b"x"),
             "subscribe": ("g", "T", "two"),
@@ -416,19 +416,19 @@ def test_declared_a_topic_may_have_grown_and_what_differs_is_told(
         broker.create_topic("T", 6)
 
 
-def test_handlers_that_no_process_could_run_are_refused_at_once(broker: Broker) -> None:
-    broker.create_topic("T", 1)
+def test_handlers_that_no_process_could_run_are_refused_at_once(own_broker: Broker) -> None:
+    own_broker.create_topic("T", 1)
 
     async def handle(_: Message) -> AsyncIterator[None]:
         yield
 
     with pytest.raises(InvalidSubscription, match="generator function"):
-        broker.subscribe("g", "T", handler=handle)
+        own_broker.subscribe("g", "T", handler=handle)
     for path in ("nowhere_at_all:handle", "nowhere.at.all:handle"):
         with pytest.raises(InvalidSubscription, match="no module"):
-            broker.subscribe("g", "T", handler=path)
+            own_broker.subscribe("g", "T", handler=path)
     with pytest.raises(SubscriptionFailed, match=r"cannot start: HandlerUnusable.*nothing_of_this_name"):
-        broker.subscribe("g", "T", handler="os:nothing_of_this_name")
-    log = Path(broker.status().data_directory, "logs/broker.log").read_text()
+        own_broker.subscribe("g", "T", handler="os:nothing_of_this_name")
+    log = Path(own_broker.status().data_directory, "logs/broker.log").read_text()
     assert log.count("child quarantined") == log.count("actor failed") == 1, "it is not tried again and again"
     assert "in imported" in log

@@ -113,14 +113,14 @@ def test_a_handler_that_cannot_be_loaded(
     ],
 )
 def test_what_no_restart_would_change_is_refused_at_the_first_attempt(
-    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, complaint: str
+    own_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, complaint: str
 ) -> None:
     (tmp_path / "one_attempt.py").write_text(code + "\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    broker.create_topic("SOUND", 1)
+    own_broker.create_topic("SOUND", 1)
     with pytest.raises(SubscriptionFailed, match=complaint):
-        broker.subscribe("g", "SOUND", handler="one_attempt:handle")
-    log = (Path(broker.status().data_directory) / LOG_FILE).read_text()
+        own_broker.subscribe("g", "SOUND", handler="one_attempt:handle")
+    log = (Path(own_broker.status().data_directory) / LOG_FILE).read_text()
     assert log.count("child=subscriber/g/1") > 0
     assert 'event="child died" child=subscriber/g/1 n=2' not in log
 

@@ -56,9 +56,15 @@ class Publishing:
         assert not self._thread.is_alive()
 
 
-def is_held(rate: float) -> bool:
-    """Return True at the quota; a machine busy with other work may stay below it."""
-    return RATE / 3 < rate < 1.1 * RATE
+def held_rate(client: Publishing) -> float:
+    """Return the rate at the quota. It is never above; a machine busy with other work may stay below for a while."""
+
+    def look() -> float | None:
+        rate = client.rate()
+        assert rate < 1.1 * RATE
+        return rate if rate > RATE / 3 else None
+
+    return until(look, "it comes near its quota")
 
 
 @contextmanager
@@ -75,17 +81,12 @@ def test_a_producer_is_held_to_its_quota_and_no_other_is(broker: Broker) -> None
     broker.client.set_quota("greedy", produce_bytes=RATE)
     with publishing(broker, "greedy") as greedy:
         until(lambda: greedy.acknowledged > RATE, "it is on its way")
-        alone = greedy.rate()
         with publishing(broker, "other") as other:
             until(lambda: other.acknowledged > 0, "the other is on its way")
-            beside = greedy.rate()
+            held = held_rate(greedy)
             free = until(lambda: rate if (rate := other.rate(1)) > 5 * RATE else None, "the other is free")
         # Batches have headers of their own.
-        print(
-            f"\nquota {RATE}: {alone:,.0f} bytes a second alone, {beside:,.0f} beside another's {free:,.0f}"
-        )
-        assert is_held(alone)
-        assert is_held(beside)
+        print(f"\nquota {RATE}: {held:,.0f} bytes a second beside another's {free:,.0f}")
         broker.kill("gateway/0")
         broker.kill("controller")
         until(lambda: actor(broker.client, "gateway/0").state == "ready", "the gateway is back")
@@ -112,7 +113,7 @@ def test_a_client_that_talks_to_partitions_is_called_back_to_the_gateway(broker:
         until(lambda: greedy.rate(1) > 5 * RATE, "nothing holds it")
         broker.client.set_quota("greedy", produce_bytes=RATE)
         until(lambda: greedy.rate(1) < 1.2 * RATE, "its quota holds")
-        assert is_held(greedy.rate())
+        held_rate(greedy)
         broker.kill("partition/T/0")
         broker.kill("controller")
         until(lambda: actor(broker.client, "partition/T/0").state == "ready", "the partition is back")
@@ -121,16 +122,16 @@ def test_a_client_that_talks_to_partitions_is_called_back_to_the_gateway(broker:
 
 
 def test_a_consumer_is_held_to_its_quota(broker: Broker) -> None:
-    broker.create_topic("T", 1)
+    broker.create_topic("READ", 1)
     with broker.client.producer(batch_bytes=20_000) as producer:
         for number in range(1_000):
-            producer.publish("T", (b"%d" % number).ljust(MESSAGE))
+            producer.publish("READ", (b"%d" % number).ljust(MESSAGE))
     broker.client.set_quota("default", fetch_bytes=RATE)
     broker.client.set_quota("embedded", fetch_bytes=-1)
     with (
         Client(broker.endpoint, client_id="reader") as client,
         client.consumer(
-            partitions=[("T", 0)], auto_offset_reset="earliest", fetch_max_bytes=100_000
+            partitions=[("READ", 0)], auto_offset_reset="earliest", fetch_max_bytes=100_000
         ) as consumer,
     ):
         seen: list[int] = []
@@ -141,10 +142,15 @@ def test_a_consumer_is_held_to_its_quota(broker: Broker) -> None:
             seen += [int(message.value or b"") for message in consumer.poll(TIMEOUT_S)]
         rate = (len(seen) - before) * MESSAGE / (time.monotonic() - started)
         print(f"\nquota {RATE}: {rate:,.0f} bytes a second fetched")
-        assert is_held(rate)
+        assert rate < 1.1 * RATE
         assert seen == list(range(len(seen)))
-        started = time.monotonic()
-        assert len(read_topic(broker.client, "T")) == 1_000
-        assert time.monotonic() - started < 0.8 * 1_000 * MESSAGE / RATE, (
-            "who has no limit of his own is not held"
-        )
+    # On a machine where a free reader is as slow as the quota, another try may be faster.
+    until(
+        lambda: seconds_to_read(broker) < 0.8 * 1_000 * MESSAGE / RATE, "a client without a limit is not held"
+    )
+
+
+def seconds_to_read(broker: Broker) -> float:
+    started = time.monotonic()
+    assert len(read_topic(broker.client, "READ")) == 1_000
+    return time.monotonic() - started

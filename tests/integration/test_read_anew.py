@@ -69,9 +69,9 @@ class Calls:
 
 
 @pytest.fixture
-def calls(hardy: Broker, tmp_path: Path) -> Calls:
-    hardy.create_topic("T", 2)
-    hardy.create_topic("OUT", 1)
+def calls(broker: Broker, tmp_path: Path) -> Calls:
+    broker.create_topic("T", 2)
+    broker.create_topic("OUT", 1)
     return Calls(tmp_path / "calls")
 
 
@@ -87,34 +87,34 @@ def check(broker: Broker, counts: Counter[int], expected: dict[int, int], delive
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
 def test_a_hosted_subscriber_of_a_topic_that_is_created_again(
-    hardy: Broker, calls: Calls, delivery: str
+    broker: Broker, calls: Calls, delivery: str
 ) -> None:
-    publish(hardy, range(COUNT))
-    hardy.subscribe("g", "T", handler=calls, delivery=delivery, session_timeout_ms=3_000)
-    calls.until_handled(hardy, dict.fromkeys(range(COUNT), 1))
-    kill(hardy, "subscriber/g/1", "coordinator/g")
-    create_again(hardy)
+    publish(broker, range(COUNT))
+    broker.subscribe("g", "T", handler=calls, delivery=delivery, session_timeout_ms=3_000)
+    calls.until_handled(broker, dict.fromkeys(range(COUNT), 1))
+    kill(broker, "subscriber/g/1", "coordinator/g")
+    create_again(broker)
     if delivery != "at-most-once":
-        kill(hardy, "coordinator/g", "subscriber/g/1")
-    publish(hardy, range(1_000, 1_000 + COUNT))
+        kill(broker, "coordinator/g", "subscriber/g/1")
+    publish(broker, range(1_000, 1_000 + COUNT))
     if delivery != "at-most-once":
-        kill(hardy, "subscriber/g/1", "partition/T/0", "coordinator/g")
+        kill(broker, "subscriber/g/1", "partition/T/0", "coordinator/g")
     once = dict.fromkeys([*range(COUNT), *range(1_000, 1_000 + COUNT)], 1)
-    calls.until_handled(hardy, once)
-    check(hardy, calls.counts(), once, delivery)
+    calls.until_handled(broker, once)
+    check(broker, calls.counts(), once, delivery)
 
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
-def test_a_hosted_subscriber_of_a_group_that_is_set_back(hardy: Broker, calls: Calls, delivery: str) -> None:
-    publish(hardy, range(COUNT))
+def test_a_hosted_subscriber_of_a_group_that_is_set_back(broker: Broker, calls: Calls, delivery: str) -> None:
+    publish(broker, range(COUNT))
     for times in (1, 2):
-        subscription = hardy.subscribe("g", "T", handler=calls, delivery=delivery, session_timeout_ms=3_000)
-        calls.until_handled(hardy, dict.fromkeys(range(COUNT), times))
-        kill(hardy, "subscriber/g/1", "coordinator/g")
+        subscription = broker.subscribe("g", "T", handler=calls, delivery=delivery, session_timeout_ms=3_000)
+        calls.until_handled(broker, dict.fromkeys(range(COUNT), times))
+        kill(broker, "subscriber/g/1", "coordinator/g")
         subscription.stop()
-        hardy.client.reset_offsets("g", {("T", 0): 0, ("T", 1): 0})
-        kill(hardy, "coordinator/g")
-    check(hardy, calls.counts(), dict.fromkeys(range(COUNT), 2), delivery)
+        broker.client.reset_offsets("g", {("T", 0): 0, ("T", 1): 0})
+        kill(broker, "coordinator/g")
+    check(broker, calls.counts(), dict.fromkeys(range(COUNT), 2), delivery)
 
 
 class Program:
@@ -176,33 +176,33 @@ class Program:
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
 def test_a_program_that_reads_a_topic_that_is_created_again(
-    hardy: Broker, calls: Calls, delivery: str
+    broker: Broker, calls: Calls, delivery: str
 ) -> None:
-    program = Program(hardy, delivery)
-    publish(hardy, range(COUNT))
+    program = Program(broker, delivery)
+    publish(broker, range(COUNT))
     once = dict.fromkeys(range(COUNT), 1)
     with program.running() as consumer:
         program.read(consumer, once)
-        kill(hardy, "coordinator/g")
-        create_again(hardy)
-        kill(hardy, "coordinator/g", "partition/T/0")
-        publish(hardy, range(1_000, 1_000 + COUNT))
-        kill(hardy, "partition/T/1")
+        kill(broker, "coordinator/g")
+        create_again(broker)
+        kill(broker, "coordinator/g", "partition/T/0")
+        publish(broker, range(1_000, 1_000 + COUNT))
+        kill(broker, "partition/T/1")
         once |= dict.fromkeys(range(1_000, 1_000 + COUNT), 1)
         program.read(consumer, once)
         program.turn(consumer)
-    check(hardy, program.counts, once, delivery)
+    check(broker, program.counts, once, delivery)
 
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
-def test_a_program_whose_group_is_set_back(hardy: Broker, calls: Calls, delivery: str) -> None:
-    program = Program(hardy, delivery)
-    publish(hardy, range(COUNT))
+def test_a_program_whose_group_is_set_back(broker: Broker, calls: Calls, delivery: str) -> None:
+    program = Program(broker, delivery)
+    publish(broker, range(COUNT))
     for times in (1, 2):
         with program.running() as consumer:
             program.read(consumer, dict.fromkeys(range(COUNT), times))
-            kill(hardy, "coordinator/g")
+            kill(broker, "coordinator/g")
             program.turn(consumer)
-        hardy.client.reset_offsets("g", {("T", 0): 0, ("T", 1): 0})
-        kill(hardy, "coordinator/g")
-    check(hardy, program.counts, dict.fromkeys(range(COUNT), 2), delivery)
+        broker.client.reset_offsets("g", {("T", 0): 0, ("T", 1): 0})
+        kill(broker, "coordinator/g")
+    check(broker, program.counts, dict.fromkeys(range(COUNT), 2), delivery)

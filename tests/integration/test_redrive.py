@@ -23,11 +23,6 @@ pytestmark = pytest.mark.processes
 ALL = LetterFilter()
 
 
-@pytest.fixture
-def broker(emptied_broker: Broker) -> Broker:
-    return emptied_broker
-
-
 def publish_dead_letter(broker: Broker, count: int, **told: str) -> None:
     """Publish letters as a subscriber writes them."""
     broker.create_topic("T", 2)
@@ -163,14 +158,14 @@ def test_a_redrive_killed_in_the_middle_and_run_again_doubles_nothing(
     assert values(broker.client, "T") == list(range(250))
 
 
-def test_a_redrive_over_killed_partitions(hardy: Broker) -> None:
-    publish_dead_letter(hardy, 300)
+def test_a_redrive_over_killed_partitions(broker: Broker) -> None:
+    publish_dead_letter(broker, 300)
 
     def kill(moved: int) -> None:
-        hardy.kill(f"partition/T/{moved // 100 % 2}")
+        broker.kill(f"partition/T/{moved // 100 % 2}")
 
-    assert Redrive(hardy.client, "T.dlq", rate=2_000).run(ALL, on_progress=kill).moved == 300
-    assert Counter(values(hardy.client, "T")) == Counter(range(300))
+    assert Redrive(broker.client, "T.dlq", rate=2_000).run(ALL, on_progress=kill).moved == 300
+    assert Counter(values(broker.client, "T")) == Counter(range(300))
 
 
 HANDLERS = """

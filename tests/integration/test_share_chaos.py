@@ -67,18 +67,18 @@ class Members:
     [(4, 3_000, 8), pytest.param(32, 20_000, 40, marks=[pytest.mark.chaos, pytest.mark.timeout(400)])],
 )
 def test_each_record_is_accepted_once_or_dead_whoever_is_killed(
-    hardy: Broker, tmp_path: Path, seed: int, members: int, records: int, kills: int
+    broker: Broker, tmp_path: Path, seed: int, members: int, records: int, kills: int
 ) -> None:
     chance = random.Random(seed)
-    hardy.create_topic("T", 2)
-    hardy.create_topic("DLQ", 1)
-    client = hardy.client
+    broker.create_topic("T", 2)
+    broker.create_topic("DLQ", 1)
+    client = broker.client
     client.configure_share_group("g", lock_ms=LOCK_MS, max_deliveries=MAX_DELIVERIES, dead_letter="DLQ")
-    with hardy.producer() as producer:
+    with broker.producer() as producer:
         for number in range(records):
             producer.publish("T", str(number).encode())
     coordinator_kills = 0
-    everybody = Members(hardy.endpoint, tmp_path, chance)
+    everybody = Members(broker.endpoint, tmp_path, chance)
     try:
         for _ in range(members):
             everybody.start()
@@ -95,7 +95,7 @@ def test_each_record_is_accepted_once_or_dead_whoever_is_killed(
             else:
                 everybody.kill()
                 everybody.start()
-        until(lambda: is_over(hardy, records), "all is done", 300)
+        until(lambda: is_over(broker, records), "all is done", 300)
     finally:
         everybody.kill_all()
     letters = read_topic(client, "DLQ")

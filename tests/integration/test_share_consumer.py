@@ -17,11 +17,6 @@ from planaria.transport.protocol.errors import ProtocolError
 pytestmark = pytest.mark.processes
 
 
-@pytest.fixture
-def broker(emptied_broker: Broker) -> Broker:
-    return emptied_broker
-
-
 def publish(broker: Broker, count: int, topic: str = "T") -> None:
     with broker.producer() as producer:
         for number in range(count):

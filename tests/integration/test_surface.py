@@ -12,11 +12,6 @@ from planaria import Broker, GroupNotEmpty, LogPosition, TopicExists, UnknownGro
 pytestmark = pytest.mark.processes
 
 
-@pytest.fixture
-def broker(emptied_broker: Broker) -> Broker:
-    return emptied_broker
-
-
 def test_refusals_have_classes(broker: Broker) -> None:
     client = broker.client
     client.create_topic("T", 2)

@@ -70,8 +70,10 @@ def test_a_broker_is_empty_for_each_test_and_its_time_moves(tmp_path: Path) -> N
                     broker.advance(3_600)
                     consumer.poll(0.2)
             broker.set_quota("someone", fetch_bytes=10**9)
+            broker.publish("T", None, "for the topic of the next test", delay=30 * 86_400)
             broker.clean()
             assert (broker.list_topics(), broker.list_groups(), broker.list_quotas()) == ([], [], {})
+            assert broker.list_scheduled() == []
             for left in ("attempts", "delayed"):
                 (tmp_path / left).unlink(missing_ok=True)
 

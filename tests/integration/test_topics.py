@@ -147,9 +147,8 @@ def test_deleted_records_stay_deleted(broker: Broker) -> None:
     assert [message.data for message in read_topic(broker.client, "T")] == [10]
 
 
-def test_topics_are_made_and_deleted_while_the_controller_dies(hardy: Broker) -> None:
+def test_topics_are_made_and_deleted_while_the_controller_dies(broker: Broker) -> None:
     """Creation or deletion repeated by a client that saw no answer is done once; nothing is half done."""
-    broker = hardy
     over = threading.Event()
     kills = 0
 
@@ -180,16 +179,16 @@ def test_topics_are_made_and_deleted_while_the_controller_dies(hardy: Broker) ->
         assert [message.data for message in read_topic(broker.client, f"T{number}")] == [number]
 
 
-def test_a_named_message_is_there_once_over_kills(hardy: Broker) -> None:
+def test_a_named_message_is_there_once_over_kills(broker: Broker) -> None:
     """Through the client and through the gateway, with the partition killed in between."""
-    hardy.create_topic("T", 2)
+    broker.create_topic("T", 2)
     for number in range(30):
-        first = hardy.publish("T", f"k{number % 3}", number, dedup_id=f"order-{number}")
+        first = broker.publish("T", f"k{number % 3}", number, dedup_id=f"order-{number}")
         if number % 10 == 0:
-            hardy.kill(f"partition/T/{first.partition}")
-        again = hardy.client.publish("T", number, key=f"k{number % 3}", dedup_id=f"order-{number}")
+            broker.kill(f"partition/T/{first.partition}")
+        again = broker.client.publish("T", number, key=f"k{number % 3}", dedup_id=f"order-{number}")
         assert again == first._replace(duplicate=True)
-    with hardy.producer(linger_ms=0) as producer:
+    with broker.producer(linger_ms=0) as producer:
         repeats = [producer.publish("T", n, key=f"k{n % 3}", dedup_id=f"order-{n}") for n in range(30)]
         assert all(repeat.result(TIMEOUT_S).duplicate for repeat in repeats)
-    assert sorted(message.data for message in read_topic(hardy.client, "T")) == list(range(30))
+    assert sorted(message.data for message in read_topic(broker.client, "T")) == list(range(30))

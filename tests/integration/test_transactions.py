@@ -21,11 +21,6 @@ from planaria.transport.protocol.message import Done
 pytestmark = pytest.mark.processes
 
 
-@pytest.fixture
-def broker(emptied_broker: Broker) -> Broker:
-    return emptied_broker
-
-
 INPUTS = 600
 KEYS = 7
 
@@ -215,14 +210,14 @@ class Pipeline(threading.Thread):
 
 
 @pytest.mark.parametrize("kills", [10, pytest.param(150, marks=pytest.mark.chaos)])
-def test_every_input_has_one_output_over_kills(hardy: Broker, seed: int, kills: int) -> None:
-    hardy.create_topic("IN", 2)
-    hardy.create_topic("OUT", 2)
+def test_every_input_has_one_output_over_kills(broker: Broker, seed: int, kills: int) -> None:
+    broker.create_topic("IN", 2)
+    broker.create_topic("OUT", 2)
     chance = random.Random(seed)
-    pipeline = Pipeline(hardy, random.Random(seed + 1))
+    pipeline = Pipeline(broker, random.Random(seed + 1))
     pipeline.start()
     published = 0
-    with hardy.producer() as source:
+    with broker.producer() as source:
         for _ in range(kills):
             for _ in range(INPUTS // 10):
                 source.publish("IN", b"%d" % published, key=b"k%d" % (published % KEYS))
@@ -230,22 +225,22 @@ def test_every_input_has_one_output_over_kills(hardy: Broker, seed: int, kills: 
             time.sleep(chance.uniform(0, 0.3))  # at a random moment of the pipeline's work
             addresses = [
                 each.address
-                for each in hardy.status().actors
+                for each in broker.status().actors
                 if each.address.startswith(("partition/IN", "partition/OUT", "partition/__", "gateway/"))
                 or each.address.startswith(("coordinator/", "transactions/"))
             ]
-            before = actor(hardy.client, chance.choice(addresses))
-            hardy.client.kill(before.address)
-            until_reborn(hardy.client, before)
+            before = actor(broker.client, chance.choice(addresses))
+            broker.client.kill(before.address)
+            until_reborn(broker.client, before)
 
     def is_done() -> bool:
         assert pipeline.error is None, pipeline.error
-        return sum(hardy.client.group_offsets("g").values()) >= published
+        return sum(broker.client.group_offsets("g").values()) >= published
 
     until(is_done, "every input is consumed", 60)
     pipeline.over.set()
     pipeline.join(TIMEOUT_S)
-    found = read_committed(hardy, "OUT")
+    found = read_committed(broker, "OUT")
     assert sorted(int(message.value or b"") for message in found) == list(range(published))
     for key in range(KEYS):
         of_key = [int(message.value or b"") for message in found if message.key == b"k%d" % key]
