@@ -227,7 +227,7 @@ class TopicSettings(TypedDict, total=False):
 
 
 class QuotaSettings(TypedDict, total=False):
-    """Limits per second of a client id; -1 removes a limit, up to 2**53."""
+    """Limits of a client id, principal or address; -1 removes a limit, up to 2**53."""
 
     produce_bytes: int
     """Bytes per second of produce requests. Default: unchanged, first -1."""
@@ -237,6 +237,10 @@ class QuotaSettings(TypedDict, total=False):
     """Produce requests per second. Default: unchanged, first -1."""
     fetch_requests: int
     """Fetch requests per second. Default: unchanged, first -1."""
+    connections: int
+    """Connections at a time. Default: unchanged, first -1."""
+    requests_in_flight: int
+    """Requests without an answer at a time. Default: unchanged, first -1."""
 
 
 class BrokerSettings(TypedDict, total=False):

@@ -1,5 +1,7 @@
 """Quotas by client id: decided, stored in the catalog, sent with it to the gateway, and to partitions. Pure."""
 
+from ipaddress import ip_address
+
 import msgspec
 
 from ...transport.addresses import Address
@@ -7,7 +9,10 @@ from ...transport.machine import Cast, Reply, Sender
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
 from ...transport.protocol.quotas import (
+    ADDRESS_PREFIX,
+    DEFAULT_ADDRESS,
     DEFAULT_CLIENT,
+    RATES,
     ListQuotasReply,
     Quota,
     QuotasInForce,
@@ -34,8 +39,14 @@ class Quotas:
             raise ProtocolError(ErrorCode.INVALID_CONFIG, "quota: it names no limit")
         for field, rate in chosen.items():
             if rate == 0:
-                message = f"quota.{field}: at least 1 a second, or -1 for no limit"
+                unit = " a second" if field in RATES else ""
+                message = f"quota.{field}: at least 1{unit}, or -1 for no limit"
                 raise ProtocolError(ErrorCode.INVALID_CONFIG, message)
+            if field in RATES and request.client_id.startswith(ADDRESS_PREFIX):
+                message = f"quota.{field}: an address has limits of connections and requests_in_flight only"
+                raise ProtocolError(ErrorCode.INVALID_CONFIG, message)
+        if request.client_id.startswith(ADDRESS_PREFIX) and request.client_id != DEFAULT_ADDRESS:
+            _check_address(request.client_id.removeprefix(ADDRESS_PREFIX))
         known = latest.quotas.get(request.client_id)
         if known is None and len(latest.quotas) >= MAX_QUOTAS:
             raise ProtocolError(ErrorCode.INVALID_CONFIG, f"a broker keeps at most {MAX_QUOTAS} quotas")
@@ -76,3 +87,13 @@ class Quotas:
             exempt=frozenset(client for client, is_limit in named.items() if not is_limit),
             default=default is not None and default.is_limit,
         )
+
+
+def _check_address(text: str) -> None:
+    try:
+        is_canonical = str(ip_address(text)) == text
+    except ValueError:
+        is_canonical = False
+    if not is_canonical:
+        message = f"client_id: {ADDRESS_PREFIX} needs an IP address as the broker shows it, or default, not {text!r}"
+        raise ProtocolError(ErrorCode.INVALID_CONFIG, message)

@@ -1,5 +1,6 @@
 """Whether a permitted request is taken: the quota of its client, the room for it, its place in the audit. Pure.
 
+    beyond a limit          of connections or requests in flight: refused (`limits.py`)
     under a quota           delayed or refused (`quotas.py`)
     no room                 refused, or another request is evicted (`tickets.py`, `shares.py`)
     administrative act      recorded (`audit.py`)
@@ -8,7 +9,7 @@
 Called by the gateway's machine for each request of a client, after its permission.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -34,8 +35,9 @@ class Admitted(Struct, frozen=True):
 
 
 class Admission:
-    def __init__(self, quotas: Quotas, tickets: Tickets, audit: Audit) -> None:
+    def __init__(self, quotas: Quotas, tickets: Tickets, audit: Audit, hosts: Mapping[bytes, str]) -> None:
         self._quotas = quotas
+        self._hosts = hosts
         self._tickets = tickets
         self._audit = audit
 
@@ -44,18 +46,33 @@ class Admission:
         request = event.request
         size_bytes = len(event.raw) + sum(map(len, event.payload))
         self._quotas.require_greeting(event)
-        charge = self._quotas.admit(event, size_bytes, now, granted)
         context = self._quotas.context_of(event, granted)
-        if isinstance(request, Produce) and request.acks == 0:
-            return Admitted(context)
-        number, evicted = self._tickets.open(
-            event.sender,
-            size_bytes,
-            may_be_cut=route.may_be_cut,
-            charge=charge,
-            is_poll=max_wait_ms_of(request, route) > 0,
-            weight=weight_of(request, route.weight, size_bytes),
-            granted=granted,
-        )
+        on_answer = self._enter(event, context)
+        try:
+            charge = self._quotas.admit(event, size_bytes, now, granted)
+            if isinstance(request, Produce) and request.acks == 0:
+                return Admitted(context)
+            number, evicted = self._tickets.open(
+                event.sender,
+                size_bytes,
+                may_be_cut=route.may_be_cut,
+                charge=charge,
+                is_poll=max_wait_ms_of(request, route) > 0,
+                weight=weight_of(request, route.weight, size_bytes),
+                granted=granted,
+            )
+            if on_answer is not None:
+                self._tickets.on_closed(number, lambda *_, end=on_answer: end())
+                on_answer = None
+        finally:
+            if on_answer is not None:
+                on_answer()
         self._audit.begin(number, event, granted)
         return Admitted(context, number, 0 if charge is None else charge.throttle_ms, evicted)
+
+    def _enter(self, event: Received, context: RequestContext) -> Callable[[], None] | None:
+        """Count a client's request under its limits; return the function that ends that."""
+        if event.context.is_admitted:
+            return None
+        connection = event.sender.route[0]
+        return self._quotas.limits.enter(connection, context.client_id, self._hosts.get(connection, ""))

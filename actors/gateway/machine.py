@@ -130,13 +130,13 @@ class GatewayMachine:
         )
         self._permissions = Permissions(access, self._tickets, self.audit)
         self._table = TopicTable(with_security=access is not None)
-        self._quotas = Quotas()
+        self.quotas = Quotas()
         self._nodes = Nodes(is_clustered=is_clustered)
-        self._admission = Admission(self._quotas, self._tickets, self.audit)
+        self._admission = Admission(self.quotas, self._tickets, self.audit, self._hosts)
         self._held: dict[int, Attempt] = {}
         """Requests delayed by their client's quota, by ticket."""
-        self._greetings = Greetings(access, self.audit, self._quotas, self._nodes, instance_id, run_directory)
-        sources = (self._tickets, self._table, self._peers, self._quotas, self._nodes)
+        self._greetings = Greetings(access, self.audit, self.quotas, self._nodes, instance_id, run_directory)
+        sources = (self._tickets, self._table, self._peers, self.quotas, self._nodes)
         self._metadata = MetadataPolls(*sources, access, instance_id, incarnation)
         ids = ScheduledIds(instance_id, incarnation)
         self._publisher = Publisher(self._tickets, self._peers, ids)
@@ -226,7 +226,7 @@ class GatewayMachine:
         return [*effects, SetTimer(QuotaTimer(number), now + admitted.throttle_ms)]
 
     def _on_disconnected(self, connection: bytes, now: int) -> list[GatewayEffect]:
-        self._quotas.on_disconnected(connection)
+        self.quotas.on_disconnected(connection)
         effects = self._forget(self._tickets.of_connection(connection), now)
         self._hosts.pop(connection, None)
         return effects + self._members.on_disconnected(connection)
@@ -333,7 +333,7 @@ class GatewayMachine:
     def _update(self, reply: WatchCatalogReply, now: int) -> list[GatewayEffect]:
         change = self._table.update(reply)
         changed = change.came | change.changed
-        if self._quotas.configure(reply.quotas):
+        if self.quotas.configure(reply.quotas):
             changed = changed.union(self._table.names)
         for topic in change.went:
             self._peers.forget_down(topic)

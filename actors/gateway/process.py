@@ -87,6 +87,14 @@ class GatewayActor(Actor[PasswordChecked, CheckPassword]):
             self.machine.audit.refuse_handshake(host, self.loop.wall)
         return is_admitted
 
+    def gauges(self) -> dict[str, int]:
+        limits = self.machine.quotas.limits
+        return {
+            "requests_open": self.machine.open_requests,
+            "limited_connections": limits.open_connections,
+            "refused_by_limits": limits.refused,
+        }
+
     def start(self) -> None:
         if self._access is not None:
             self.loop.watch(self._passwords.fileno(), self._on_passwords)

@@ -22,11 +22,12 @@ from ...transport.machine import Received
 from ...transport.protocol.data import Fetch, FetchReply, Produce, ProduceReply, Publish, PublishReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.message import Reply
-from ...transport.protocol.quotas import DEFAULT_CLIENT, Quota
+from ...transport.protocol.quotas import ADDRESS_PREFIX, DEFAULT_CLIENT, Quota
 from ...transport.protocol.session import Metadata
 from ...transport.request_context import RequestContext
 from ...transport.token_bucket import TokenBucket
 from .access import Granted
+from .limits import Limits
 
 MAX_HOLD_MS = 1_000
 MAX_NAMED_CONNECTIONS = 20_000
@@ -73,12 +74,14 @@ class Quotas:
         self._quotas: dict[str, Quota] = {}
         self._names: dict[bytes, str] = {}
         self._accounts: dict[str, _Account] = {}
+        self.limits = Limits()
 
     def configure(self, quotas: dict[str, Quota]) -> bool:
         """Replace the quotas; return True if they differ from the previous ones."""
         if quotas == self._quotas:
             return False
         before, self._quotas = self._quotas, quotas
+        self.limits.configure(quotas)
         for client in list(self._accounts):
             if self._quota_of(client) != before.get(client, before.get(DEFAULT_CLIENT)):
                 del self._accounts[client]
@@ -92,6 +95,7 @@ class Quotas:
 
     def on_disconnected(self, connection: bytes) -> None:
         self._names.pop(connection, None)
+        self.limits.on_disconnected(connection)
 
     def require_greeting(self, event: Received) -> None:
         """Raise HELLO_REQUIRED if a quota may apply to a requester that gave its client id on a closed connection."""
@@ -150,7 +154,8 @@ class Quotas:
         if granted is not None:
             return granted.principal
         named = event.context.client_id[:MAX_NAME_CHARACTERS]
-        return named or self._names.get(event.sender.route[0], "")
+        name = named or self._names.get(event.sender.route[0], "")
+        return "" if name.startswith(ADDRESS_PREFIX) else name
 
     def _quota_of(self, client: str) -> Quota | None:
         return self._quotas.get(client, self._quotas.get(DEFAULT_CLIENT))

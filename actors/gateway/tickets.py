@@ -68,7 +68,7 @@ class Tickets:
         self._open: dict[int, Ticket] = {}
         self._of_connection: dict[bytes, set[int]] = {}
         self._last_number = 0
-        self._followed: dict[int, Callable[[ErrorBody | None, bool], None]] = {}
+        self._followed: dict[int, list[Callable[[ErrorBody | None, bool], None]]] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -108,7 +108,7 @@ class Tickets:
 
     def on_closed(self, number: int, call: Callable[[ErrorBody | None, bool], None]) -> None:
         """Call this when the ticket is closed: with the error of its answer, and whether it was answered."""
-        self._followed[number] = call
+        self._followed.setdefault(number, []).append(call)
 
     def get(self, number: int) -> Ticket | None:
         return self._open.get(number)
@@ -163,8 +163,7 @@ class Tickets:
         return [CancelCall(number) for number in closed]
 
     def _end(self, number: int, error: ErrorBody | None, *, is_answered: bool) -> None:
-        call = self._followed.pop(number, None)
-        if call is not None:
+        for call in self._followed.pop(number, ()):
             call(error, is_answered)
 
     def cut(self, error: ErrorBody) -> list[Effect]:

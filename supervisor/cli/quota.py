@@ -1,10 +1,11 @@
-"""`planaria quota`: limit the bytes and requests per second that a client may produce and fetch."""
+"""`planaria quota`: limit the rates, connections and requests in flight of a client, principal or address."""
 
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
+from ...transport.protocol.quotas import RATES
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .help_text import Command, Group
 from .output import note, print_json, print_table
@@ -12,23 +13,25 @@ from .settings import parse_value
 from .tables import Listing
 
 app = typer.Typer(
-    cls=Group, no_args_is_help=True, help="Limit the rates at which clients produce and fetch, by client id."
+    cls=Group,
+    no_args_is_help=True,
+    help="Limit clients: their rates, connections and requests in flight.",
 )
 
-FIELDS = ("produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests")
+FIELDS = (*RATES, "connections", "requests_in_flight")
 
 ClientArgument = Annotated[
     str,
     typer.Argument(
-        metavar="CLIENT_ID|default",
+        metavar="NAME|default|address:IP",
         show_default=False,
-        help="Client id, or default for each client without a quota of its own.",
+        help="Client id or principal, or address:IP; default and address:default for each without its own limits.",
     ),
 ]
 
 
-def _rate(option: str, what: str) -> Any:
-    return typer.Option(option, metavar="N", show_default=False, help=f"{what} a second, or unlimited.")
+def _rate(option: str, what: str, unit: str = "a second") -> Any:
+    return typer.Option(option, metavar="N", show_default=False, help=f"{what} {unit}, or unlimited.")
 
 
 @app.command("set", cls=Command)
@@ -38,15 +41,20 @@ def set_quota(
     fetch_bytes: Annotated[str | None, _rate("--fetch-bytes", "Bytes fetched, such as 1MB,")] = None,
     produce_requests: Annotated[str | None, _rate("--produce-requests", "Requests that publish,")] = None,
     fetch_requests: Annotated[str | None, _rate("--fetch-requests", "Requests that fetch,")] = None,
+    connections: Annotated[str | None, _rate("--connections", "Connections", "at a time")] = None,
+    requests_in_flight: Annotated[
+        str | None, _rate("--requests-in-flight", "Requests without an answer", "at a time")
+    ] = None,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
     """Set limits of one client. They take effect at once and survive restarts; limits not given keep their values.
 
-    --json: {"client_id", "quota": {"produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests"}};
-    null is unlimited
+    --json: {"client_id", "quota": {"produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests",
+    "connections", "requests_in_flight"}}; null is unlimited
     """
-    given = dict(zip(FIELDS, (produce_bytes, fetch_bytes, produce_requests, fetch_requests), strict=True))
+    rates_given = (produce_bytes, fetch_bytes, produce_requests, fetch_requests)
+    given = dict(zip(FIELDS, (*rates_given, connections, requests_in_flight), strict=True))
     rates = {field: _parsed(field, text) for field, text in given.items() if text is not None}
     if not rates:
         raise typer.BadParameter("name at least one limit, such as --produce-bytes 1MB")
@@ -61,10 +69,10 @@ def set_quota(
 
 @app.command("list", cls=Command)
 def list_quotas(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
-    """List the limits that are set, in bytes and requests a second.
+    """List the limits that are set: bytes and requests a second, connections and requests at a time.
 
-    --json: {"quotas": {client_id: {"produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests"}}};
-    null is unlimited
+    --json: {"quotas": {client_id: {"produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests",
+    "connections", "requests_in_flight"}}}; null is unlimited
     """
     with attached(connect) as client:
         quotas = client.list_quotas()

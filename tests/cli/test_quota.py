@@ -7,13 +7,16 @@ from command_line import ServedBroker, planaria
 
 @pytest.mark.processes
 def test_quotas_are_set_shown_and_removed(broker: ServedBroker) -> None:
-    broker.run("quota", "set", "reports", "--produce-bytes", "1MB", "--fetch-requests", "50")
+    limits = ("--produce-bytes", "1MB", "--fetch-requests", "50", "--connections", "7")
+    broker.run("quota", "set", "reports", *limits)
     changed = broker.json("quota", "set", "reports", "--fetch-requests", "unlimited")
     assert changed["quota"] == {
         "produce_bytes": 1_000_000,
         "fetch_bytes": None,
         "produce_requests": None,
         "fetch_requests": None,
+        "connections": 7,
+        "requests_in_flight": None,
     }
     assert list(broker.json("quota", "list")["quotas"]) == ["reports"]
     text = broker.run("quota", "list")

@@ -13,6 +13,7 @@ from msgspec import Struct
 from ..addresses import TopicPartition, as_text
 from ..protocol.groups import GroupStateName
 from ..protocol.operations import ActorState
+from ..protocol.quotas import RATES
 from ..protocol.shares import Coalesce, Expired
 from ..protocol.topics import TopicConfig
 
@@ -212,12 +213,15 @@ class GroupDescription(Struct, frozen=True, kw_only=True):
 
 
 class Quota(Struct, frozen=True, kw_only=True):
-    """Limits of a client id per second. None: no limit."""
+    """Limits of a client id, principal or address. None: no limit."""
 
     produce_bytes: int | None
     fetch_bytes: int | None
     produce_requests: int | None
     fetch_requests: int | None
+    """These four are per second."""
+    connections: int | None = None
+    requests_in_flight: int | None = None
 
 
 class ScheduledMessage(Struct, frozen=True, kw_only=True):
@@ -373,7 +377,7 @@ class KilledActor(Struct, frozen=True, kw_only=True):
 
 DescriptionT = TypeVar("DescriptionT", bound=Struct)
 _PARTITION_FIGURES = ("leader_epoch", "log_start_offset", "high_watermark", "log_end_offset", "size_bytes")
-_RATES = ("produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests")
+_LIMITS = (*RATES, "connections", "requests_in_flight")
 
 
 def described(kind: type[DescriptionT], found: Struct) -> DescriptionT:
@@ -398,7 +402,7 @@ def described_position(found: Struct) -> LogPosition:
 
 
 def described_quota(found: Struct) -> Quota:
-    return msgspec.convert(_without_absent(_plain(found), _RATES), Quota)
+    return msgspec.convert(_without_absent(_plain(found), _LIMITS), Quota)
 
 
 def _plain(found: Struct) -> dict[str, Any]:

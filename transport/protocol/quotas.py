@@ -1,13 +1,16 @@
-"""The quota API group, answered by the controller: limits on each client id's produce and fetch rates.
+"""The quota API group, answered by the controller: limits on a client's rates, connections and requests in flight.
 
 set_quota(client_id, quota)       -> done        omitted fields keep their value; -1 removes a limit
 remove_quota(client_id)           -> done        UNKNOWN_QUOTA if there is none
 list_quotas()                     -> quotas by client id
 
-A client names itself by `client_id` in `hello`. The quota of DEFAULT_CLIENT applies separately to every client id without
-its own; connections without a name share one. The gateway enforces them: it delays a request until there is room, and
-reports the delay in the reply's `throttle_ms`. Clients under a quota receive no partition's own endpoint, and are
-refused there if they send their name.
+A client names itself by `client_id` in `hello`; with authentication its principal is its id. The quota of DEFAULT_CLIENT
+applies separately to every client id without its own; connections without a name share one. `address:IP` limits the
+connections and requests in flight of one address, `address:default` those of each without its own.
+
+The gateway enforces them: it delays a request until there is room, and reports the delay in the reply's `throttle_ms`;
+beyond a number of connections or of requests in flight it refuses them with THROTTLED. Clients under a quota receive no
+partition's own endpoint, and are refused there if they send their name.
 
 quotas_in_force(clients, exempt, default)     no reply; the controller sends it to every partition
 """
@@ -19,9 +22,15 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from .message import InternalRequest, Reply, Request
 
 DEFAULT_CLIENT = "default"
+ADDRESS_PREFIX = "address:"
+DEFAULT_ADDRESS = "address:default"
+RATES = ("produce_bytes", "fetch_bytes", "produce_requests", "fetch_requests")
+"""Limits per second, which an address does not have."""
 ClientId = Annotated[str, Meta(min_length=1, max_length=256)]
 Rate = Annotated[int, Meta(ge=-1, le=2**53)]
 """Per second; -1: no limit."""
+Most = Annotated[int, Meta(ge=-1, le=2**53)]
+"""At a time; -1: no limit."""
 
 
 class Quota(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,11 +40,14 @@ class Quota(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Applies to the replies to `fetch`."""
     produce_requests: Rate = -1
     fetch_requests: Rate = -1
+    connections: Most = -1
+    """Open connections to one gateway."""
+    requests_in_flight: Most = -1
+    """Requests without an answer at one gateway, waiting polls among them."""
 
     @property
     def is_limit(self) -> bool:
-        rates = (self.produce_bytes, self.fetch_bytes, self.produce_requests, self.fetch_requests)
-        return any(rate >= 0 for rate in rates)
+        return any(getattr(self, field) >= 0 for field in self.__struct_fields__)
 
 
 class QuotaChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,6 +57,8 @@ class QuotaChange(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     fetch_bytes: Rate | UnsetType = UNSET
     produce_requests: Rate | UnsetType = UNSET
     fetch_requests: Rate | UnsetType = UNSET
+    connections: Most | UnsetType = UNSET
+    requests_in_flight: Most | UnsetType = UNSET
 
 
 class SetQuota(Request, tag="set_quota", frozen=True):
