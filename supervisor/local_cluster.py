@@ -2,8 +2,8 @@
 
 Each member and each node is a program in a session of its own, so that it can be killed or frozen with everything that
 it has started, as a machine is lost. All files are in one directory. Every process ends with the context, killed by
-its id. With `is_relayed` nodes reach each other and etcd at the ports of `routes`, where a relay must listen
-(chaos/cluster/relay.py).
+its id, also when this program is asked to end by SIGTERM or SIGHUP meanwhile. With `is_relayed` nodes reach each other
+and etcd at the ports of `routes`, where a relay must listen (chaos/cluster/relay.py).
 """
 
 import http.client
@@ -16,12 +16,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 from ..transport.protocol.errors import OperatorNeeded
 
@@ -154,6 +155,7 @@ class LocalCluster:
         """`settings` are those of each node, as `name=value`."""
         self.folder = folder
         self._settings = settings
+        self._handlers: dict[int, Any] = {}
         self.routes: list[Route] = []
         self._is_relayed = is_relayed
         ports = iter(free_ports(2 * nodes + 2 * members))
@@ -193,6 +195,7 @@ class LocalCluster:
         return next(node for node in self.nodes if node.name == name)
 
     def __enter__(self) -> Self:
+        self._handlers = _leave_on_signals()
         try:
             for machine in self.members:
                 machine.start()
@@ -222,6 +225,19 @@ class LocalCluster:
     def _end(self) -> None:
         for machine in (*self.nodes, *self.members):
             machine.kill()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+
+def _leave_on_signals() -> dict[int, Any]:
+    """Have the signals that end a program raise SystemExit, so that contexts are left. Return the earlier handlers."""
+
+    def leave(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        return {}  # the program has handlers of its own
+    return {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
 
 
 def _members(folder: Path, ports: list[tuple[int, int]]) -> list[LocalMember]:

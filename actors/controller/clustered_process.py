@@ -219,8 +219,8 @@ class ClusterControllerActor(ControllerActor):
                 self._folders.make_replica(entry, partition)
             case RemoveReplica(partition=partition):
                 self._remove_replica(partition)
-            case RemoveRemains(topic=topic, topic_id=topic_id):
-                self._remove_remains(topic, topic_id)
+            case RemoveRemains():
+                self._remove_remains(effect)
             case LookForReplica(partition=partition, topic_id=topic_id):
                 if not self._folders.has_replica(*partition, topic_id):
                     self.loop.dispatch(ReplicaLost(partition))
@@ -235,11 +235,15 @@ class ClusterControllerActor(ControllerActor):
         unplaced = self._cluster_part.assignments.unplaced if self._cluster_part is not None else ""
         return (*super().alarms_now(), *([f"partitions wait for a node: {unplaced}"] if unplaced else ()))
 
-    def _remove_remains(self, topic: str, topic_id: str) -> None:
+    def _remove_remains(self, remains: RemoveRemains) -> None:
+        topic, topic_id, partition = remains.topic, remains.topic_id, remains.partition
         try:
-            self._folders.remove(topic, topic_id, self.loop.progress)
+            if partition is None:
+                self._folders.remove(topic, topic_id, self.loop.progress)
+            elif self._folders.has_replica(topic, partition, topic_id):
+                self._folders.remove_replica(topic, partition, self.loop.progress)
         except (LogError, OSError) as error:
-            _log.error("%s, deleted: files remain: %s", topic, error)
+            _log.error("%s, not here any more: files remain: %s", topic, error)
 
     def _remove_replica(self, partition: TopicPartition) -> None:
         try:

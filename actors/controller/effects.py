@@ -49,10 +49,12 @@ class RemoveReplica(Struct, frozen=True):
 
 
 class RemoveRemains(Struct, frozen=True):
-    """Delete the files of a topic that was deleted while this node was away."""
+    """Delete the files of a topic that was deleted, or of one partition that was moved, while this node was away."""
 
     topic: str
     topic_id: str
+    partition: int | None = None
+    """None: all of the topic."""
 
 
 class LookForReplica(Struct, frozen=True):

@@ -27,11 +27,7 @@ def overview(found: ClusterStatusReply) -> RenderableType:
     parts: list[RenderableType] = [Text(_head(found) + "\n"), nodes_table(found.nodes)]
     if found.partitions:
         parts += [Text(""), partitions_table(found.partitions)]
-    parts += [
-        Text(f"\n{each.node} may not be stopped: {each.stop_refusal}", "yellow")
-        for each in found.nodes
-        if each.stop_refusal
-    ]
+    parts += refusals(found.nodes)
     if found.unplaced:
         parts.append(Text(f"\n{found.unplaced}", "bold red"))
     return Group(*parts)
@@ -66,6 +62,15 @@ def nodes_table(nodes: Iterable[NodeReport]) -> Listing:
             each.endpoint or UNKNOWN,
         )
     return made
+
+
+def refusals(nodes: Iterable[NodeReport]) -> list[Text]:
+    """Return a line for each node that may not be stopped now."""
+    return [
+        Text(f"\n{each.node} may not be stopped: {each.stop_refusal}", "yellow")
+        for each in nodes
+        if each.stop_refusal
+    ]
 
 
 def _may_stop(node: NodeReport) -> Text:

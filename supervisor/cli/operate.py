@@ -2,8 +2,9 @@
 
 import time
 from itertools import groupby
-from typing import Annotated, TypeAlias, get_args
+from typing import Annotated, Any, TypeAlias, get_args
 
+import msgspec
 import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
@@ -13,6 +14,7 @@ from ...transport.addresses import Address
 from ...transport.client.descriptions import ActorStatus, BrokerStatus
 from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import ActorState, SignalName
+from .cluster_nodes import nodes_by
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached, operating
 from .failures import EXIT_FAILED, CommandFailed, describe
 from .output import bytes_text, console, duration_text, error_console, note, plural, print_json, show
@@ -72,30 +74,39 @@ def status(
     "requests", "syncs"}], "version", "is_whole", "removed"};
     with --watch one object a line. States: starting, recovering, ready,
     stopping, stopped, asleep, backing_off, quarantined
+
+    In a cluster also its nodes, and which of them may be stopped; in JSON
+    "nodes", as in "cluster status", null if no node answers
     """
     if is_check:
         _check(connect)
         return
     with operating(connect) as client:
-        if not watch:
-            found = client.status()
-            if as_json:
-                print_json(found)
-            else:
-                show(render(found))
-        elif as_json or not console().is_terminal:
-            while True:
-                found = client.status()
-                if as_json:
-                    print_json(found, is_compact=True)
-                else:
-                    show(render(found))
-                time.sleep(interval)
-        else:
-            with Live(render(client.status()), console=console(), auto_refresh=False) as live:
+        if watch and console().is_terminal and not as_json:
+            with Live(_rendered(client.status(), connect), console=console(), auto_refresh=False) as live:
                 while True:
                     time.sleep(interval)
-                    live.update(render(client.status()), refresh=True)
+                    live.update(_rendered(client.status(), connect), refresh=True)
+        while True:
+            found = client.status()
+            if as_json:
+                print_json(_plain(found, connect), is_compact=watch)
+            else:
+                show(_rendered(found, connect))
+            if not watch:
+                return
+            time.sleep(interval)
+
+
+def _rendered(found: BrokerStatus, endpoint: str) -> RenderableType:
+    nodes = nodes_by(found, endpoint)
+    return render(found) if nodes is None else Group(render(found), *nodes.lines())
+
+
+def _plain(found: BrokerStatus, endpoint: str) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(found)
+    nodes = nodes_by(found, endpoint)
+    return plain if nodes is None else {**plain, "nodes": nodes.nodes}
 
 
 def _check(endpoint: str) -> None:

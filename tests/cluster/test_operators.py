@@ -110,7 +110,9 @@ def operator(cluster: ClusterNodes) -> Operator:
     return Operator(cluster)
 
 
-def test_any_node_shows_all_nodes_and_partitions(published: Published, operator: Operator) -> None:
+def test_any_node_shows_all_nodes_and_partitions(
+    cluster: ClusterNodes, published: Published, operator: Operator
+) -> None:
     published.more()
     seen = [operator.status() for _ in range(3)]
     assert {each["node"] for each in seen} == {"n0", "n1", "n2"}
@@ -124,6 +126,12 @@ def test_any_node_shows_all_nodes_and_partitions(published: Published, operator:
     assert "cluster test, asked at" in text
     assert f"{TOPIC}/0" in text
     assert "alive" in operator.done("nodes")
+    connect = ("--connect", cluster.nodes[1].endpoint)
+    processes = json.loads(planaria("status", "--json", *connect).stdout)
+    assert [(node["node"], node["stop_refusal"]) for node in processes["nodes"]] == [
+        (name, "") for name in ("n0", "n1", "n2")
+    ]
+    assert "may stop" in planaria("status", *connect).stdout
 
 
 def test_a_drained_node_leads_nothing_until_it_may_again(published: Published, operator: Operator) -> None:

@@ -29,6 +29,7 @@ from planaria.actors.metadata.store import (
     Changed,
     Delete,
     Propose,
+    Put,
     Rejected,
     Session,
     SessionLost,
@@ -86,7 +87,8 @@ class SimulatedNode:
                     if self.running.get(partition) == effect.incarnation:
                         self.roles[partition] = effect
                 case RemoveRemains():
-                    self.removed.append(effect.topic_id)
+                    number = "" if effect.partition is None else f".{effect.partition}"
+                    self.removed.append(effect.topic_id + number)
                 case Conclude():
                     self.conclusions.append(effect)
                 case InSyncOutcome() | Reply() | SetTimer():
@@ -172,6 +174,11 @@ class SimulatedCluster:
                 elif isinstance(event, Applied | Rejected) and not is_lost:
                     outcome = event
         self._send(node, outcome)
+
+    def write(self, *changes: Put) -> None:
+        """Change the store as a node would."""
+        self.entries.apply(self.entries.revision + 1, list(changes))
+        self._publish(Changed(self.entries.revision, changes))
 
     def _publish(self, changed: Changed) -> None:
         before = dict(self.truth.partitions)

@@ -18,7 +18,8 @@ from msgspec import Struct
 
 from ....transport.addresses import TopicPartition
 from ...metadata.store import ABSENT, Change, Delete, Guard
-from .deciding import ClusterView, LeaderDecisions, live_nodes
+from .deciding import CHANGES_AT_ONCE, ClusterView, LeaderDecisions, live_nodes
+from .elections import DataIds
 from .mirror import Mirror, partition_key, put, removal_key
 from .placement import TooFewNodes, evacuate, led_elsewhere, place, usable
 from .reassignment import begun
@@ -126,7 +127,27 @@ class Assignments:
             self._checked_at = now
         if not changes:
             self._unchecked = set()
-        return [guarded(change.partition, change.record, change.revision) for change in changes]
+        live = live_nodes(view.sessions, suspected)
+        writes: Writes = []
+        for change in changes:
+            step = [
+                guarded(change.partition, change.record, change.revision),
+                *self._left_behind(change.partition, change.record, live),
+            ]
+            if writes and len(writes) + len(step) > CHANGES_AT_ONCE:
+                break
+            writes += step
+        return writes
+
+    def _left_behind(self, partition: TopicPartition, record: PartitionRecord, live: DataIds) -> Writes:
+        """Note the files on nodes that are away, and hold this partition no more by its next record."""
+        known = self._mirror.partitions[partition].record
+        writes: Writes = []
+        for node in sorted(set(known.replicas) - set(record.replicas) - live.keys()):
+            key = removal_key(node, record.topic_id, partition.partition)
+            if key not in self._mirror.removals:
+                writes.append((put(key, Removal(partition.topic, partition.partition)), Guard(key, ABSENT)))
+        return writes
 
     def _unneeded(self, suspected: frozenset[str]) -> Writes:
         """Remove the records of partitions that the catalog does not have. Nodes that are away learn it later."""

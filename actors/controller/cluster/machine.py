@@ -175,11 +175,14 @@ class Cluster:
         return [*effects, *self._remove_remains()]
 
     def _remove_remains(self) -> Iterator[ClusterEffect]:
-        """Remove the files of topics that were deleted while this node was away."""
+        """Remove the files of topics that were deleted, and of replicas that were moved, while this node was away."""
         for key, (removal, revision) in list(self.mirror.removals.items()):
             _, node, topic_id = key.split("/")
             if node == self.own.node:
-                yield RemoveRemains(removal.topic, topic_id)
+                if removal.partition is None:
+                    yield RemoveRemains(removal.topic, topic_id)
+                elif not self.mirror.holds(node, TopicPartition(removal.topic, removal.partition)):
+                    yield RemoveRemains(removal.topic, topic_id.partition(".")[0], removal.partition)
                 yield self._proposals.propose(RemovalDone(), (Delete(key),), (Guard(key, revision),))
 
     def on_state(self, state: State, now: int) -> list[ClusterEffect]:

@@ -47,8 +47,9 @@ def settings_key(node: str) -> str:
     return f"{SETTINGS}/{node}"
 
 
-def removal_key(node: str, topic_id: str) -> str:
-    return f"{REMOVALS}/{node}/{topic_id}"
+def removal_key(node: str, topic_id: str, partition: int | None = None) -> str:
+    suffix = "" if partition is None else f".{partition}"
+    return f"{REMOVALS}/{node}/{topic_id}{suffix}"
 
 
 def partition_key(partition: TopicPartition) -> str:
@@ -80,6 +81,11 @@ class Mirror:
         """By their keys, with the revisions."""
         self.disks: dict[str, tuple[DiskRecord, int]] = {}
         """The generation of each node's directory, and its revision."""
+
+    def holds(self, node: str, partition: TopicPartition) -> bool:
+        """Return True if a node is to have a replica of this partition."""
+        versioned = self.partitions.get(partition)
+        return versioned is not None and node in versioned.record.replicas
 
     def load(self, state: State) -> None:
         self.clear()

@@ -6,7 +6,8 @@
     settings/<node>              NodeSettings     any controller, for an operator
     disks/<node>                 DiskRecord       the node (`disk.py`)
     partitions/<topic>/<n>       PartitionRecord  the leading controller, and the controller on the leader's node
-    removals/<node>/<topic id>   Removal          the leading controller; removed by the node
+    removals/<node>/<topic id>   Removal          the leading controller; removed by the node. The key of one partition
+                                                  ends with its number, after a dot
 
 An entry that is put in a session disappears with it.
 
@@ -58,9 +59,12 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
 
 
 class Removal(Struct, frozen=True):
-    """A topic that was deleted while the node was away: it removes the files when it returns."""
+    """A topic that was deleted, or a partition that was moved to other nodes, while the node was away: it removes the
+    files when it returns."""
 
     topic: str
+    partition: int | None = None
+    """None: all of the topic."""
 
 
 DEFAULT_SETTINGS = NodeSettings()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from example_counts import examples
 from planaria.actors.controller.cluster import deciding, elections, local_replicas
 from planaria.actors.controller.cluster.assignments import EVACUATED_AT_ONCE
+from planaria.actors.controller.cluster.mirror import partition_key, put
 from planaria.actors.controller.cluster.records import PartitionRecord
 from planaria.transport.addresses import TopicPartition
 from planaria.transport.machine import Sender
@@ -165,6 +166,36 @@ def test_a_dead_node_that_leaves_is_replaced() -> None:
     operate(world, ChangeNode(node="n1", action="leave"))
     world.run(10_000)
     assert all(set(each.record.replicas) == {"n0", "n2", "n3"} for each in world.truth.partitions.values())
+
+
+@pytest.mark.parametrize("is_back", [False, True])
+def test_a_node_that_was_away_removes_the_files_of_replicas_that_were_moved(is_back: bool) -> None:
+    world = SimulatedCluster(1, nodes=4)
+    world.run(1_000)
+    world.create("T", 4)
+    world.run(3_000)
+    partition, before = next(
+        (partition, each.record)
+        for partition, each in sorted(world.truth.partitions.items())
+        if "n1" in each.record.replicas
+    )
+    others = [name for name in world.nodes if name != "n1"]
+    world.kill("n1")
+    world.run(6_000)
+
+    moved = PartitionMove(topic="T", partition=partition.partition, replicas=others)
+    operate(world, ReassignPartitions(moves=[moved]))
+    world.run(3_000)
+    assert set(world.truth.partitions[partition].record.replicas) == set(others)
+    name = f"{before.topic_id}.{partition.partition}"
+    assert f"removals/n1/{name}" in world.truth.removals
+    if is_back:  # it is to hold the partition again: the copying begins with what it has
+        record = msgspec.structs.replace(world.truth.partitions[partition].record, replicas=(*others, "n1"))
+        world.write(put(partition_key(partition), record))
+    world.start("n1")
+    world.run(2_000)
+    assert world.truth.removals == {}
+    assert (name in world.nodes["n1"].removed) == (not is_back)
 
 
 def test_few_partitions_of_a_leaving_node_are_copied_at_once() -> None:
