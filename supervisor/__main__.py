@@ -32,6 +32,7 @@ from .capacity import Capacity, capacity_of, control_connections
 from .child import raise_file_limit
 from .config import BrokerConfig, ConfigError, from_json, received
 from .data_directory import DataDirectory, DataDirectoryError, open_data_directory, wait_for_predecessors
+from .http import AUTO, http_arguments
 from .launcher import Launcher
 from .lifecycle import SupervisorIdentity
 from .machine import SupervisorMachine, Timing
@@ -47,7 +48,7 @@ from .run_directory import (
     say_endpoint,
     write_proof,
 )
-from .security import gateway_security
+from .security import check_http_endpoint, gateway_security
 from .standard_streams import open_missing_standard_streams
 from .stop_gate import StopPolicy
 
@@ -181,6 +182,9 @@ def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> str:
         check_port(config.endpoint)
         cluster = cluster_arguments(config, data.path)
         security = gateway_security(config, data.path)
+        check_http_endpoint(config)
+        if config.http_endpoint not in ("", AUTO):
+            check_port(f"tcp://{config.http_endpoint.removeprefix('http://')}")
     raise_file_limit()
     instance_id = uuid.uuid4().hex
     run_directory = run_directory_of(data.path, data.starts)
@@ -242,7 +246,7 @@ def run_tree(
             cluster,
             security,
         ),
-        Launcher(preloaded_modules(arguments.role), run_directory),
+        Launcher(preloaded_modules(arguments.role, with_http=bool(config.http_endpoint)), run_directory),
         Settings(
             run_directory=run_directory,
             data_directory=str(data.path),
@@ -299,6 +303,7 @@ def build_machine(
             arguments,
             link_arguments(config, instance_id),
             security,
+            http_arguments(config.http_endpoint, config.node, kafka_names=config.kafka_names),
             is_audited=config.audit == "on" or (config.audit == "auto" and security is not None),
         ),
         SupervisorIdentity(

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Unpack, overload
 
+from ..transport.addresses import HTTP
 from ..transport.client.access import BrokerAccess
 from ..transport.client.admin_requests import ReplyT
 from ..transport.client.client import Client
@@ -101,6 +102,12 @@ class Broker(BrokerAccess):
             self.client.close()
         finally:
             self._keeper.close()
+
+    @property
+    def http_endpoint(self) -> str | None:
+        """The URL at which metrics and probes are served, such as `http://127.0.0.1:5572`; None without the setting."""
+        actors = self.client.status().actors
+        return next((actor.endpoint for actor in actors if actor.address == HTTP), None)
 
     @property
     def supervisor_pid(self) -> int:

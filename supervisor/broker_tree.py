@@ -5,6 +5,7 @@
       link/NODE        in a cluster
       partitions       dynamic, concurrent; in a cluster replicas
       gateway/0        when the controller is ready; partitions become available one by one behind it
+      http             if metrics are to be served
       coordinators     dynamic
       transactions     dynamic
       schedulers       dynamic
@@ -16,7 +17,7 @@ A crash restarts only the crashed actor. Stops run in reverse: the gateway close
 
 from typing import Any, Literal
 
-from ..transport.addresses import CONTROLLER, Address, Kind, link_address
+from ..transport.addresses import CONTROLLER, HTTP, Address, Kind, link_address
 from ..transport.protocol.control import EVERYBODY, ChildSpec
 from .child_spec import DynamicSpec, SupervisorSpec
 
@@ -37,13 +38,15 @@ def broker_tree(
     controller_arguments: dict[str, Any],
     link_arguments: dict[str, Any] | None = None,
     security: dict[str, Any] | None = None,
+    http_arguments: dict[str, Any] | None = None,
     *,
     is_audited: bool = False,
 ) -> SupervisorSpec:
     """Return the tree. `link_arguments` are those of the link of a cluster's node, `security` those of the gateway's
-    keys; with `is_audited` it records administrative acts."""
+    keys, `http_arguments` those of the actor that serves metrics; with `is_audited` it records administrative acts."""
     controller = "process" if link_arguments is None else "clustered_process"
     links = () if link_arguments is None else (_link(link_arguments),)
+    http = () if http_arguments is None else (_http(http_arguments),)
     return SupervisorSpec(
         name="broker",
         children=(
@@ -68,6 +71,7 @@ def broker_tree(
                 },
                 directory=EVERYBODY,
             ),
+            *http,
             DynamicSpec(name="coordinators", kind=Kind.COORDINATOR),
             DynamicSpec(name="transactions", kind=Kind.TRANSACTIONS),
             DynamicSpec(name="schedulers", kind=Kind.SCHEDULER),
@@ -91,13 +95,18 @@ def _link(arguments: dict[str, Any]) -> ChildSpec:
     )
 
 
-def preloaded_modules(role: Role) -> list[str]:
+def _http(arguments: dict[str, Any]) -> ChildSpec:
+    return ChildSpec(address=HTTP, start=f"{_PACKAGE}.actors.http.process:main", arguments=arguments)
+
+
+def preloaded_modules(role: Role, *, with_http: bool = False) -> list[str]:
     """Return the modules that the fork server loads, so that a child starts quickly.
 
     Names only: never imported here.
     """
     others = ("controller", "partition", "gateway", "coordinator", "transactions", "scheduler")
-    actors = (*others, "subscriber") if role == "broker" else ("subscriber",)
+    http = ("http",) if with_http else ()
+    actors = (*others, *http, "subscriber") if role == "broker" else ("subscriber",)
     return [
         "google_crc32c",
         f"{_PACKAGE}.supervisor.child",

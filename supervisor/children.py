@@ -83,6 +83,8 @@ class Child:
     """The start order has reached it; from then on it is restarted regardless of the order."""
     incarnation: int = 0
     restarts: int = 0
+    hangs: int = 0
+    """Kills because it made no progress."""
     pid: int | None = None
     started_at: int = 0
     ready_since: int | None = None

@@ -46,6 +46,11 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Age at which records of the audit are deleted; -1: never."""
     audit_retention_bytes: Annotated[int, Meta(ge=-1, le=2**53)] = 1024 * 1024 * 1024
     """Size of the audit beyond which the oldest records are deleted; -1: any."""
+    http_endpoint: Annotated[str, Meta(pattern=patterns.HTTP_ENDPOINT)] = ""
+    """HOST:PORT at which metrics and probes are served over HTTP; empty: nowhere. auto: 127.0.0.1:5572, unless another
+    process has that port. `planaria serve` begins with auto."""
+    kafka_names: bool = False
+    """Serve metrics under the names of kafka_exporter, too."""
     node: str = ""
     """Name of this node in its cluster; empty for a broker on one machine."""
     cluster: Annotated[str, Meta(pattern=patterns.CLUSTER)] = ""
@@ -118,10 +123,11 @@ def load(
     *,
     environment: Mapping[str, str] | None = None,
     file: Path | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> BrokerConfig:
-    """Merge all sources. `overrides` are flags: None means not given, and a path may be an os.PathLike. Raises
-    ConfigError."""
-    values = msgspec.to_builtins(BrokerConfig())
+    """Merge all sources. `overrides` are flags: None means not given, and a path may be an os.PathLike. `defaults` are
+    those of the command that differ. Raises ConfigError."""
+    values = msgspec.to_builtins(BrokerConfig()) | dict(defaults or {})
     if file is not None:
         values = _apply(values, _read(file), str(file))
     values = _apply(values, _from_environment(environment or {}), "the environment", is_text=True)

@@ -335,6 +335,7 @@ class SupervisorMachine:
         self._set_check_timer(now)
 
     def _abort(self, child: Child, kill_reason: str, now: int) -> None:
+        child.hangs += 1
         self._life.abort(child, kill_reason, now + self._timing.abort_grace_ms)
 
     # Stops.

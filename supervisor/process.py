@@ -42,6 +42,7 @@ from ..transport.machine import (
 from ..transport.origin import Origin
 from ..transport.protocol.control import (
     ActorFailed,
+    ActorReports,
     AwaitStop,
     ConcludeStop,
     FallingAsleep,
@@ -80,6 +81,7 @@ _REQUESTS = RequestDecoder(
         Locate,
         AwaitStop,
         ConcludeStop,
+        ActorReports,
         StartChild,
         ReplaceChild,
         StopChild,

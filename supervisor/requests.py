@@ -11,11 +11,14 @@ import msgspec
 from ..transport.addresses import Address
 from ..transport.machine import Received, Reply, Sender
 from ..transport.protocol.control import (
+    ActorReports,
+    ActorReportsReply,
     AwaitStop,
     ChildSpec,
     ConcludeStop,
     Locate,
     ReplaceChild,
+    ReportedActor,
     StartChild,
     StopChild,
     Wake,
@@ -56,6 +59,7 @@ class Requests:
             Locate: self._locate,
             AwaitStop: gate.on_wait,
             ConcludeStop: gate.on_concluded,
+            ActorReports: self._reports,
             Status: self._status,
             Kill: self._kill,
             Revive: self._revive,
@@ -191,6 +195,13 @@ class Requests:
             raise ProtocolError(ErrorCode.UNKNOWN_ACTOR, f"there is no actor {address!r}")
         return child
 
+    def _reports(self, request: ActorReports, sender: Sender, now: int) -> ActorReportsReply:
+        return ActorReportsReply(
+            supervisor_pid=self._life.identity.pid,
+            uptime_ms=now - self._life.started_at,
+            actors=[_reported(child, now) for child in self._life.tree],
+        )
+
     def _status(self, request: Status, sender: Sender, now: int) -> None:
         life, changes = self._life, self._life.tree.changes
         found = None if request.after_version is None else changes.since(request.after_version)
@@ -208,6 +219,19 @@ class Requests:
         )
         # A difference is for peers that ask often: no memory is measured for it.
         life.order(ReportStatus(sender, body) if found is None else Reply(sender, body))
+
+
+def _reported(child: Child, now: int) -> ReportedActor:
+    return ReportedActor(
+        address=child.address,
+        pid=child.pid,
+        incarnation=child.incarnation,
+        restarts=child.restarts,
+        hangs=child.hangs,
+        state=child.shown_state,
+        uptime_ms=now - child.started_at if child.has_process else 0,
+        report=child.report,
+    )
 
 
 def _status_of(child: Child, now: int) -> ActorStatus:

@@ -21,6 +21,7 @@ from ..transport.security.keys import KeyPair
 from ..transport.security.principals import ADMIN
 from .config import BrokerConfig, ConfigError
 from .data_directory import replace_file
+from .http import AUTO
 
 
 def initialise(data: Path, admin_key_file: Path, copied_server_key: Path | None = None) -> KeyPair:
@@ -75,6 +76,19 @@ def gateway_security(config: BrokerConfig, data: Path) -> dict[str, Any] | None:
         "admin_key": admin_key,
         "takes_sessions": mode == "curve+token",
     }
+
+
+def check_http_endpoint(config: BrokerConfig) -> None:
+    """Raise ConfigError if anyone on other machines could read the metrics, which name topics and groups."""
+    endpoint = config.http_endpoint
+    if not endpoint or endpoint == AUTO or config.insecure_public:
+        return
+    if is_loopback(f"tcp://{endpoint.removeprefix('http://')}"):
+        return
+    raise ConfigError(
+        f"http_endpoint: other machines reach {endpoint}, and HTTP has no authentication: listen on 127.0.0.1 behind"
+        " a proxy of your own, or let everyone read the metrics with --insecure-public"
+    )
 
 
 def admin_key_in(folder: Path) -> str:

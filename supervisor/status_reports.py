@@ -14,6 +14,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from ..transport.machine import Reply
+from ..transport.processes import own_memory_bytes
 from ..transport.protocol.operations import ActorStatus
 from .events import ReportStatus
 
@@ -76,13 +77,3 @@ class StatusReports:
             actor = left.popleft()
             assert actor.pid is not None
             actor.memory_bytes = self._known[actor.pid] = self._measure(actor.pid)
-
-
-def own_memory_bytes(pid: int) -> int:
-    """Return the memory that the process's end would free, without the pages shared with the fork server."""
-    try:
-        with open(f"/proc/{pid}/smaps_rollup", "rb") as rollup:
-            return 1024 * sum(int(line.split()[1]) for line in rollup if line.startswith(b"Private_"))
-    except OSError:
-        # Ended meanwhile, or not Linux.
-        return 0

@@ -17,7 +17,7 @@ from .peer_door import PeerDoor
 from .protocol.control import EVERYBODY
 from .protocol.groups import GroupPause
 from .protocol.message import Request
-from .protocol.operations import NO_RETRIES, InFlight, RetryReport
+from .protocol.operations import NO_RETRIES, Durations, GroupReport, InFlight, LogReport, RetryReport
 from .security.keys import ServerKeys
 
 if TYPE_CHECKING:
@@ -95,6 +95,10 @@ class Actor(Generic[OwnEventT, OwnEffectT]):
         """Return the endpoint to bind; None for an actor without a server socket."""
         return endpoint_for(self.context.run_directory, self.context.address, self.context.incarnation)
 
+    def shown_endpoint(self) -> str | None:
+        """Return the endpoint that `status` shows of an actor that serves others than its peers."""
+        return None
+
     def server_keys(self) -> ServerKeys | None:
         """Return the keys of the server socket; None for one that is not encrypted."""
         return None
@@ -136,6 +140,22 @@ class Actor(Generic[OwnEventT, OwnEffectT]):
     def gauges(self) -> dict[str, int]:
         """Return the lengths of the actor's own queues, for its report."""
         return {}
+
+    def counters(self) -> dict[str, int]:
+        """Return the actor's own counts since its start, for its report. One name may have a label, after a colon."""
+        return {}
+
+    def lateness(self) -> Durations:
+        """Return the lateness of deliveries that the actor makes at a set time, for its report."""
+        return Durations()
+
+    def log_report(self) -> LogReport | None:
+        """Return the log of the actor, for its report."""
+        return None
+
+    def group_report(self) -> GroupReport | None:
+        """Return the group of the actor, for its report."""
+        return None
 
     def close(self) -> None:
         """Close at the orderly end of the actor; the last call."""

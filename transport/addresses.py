@@ -3,7 +3,7 @@
 An address outlives every process. The directory has its present endpoint (`endpoints.py` names those): nothing else
 resolves an address, and nothing but this module reads its text.
 
-    controller, supervisor, gateway     kind
+    controller, supervisor, gateway, http  kind
     coordinator/GROUP, link/NODE        kind, name
     partition/TOPIC/N, replica/TOPIC/N, kind, name, number
       leader/TOPIC/N
@@ -51,6 +51,8 @@ class Kind(StrEnum):
     GATEWAY = "gateway"
     LINK = "link"
     """Named by its node: it passes requests between the nodes of a cluster."""
+    HTTP = "http"
+    """Serves metrics and probes over HTTP."""
 
 
 _SUBSCRIBERS = (Kind.SUBSCRIBER, Kind.DEPLOYED)
@@ -160,6 +162,7 @@ def from_text(kind: type[Any], found: object) -> Address:
 SUPERVISOR = Address("supervisor")
 CONTROLLER = Address("controller")
 GATEWAY = Address(Kind.GATEWAY)
+HTTP = Address(Kind.HTTP)
 """The public endpoint, as clients address it."""
 
 

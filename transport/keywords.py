@@ -259,6 +259,10 @@ class BrokerSettings(TypedDict, total=False):
     """Milliseconds after which records of the audit are deleted; -1: never. Default 7,776,000,000, 90 days."""
     audit_retention_bytes: int
     """Bytes of the audit beyond which its oldest records are deleted; -1: any. Default 1,073,741,824."""
+    http_endpoint: str
+    """HOST:PORT at which metrics and probes are served over HTTP; a port of `*` is a free one. Default "": none."""
+    kafka_names: bool
+    """True to serve metrics under the names of kafka_exporter, too. Default False."""
     node: str
     """Name of this node of a cluster. Default "": a broker on one machine."""
     cluster: str

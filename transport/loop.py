@@ -132,7 +132,13 @@ class Loop(Turns[Any]):
         self.progress()
         if self._actor.endpoint() is not None:
             self._server = ServerSide(
-                self._zmq, self._actor, self._contexts, self.dispatch, self._answer, self._peer_door
+                self._zmq,
+                self._actor,
+                self._contexts,
+                self.dispatch,
+                self._answer,
+                self.clock_us,
+                self._peer_door,
             )
             self.peer_endpoint = self._server.peer_endpoint
             for source in (*self._server.sources, self._server.socket):
@@ -178,7 +184,7 @@ class Loop(Turns[Any]):
             Ready(
                 address=self.context.address,
                 incarnation=self.context.incarnation,
-                endpoint=self._server.endpoint if self._server is not None else None,
+                endpoint=self._server.endpoint if self._server is not None else self._actor.shown_endpoint(),
                 is_death_accounted=self._actor.is_death_accounted,
             )
         )

@@ -1,7 +1,8 @@
 """Counters of an actor since its start, which its heartbeats report. Pure.
 
 Counted by the loop, which knows messages and answers, and by processes that sync files. A count costs some tenths of a
-microsecond for each message. Only read by the report; no decision depends on it.
+microsecond for each message, an answer with its duration less than one. Only read by the report; no decision depends
+on it.
 """
 
 from bisect import bisect_left
@@ -10,15 +11,39 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from .machine import Sender
 from .protocol.errors import ErrorBody
 from .protocol.message import Reply, Request
-from .protocol.operations import NO_RETRIES, ActorReport, SyncTimes
+from .protocol.operations import NO_RETRIES, ActorReport, Durations
 
 SYNC_BOUNDS_US = (100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 1_000_000)
+LATENCY_BOUNDS_US = (
+    *(250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000),
+    *(100_000, 250_000, 500_000, 1_000_000, 2_500_000, 10_000_000),
+)
 DONE, FORWARDED, UNREADABLE = "done", "forwarded", "unreadable"
 
 if TYPE_CHECKING:
     from .actor import Actor
+
+
+class Histogram:
+    """Counts durations by bucket."""
+
+    __slots__ = ("bounds_us", "counts", "total_us")
+
+    def __init__(self, bounds_us: tuple[int, ...] = LATENCY_BOUNDS_US) -> None:
+        self.bounds_us = bounds_us
+        self.counts = [0] * (len(bounds_us) + 1)
+        self.total_us = 0
+
+    def add(self, took_us: int) -> None:
+        self.counts[bisect_left(self.bounds_us, took_us)] += 1
+        self.total_us += took_us
+
+    def durations(self) -> Durations:
+        return Durations(bounds_us=self.bounds_us, counts=tuple(self.counts), total_us=self.total_us)
+
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -30,8 +55,8 @@ class Meters:
         self._messages_in = self._bytes_in = 0
         self._messages_out = self._bytes_out = 0
         self._answers: dict[tuple[type[Request] | None, str], int] = {}
-        self._syncs = [0] * (len(SYNC_BOUNDS_US) + 1)
-        self._syncs_us = 0
+        self._latencies: dict[type[Request], Histogram] = {}
+        self._syncs = Histogram(SYNC_BOUNDS_US)
 
     def on_received(self, size_bytes: int) -> None:
         self._messages_in += 1
@@ -41,26 +66,29 @@ class Meters:
         self._messages_out += 1
         self._bytes_out += size_bytes
 
-    def on_answer(self, kind: type[Request] | None, body: Reply | ErrorBody | bytes) -> None:
-        """Count the answer to a request of this type; None for a header that could not be read."""
+    def on_answer(self, to: Sender, body: Reply | ErrorBody | bytes) -> None:
+        """Count the answer to a request, and the time since its arrival."""
+        kind = to.kind
         if isinstance(body, ErrorBody):
             outcome = body.code
         else:
             outcome = FORWARDED if isinstance(body, bytes) else DONE
         key = (kind, outcome)
         self._answers[key] = self._answers.get(key, 0) + 1
+        if kind is not None:
+            latency = self._latencies.get(kind)
+            if latency is None:
+                latency = self._latencies[kind] = Histogram()
+            latency.add(self.clock_us() - to.arrived_us)
 
     def on_synced(self, since_us: int) -> None:
         """Count a sync that began at `since_us` and has ended."""
-        took_us = self.clock_us() - since_us
-        self._syncs[bisect_left(SYNC_BOUNDS_US, took_us)] += 1
-        self._syncs_us += took_us
+        self._syncs.add(self.clock_us() - since_us)
 
     def report(self, actor: "Actor[Any, Any]", is_ready: bool, gauges: Mapping[str, int]) -> ActorReport:
         requests: dict[str, dict[str, int]] = {}
         for (kind, outcome), count in self._answers.items():
-            op = UNREADABLE if kind is None else str(kind.__struct_config__.tag)
-            requests.setdefault(op, {})[outcome] = count
+            requests.setdefault(UNREADABLE if kind is None else op_of(kind), {})[outcome] = count
         return ActorReport(
             alarms=actor.alarms_now(),
             in_flight=actor.in_flight() if is_ready else (),
@@ -71,11 +99,20 @@ class Meters:
                 "bytes_in": self._bytes_in,
                 "messages_out": self._messages_out,
                 "bytes_out": self._bytes_out,
+                **(actor.counters() if is_ready else {}),
             },
             gauges={**gauges, **(actor.gauges() if is_ready else {})},
             requests=requests,
-            syncs=SyncTimes(bounds_us=SYNC_BOUNDS_US, counts=tuple(self._syncs), total_us=self._syncs_us),
+            syncs=self._syncs.durations(),
+            latencies={op_of(kind): each.durations() for kind, each in self._latencies.items()},
+            lateness=actor.lateness() if is_ready else Durations(),
+            log=actor.log_report() if is_ready else None,
+            group=actor.group_report() if is_ready else None,
         )
+
+
+def op_of(kind: type[Request]) -> str:
+    return str(kind.__struct_config__.tag)
 
 
 def raw_report(report: ActorReport) -> msgspec.Raw:

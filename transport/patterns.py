@@ -10,12 +10,15 @@ ENDPOINT = r"^tcp://([^/:\[\]\s]+|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]):([0-9]{1,5}|\*)
 """Where a broker listens: `*` and the name of a network interface are hosts, too."""
 ADVERTISED = r"^(tcp://([^/:\[\]\s]+|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]):[0-9]{1,5})?$"
 """Where other machines reach a broker: with a port."""
+HTTP_ENDPOINT = r"^(auto|(http://)?([^/:\[\]\s]+|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]):([0-9]{1,5}|\*))?$"
+"""Where metrics and probes are served."""
 CLUSTER = r"^(etcd://[^/\s]+/[A-Za-z0-9._-]+)?$"
 FLUSH = r"^(batch|os|interval:[0-9]+(ms|s))$"
 
 _WORDS = {
     ENDPOINT: "tcp://HOST:PORT, or * as the port for one that is free",
     ADVERTISED: "tcp://HOST:PORT",
+    HTTP_ENDPOINT: "HOST:PORT, or * as the port for one that is free, or auto; empty: none",
     CLUSTER: "etcd://HOST:PORT,HOST:PORT/NAME",
     FLUSH: "batch, os, or interval: and a time such as 100ms or 5s",
 }

@@ -42,7 +42,7 @@ class Replies:
     def make(self, reply: Reply) -> Answer:
         """Return the message of a reply."""
         body = reply.body
-        self._meters.on_answer(reply.to.kind, body)
+        self._meters.on_answer(reply.to, body)
         if isinstance(body, ErrorBody):
             body = ErrorReply(error=body)
         if not isinstance(body, bytes):

@@ -46,10 +46,11 @@ class ServerSide:
         contexts: ContextFrames,
         deliver: Callable[[LoopEvent], None],
         answer: Callable[[Reply], None],
+        clock_us: Callable[[], int],
         peers: PeerDoor | None = None,
     ) -> None:
         """Bind the actor's endpoint, and that of `peers`, whose connections may send NodeRequests and PeerRequests alone.
-        `deliver` takes events of the machine, `answer` takes refusals."""
+        `deliver` takes events of the machine, `answer` takes refusals; `clock_us` is the one of the meters."""
         endpoint = actor.endpoint()
         assert endpoint is not None
         is_local = endpoint.startswith("ipc://")
@@ -93,6 +94,7 @@ class ServerSide:
         self._contexts = contexts
         self._deliver = deliver
         self._answer = answer
+        self._clock_us = clock_us
 
     def follow_connections(self, ready: Sequence[Any]) -> bool:
         """Handle connections that came and went; called after the requests of a turn were read.
@@ -169,7 +171,7 @@ class ServerSide:
         except ProtocolError as error:
             self._answer(Reply(Sender(route, id_of(header), is_json(header)), error.body))
             return
-        sender = Sender(route, request.id, is_json(header), type(request))
+        sender = Sender(route, request.id, is_json(header), type(request), self._clock_us())
         if context is None:
             is_peer = self._peers is not None and peer in self._peers
             is_refused = self._refuses_clients and not is_peer

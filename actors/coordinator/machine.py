@@ -45,7 +45,7 @@ from ...transport.protocol.groups import (
     ResumeGroup,
 )
 from ...transport.protocol.message import Done, Request
-from ...transport.protocol.operations import RetryReport
+from ...transport.protocol.operations import GroupReport, RetryReport
 from ...transport.protocol.session import Cancel
 from ...transport.protocol.topics import CatalogTopic
 from ..journal.machine import JournalMachine
@@ -65,6 +65,7 @@ from .parked import ParkedHeartbeat
 from .pauses import PauseTimer, described
 from .progress import ProgressReports
 from .records import Change, Pause, encode
+from .reports import consumer_report
 from .share.acquire_replies import Acquired
 from .share.group import REQUESTS as SHARE_REQUESTS
 from .share.group import ShareGroup
@@ -161,6 +162,16 @@ class GroupService(Service[Change, Answer, OwnEffect]):
             effects += self._set_topics(topics, now)
         return [*effects, *self._progress.handle(event, now)]
 
+    def report(self) -> GroupReport:
+        """Return the group for the coordinator's report."""
+        if self._share.settings.is_share:
+            return self._share.reports.group()
+        return consumer_report(self.durable)
+
+    def counters(self) -> dict[str, int]:
+        """Return the counts for the coordinator's report."""
+        return self._share.reports.counters()
+
     def _set_topics(self, topics: dict[str, CatalogTopic], now: int) -> list[LoopEffect]:
         self.decisions.topics.set_topics(topics)
         self._progress.set_topics(topics)
@@ -222,7 +233,7 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         if pause is not None:
             body.paused = described(pause, self._wall_offset_ms)
             is_held = body.share is not None and any(part.acquired for part in body.share.partitions)
-            body.state = "pausing" if self.durable.holders or is_held else "paused"
+            body.state = self.durable.shown_as(body.state, is_held=is_held)
         return body
 
     def _pause_or_resume(self, sender: Sender, request: PauseGroup | ResumeGroup, now: int) -> list[Effect]:
@@ -287,7 +298,7 @@ class GroupService(Service[Change, Answer, OwnEffect]):
 
     def retrying(self) -> RetryReport:
         """Report a share group's records that failed and wait for their next delivery."""
-        return self._share.retrying()
+        return self._share.reports.retrying()
 
     def _drop_spent_fences(self, now: int) -> list[Effect]:
         self.decisions.offsets.drop_spent_fences(now)

@@ -13,7 +13,7 @@ from ...transport.addresses import OFFSETS_TOPIC
 from ...transport.loop import run_actor
 from ...transport.protocol.groups import GroupPause
 from ...transport.protocol.message import Request
-from ...transport.protocol.operations import NO_RETRIES, RetryReport
+from ...transport.protocol.operations import NO_RETRIES, GroupReport, RetryReport
 from ..journal.process import JournalActor
 from ..journal.sleep_mark import SUFFIX, SleepMark, group_file
 from ..journal.snapshot_file import SnapshotFile
@@ -71,6 +71,14 @@ class CoordinatorActor(JournalActor[OwnEffect]):
 
     def paused(self) -> GroupPause | None:
         return None if self._pause is None else described(self._pause, self.loop.wall_offset_ms)
+
+    def group_report(self) -> GroupReport | None:
+        service = self.machine.service
+        return service.report() if isinstance(service, GroupService) else None
+
+    def counters(self) -> dict[str, int]:
+        service = self.machine.service
+        return service.counters() if isinstance(service, GroupService) else {}
 
     def perform_own(self, effect: OwnEffect) -> None:
         match effect:

@@ -6,6 +6,7 @@ partition to two members raises: a coordinator with such a decision must not con
 """
 
 from ...transport.addresses import TopicPartition
+from ...transport.protocol.groups import GroupStateName
 from ...transport.protocol.transactions import TransactionId
 from ..journal.identity import NO_START, Start
 from .members import Member
@@ -61,6 +62,12 @@ class GroupState:
         self.share_settings: ShareSettings | None = None
         """Settings of a share group, which has neither members nor offsets."""
         self.shares: dict[TopicPartition, ShareProgress] = {}
+
+    def shown_as(self, name: GroupStateName, *, is_held: bool) -> GroupStateName:
+        """Return the state that operators see: `name`, unless the group is paused. `is_held`: members hold records."""
+        if self.pause is None:
+            return name
+        return "pausing" if self.holders or is_held else "paused"
 
     def apply(self, change: Change) -> None:
         key, value = change.key, change.value

@@ -102,6 +102,9 @@ class GatewayActor(Actor[PasswordChecked, CheckPassword]):
     def perform(self, effect: CheckPassword) -> None:
         self._passwords.start(effect)
 
+    def counters(self) -> dict[str, int]:
+        return {"throttled_ms": self.machine.quotas.throttled_ms}
+
     def _on_passwords(self) -> None:
         for checked in self._passwords.ended():
             self.loop.dispatch(checked)

@@ -75,6 +75,8 @@ class Quotas:
         self._names: dict[bytes, str] = {}
         self._accounts: dict[str, _Account] = {}
         self.limits = Limits()
+        self.throttled_ms = 0
+        """Time for which requests were delayed, since the start."""
 
     def configure(self, quotas: dict[str, Quota]) -> bool:
         """Replace the quotas; return True if they differ from the previous ones."""
@@ -131,12 +133,14 @@ class Quotas:
                 raise _refusal(ErrorCode.OVERLOADED, "fetch", throttle_ms)
             _charge(account.fetch_bytes, account.usual_fetch_bytes)
             _charge(account.fetch_requests, 1)
+            self.throttled_ms += throttle_ms
             return QuotaCharge(throttle_ms, account, account.usual_fetch_bytes)
         throttle_ms = _wait_ms(account.produce_bytes, account.produce_requests, now)
         if throttle_ms > (0 if request.acks == 0 else MAX_HOLD_MS):
             raise _refusal(ErrorCode.BACKPRESSURE, "produce", throttle_ms)
         _charge(account.produce_bytes, size_bytes)
         _charge(account.produce_requests, 1)
+        self.throttled_ms += throttle_ms
         return QuotaCharge(throttle_ms)
 
     def context_of(self, event: Received, granted: Granted | None = None) -> RequestContext:

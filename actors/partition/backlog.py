@@ -23,6 +23,8 @@ from .effects import Alarm, Effect, GroupsSaved, MeasureBacklog, SaveGroups
 from .groups import ReportedGroups
 from .timers import GroupLapses, SaveGroupsDue
 
+BACKLOG = "backlog"
+"""Name of the alarm while producers are refused."""
 LOW_SHARE = 0.8
 RETRY_AFTER_MS = 50
 """The delay that refused producers are asked to wait."""
@@ -156,7 +158,7 @@ class Backlog:
         if not self._is_refusing or self._is_above(LOW_SHARE, end):
             return []
         self._is_refusing = False
-        return [Alarm("backlog", ())]
+        return [Alarm(BACKLOG, ())]
 
     def _is_above(self, share: float, end: LogEnd) -> bool:
         """Return True if a backlog is larger than this share of its limit."""
@@ -188,4 +190,4 @@ class Backlog:
             reason += f", {behind_bytes} bytes"
         error = ProtocolError(ErrorCode.BACKPRESSURE, reason, retry_after_ms=RETRY_AFTER_MS)
         was_refusing, self._is_refusing = self._is_refusing, True
-        return error, [] if was_refusing else [Alarm("backlog", (f"producers are refused: {reason}",))]
+        return error, [] if was_refusing else [Alarm(BACKLOG, (f"producers are refused: {reason}",))]

@@ -165,6 +165,14 @@ class InSync:
         is_short = self._is_unanswered or any(each.leaves_at_ms is not None for each in self._others.values())
         return SHORT_TICK_MS if is_short else TICK_MS
 
+    @property
+    def lags(self) -> dict[str, int]:
+        """Return, by node, the number of records that the other replicas do not hold durably."""
+        return {
+            member.node: self._log_end_offset - max(0, replica.durable_offset)
+            for member, replica in self._others.items()
+        }
+
     def is_replica(self, member: Member) -> bool:
         """Return True if this node has a replica, on this disk."""
         return member in self._others

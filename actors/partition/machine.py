@@ -146,8 +146,8 @@ class PartitionMachine:
             self._role = self._leader_by(self._own_lead())
 
     @property
-    def parked_fetches(self) -> int:
-        return self._role.parked_count
+    def role(self) -> Undecided:
+        return self._role
 
     def _new_backlog(self) -> Backlog:
         log = self._log

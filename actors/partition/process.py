@@ -24,6 +24,7 @@ from ...transport.peer_door import PeerDoor
 from ...transport.protocol.data import Fetch, ListOffsets, Produce
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Request
+from ...transport.protocol.operations import LogReport
 from ...transport.protocol.progress import ReportProgress
 from ...transport.protocol.quotas import QuotasInForce
 from ...transport.protocol.replication import (
@@ -102,6 +103,8 @@ from .groups import decode_groups
 from .log_config import log_config
 from .machine import PartitionMachine
 from .replica_fetches import offset_of
+from .reports import log_report
+from .traffic import Traffic
 
 _log = logging.getLogger(__name__)
 
@@ -154,6 +157,7 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         self._headers: list[BatchHeader] = []
         self._is_sync_wanted = self._is_shared = False
         self._lost_files: list[str] = []
+        self._traffic = Traffic()
         self._alarms: dict[str, tuple[str, ...]] = {}
 
     def peer_door(self) -> PeerDoor | None:
@@ -252,6 +256,7 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
                 self.loop.dispatch(SessionChecked(effect.received, is_trusted))
             case Alarm():
                 self._alarms[effect.about] = effect.alarms
+                self._traffic.on_alarm(effect, self.loop.now)
                 self.alarms = tuple(alarm for alarms in self._alarms.values() for alarm in alarms)
             case MarkAsleep():
                 self._sleep_mark.set(effect.wake_at_ms)
@@ -270,6 +275,7 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         if headers:
             try:
                 self._log.append(frames, headers, self.loop.now)
+                self._traffic.on_appended(headers, is_leader=self.machine.role.name == "leader")
             except StorageFull as error:
                 refusal = ProtocolError(ErrorCode.STORAGE_FULL, str(error)).body
                 self.loop.dispatch(AppendFailed(refusal, self._log.log_end_offset))
@@ -287,7 +293,13 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
             self.loop.dispatch(Appended(self._log.log_end_offset, self._log.size_bytes, sync_ms))
 
     def gauges(self) -> dict[str, int]:
-        return {"fetches_parked": self.machine.parked_fetches}
+        return {"fetches_parked": self.machine.role.parked_count}
+
+    def counters(self) -> dict[str, int]:
+        return self._traffic.counters(self.loop.now)
+
+    def log_report(self) -> LogReport:
+        return log_report(self.machine.role, self._log.size_bytes)
 
     def close(self) -> None:
         self._log.close(clean=True)
@@ -303,6 +315,7 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         except CorruptLog as error:
             self._corrupt(effect.received, error)
             return
+        self._traffic.on_read(effect, next_offset, len(batches))
         self.loop.dispatch(ReadDone(effect, batches, next_offset))
 
     def _look_up(self, effect: LookUp) -> None:
@@ -344,6 +357,7 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         if effect.leader_epoch is not None:
             try:
                 self._log.lead(effect.leader_epoch)
+                self._traffic.leaderships += 1
             except StaleLeaderEpoch as error:
                 _log.warning("%s: %s", self._log.directory, error)
         else:

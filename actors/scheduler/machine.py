@@ -24,6 +24,7 @@ from ...transport.machine import (
     TimerFired,
     WallClockStepped,
 )
+from ...transport.protocol.operations import Durations
 from ..journal.machine import JournalMachine
 from ..journal.producer_ids import ProducerIds
 from ..journal.recorder import Durable, Recorder
@@ -70,6 +71,14 @@ class SchedulerService(Service[Change, Answer, Never]):
         self._watch = TopicsWatch()
         self._producer_ids = ProducerIds()
         self._is_stopping = False
+
+    @property
+    def pending_count(self) -> int:
+        return len(self._ledger.pending)
+
+    @property
+    def lateness(self) -> Durations:
+        return self._moves.lateness.durations()
 
     def begin(self, now: int) -> list[LoopEffect]:
         effects = self._watch.start()

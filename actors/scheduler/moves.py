@@ -26,10 +26,11 @@ from ...transport.machine import (
     TimerFired,
     WallClockStepped,
 )
+from ...transport.meters import Histogram
 from ...transport.protocol.errors import ErrorBody
 from ...transport.protocol.topics import CatalogTopic
 from .delivery_batch import delivery_batch
-from .pending_messages import Clocks, PendingMessages, digest_of
+from .pending_messages import Clocks, PendingMessages, digest_of, wait_ms
 from .reading import MessageReading, ReadJob, ReadMessage
 from .records import Change, Message, Moved, Target
 from .routing import Routing
@@ -83,6 +84,8 @@ class Moves:
         self._rereading: deque[TargetQueue] = deque()
         self._wake_ms: int | None = None
         self._ahead = WallClockStepped(0)
+        self.lateness = Histogram()
+        """Time from the due time of messages to their delivery, since the start."""
 
     # Called by the machine
 
@@ -146,7 +149,10 @@ class Moves:
     def on_durable(self, moved: Moved, now: int) -> list[LoopEffect]:
         for scheduled_id in moved.delivered:
             digest = digest_of(scheduled_id)
-            self._targets.intended.pop(self._pending.find(digest) or -1, None)
+            entry = self._pending.find(digest)
+            self._targets.intended.pop(entry or -1, None)
+            if entry is not None:
+                self.lateness.add(max(0, -wait_ms(entry, self.clocks(now))) * 1_000)
             self._pending.end(digest, now, "delivered")
         if moved.target is None:
             forgotten = self._targets.queues.pop(moved.tp)

@@ -11,10 +11,11 @@ import msgspec
 from ...transport.actor import ActorContext, built_early
 from ...transport.loop import run_actor
 from ...transport.protocol.message import Request
+from ...transport.protocol.operations import Durations
 from ..journal.process import JournalActor
 from ..journal.snapshot_file import SnapshotFile
 from ..log.files import Files
-from .machine import REQUESTS, SchedulerMachine, scheduler_machine
+from .machine import REQUESTS, SchedulerMachine, SchedulerService, scheduler_machine
 from .snapshot import decode_snapshot
 
 
@@ -43,6 +44,14 @@ class SchedulerActor(JournalActor[Never]):
             elapsed_ms=self.loop.now + self.loop.slept_ms,
             snapshot=None if snapshot is None else decode_snapshot(snapshot),
         )
+
+    def gauges(self) -> dict[str, int]:
+        service = self.machine.service
+        return {"messages_pending": service.pending_count} if isinstance(service, SchedulerService) else {}
+
+    def lateness(self) -> Durations:
+        service = self.machine.service
+        return service.lateness if isinstance(service, SchedulerService) else Durations()
 
 
 def main(context: ActorContext) -> None:

@@ -72,6 +72,10 @@ class Failures:
         self.is_alarmed = False
         """True once an alarm has been raised."""
         self.retries = Retries(partitions, options.retry_alarm_ms)
+        self.retry_count = 0
+        """Attempts that were scheduled since the start."""
+        self.dead_letters: dict[str, int] = {}
+        """Dead letters published since the start, by the class of their reason."""
         self.wall_offset_ms = 0
         """Wall clock minus `now`: dead letters carry the time of day at which their records failed."""
         self.breaker = Breaker(options.breaker_window, options.breaker_share, options.breaker_pause_ms)
@@ -156,6 +160,10 @@ class Failures:
         return [line, *self._park(lane, now, f"cannot be dead-lettered: {event.reason}")]
 
     def dead_lettered(self, lane: Lane) -> WriteLog:
+        reason = "rejected" if lane.is_rejected else "process"
+        if not lane.is_rejected and lane.last_failure is not None and lane.last_failure.exception is not None:
+            reason = "exception"
+        self.dead_letters[reason] = self.dead_letters.get(reason, 0) + 1
         return log_of(lane.held[0], ERROR, "record dead-lettered", attempts=lane.attempts)
 
     def lost(self, lane: Lane) -> WriteLog:
@@ -189,6 +197,7 @@ class Failures:
 
     def _wait(self, lane: Lane, now: int, delay_ms: int) -> list[Effect]:
         lane.state = "waiting"
+        self.retry_count += 1
         until, alarm_at = now + delay_ms, self.retries.alarm_at(lane)
         self.retries.wait(lane, until)
         again = SetTimer(RetryDue(lane.number), until)

@@ -85,6 +85,12 @@ class SubscriberMachine:
         self._handling = Handling(self._state, self._serving, self._failing)
         self._ending = Ending(self._state, self._serving)
 
+    def counters(self) -> dict[str, int]:
+        """Return the counts for the subscriber's report."""
+        failures = self._state.failures
+        letters = {f"dead_letters:{reason}": count for reason, count in failures.dead_letters.items()}
+        return {"retries": failures.retry_count} | letters
+
     def retrying(self) -> RetryReport:
         """Return the records that failed and wait for their next attempt."""
         return self._state.failures.retries.report()

@@ -206,6 +206,9 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
     def retrying(self) -> RetryReport:
         return self.machine.retrying().by_clock(self.loop.wall_offset_ms)
 
+    def counters(self) -> dict[str, int]:
+        return self.machine.counters()
+
     def close(self) -> None:
         """Abandon a handler that still runs; if the supervisor is gone, do not leave the group either."""
         self._workers.stop()

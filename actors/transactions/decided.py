@@ -22,6 +22,8 @@ class DecidedTransactions:
         self._deadlines: dict[str, int] = {}
         self._ids: dict[int, str] = {}
         """Transactional ids by producer id."""
+        self.committed = self.aborted = 0
+        """Transactions completed since the start."""
         # Times may have been recorded before a reboot of the machine, by a clock that was hours ahead.
         for name, transaction in transactions.items():
             if transaction.changed_ms > now:
@@ -45,6 +47,11 @@ class DecidedTransactions:
         return self._ids.get(producer_id)
 
     @property
+    def open_count(self) -> int:
+        """Return the number of transactions that are open."""
+        return sum(each.state == "Ongoing" for each in self.transactions.values())
+
+    @property
     def change_count(self) -> int:
         return len(self._changes)
 
@@ -66,6 +73,8 @@ class DecidedTransactions:
     def complete(self, name: str, now: int) -> None:
         """Note that every participant has its marker."""
         transaction = self.transactions[name] = self.transactions[name].completed(now)
+        self.committed += transaction.state == "CompleteCommit"
+        self.aborted += transaction.state == "CompleteAbort"
         self._completions[name] = Change(name, transaction)
 
     def record_completions(self) -> None:

@@ -32,6 +32,7 @@ from ..journal.recorder import Durable, Recorder
 from ..journal.replay import Replay
 from ..journal.service import Service
 from ..journal.topics_watch import TopicsWatch
+from .decided import DecidedTransactions
 from .markers import Markers
 from .records import Change, TransactionLedger, encode
 from .requests import REQUESTS, TransactionRequests
@@ -79,6 +80,10 @@ class TransactionsService(Service[Change, Never, Never]):
         self._requests = TransactionRequests(
             number, endpoint, ledger.transactions, recorder, self._markers, now
         )
+
+    @property
+    def decided(self) -> DecidedTransactions:
+        return self._requests.decided
 
     def begin(self, now: int) -> list[LoopEffect]:
         effects: list[LoopEffect] = [*self._watch.start(), SetTimer(ForgetTimer(), now + FORGET_CHECK_MS)]

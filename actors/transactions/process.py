@@ -11,7 +11,7 @@ from ...transport.actor import ActorContext, built_early
 from ...transport.loop import run_actor
 from ...transport.protocol.message import Request
 from ..journal.process import JournalActor
-from .machine import REQUESTS, TransactionsMachine, transactions_machine
+from .machine import REQUESTS, TransactionsMachine, TransactionsService, transactions_machine
 
 
 @built_early
@@ -32,6 +32,19 @@ class TransactionsActor(JournalActor[Never]):
         assert snapshot is None
         topic, number = self._arguments.topic, self._arguments.number
         return transactions_machine(topic, number, starter=starter, endpoint=self.endpoint())
+
+    def gauges(self) -> dict[str, int]:
+        service = self.machine.service
+        if not isinstance(service, TransactionsService):
+            return {}
+        return {"transactions_open": service.decided.open_count}
+
+    def counters(self) -> dict[str, int]:
+        service = self.machine.service
+        if not isinstance(service, TransactionsService):
+            return {}
+        decided = service.decided
+        return {"transactions:committed": decided.committed, "transactions:aborted": decided.aborted}
 
 
 def main(context: ActorContext) -> None:

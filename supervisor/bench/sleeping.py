@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ...transport.addresses import CONTROLLER, Address
+from ...transport.processes import own_memory_bytes
 from ..broker import EMBEDDED_ENDPOINT, Broker
 from ..broker_tree import GATEWAY
-from ..status_reports import own_memory_bytes
 
 IDLE_MS = 3_000
 CREATED_AT_ONCE = 8

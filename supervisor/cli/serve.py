@@ -14,10 +14,47 @@ import typer
 from ...transport.protocol.topics import TopicConfig
 from .. import config as configuration
 from ..config import CONFIG_FILE, BrokerConfig
+from ..http import AUTO
 from .settings import parse_settings
 
 _TOPIC_DEFAULT = "topic_defaults."
 
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="DIRECTORY", help="Data directory; ./planaria-data by default."),
+]
+Endpoint = Annotated[
+    str | None,
+    typer.Option("--endpoint", metavar="URL", help="Endpoint for clients; tcp://127.0.0.1:5570 by default."),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Configuration file; ./planaria.toml if it exists."),
+]
+LogFormat = Annotated[
+    str | None,
+    typer.Option("--log-format", metavar="text|json", help="Format of log lines; text by default."),
+]
+LogLevel = Annotated[
+    str | None,
+    typer.Option("--log-level", metavar="LEVEL", help="debug, info (the default), warning or error."),
+]
+LogFile = Annotated[
+    str | None,
+    typer.Option(
+        "--log-file",
+        metavar="FILE",
+        help="Log to this file in the data directory instead of standard error.",
+    ),
+]
+HangTimeout = Annotated[
+    int | None,
+    typer.Option(
+        "--hang-timeout-ms",
+        metavar="MS",
+        help="Time without progress after which a process is restarted; 5000 by default.",
+    ),
+]
 Node = Annotated[str | None, typer.Option("--node", metavar="NAME", help="Name of this node in its cluster.")]
 Cluster = Annotated[
     str | None,
@@ -46,56 +83,40 @@ PeerKeysFile = Annotated[
     typer.Option("--peer-keys", metavar="FILE", help='Keys of the cluster, from "planaria cluster keys".'),
 ]
 
+HttpEndpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--http",
+        metavar="HOST:PORT",
+        help="Serve metrics and probes over HTTP there; 127.0.0.1:5572 by default, if that port is free.",
+    ),
+]
+NoHttp = Annotated[bool, typer.Option("--no-http", help="Serve no metrics and probes over HTTP.")]
+KafkaNames = Annotated[
+    bool, typer.Option("--kafka-names", help="Serve metrics under the names of kafka_exporter, too.")
+]
 InsecurePublic = Annotated[
     bool, typer.Option("--insecure-public", help="Listen at a public endpoint without authentication.")
 ]
 
 
 def serve(
-    data: Annotated[
-        str | None,
-        typer.Option("--data", metavar="DIRECTORY", help="Data directory; ./planaria-data by default."),
-    ] = None,
-    endpoint: Annotated[
-        str | None,
-        typer.Option(
-            "--endpoint", metavar="URL", help="Endpoint for clients; tcp://127.0.0.1:5570 by default."
-        ),
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", metavar="FILE", help="Configuration file; ./planaria.toml if it exists."),
-    ] = None,
-    log_format: Annotated[
-        str | None,
-        typer.Option("--log-format", metavar="text|json", help="Format of log lines; text by default."),
-    ] = None,
-    log_level: Annotated[
-        str | None,
-        typer.Option("--log-level", metavar="LEVEL", help="debug, info (the default), warning or error."),
-    ] = None,
-    log_file: Annotated[
-        str | None,
-        typer.Option(
-            "--log-file",
-            metavar="FILE",
-            help="Log to this file in the data directory instead of standard error.",
-        ),
-    ] = None,
-    hang_timeout_ms: Annotated[
-        int | None,
-        typer.Option(
-            "--hang-timeout-ms",
-            metavar="MS",
-            help="Time without progress after which a process is restarted; 5000 by default.",
-        ),
-    ] = None,
+    data: Data = None,
+    endpoint: Endpoint = None,
+    config: ConfigFile = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
+    log_file: LogFile = None,
+    hang_timeout_ms: HangTimeout = None,
     node: Node = None,
     cluster: Cluster = None,
     peer_endpoint: PeerEndpoint = None,
     advertise: Advertise = None,
     advertise_peer: AdvertisePeer = None,
     insecure_public: InsecurePublic = False,
+    http_endpoint: HttpEndpoint = None,
+    no_http: NoHttp = False,
+    kafka_names: KafkaNames = False,
     peer_keys: PeerKeysFile = None,
     settings: Annotated[
         list[str] | None,
@@ -114,6 +135,8 @@ def serve(
       planaria serve --node n1 --cluster etcd://a:2379,b:2379/prod \
         --endpoint tcp://10.0.0.1:5570 --peer-endpoint tcp://10.0.0.1:5571
     """
+    if no_http and http_endpoint:
+        raise typer.BadParameter("one of --http and --no-http", param_hint="--no-http")
     overrides = {
         "data": data,
         "endpoint": endpoint,
@@ -127,12 +150,15 @@ def serve(
         "advertise": advertise,
         "advertise_peer": advertise_peer,
         "insecure_public": insecure_public or None,
+        "http_endpoint": "" if no_http else http_endpoint,
+        "kafka_names": kafka_names or None,
         "peer_keys": peer_keys,
         **_from_settings(settings or []),
     }
     if config is None and Path(CONFIG_FILE).is_file():
         config = Path(CONFIG_FILE)
-    become_supervisor(configuration.load(overrides, environment=os.environ, file=config))
+    defaults = {"http_endpoint": AUTO}
+    become_supervisor(configuration.load(overrides, environment=os.environ, file=config, defaults=defaults))
 
 
 def _from_settings(pairs: list[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """`planaria serve`: one greeting, the logs beside it, and an orderly end by Ctrl-C."""
 
 import signal
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ pytestmark = pytest.mark.processes
 
 
 def test_serves_until_ctrl_c(endpoint: str, data_dir: Path) -> None:
-    served = ServedBroker(data_dir, endpoint)
+    served = ServedBroker(data_dir, endpoint, "--http", "127.0.0.1:*")
     try:
         assert served.greeting == (
             f"planaria: serving on {endpoint} (data {data_dir}, pid {served.process.pid});"
@@ -20,6 +21,9 @@ def test_serves_until_ctrl_c(endpoint: str, data_dir: Path) -> None:
         found = served.json("status")
         assert found["supervisor_pid"] == served.process.pid
         assert {actor["state"] for actor in found["actors"]} == {"ready"}
+        [http] = [actor["endpoint"] for actor in found["actors"] if actor["address"] == "http"]
+        with urllib.request.urlopen(f"{http}/readyz", timeout=60) as reply:
+            assert reply.status == 200
         served.interrupt()
         code, output, errors = served.finish()
         assert (code, output) == (0, "")

@@ -20,6 +20,16 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_command_has_defaults_of_its_own_which_every_source_overrides() -> None:
+    of_serve = {"http_endpoint": "auto"}
+    assert load().http_endpoint == ""
+    assert load(defaults=of_serve).http_endpoint == "auto"
+    assert load(environment={"PLANARIA_HTTP_ENDPOINT": ""}, defaults=of_serve).http_endpoint == ""
+    assert load({"http_endpoint": "[::1]:80"}, defaults=of_serve).http_endpoint == "[::1]:80"
+    with pytest.raises(ConfigError, match="http_endpoint: Expected HOST:PORT"):
+        load({"http_endpoint": "5572"})
+
+
 def test_defaults() -> None:
     assert load() == BrokerConfig()
     assert BrokerConfig().endpoint == "tcp://127.0.0.1:5570"

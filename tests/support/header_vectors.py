@@ -387,7 +387,7 @@ REPLIES: dict[str, Reply] = {
                     counters={"messages_in": 1200, "bytes_in": 90_000, "messages_out": 1200, "bytes_out": 40_000},
                     gauges={"requests_waiting": 0, "calls_in_flight": 0, "fetches_parked": 3},
                     requests={"produce": {"done": 1190, "OUT_OF_ORDER_SEQUENCE": 1}, "fetch": {"done": 9}},
-                    syncs=operations.SyncTimes(bounds_us=(500, 1000), counts=(900, 250, 12), total_us=400_000),
+                    syncs=operations.Durations(bounds_us=(500, 1000), counts=(900, 250, 12), total_us=400_000),
                 ),
             ),
             operations.ActorStatus(

@@ -44,7 +44,7 @@ class Table:
         self.zmq = sockets.new_context()
         self.events: list[Any] = []
         self.side = ServerSide(
-            self.zmq, Front(CONTEXT), ContextFrames(b"secret"), self.events.append, pytest.fail
+            self.zmq, Front(CONTEXT), ContextFrames(b"secret"), self.events.append, pytest.fail, lambda: 0
         )
 
     def client(self, name: bytes) -> "zmq.Socket[bytes]":

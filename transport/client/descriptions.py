@@ -301,14 +301,54 @@ class RetryReport(Struct, frozen=True, kw_only=True):
     """The 100 with the earliest next attempt."""
 
 
-class SyncTimes(Struct, frozen=True, kw_only=True):
-    """Durations of an actor's file syncs since its start."""
+class Durations(Struct, frozen=True, kw_only=True):
+    """Durations of something that an actor does, since its start."""
 
     bounds_us: list[int]
     """Upper bounds of the buckets, in microseconds."""
     counts: list[int]
-    """Number of syncs in each bucket. The last, one more than there are bounds, has no upper bound."""
+    """Number of durations in each bucket. The last, one more than there are bounds, has no upper bound."""
     total_us: int
+
+
+class LogReport(Struct, frozen=True, kw_only=True):
+    """The log of a partition, or of its replica on this node."""
+
+    role: Literal["leader", "follower", "undecided"]
+    leader_epoch: int
+    log_start_offset: int
+    high_watermark: int
+    log_end_offset: int
+    size_bytes: int
+    replicas: int
+    """Known to a leader, as the fields that follow."""
+    in_sync: int
+    is_below_minimum: bool
+    """True if fewer replicas are in sync than the topic requires."""
+    replica_lags: dict[str, int]
+    """By node, the records that its replica does not hold durably yet."""
+
+
+class GroupPosition(Struct, frozen=True, array_like=True):
+    """How far a group has read a partition."""
+
+    topic: str
+    partition: int
+    offset: int
+    """The first offset that is not read."""
+    done: int
+    """Number of records after it that are done; of a share group."""
+
+
+class GroupReport(Struct, frozen=True, kw_only=True):
+    """The group of a coordinator."""
+
+    type: Literal["consumer", "share"]
+    state: str
+    members: int
+    generation: int
+    """Number of its assignments; 0 of a share group."""
+    positions: list[GroupPosition]
 
 
 class ActorStatus(Struct, frozen=True, kw_only=True):
@@ -341,13 +381,19 @@ class ActorStatus(Struct, frozen=True, kw_only=True):
     paused: GroupPause | None
     """The pause of a coordinator's group by an operator."""
     counters: dict[str, int]
-    """Since its start: messages_in, bytes_in, messages_out, bytes_out."""
+    """Since its start: messages_in, bytes_in, messages_out, bytes_out, and those of its kind."""
     gauges: dict[str, int]
     """Present lengths of its queues."""
     requests: dict[str, dict[str, int]]
     """Answers since its start, by operation and outcome: `done`, `forwarded` (answers of other actors that the gateway
     passes on), or the code of an error."""
-    syncs: SyncTimes
+    syncs: Durations
+    latencies: dict[str, Durations]
+    """By operation, the time from the arrival of a request to its answer."""
+    lateness: Durations
+    """Time from the due time of a scheduler's messages to their delivery."""
+    log: LogReport | None
+    group: GroupReport | None
 
 
 class BrokerStatus(Struct, frozen=True, kw_only=True):

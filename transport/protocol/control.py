@@ -15,6 +15,7 @@
     A: locate(locations)                         S: done | error        a call, by the controller of a cluster's node
     A: await_stop(known)                         S: state               parked until another state of the stop, likewise
     A: conclude_stop(refusal)                    S: done                likewise
+    A: actor_reports()                           S: actors              a call, by the actor that serves metrics
 
 Every message of an actor names its incarnation; a stale one is counted and dropped.
 """
@@ -26,7 +27,7 @@ from msgspec import Struct
 
 from ..addresses import Address
 from .message import InternalRequest, Reply, Request
-from .operations import NO_REPORT
+from .operations import NO_REPORT, ActorState
 
 RestartKind = Literal["permanent", "transient", "temporary"]
 Phase = Literal["starting", "recovering", "ready", "stopping"]
@@ -217,6 +218,29 @@ class ConcludeStop(Request, tag="conclude_stop", frozen=True):
     """The stop is prepared, or refused, unless it is forced."""
 
     refusal: str = ""
+
+
+class ActorReports(InternalRequest, tag="actor_reports", frozen=True):
+    """Describe all children with their last reports, unread: much cheaper than `status`, which measures memory."""
+
+
+class ReportedActor(Struct, frozen=True, kw_only=True):
+    address: Address
+    pid: int | None
+    incarnation: int
+    restarts: int
+    hangs: int
+    """Kills because it made no progress."""
+    state: ActorState
+    uptime_ms: int
+    report: msgspec.Raw = NO_REPORT
+    """An ActorReport in MessagePack, of the last heartbeat."""
+
+
+class ActorReportsReply(Reply):
+    supervisor_pid: int
+    uptime_ms: int
+    actors: list[ReportedActor]
 
 
 class EnsureInternalActors(InternalRequest, tag="ensure_internal_actors", frozen=True):

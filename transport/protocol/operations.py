@@ -10,8 +10,9 @@ from typing import Literal
 from msgspec import Raw, Struct, structs
 
 from ..addresses import Address
-from .groups import GroupPause
+from .groups import GroupPause, GroupStateName
 from .message import Reply, Request
+from .replication import Role
 
 ActorState = Literal[
     "starting", "recovering", "ready", "stopping", "stopped", "asleep", "backing_off", "quarantined"
@@ -98,14 +99,54 @@ def retry_alarm(tp: str, alarm_ms: int, attempts: int, reason: str) -> str:
     return " ".join(text.split())[:MAX_ALARM_CHARS]
 
 
-class SyncTimes(Struct, frozen=True, kw_only=True):
-    """Durations of an actor's file syncs since its start."""
+class Durations(Struct, frozen=True, kw_only=True):
+    """Durations of something that an actor does, since its start."""
 
     bounds_us: tuple[int, ...] = ()
     """Upper bounds of the buckets."""
     counts: tuple[int, ...] = ()
-    """Number of syncs in each bucket; the last, one more than there are bounds, has no upper bound."""
+    """Number of durations in each bucket; the last, one more than there are bounds, has no upper bound."""
     total_us: int = 0
+
+
+class LogReport(Struct, frozen=True, kw_only=True):
+    """The log of a partition, or of its replica on this node, as of the last heartbeat."""
+
+    role: Role
+    leader_epoch: int
+    log_start_offset: int
+    high_watermark: int
+    log_end_offset: int
+    size_bytes: int
+    replicas: int = 1
+    """Known to a leader, as the fields that follow."""
+    in_sync: int = 1
+    is_below_minimum: bool = False
+    """True if fewer replicas are in sync than the topic requires."""
+    replica_lags: dict[str, int] = {}
+    """By node, the records that its replica does not hold durably yet."""
+
+
+class GroupPosition(Struct, frozen=True, array_like=True):
+    """How far a group has read a partition."""
+
+    topic: str
+    partition: int
+    offset: int
+    """The first offset that is not read."""
+    done: int = 0
+    """Number of records after it that are done; of a share group."""
+
+
+class GroupReport(Struct, frozen=True, kw_only=True):
+    """A coordinator's group, as of the last heartbeat."""
+
+    type: Literal["consumer", "share"]
+    state: GroupStateName
+    members: int
+    generation: int
+    """Number of its assignments; 0 of a share group."""
+    positions: tuple[GroupPosition, ...] = ()
 
 
 class ActorReport(Struct, frozen=True, kw_only=True):
@@ -120,13 +161,19 @@ class ActorReport(Struct, frozen=True, kw_only=True):
     paused: GroupPause | None = None
     """The pause of a coordinator's group by an operator."""
     counters: dict[str, int] = {}
-    """Since its start: messages_in, bytes_in, messages_out, bytes_out."""
+    """Since its start: messages_in, bytes_in, messages_out, bytes_out, and those of its kind."""
     gauges: dict[str, int] = {}
     """Present lengths of its queues."""
     requests: dict[str, dict[str, int]] = {}
     """Answers since its start, by op and outcome: done, forwarded (an actor's answer that the gateway does not read),
     or the code of the error."""
-    syncs: SyncTimes = SyncTimes()
+    syncs: Durations = Durations()
+    latencies: dict[str, Durations] = {}
+    """By op, the time from the arrival of a request to its answer."""
+    lateness: Durations = Durations()
+    """Time from the due time of a scheduler's messages to their delivery."""
+    log: LogReport | None = None
+    group: GroupReport | None = None
 
 
 NO_REPORT = Raw(b"\x80")

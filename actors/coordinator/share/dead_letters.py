@@ -34,7 +34,8 @@ from ....transport.machine import Answered, Failed, LoopEffect, SetTimer
 from ....transport.partitioner import partition_for_key
 from ....transport.protocol.data import FetchedRecord
 from ....transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
-from .partition import DeadRecord, SharePartition
+from .keyed import EXPIRED_RECORD
+from .partition import EXPIRED, GONE, DeadRecord, SharePartition
 from .partitions import SharePartitions
 from .records import ShareProgress
 from .spans import State
@@ -43,6 +44,8 @@ from .tails import RETRY_MS
 REFUSED_MS = 2_000
 MAX_COPIES = 64
 """Most copies in flight from one partition: each end is recorded, and one record covers many ends."""
+_CLASSES = {EXPIRED: "lock_expired", GONE: "member_gone", EXPIRED_RECORD: "record_expired"}
+"""Classes of reasons for counters; any other reason is a member's own, `failed`."""
 REASON = "not accepted within the allowed number of deliveries"
 
 
@@ -87,6 +90,8 @@ class DeadLetters:
         """Copies in flight by topic-partition and offset."""
         self._copy_counts: dict[TopicPartition, int] = {}
         self._refused: dict[TopicPartition, str] = {}
+        self.written: dict[str, int] = {}
+        """Dead letters written since the start, by the class of their reason."""
 
     @property
     def has_work(self) -> bool:
@@ -165,6 +170,8 @@ class DeadLetters:
             refusal = result_of(event).error
             if refusal is not None:
                 return self._rest(call.tp, call.offset, refusal, now)
+            reason = _CLASSES.get(copy.dead.reason, "failed")
+            self.written[reason] = self.written.get(reason, 0) + 1
         copy.part.settle(call.offset, call.offset + 1)
         self._partitions.mark(call.tp)
         self._end(call.tp, call.offset)

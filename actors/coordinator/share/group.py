@@ -44,7 +44,6 @@ from ....transport.protocol.groups import (
     ResetOffsets,
 )
 from ....transport.protocol.message import Done, Request
-from ....transport.protocol.operations import RetryReport
 from ....transport.protocol.shares import (
     Acknowledge,
     AcknowledgeReply,
@@ -62,12 +61,13 @@ from .acknowledging import Acknowledgements
 from .acquire_replies import Acquired
 from .acquiring import Acquisitions
 from .dead_letters import DeadLetterReadCall, DeadLetterRetryTimer, DeadLetters, DeadLetterWriteCall
-from .description import describe, retry_alarms, retry_report
+from .description import describe, retry_alarms
 from .log_bounds import LogBounds
 from .lookahead import LookaheadCall, LookaheadTimer
 from .partitions import SharePartitions
 from .reading import RecordsCall
 from .records import ShareProgress, by_this_clock
+from .reports import ShareReports
 from .settings import GroupSettings
 from .tails import GroupStartCall, LogStartCall, TailCall, TailRetryTimer
 
@@ -104,6 +104,7 @@ class ShareGroup:
         self._dead_letters = DeadLetters(durable.group, self._partitions)
         for tp, each in progress.items():
             self._dead_letters.on_durable(tp, each)
+        self.reports = ShareReports(durable, self._partitions, self._dead_letters, self._members)
         self._alarms: tuple[str, ...] = ()
         self._timer_at: int | None = None
         self._is_touched = True
@@ -329,9 +330,6 @@ class ShareGroup:
         """Return the topics whose records members hold or wait for."""
         held = {tp.topic for tp, part in self._partitions.items() if part.is_held}
         return frozenset(held | self._acquisitions.topics)
-
-    def retrying(self) -> RetryReport:
-        return retry_report(dict(self._partitions.items()))
 
     def _members(self) -> list[str]:
         held = (part.members() for _, part in self._partitions.items())

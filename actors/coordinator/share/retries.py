@@ -26,8 +26,11 @@ class Retries:
     def __init__(self) -> None:
         self._notes: dict[int, Note] = {}
         """Notes by offset, in the order of their first failures."""
+        self.failed_count = 0
+        """Failed deliveries after which another one follows, since the coordinator's start."""
 
     def failed(self, span: Span, reason: str, now: int) -> None:
+        self.failed_count += span.count
         text = shown_reason(reason)
         for offset in range(span.first, span.end):
             before = self._notes.get(offset)

@@ -1,0 +1,185 @@
+"""The HTTP actor's machine: routes requests to pages and probes, and sends the answers. Pure.
+
+    GET /                   the other paths
+    GET /metrics            all metrics, by topic, group and kind of actor
+    GET /metrics/detailed   by partition and by actor
+    GET /healthz, /readyz, /readyz?strict=1, /critical    health.py: 200, or 503 with the reasons
+
+Keeps no state that a client relies on: a successor starts empty. Run by process.py.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias, assert_never
+
+import msgspec
+
+from ...transport.machine import (
+    Answered,
+    Connected,
+    Disconnected,
+    Failed,
+    PeerDown,
+    PeersAsleep,
+    PeerUp,
+    Received,
+    Stop,
+    StopRequested,
+    TimerFired,
+    WallClockStepped,
+)
+from .connections import AcceptTimer, Connections, HttpRequest, HttpResponse, TickTimer
+from .effects import Arrived, Drained, Effect, Ended, Event, Measured, Opened
+from .exposition import CONTENT_TYPE
+from .health import is_critical, strictly_unready, unready
+from .looks import Looks, LookTimer, PageName, Seen
+
+Make: TypeAlias = Callable[[Seen], HttpResponse]
+INDEX = """Planaria
+
+/metrics            metrics, for Prometheus
+/metrics/detailed   the same by partition and by actor
+/healthz            this process answers
+/readyz             clients are served
+/readyz?strict=1    and nothing needs an operator
+/critical           503 if a stop of this node would lose availability
+"""
+
+
+class HttpMachine:
+    def __init__(self, *, node: str, version: str, is_first: bool, with_kafka_names: bool) -> None:
+        """`node` is the name of this node in its cluster, or empty. `is_first`: see totals.py."""
+        self.connections = Connections()
+        self._looks = Looks(node=node, version=version, is_first=is_first, with_kafka_names=with_kafka_names)
+        self._is_clustered = bool(node)
+        self._pages: dict[PageName, tuple[int, bytes]] = {}
+        """The last page of each name, by the identity of its look: scrapes at the same time share the bytes."""
+        self._paths: dict[str, Callable[[HttpRequest, int], list[Effect]]] = {
+            "/": self._index,
+            "/metrics": lambda request, now: self._metrics(request, "metrics", now),
+            "/metrics/detailed": lambda request, now: self._metrics(request, "detailed", now),
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+            "/critical": self._critical,
+        }
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        effects = self._handle(event, now)
+        gathered, self.connections.effects = self.connections.effects, []
+        return [*gathered, *effects]
+
+    def _handle(self, event: Event, now: int) -> list[Effect]:
+        match event:
+            case Opened(connection=number):
+                self.connections.on_opened(number, now)
+            case Arrived(connection=number, data=data):
+                return self._route(self.connections.on_arrived(number, data, now), now)
+            case Drained(connection=number):
+                return self._route(self.connections.on_drained(number, now), now)
+            case Ended(connection=number):
+                self.connections.on_ended(number)
+            case Measured():
+                self._looks.on_measured(event)
+                return self._looks.finish(now)
+            case TimerFired(key=TickTimer()):
+                self.connections.on_tick(now)
+            case TimerFired(key=AcceptTimer()):
+                self.connections.on_accept_timer()
+            case TimerFired(key=LookTimer()):
+                return self._looks.on_timer(now)
+            case Answered() | Failed():
+                return self._looks.handle(event, now)
+            case WallClockStepped(offset_ms=offset_ms):
+                self._looks.wall_offset_ms = offset_ms
+            case StopRequested():
+                self.connections.stop()
+                return [Stop("asked to")]
+            case TimerFired() | PeerUp() | PeerDown() | PeersAsleep() | Connected() | Disconnected():
+                pass
+            case Received():
+                raise AssertionError("it serves no requests of peers")
+            case _:
+                assert_never(event)
+        return []
+
+    def _route(self, request: HttpRequest | None, now: int) -> list[Effect]:
+        if request is None:
+            return []
+        answer = self._paths.get(request.path)
+        if answer is None:
+            return self._respond(request, _problem(404, f"there is no {request.path[:200]}"), now)
+        if request.method not in ("GET", "HEAD"):
+            refusal = _problem(405, f"{request.path} is read by GET", (("allow", "GET, HEAD"),))
+            return self._respond(request, refusal, now)
+        return answer(request, now)
+
+    def _respond(self, request: HttpRequest, response: HttpResponse, now: int) -> list[Effect]:
+        self.connections.respond(request.connection, response, now)
+        gathered, self.connections.effects = self.connections.effects, []
+        return gathered
+
+    def _index(self, request: HttpRequest, now: int) -> list[Effect]:
+        return self._respond(request, HttpResponse(200, INDEX.encode(), "text/plain; charset=utf-8"), now)
+
+    # Metrics
+
+    def _metrics(self, request: HttpRequest, name: PageName, now: int) -> list[Effect]:
+        return self._look(request, lambda seen: self._page(name, seen), now)
+
+    def _look(self, request: HttpRequest, make: Make, now: int) -> list[Effect]:
+        def answer(seen: Seen, later: int) -> list[Effect]:
+            # Displaced connections and those that have ended take no page.
+            if not self.connections.is_waiting(request.connection):
+                return []
+            return self._respond(request, make(seen), later)
+
+        return self._looks.ask(answer, now)
+
+    def _page(self, name: PageName, seen: Seen) -> HttpResponse:
+        if seen.observation is None:
+            return _problem(503, "the supervisor does not answer")
+        number, data = self._pages.get(name, (-1, b""))
+        if number != seen.number:
+            data = self._looks.page(name, seen.observation)
+            self._pages[name] = seen.number, data
+        return HttpResponse(200, data, CONTENT_TYPE)
+
+    # Probes
+
+    def _healthz(self, request: HttpRequest, now: int) -> list[Effect]:
+        return self._respond(request, _health("live", []), now)
+
+    def _readyz(self, request: HttpRequest, now: int) -> list[Effect]:
+        is_strict = request.query.get("strict", "0") not in ("", "0", "false")
+
+        def judge(seen: Seen) -> HttpResponse:
+            if seen.observation is None:
+                return _health("ready", ["the supervisor does not answer"])
+            actors = seen.observation.actors
+            reasons = unready(actors, seen.controller_fault)
+            return _health("ready", [*reasons, *(strictly_unready(actors) if is_strict else [])])
+
+        return self._look(request, judge, now)
+
+    def _critical(self, request: HttpRequest, now: int) -> list[Effect]:
+        def judge(seen: Seen) -> HttpResponse:
+            cluster = None if seen.observation is None else seen.observation.cluster
+            if self._is_clustered and cluster is None:
+                return _health("safe to stop", ["the controller does not answer"])
+            reason = is_critical(cluster)
+            return _health("safe to stop", [] if reason is None else [reason])
+
+        return self._look(request, judge, now)
+
+
+def _health(state: str, reasons: list[str]) -> HttpResponse:
+    body = {"status": f"not {state}" if reasons else state, "reasons": reasons}
+    return HttpResponse(503 if reasons else 200, msgspec.json.encode(body) + b"\n")
+
+
+def _problem(status: int, detail: str, headers: tuple[tuple[str, str], ...] = ()) -> HttpResponse:
+    """Return the details of a problem (RFC 9457)."""
+    body = msgspec.json.encode({"status": status, "title": _TITLES[status], "detail": detail}) + b"\n"
+    return HttpResponse(status, body, "application/problem+json", headers)
+
+
+_TITLES = {404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}
