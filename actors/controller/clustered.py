@@ -81,6 +81,7 @@ from .cluster.messages import (
     files_to_make,
     in_sync_reply,
     reported,
+    reports_from_afar,
     role_call,
     stop_watch,
     used_epoch_of,
@@ -305,7 +306,7 @@ class ClusteredController:
             for node in sorted(changed.intersection(record.replicas) - {self._own.node}):
                 report = reported(partition, record, node, is_up=node in live, is_node=True)
                 effects.append(Cast(replica_address(*partition), report))
-        return effects
+        return [*effects, *reports_from_afar(self.cluster.mirror, changed, live, self._own.node)]
 
     # -- replicas
 

@@ -17,7 +17,7 @@ from planaria.transport.protocol.control import PeerUp
 from planaria.transport.request_context import ContextFrames
 from relay import Relay
 
-FAULTS: dict[str, Callable[[Relay], None]] = {"cut": Relay.cut}
+FAULTS: dict[str, Callable[[Relay], None]] = {"cut": Relay.cut, "silent": Relay.go_silent}
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def answered(client: "zmq.Socket[bytes]") -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", ["cut", pytest.param("silent", marks=pytest.mark.chaos)])
 def test_a_lost_connection_to_a_living_node_fails_its_calls_soon(run: LoopRun, fault: str) -> None:
     with zmq.Context() as context, context.socket(zmq.ROUTER) as peer:
         peer.linger = 0

@@ -1,9 +1,10 @@
 """The messages between a controller and the replicas and the supervisor of its node. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set
 
 from ....transport.addresses import SUPERVISOR, TopicPartition, partition_address, replica_address
-from ....transport.machine import Call, Reply
+from ....transport.machine import Call, Cast, Reply
+from ....transport.monitors import MONITORS, monitors_of
 from ....transport.protocol.control import AwaitStop, AwaitStopReply, ConcludeStop, StopState
 from ....transport.protocol.errors import ErrorBody, ErrorCode
 from ....transport.protocol.message import Done
@@ -19,8 +20,10 @@ from ..catalog import TopicEntry
 from ..effects import MakeReplica
 from ..keys import ConclusionCall, RoleCall, StopWatch
 from .deciding import Versioned
+from .elections import DataIds
 from .local_replicas import AssignRole
 from .machine import InSyncOutcome
+from .mirror import Mirror
 from .records import Member, NodeSession, PartitionRecord
 
 ROLE_TIMEOUT_MS = 30_000
@@ -105,6 +108,23 @@ def reported(
         is_up=is_up,
         is_node=is_node,
     )
+
+
+def reports_from_afar(mirror: Mirror, changed: Set[str], live: DataIds, own: str) -> Iterator[Cast]:
+    """Yield the reports of the leading controller to leaders on nodes that do not watch a node which is suspected, or
+    trusted again: these would not know before its session ends."""
+    sessions, present = mirror.sessions, mirror.present
+    if len(sessions) <= MONITORS + 1 or present is None or present.entry.node != own:
+        return  # in a small cluster every node watches all others
+    monitors = monitors_of(sessions)
+    for partition, versioned in mirror.partitions.items():
+        record = versioned.record
+        if record.leader == own or record.leader not in live:
+            continue
+        for node in changed & set(record.replicas) & sessions.keys():
+            if record.leader not in (*monitors[node], node):
+                report = reported(partition, record, node, is_up=node in live, is_node=True)
+                yield Cast(partition_address(*partition), report)
 
 
 def in_sync_reply(outcome: InSyncOutcome) -> Reply:
