@@ -111,10 +111,13 @@ class MetadataPolls:
         if ticket is None:
             return []
         # The gateway enforces quotas and rights: a client under them gets no endpoint that bypasses it.
-        is_limited = ticket.granted is not None or self._quotas.is_limited(ticket.sender.route[0])
-        return self._tickets.answer(number, self._reply(request, is_limited, ticket.granted))
+        has_quota = self._quotas.is_limited(ticket.sender.route[0])
+        is_limited = ticket.granted is not None or has_quota
+        return self._tickets.answer(number, self._reply(request, is_limited, has_quota, ticket.granted))
 
-    def _reply(self, request: Metadata, is_limited: bool, granted: Granted | None) -> MetadataReply:
+    def _reply(
+        self, request: Metadata, is_limited: bool, has_quota: bool, granted: Granted | None
+    ) -> MetadataReply:
         names = request.topics
         if names is None:
             names = [name for name in self._table.names if not is_internal(name)]
@@ -124,7 +127,7 @@ class MetadataPolls:
         return MetadataReply(
             version=self._version,
             instance_id=self._instance_id,
-            topics=[self._topic(name, is_limited) for name in known],
+            topics=[self._topic(name, is_limited, has_quota) for name in known],
             unknown_topics=[name for name in dict.fromkeys(names) if self._table.get(name) is None],
             groups=[self._group(name, is_limited) for name in request.groups] if request.groups else UNSET,
             nodes=self._nodes.named,
@@ -134,15 +137,17 @@ class MetadataPolls:
         peer = None if is_limited else self._peers.up(coordinator_address(name))
         return GroupMetadata(name, None if peer is None or peer.node else peer.endpoint)
 
-    def _topic(self, name: str, is_limited: bool) -> TopicMetadata:
+    def _topic(self, name: str, is_limited: bool, has_quota: bool) -> TopicMetadata:
         entry = self._table.get(name)
         assert entry is not None
         # The broker's own topics are written by its actors alone: the gateway refuses other writers.
         is_hidden = is_limited or is_internal(name)
-        partitions = [self._partition(name, partition, is_hidden) for partition in range(entry.partitions)]
+        partitions = [
+            self._partition(name, partition, is_hidden, has_quota) for partition in range(entry.partitions)
+        ]
         return TopicMetadata(name, entry.topic_id, entry.max_message_bytes, partitions)
 
-    def _partition(self, topic: str, partition: int, is_hidden: bool) -> PartitionMetadata:
+    def _partition(self, topic: str, partition: int, is_hidden: bool, has_quota: bool) -> PartitionMetadata:
         address = partition_address(topic, partition)
         peer = self._peers.up(address)
         sleeper = self._peers.next_of_sleeper(address)
@@ -156,4 +161,8 @@ class MetadataPolls:
             return PartitionMetadata(partition, online=False, incarnation=incarnation, reason=reason)
         # The endpoint of an actor of another node is this node's link, which clients must not reach.
         endpoint = None if is_hidden or peer.node else peer.endpoint
-        return PartitionMetadata(partition, online=True, incarnation=peer.incarnation, endpoint=endpoint)
+        # The quota of a client is that of all nodes together only as long as one of them sees all its requests.
+        node = UNSET if has_quota or not peer.node else peer.node
+        return PartitionMetadata(
+            partition, online=True, incarnation=peer.incarnation, endpoint=endpoint, node=node
+        )

@@ -74,6 +74,8 @@ class Resolved(Struct, frozen=True):
 
     endpoints: tuple[str, ...] = ()
     fault: str = ""
+    endpoint: str = ""
+    """The endpoint that was looked up."""
 
 
 class SilenceMeasured(Struct, frozen=True):

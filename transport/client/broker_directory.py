@@ -8,6 +8,8 @@ Without a session nothing but a greeting is sent to the gateway (`gateway_link.p
     any call without a session       held
     unknown topic                    held for `metadata_timeout_ms`, because it may just have been created, then refused
     held calls to partitions         a `metadata` long poll is in flight, so they leave as soon as the directory changes
+    call to a partition of another   to that node's gateway once a connection to it is open, and no earlier one is on its
+    node of a cluster                way elsewhere; through the gateway until then (`node_links.py`)
     call to a coordinator            through the gateway, which starts or wakes it, until its endpoint is known; then
                                      there, as soon as no earlier one of the client is on its way through the gateway
 """
@@ -15,7 +17,7 @@ Without a session nothing but a greeting is sent to the gateway (`gateway_link.p
 from itertools import count
 from typing import Any
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from ..addresses import GATEWAY, Address, Kind, TopicPartition
 from ..calls.connections import Connection, Connections, InFlight
@@ -38,6 +40,7 @@ from ..protocol.session import Hello, HelloReply, Metadata, MetadataReply
 from ..security.keys import NO_CREDENTIALS, ClientCredentials
 from .errors import unknown_topic
 from .gateway_link import DIAL, HELLO, GatewayLink
+from .node_links import NODE_HELLO, NodeLinks, is_overtaking
 from .topic_cache import TopicCache
 
 LONG_POLL_MS = 20_000
@@ -80,6 +83,7 @@ class BrokerDirectory:
         self._connections: Connections
         self._held: Held
         self._link: GatewayLink
+        self._nodes: NodeLinks
         self._interest: dict[str, None] = {}
         self._groups: dict[str, None] = {}
         """Groups whose coordinators are called."""
@@ -112,6 +116,7 @@ class BrokerDirectory:
             retry=self._retry,
             jitter=self._jitter,
         )
+        self._nodes = NodeLinks(connections, self._client_id, self._credentials)
 
     # Events.
 
@@ -120,6 +125,10 @@ class BrokerDirectory:
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         match event:
+            case Answered(key=(kind, number), reply=reply) if kind == NODE_HELLO:
+                return [Release()] if self._nodes.on_hello(number, reply) else []
+            case Failed(key=(kind, number), error=error) if kind == NODE_HELLO:
+                return self._nodes.on_hello_failed(number, error)
             case Answered(key=(kind, number), reply=reply):
                 return self._on_hello(reply, now) if kind == HELLO else self._on_metadata(number, reply, now)
             case Failed(key=(kind, number), error=error):
@@ -141,6 +150,8 @@ class BrokerDirectory:
                 if gateway is None or self._connections.at(endpoint) is not gateway:
                     return []
                 return self._without(gateway) if self._link.is_dead(silence_ms) else []
+            case Resolved() if self._nodes.takes(event):
+                return self._nodes.on_resolved(event, now)
             case Resolved():
                 return self._link.on_resolved(event, now)
             case TimerFired(key=key):
@@ -168,12 +179,14 @@ class BrokerDirectory:
 
     def _on_hello(self, reply: HelloReply, now: int) -> list[Effect]:
         effects = self._link.on_hello(reply)
+        self._nodes.on_nodes(reply.nodes)
         if self._instance_id not in (None, reply.instance_id):
             self.topics.forget()
             self._is_local = None
             for connection in self._connections:
                 # Endpoints of another start, or of another node, are not used any longer.
-                effects += self._without(connection) if connection is not self._link.connection else []
+                is_kept = connection is self._link.connection or self._nodes.owns(connection)
+                effects += [] if is_kept else self._without(connection)
         self._instance_id = reply.instance_id
         self.topics.expire_version()
         if self._is_local is None:
@@ -195,6 +208,8 @@ class BrokerDirectory:
         if connection is self._link.connection:
             self._polls.clear()
             return self._link.dial(now)
+        if self._nodes.on_lost(connection, now):
+            return []
         if connection.partition is not None:
             self.topics.suspect(*connection.partition, now)
         else:
@@ -226,6 +241,10 @@ class BrokerDirectory:
             return None, [*believe, *self._poll()]
         if self._is_local is None:
             return None, []
+        if found.node is not UNSET:
+            way, effects = self._nodes.locate(found.node, pending, tp, gateway, now)
+            # Nobody else reports that the leader has been replaced.
+            return way, [*effects, *self._poll()] if way is not gateway or way is None else effects
         if not self._is_local or found.endpoint is None:
             return gateway, self._poll() if gateway is None else []
         return self._connection_at(found.endpoint, (topic, number, found.incarnation))
@@ -241,7 +260,7 @@ class BrokerDirectory:
                 return gateway, []
             self._ask_groups_at = now + COORDINATORS_MS
             return gateway, self._ask_metadata()
-        if self._connections.at(endpoint) is None and gateway is not None and _is_before(pending, gateway):
+        if self._connections.at(endpoint) is None and gateway is not None and is_overtaking(pending, gateway):
             return gateway, []
         return self._connection_at(endpoint, None)
 
@@ -262,6 +281,9 @@ class BrokerDirectory:
             if isinstance(request, Hello):
                 return structs.replace(request, id=attempt)
             return structs.replace(request, id=attempt, greeted=True)
+        if self._nodes.owns(connection):
+            is_greeting = isinstance(request, Hello)
+            return structs.replace(request, id=attempt, greeted=UNSET if is_greeting else True)
         if isinstance(request, _DIRECT):
             # Partitions need no greeting.
             return structs.replace(request, id=attempt, client_id=self._client_id)
@@ -275,7 +297,11 @@ class BrokerDirectory:
             found = self.topics.partition(*tp)
             if found is not None:
                 self.topics.suspect(*tp, found.incarnation, now)
-        return self._link.greet_again() if error.code == ErrorCode.HELLO_REQUIRED else []
+        if error.code != ErrorCode.HELLO_REQUIRED:
+            return self._ask_metadata() if error.code == ErrorCode.NOT_LEADER else []
+        if connection is self._link.connection:
+            return self._link.greet_again()
+        return self._nodes.greet_again(connection)
 
     def absence(self, pending: InFlight) -> str:
         if self._link.session is None:
@@ -336,12 +362,16 @@ class BrokerDirectory:
     def _on_metadata(self, number: int, reply: MetadataReply, now: int) -> list[Effect]:
         self._polls.discard(number)
         self._link.on_nodes(reply.nodes)
+        self._nodes.on_nodes(reply.nodes)
+        before = {tp: self.topics.partition(*tp) for tp in self._nodes.partitions}
         self.topics.update(reply)
-        effects: list[Effect] = []
+        effects = self._nodes.leave({tp: (known, self.topics.partition(*tp)) for tp, known in before.items()})
         for connection in self._connections:
             partition, endpoint = connection.partition, connection.endpoint
             if partition is not None and self.topics.is_replaced(*partition, endpoint):
                 effects += self._without(connection)
+        if self._nodes.are_used:
+            effects += self._poll()
         return [*effects, Release()]
 
     def _on_no_metadata(self, number: int, error: ErrorBody, now: int) -> list[Effect]:
@@ -351,12 +381,3 @@ class BrokerDirectory:
         if error.code == ErrorCode.TIMED_OUT:
             return self._ask_metadata()
         return [SetTimer(_ASK_AGAIN, now + self._retry.delay_ms(4, self._jitter))]
-
-
-def _is_before(pending: InFlight, gateway: Connection) -> bool:
-    """Return True if an earlier request to the same actor, which does not wait there, could be overtaken."""
-    address = pending.call.address
-    return any(
-        each.call.address == address and not getattr(each.call.request, "max_wait_ms", 0)
-        for each in gateway.in_flight.values()
-    )

@@ -21,11 +21,12 @@ from msgspec import UNSET, UnsetType
 
 from ..addresses import GATEWAY
 from ..calls.connections import Connection, Connections
-from ..calls.directory import Ask
+from ..calls.directory import Ask, Lost
 from ..calls.events import Connect, Resolve, Resolved
 from ..calls.retry import Jitter, RetryPolicy
 from ..endpoints import numeric_endpoint, tcp_host_and_port
 from ..machine import Call, CancelTimer, Effect, SetTimer
+from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.session import Hello, HelloReply, Node
 from ..security.keys import NO_CREDENTIALS, ClientCredentials
 
@@ -153,8 +154,13 @@ class GatewayLink:
         self.greeting = self._silent_looks = 0
 
     def _greet(self, address: str, now: int) -> list[Effect]:
+        before = self._connections.at(address)
+        lost = (
+            [] if before is None else [Lost(before, ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, "replaced", True))]
+        )
         self.connection = connection = self._connections.new(address)
         return [
+            *lost,
             Connect(connection.route, connection.endpoint),
             self._hello(connection),
             SetTimer(HELLO, now + HELLO_TIMEOUT_MS),

@@ -26,8 +26,9 @@ def _lookup(endpoint: str) -> Resolved:
         # A dict keeps the order, which is the resolver's order of preference.
         endpoints = {tcp_endpoint(_spelled(*address), port): None for *_, address in found}
     except (OSError, UnicodeError) as error:
-        return Resolved(fault=f"{host!r} cannot be looked up: {getattr(error, 'strerror', None) or error}")
-    return Resolved(tuple(endpoints), "" if endpoints else f"{host!r} has no address")
+        fault = f"{host!r} cannot be looked up: {getattr(error, 'strerror', None) or error}"
+        return Resolved(fault=fault, endpoint=endpoint)
+    return Resolved(tuple(endpoints), "" if endpoints else f"{host!r} has no address", endpoint)
 
 
 def _spelled(address: str, _port: int, _flow: int = 0, scope: int = 0) -> str:

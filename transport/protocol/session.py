@@ -85,6 +85,8 @@ class PartitionMetadata(Struct):
     client under a quota."""
     reason: str | None = None
     """The reason why it is offline."""
+    node: str | UnsetType = UNSET
+    """The node that leads it, if that is another one than the answering one. Unset for a client under a quota."""
 
 
 class TopicMetadata(Struct):

@@ -1,0 +1,154 @@
+"""A client's requests for a partition go to the node that leads it, or through its gateway to there, and never overtake
+each other."""
+
+import pytest
+from msgspec import UNSET, UnsetType
+
+from exchange_driver import DOOR, Wire
+from planaria.transport.calls.events import Disconnected, Resolved, Wanted
+from planaria.transport.protocol.data import ListOffsets, ListOffsetsReply
+from planaria.transport.protocol.errors import ErrorCode
+from planaria.transport.protocol.session import (
+    Hello,
+    HelloReply,
+    Metadata,
+    MetadataReply,
+    Node,
+    PartitionMetadata,
+    TopicMetadata,
+)
+
+B, C = "tcp://10.0.0.2:5570", "tcp://10.0.0.3:5570"
+NAMED = "tcp://node-b:5570"
+
+
+def led_by(wire: Wire, node: str | UnsetType, version: int = 1, endpoint: str = B) -> None:
+    """Answer the newest request for metadata."""
+    *_, request = wire.take(Metadata)
+    partition = PartitionMetadata(partition=0, online=True, incarnation=version, node=node)
+    topic = TopicMetadata(topic="T", topic_id="T", max_message_bytes=1, partitions=[partition])
+    nodes = [Node("a", DOOR), Node("b", endpoint), Node("c", C)]
+    wire.answer(request, MetadataReply(version=version, instance_id="i", topics=[topic], nodes=nodes))
+
+
+def welcome(wire: Wire) -> None:
+    """Answer the greeting of another node."""
+    (hello,) = wire.take(Hello)
+    wire.answer(hello, HelloReply(version=1, server="s", instance_id="j", run_directory="/b"))
+
+
+def answer(wire: Wire) -> bytes:
+    """Answer the one request; return the route on which it was sent."""
+    (sent,) = wire.take(ListOffsets)
+    wire.answer(sent, ListOffsetsReply(offset=1, timestamp_ms=None))
+    return sent.route
+
+
+@pytest.fixture
+def wire() -> Wire:
+    """A client of node a; node b leads the partition."""
+    found = Wire(is_local=False)
+    found.greet()
+    found.feed(Wanted("T"))
+    led_by(found, "b")
+    return found
+
+
+@pytest.fixture
+def direct(wire: Wire) -> Wire:
+    """The same, after a first request."""
+    wire.ask()
+    assert answer(wire) == wire.routes[DOOR]
+    welcome(wire)
+    return wire
+
+
+def test_requests_go_to_the_leaders_node_once_it_has_greeted(direct: Wire) -> None:
+    direct.ask()
+    (sent,) = direct.take(ListOffsets)
+    assert sent.route == direct.routes[B]
+    assert sent.request.greeted is True  # type: ignore[union-attr]
+
+
+def test_no_request_overtakes_an_earlier_one_that_goes_through_the_gateway(wire: Wire) -> None:
+    wire.ask("first")
+    welcome(wire)
+    (first,) = wire.take(ListOffsets)
+    wire.ask("second")
+    (second,) = wire.take(ListOffsets)
+    assert first.route == second.route == wire.routes[DOOR]
+    for sent in (first, second):
+        wire.answer(sent, ListOffsetsReply(offset=1, timestamp_ms=None))
+    wire.ask("third")
+    assert answer(wire) == wire.routes[B]
+
+
+def test_requests_on_a_lost_connection_go_through_the_gateway_at_once(direct: Wire) -> None:
+    direct.ask()
+    assert len(direct.take(ListOffsets)) == 1
+    direct.feed(Disconnected(B))
+    assert answer(direct) == direct.routes[DOOR]
+    direct.ask()
+    assert answer(direct) == direct.routes[DOOR]  # not connected again yet
+    direct.now += 1_000
+    direct.ask()
+    answer(direct)
+    welcome(direct)
+    direct.ask()
+    assert answer(direct) == direct.routes[B]
+
+
+@pytest.mark.parametrize("leader", ["c", UNSET], ids=["a third node", "the gateway's node"])
+def test_requests_to_a_node_that_leads_no_more_are_sent_again(direct: Wire, leader: str | UnsetType) -> None:
+    direct.ask()
+    (sent,) = direct.take(ListOffsets)
+    assert sent.route == direct.routes[B]
+    led_by(direct, leader, version=2)
+    assert answer(direct) == direct.routes[DOOR]
+    assert len(direct.take(Hello)) == (leader == "c")
+
+
+def test_a_refusal_by_a_replica_that_does_not_lead_asks_for_the_leader(direct: Wire) -> None:
+    direct.ask()
+    (sent,) = direct.take(ListOffsets)
+    direct.take(Metadata)
+    direct.refuse(sent, ErrorCode.NOT_LEADER)
+    assert [request.request.max_wait_ms for request in direct.take(Metadata)] == [0]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("is_silent", [False, True])
+def test_a_node_that_cannot_be_reached_is_no_obstacle(wire: Wire, is_silent: bool) -> None:
+    wire.ask()
+    answer(wire)
+    if is_silent:
+        wire.fire(wire.serial(key=("node_hello", 1)))
+    else:
+        wire.feed(Disconnected(B, is_refused=True))
+    assert B not in wire.routes
+    wire.ask()
+    assert answer(wire) == wire.routes[DOOR]
+
+
+def test_a_node_with_a_host_name_is_looked_up() -> None:
+    wire = Wire(is_local=False)
+    wire.greet()
+    wire.feed(Wanted("T"))
+    led_by(wire, "b", endpoint=NAMED)
+    wire.ask()
+    answer(wire)
+    assert wire.lookups == [NAMED]
+    wire.feed(Resolved((B,), endpoint=NAMED))
+    welcome(wire)
+    wire.ask()
+    assert answer(wire) == wire.routes[B]
+
+
+def test_a_client_whose_node_dies_takes_over_the_connection_to_another(direct: Wire) -> None:
+    """Both would lead to the same endpoint."""
+    direct.feed(Disconnected(DOOR))
+    assert B in direct.routes
+    direct.greet("j")
+    direct.feed(Wanted("T"))
+    led_by(direct, UNSET)
+    direct.ask()
+    assert answer(direct) == direct.routes[B]
