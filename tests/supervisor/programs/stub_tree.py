@@ -24,9 +24,12 @@ def tree(
     controller_arguments: dict[str, Any],
     link_arguments: dict[str, Any] | None,
     security: dict[str, Any] | None,
+    *,
+    is_audited: bool,
 ) -> SupervisorSpec:
     assert link_arguments is None, "no cluster"
     assert security is None, "no keys"
+    assert not is_audited, "no audit"
     wanted = json.loads(os.environ.get("STUB_TREE", "{}"))
     partitions = [
         {"address": f"partition/ORDERS/{number}", "start": MAIN}
