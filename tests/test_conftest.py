@@ -21,8 +21,15 @@ def test_leaks():
 """
 
 
+SHORT_GRACE = """
+import leaked_processes
+
+leaked_processes.GRACE_S = 1.0
+"""
+
+
 def run_session(directory: Path, program: str, *options: str) -> "subprocess.CompletedProcess[str]":
-    (directory / "conftest.py").write_text((TESTS / "conftest.py").read_text())
+    (directory / "conftest.py").write_text((TESTS / "conftest.py").read_text() + SHORT_GRACE)
     (directory / "test_inner.py").write_text(program)
     (directory / "pytest.ini").write_text(f"[pytest]\npythonpath = {TESTS / 'support'}\n")
     command = [sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", *options, str(directory)]

@@ -16,6 +16,7 @@ import abusers
 from abuse_victim import FLOOR_MS, Seen, Victim, crowd, restarts
 from abuse_victim import TOPIC as VICTIM_TOPIC
 from abusers import ABUSERS, TOPIC
+from patience import TIMEOUT_S
 from planaria import Broker
 
 pytestmark = pytest.mark.processes
@@ -50,7 +51,7 @@ def suffer(broker: Broker, victim: Victim, name: str, seconds: float) -> tuple[S
         time.sleep(0.2)  # for its own start; its effects are counted
         during = victim.live(seconds)
     finally:
-        code = abuser.wait(60)
+        code = abuser.wait(TIMEOUT_S)
     after = victim.live(seconds / 4)
     print(f"\n{name:20} before {before}\n{'':20} during {during}\n{'':20} after  {after}")
     assert code == 0, "the abuser has failed, not the broker"

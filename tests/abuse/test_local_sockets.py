@@ -13,6 +13,7 @@ import abusers
 from abuse_victim import FLOOR_MS, Seen, Victim, crowd, restarts
 from abusers import LOCAL_ABUSERS, TOPIC
 from live_trees import until
+from patience import TIMEOUT_S
 from planaria import Broker
 from planaria.supervisor.run_directory import supervisors_at
 from planaria.transport.addresses import TopicPartition
@@ -76,7 +77,7 @@ def test_no_local_abuser_starves_other_clients_of_its_actor(broker: Broker, name
         abuser = subprocess.Popen(command)
         victims["direct"].live(0.3)  # while it starts
         during = {kind: victim.live(SECONDS) for kind, victim in victims.items()}
-        assert abuser.wait(60) == 0, "the abuser has failed, not the broker"
+        assert abuser.wait(TIMEOUT_S) == 0, "the abuser has failed, not the broker"
         after = {kind: victim.live(SECONDS / 4) for kind, victim in victims.items()}
     finally:
         if abuser is not None:

@@ -10,6 +10,7 @@ from zlib import crc32
 import pytest
 
 from live_trees import until
+from patience import TIMEOUT_S
 from planaria.transport.batch import RecordFields, decode_fields, parse_header
 from planaria.transport.client import accumulator as accumulator_module
 from planaria.transport.client import batches as batches_module
@@ -304,7 +305,7 @@ def test_a_callback_that_fills_its_own_batch_goes_on() -> None:
 
     thread = threading.Thread(target=publish_three, daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(TIMEOUT_S)
     assert finished == [True]
     batches = sealer.take()
     assert [[record.value[:1] for record in records_of(batch)] for batch in batches] == [[b"0", b"1"], [b"2"]]
@@ -344,7 +345,7 @@ def test_who_filled_a_batch_waits_for_its_sealing_and_not_for_its_answer(
     monkeypatch.setattr(condition, "wait_for", noticed)
     with ThreadPoolExecutor(1) as threads:
         publishing = threads.submit(sealer.accumulator.publish, "T", b"a")
-        assert is_waiting.wait(30)
+        assert is_waiting.wait(TIMEOUT_S)
         assert len(sealer.take()) == 1
         assert not publishing.result(30).done()
 
@@ -391,11 +392,11 @@ def test_everybody_who_waits_for_a_batch_is_let_pass() -> None:
     for thread in waiting:
         thread.start()
     while len(delivery._batch.gates) < 3:
-        assert sealer.wake.wait(5)
+        assert sealer.wake.wait(TIMEOUT_S)
     (batch,) = sealer.take()
     sealer.accumulator.finish(batch, 7, None)
     for thread in waiting:
-        thread.join(5)
+        thread.join(TIMEOUT_S)
     assert results == [RecordMetadata("T", 0, 7)] * 3
 
 
@@ -514,7 +515,7 @@ def test_a_patient_publisher_waits_for_room_as_long_as_a_partition_is_held(
     sealer.accumulator.hold(("T", 0), HELD)
     looks_late.clear()
     time_s = 0.03
-    assert looks_late.wait(10), "it has waited for longer than max_block_ms, and waits on"
+    assert looks_late.wait(TIMEOUT_S), "it has waited for longer than max_block_ms, and waits on"
     sealer.accumulator.finish(batch, 0, None)
     publisher.join()
     assert [record.value for batch in sealer.take() for record in records_of(batch)] == [b"waits"]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fake_broker import FakeBroker
+from patience import TIMEOUT_S
 from planaria import TopicExists
 from planaria.transport.client import Client, Closed, DeliveryUncertain, TimedOut
 from planaria.transport.client.producer import batching_of
@@ -37,7 +38,7 @@ def test_a_creation_without_an_answer_is_its_own_success(remote_broker: FakeBrok
             remote_broker.do(lambda: None)
         remote_broker.kill_gateway()
         remote_broker.start_gateway()
-        thread.join(10)
+        thread.join(TIMEOUT_S)
         assert done == [2]
 
 
@@ -79,7 +80,7 @@ def test_a_kill_whose_answer_is_lost_is_not_repeated(remote_broker: FakeBroker) 
             remote_broker.do(lambda: None)
         remote_broker.kill_gateway()
         remote_broker.start_gateway()
-        thread.join(10)
+        thread.join(TIMEOUT_S)
         assert [error.retriable for error in found] == [True]
         client.list_groups()
         assert remote_broker.count("kill") == 1
@@ -99,7 +100,7 @@ def test_a_broker_that_comes_later_is_found(endpoint: str) -> None:
         thread = threading.Thread(target=lambda: found.append(len(client.list_groups())))
         thread.start()
         with FakeBroker(endpoint):
-            thread.join(10)
+            thread.join(TIMEOUT_S)
         assert found == [0]
 
 
@@ -131,7 +132,7 @@ def test_closing_ends_those_who_wait(broker: FakeBroker) -> None:
     while broker.count("list_groups") == 0:
         broker.do(lambda: None)
     client.close()
-    thread.join(10)
+    thread.join(TIMEOUT_S)
     assert [type(error) for error in errors] == [Closed]
 
 
@@ -149,7 +150,7 @@ def test_a_callback_that_would_wait_for_itself_is_told(client: Client, broker: F
     broker.kill_partition("T", 0)  # not acknowledged before it has a callback, which would run in this thread
     client.producer().publish("T", b"x", partition=0).add_callback(callback)
     broker.start_partition("T", 0)
-    assert done.wait(10)
+    assert done.wait(TIMEOUT_S)
     assert "callback" in str(heard[0])
 
 
@@ -177,7 +178,7 @@ def test_a_network_thread_that_fails_leaves_nobody_waiting(client: Client, broke
     client._network.post(Broken(), None)
     with pytest.raises(DeliveryUncertain, match="network thread failed: RuntimeError"):
         delivery.result(10)
-    assert "network thread failed" in str(told.get(timeout=10))
+    assert "network thread failed" in str(told.get(timeout=TIMEOUT_S))
     waiting.join()
     for late in (lambda: producer.publish("T", b"v"), client.list_topics):
         with pytest.raises(PlanariaError, match="network thread failed"):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from fake_broker import FakeBroker
+from patience import TIMEOUT_S
 from planaria.transport.client import Client, InvalidOption, TimedOut
 
 NAME = "broker.test"
@@ -25,7 +26,7 @@ class FakeResolver:
     def __call__(self, host: str, port: int, *_: Any, **__: Any) -> list[Any]:
         assert host == NAME
         self.lookups += 1
-        assert self.may_answer.wait(20)
+        assert self.may_answer.wait(TIMEOUT_S)
         if not self.addresses:
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in self.addresses]

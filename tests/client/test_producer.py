@@ -11,6 +11,7 @@ import pytest
 
 from fake_broker import FakeBroker
 from live_trees import until
+from patience import TIMEOUT_S
 from planaria.transport.batch import build
 from planaria.transport.client import (
     BufferFull,
@@ -149,7 +150,7 @@ def test_a_partition_added_meanwhile_is_found(broker: FakeBroker) -> None:
         while broker.count("metadata") == before:
             broker.do(lambda: None)
         broker.add_partition("T")
-        thread.join(10)
+        thread.join(TIMEOUT_S)
         assert found == [2]
 
 

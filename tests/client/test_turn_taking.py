@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fake_broker import FakeBroker
+from patience import TIMEOUT_S
 from planaria.transport.client import Client, Forked, TimedOut
 from planaria.transport.client import turn_taking as shell
 from planaria.transport.client.shield import Shield, shield
@@ -188,7 +189,7 @@ def test_callbacks_run_in_the_network_thread_whoever_received_the_acknowledgemen
         delivery.add_callback(callback)
         is_adding = False
         delivery.result(10)
-        assert called.acquire(timeout=10)
+        assert called.acquire(timeout=TIMEOUT_S)
     assert threads == {"planaria-network"}
     assert leads() > 0
 
@@ -234,7 +235,7 @@ def test_a_close_in_the_middle_of_a_wait(broker: FakeBroker, thread_count: int) 
         threading.Event().wait(0.005)
         client.close()
         for thread in threads:
-            thread.join(10)
+            thread.join(TIMEOUT_S)
             assert not thread.is_alive()
         assert len(outcomes) == thread_count
 
@@ -266,7 +267,7 @@ def test_a_fork_while_another_thread_leads(client: Client, leads: Any) -> None:
             os._exit(9)
         codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     is_over.set()
-    thread.join(10)
+    thread.join(TIMEOUT_S)
     assert not thread.is_alive()
     assert codes == [7] * 10
     send(1).result(10)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from patience import TIMEOUT_S
+
 pytestmark = pytest.mark.processes
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -20,7 +22,7 @@ def run(name: str, directory: Path) -> str:
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=TIMEOUT_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import zmq
 
-from patience import TIMEOUT_MS
+from patience import TIMEOUT_MS, TIMEOUT_S
 from planaria.transport.actor import ActorContext
 from planaria.transport.addresses import Address, as_text, from_text
 from planaria.transport.codec import encode_header, split_envelope
@@ -93,12 +93,12 @@ class Actors:
 
     def stop(self, address: str) -> int:
         self.tell(address, Stop(deadline_ms=2**50))
-        return self._processes[address].wait(10)
+        return self._processes[address].wait(TIMEOUT_S)
 
     def close(self) -> None:
         for process in self._processes.values():
             process.kill()
-            process.wait(10)
+            process.wait(TIMEOUT_S)
         self._exits.close()
 
 

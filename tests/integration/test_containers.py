@@ -15,6 +15,7 @@ import pytest
 
 from command_line import environment, planaria
 from live_trees import actor, pid_of, until, until_reborn
+from patience import TIMEOUT_S
 from planaria import Client
 from planaria.supervisor.config import BrokerConfig
 from planaria.supervisor.freezing import descendants, processes
@@ -117,7 +118,7 @@ def test_the_broker_serves_heals_and_stops_in_order_as_process_1(
             "no zombies below process 1",
         )
         os.kill(supervisor, signal.SIGTERM)
-        assert container.wait(60) == 0
+        assert container.wait(TIMEOUT_S) == 0
 
 
 def test_the_image_runs_without_rights_and_sets_known_keys() -> None:

@@ -13,6 +13,7 @@ import pytest
 import zmq
 
 from live_trees import until
+from patience import TIMEOUT_S
 
 pytestmark = pytest.mark.processes
 
@@ -82,4 +83,4 @@ def test_a_burst_of_local_connections_ends_no_process(tmp_path: Path, name: str)
         program.stdin.flush()
         assert msgspec.json.decode(program.stdout.readline()) == [endpoint, 0, "ready"]
         program.stdin.close()
-        assert program.wait(60) == 0
+        assert program.wait(TIMEOUT_S) == 0

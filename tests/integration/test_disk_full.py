@@ -3,7 +3,6 @@
 import ctypes
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,9 +76,7 @@ def test_a_full_disk_stops_producers_and_nothing_else(small_disk: Path) -> None:
             assert broker.client.group_offsets("g") == {("T", 0): 1}
 
             ballast.unlink()
-            freed_at = time.monotonic()
             offsets = [delivery.result(TIMEOUT_S).offset for delivery in waiting]
-            assert time.monotonic() - freed_at < 5
             assert offsets == sorted(set(offsets))
         assert incarnations(broker) == before
         sizes = [len(message.value or b"") for message in read_topic(broker.client, "T")]

@@ -77,7 +77,7 @@ def test_no_process_is_left_behind(data_dir: Path, tree_mark: str) -> None:
     left = marked_processes(tree_mark)
     # The fork server and multiprocessing's tracker see the supervisor's end, and follow.
     assert not [line for line in left.values() if "multiprocessing." not in line]
-    assert all(wait_gone(pid, 2.0) for pid in left)
+    assert all(wait_gone(pid, TIMEOUT_S) for pid in left)
 
 
 def test_a_program_that_is_killed_takes_its_broker_along(data_dir: Path, tree_mark: str) -> None:
@@ -168,7 +168,7 @@ def test_a_killed_program_starts_again_while_its_handler_is_at_work(data_dir: Pa
         "os.kill(os.getpid(), 9)\n"
     )
     command = [sys.executable, "-c", program, str(data_dir), str(begun), str(end)]
-    assert subprocess.run(command, timeout=60, check=False).returncode == -9
+    assert subprocess.run(command, timeout=TIMEOUT_S, check=False).returncode == -9
     # Longer than the time in which a running supervisor must announce its stop.
     release = threading.Timer(data_directory.NOTICE_MS / 1000 + 1, end.write_text, ["now"])
     release.start()
@@ -275,5 +275,5 @@ def test_a_killed_supervisor_leaves_no_orphan(data_dir: Path, tree_mark: str) ->
             pids = list(marked_processes(tree_mark))
             assert len(pids) >= 10  # the supervisor, its fork server, ten actors
             handle.kill()
-        assert all(wait_gone(pid, 2.0) for pid in pids)
+        assert all(wait_gone(pid, TIMEOUT_S) for pid in pids)
         assert marked_processes(tree_mark) == {}

@@ -148,7 +148,9 @@ def test_a_redrive_killed_in_the_middle_and_run_again_doubles_nothing(
     """Also when the dedup window no longer holds the first run's messages: then the target itself shows them."""
     publish_dead_letter(broker, 250)
     broker.client.alter_topic("T", dedup_window_ms=window_ms)
-    died = subprocess.run([sys.executable, "-c", REDRIVE, broker.endpoint, stage], timeout=60, check=False)
+    died = subprocess.run(
+        [sys.executable, "-c", REDRIVE, broker.endpoint, stage], timeout=TIMEOUT_S, check=False
+    )
     assert died.returncode == -signal.SIGKILL
     before = values(broker.client, "T")
     assert len(before) == (100 if stage == "after moving" else 200)

@@ -12,6 +12,7 @@ import pytest
 
 from faulty_files import Died, FaultyFiles
 from log_batches import BIG, NOW_MS, abandon, append, batch, contents, open_log, unlimited
+from patience import TIMEOUT_S
 from planaria.actors.log.errors import StorageFailed, StorageFull
 from planaria.actors.log.files import Files
 from planaria.actors.log.log import PartitionLog
@@ -269,7 +270,7 @@ def test_a_short_write_under_a_file_size_limit(tmp_path: Path) -> None:
         [sys.executable, "-c", _UNDER_A_FILE_SIZE_LIMIT, str(tmp_path / "log"), str(support)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=TIMEOUT_S,
         check=False,
     )
     assert done.stdout.startswith("survived"), done.stderr

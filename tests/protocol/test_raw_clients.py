@@ -14,6 +14,7 @@ import pytest
 import zmq
 
 from header_vectors import MEMBER, REPLIES, SESSION_REQUESTS
+from patience import TIMEOUT_S
 from planaria.supervisor.launch import SupervisorHandle
 from planaria.transport import batch
 from raw_client import TIMEOUT_MS, RawClient
@@ -277,7 +278,7 @@ def test_the_example_needs_nothing_but_zmq_and_json(empty_broker: SupervisorHand
     assert not any(isinstance(node, ast.ImportFrom) for node in ast.walk(tree))
     for _ in range(2):  # its leftovers do not hinder the next run
         command = [sys.executable, str(EXAMPLE), empty_broker.started.endpoint]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
         assert result.returncode == 0, result.stdout + result.stderr
         assert result.stderr == ""
         ops = [json.loads(line[3:])["op"] for line in result.stdout.splitlines() if line.startswith("->")]
@@ -293,6 +294,6 @@ def test_the_example_says_that_nobody_is_there(endpoint: str) -> None:
     program = text.replace("TIMEOUT_MS = 10_000", "TIMEOUT_MS = 100")
     assert program != text
     command = [sys.executable, "-c", program, endpoint]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert result.returncode == 1
     assert result.stderr == f"no broker at {endpoint}: is `planaria serve` running?\n"

@@ -25,6 +25,8 @@ def _arguments(function: ast.FunctionDef) -> Iterator[ast.expr]:
     for call in ast.walk(function):
         if not isinstance(call, ast.Call):
             continue
+        if not isinstance(call.func, ast.Name | ast.Attribute):
+            continue
         name = ast.unparse(call.func)
         is_event = name.removeprefix("_log.") in LEVELS and any(each.arg == "extra" for each in call.keywords)
         index = 0 if is_event else ARGUMENT.get(name)

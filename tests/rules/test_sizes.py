@@ -6,6 +6,7 @@ Comments, docstrings and blank lines are not counted, so that explaining is neve
 import ast
 import io
 import tokenize
+from functools import cache
 
 from source_tree import Source, package_sources
 
@@ -51,13 +52,14 @@ def _docstring_lines(tree: ast.AST) -> set[int]:
 
 def faults(source: Source) -> dict[str, str]:
     """Return the fault of each file, function and class that exceeds a limit, by its name."""
-    lines = code_lines(source)
+    counted = cache(lambda: code_lines(source))  # takes long, and only a long text can hold much code
     found: dict[str, str] = {}
-    if len(lines) > MAX_FILE_LINES:
-        found[source.path] = f"{source.path}: {len(lines)} lines of code"
+    if source.text.count("\n") > MAX_FILE_LINES and len(counted()) > MAX_FILE_LINES:
+        found[source.path] = f"{source.path}: {len(counted())} lines of code"
     for node in ast.walk(source.tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            length = len(lines.intersection(range(node.lineno, (node.end_lineno or node.lineno) + 1)))
+            extent = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            length = len(counted().intersection(extent)) if len(extent) > MAX_FUNCTION_LINES else 0
             if length > MAX_FUNCTION_LINES:
                 name = f"{source.path}:{node.name}"
                 found[name] = f"{name} has {length} lines of code"
@@ -69,6 +71,7 @@ def faults(source: Source) -> dict[str, str]:
     return found
 
 
+@cache
 def _all_faults() -> dict[str, str]:
     return {name: fault for source in package_sources() for name, fault in faults(source).items()}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from patience import TIMEOUT_S
 from simulator import Report, SimulationFailed, simulate
 
 SUPPORT = Path(__file__).resolve().parents[1] / "support"
@@ -73,6 +74,6 @@ def _fingerprint_elsewhere(seed: int, hash_seed: str) -> str:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=TIMEOUT_S,
     )
     return finished.stdout.strip()

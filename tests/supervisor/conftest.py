@@ -16,7 +16,7 @@ import msgspec
 import pytest
 import zmq
 
-from patience import TIMEOUT_S
+from patience import TIMEOUT_S, pause_after
 from planaria.transport.addresses import from_text
 from planaria.transport.protocol.operations import ActorStatus, StatusReply
 from sent_text import sent_text
@@ -75,11 +75,12 @@ class RunningSupervisor:
 
     def wait_for(self, address: str, is_so: Callable[[ActorStatus], bool]) -> ActorStatus:
         """Poll the status until `is_so` holds."""
-        deadline = time.monotonic() + TIMEOUT_S
-        while time.monotonic() < deadline:
+        began = time.monotonic()
+        while time.monotonic() < began + TIMEOUT_S:
             actor = self.status().get(address)
             if actor is not None and is_so(actor):
                 return actor
+            pause_after(began)
         raise AssertionError(f"{address} stays {actor}\n{self.log}")
 
     def wait_ready(self, address: str, incarnation: int) -> ActorStatus:

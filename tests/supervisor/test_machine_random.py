@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from example_counts import examples
 from planaria.supervisor.child_spec import DynamicSpec, SupervisorSpec
 from planaria.supervisor.restart import RestartPolicy
 from planaria.transport.addresses import Address
@@ -103,6 +104,7 @@ def test_every_stop_ends(tree: SupervisorSpec, life: list[tuple[Any, ...]], obed
     assert not any(child.stop_waiters for child in world.machine.tree)
 
 
+@examples(40)
 @given(tree=trees, life=st.lists(steps, max_size=60))
 def test_whatever_is_not_given_up_comes_back(tree: SupervisorSpec, life: list[tuple[Any, ...]]) -> None:
     world = World(tree, policy=RestartPolicy(intensity=1_000_000))

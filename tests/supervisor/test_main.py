@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from patience import TIMEOUT_S
 from planaria.supervisor.__main__ import main, parse
 from planaria.supervisor.broker_tree import broker_tree, preloaded_modules
 from planaria.supervisor.child_spec import with_endpoint
@@ -65,7 +66,7 @@ def test_what_the_fork_server_loads_exists_and_starts_no_thread() -> None:
         "print(len(os.listdir('/proc/self/task')), gc.get_freeze_count() > 10_000)"
     )
     command = [sys.executable, "-c", program, *preloaded_modules("broker")]
-    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
     assert result.stdout.split() == ["1", "True"]
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from patience import TIMEOUT_S
+
 pytestmark = pytest.mark.processes
 
 Start = Callable[..., Any]
@@ -41,7 +43,7 @@ def test_a_tree_starts_says_so_and_stops_leaving_nothing(start: Start, survivors
     assert run_directory.stat().st_mode & 0o777 == 0o700
     pids = [actor.pid for actor in actors.values()] + children_of(supervisor.process.pid)
     assert supervisor.stop() == 0
-    assert survivors(pids, 2.0) == []
+    assert survivors(pids, TIMEOUT_S) == []
     assert not run_directory.exists()
     assert (supervisor.data / "controller.1.closed").exists()
     assert "Traceback" not in supervisor.log
@@ -58,7 +60,7 @@ def test_nothing_is_left_of_a_stop_and_nothing_of_a_kill_but_what_the_next_start
     pids = [actor.pid for actor in killed.status().values()]
     killed.process.kill()
     killed.process.wait()
-    assert survivors(pids, 5.0) == []
+    assert survivors(pids, TIMEOUT_S) == []
     [swept_later] = run_dir.iterdir()
     assert [each.name for each in swept_later.iterdir()] == ["1"]
     following = start()
@@ -80,7 +82,7 @@ def test_an_ended_actor_leaves_no_socket(start: Start) -> None:
 def test_the_end_of_the_lifeline_stops_the_tree(start: Start) -> None:
     supervisor = start()
     supervisor.cut_lifeline()
-    assert supervisor.process.wait(20) == 0
+    assert supervisor.process.wait(TIMEOUT_S) == 0
     assert (supervisor.data / "partition-ORDERS-0.1.closed").exists()
 
 
@@ -182,7 +184,7 @@ def test_a_killed_supervisor_leaves_no_orphan_and_has_a_successor(start: Start, 
     first = start(partitions=3)
     pids = [actor.pid for actor in first.status().values()] + children_of(first.process.pid)
     first.process.kill()
-    assert survivors(pids, 2.0) == []
+    assert survivors(pids, TIMEOUT_S) == []
     second = start(partitions=3)
     assert second.status_line["ready"] is True
     assert second.status_line["instance_id"] != first.status_line["instance_id"]
@@ -205,7 +207,7 @@ def test_a_second_supervisor_is_refused_and_told_by_whom(start: Start) -> None:
     assert second.status_line == {
         "error": f"data directory {first.data} is in use by the supervisor with process id {first.process.pid}"
     }
-    assert second.process.wait(20) == 1
+    assert second.process.wait(TIMEOUT_S) == 1
 
 
 def test_a_newer_format_is_refused(start: Start, data_dir: Path) -> None:
@@ -222,13 +224,13 @@ def test_a_port_in_use_is_one_line(start: Start) -> None:
         endpoint = f"tcp://127.0.0.1:{other.getsockname()[1]}"
         refused = start(endpoint=endpoint)
     assert refused.status_line == {"error": f"cannot listen on {endpoint}: Address already in use"}
-    assert refused.process.wait(20) == 1
+    assert refused.process.wait(TIMEOUT_S) == 1
 
 
 def test_a_gateway_that_cannot_start_fails_the_start(start: Start) -> None:
     refused = start(tree={"gateway": {"fail": True}})
     assert refused.status_line == {"error": "gateway/0 cannot start: RuntimeError: no will to live"}
-    assert refused.process.wait(20) == 1
+    assert refused.process.wait(TIMEOUT_S) == 1
 
 
 def test_a_wrong_configuration_is_one_line(start: Start) -> None:
@@ -236,7 +238,7 @@ def test_a_wrong_configuration_is_one_line(start: Start) -> None:
     assert refused.status_line == {
         "error": "flags: unknown key 'hang_timeout'; the nearest known one is 'hang_timeout_ms'"
     }
-    assert refused.process.wait(20) == 1
+    assert refused.process.wait(TIMEOUT_S) == 1
 
 
 def test_an_interrupt_stops_and_a_second_one_kills(start: Start) -> None:
@@ -247,7 +249,7 @@ def test_an_interrupt_stops_and_a_second_one_kills(start: Start) -> None:
     supervisor.process.send_signal(signal.SIGINT)
     supervisor.wait_for("coordinator/deaf", lambda actor: actor.state == "stopping")
     supervisor.process.send_signal(signal.SIGINT)
-    assert supervisor.process.wait(20) == 0
+    assert supervisor.process.wait(TIMEOUT_S) == 0
     assert not (supervisor.data / "partition-ORDERS-0.1.closed").exists()
 
 

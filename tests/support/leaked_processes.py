@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARK = "PLANARIA_TEST_SESSION"
-GRACE_S = 2.0
+GRACE_S = 20.0
 PROC = Path("/proc")
 
 

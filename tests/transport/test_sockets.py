@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import zmq
 
-from patience import TIMEOUT_MS
+from patience import TIMEOUT_MS, TIMEOUT_S
 from planaria.transport import sockets
 from planaria.transport.sockets import (
     calls_socket,
@@ -81,7 +81,7 @@ def test_a_context_that_does_not_end_is_left_behind(monkeypatch: pytest.MonkeyPa
     sockets.end_context(context)
     left_open.close(0)
     until_ended = next(each for each in threading.enumerate() if each.name == "planaria-context-end")
-    until_ended.join(20)
+    until_ended.join(TIMEOUT_S)
     assert not until_ended.is_alive(), "it ends once it can"
 
 
