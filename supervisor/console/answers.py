@@ -1,15 +1,17 @@
 """The parts that the handlers of all pages share: the user's connection, the body of a request, the answer."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 from anyio import to_thread
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
 from ...transport.addresses import as_text
+from .broker_link import BrokerLink
 from .failures import Refused
 from .sessions import Session, Sessions
 
@@ -53,3 +55,32 @@ async def asked(method: Callable[P, ResultT], *args: P.args, **kwargs: P.kwargs)
 def answer(found: Any) -> Response:
     """Return a JSON answer: a description of the client, or plain values."""
     return Response(_encode(found), media_type="application/json")
+
+
+def reads(look: Callable[[BrokerLink, QueryParams], Any]) -> Callable[[Request], Awaitable[Response]]:
+    """Return a handler that answers with the result of `look`, which runs beside the event loop."""
+
+    async def handle(request: Request) -> Response:
+        return answer(await asked(look, session_of(request).link, request.query_params))
+
+    return handle
+
+
+def acts(
+    kind: type[BodyT], act: Callable[[BrokerLink, BodyT], Any]
+) -> Callable[[Request], Awaitable[Response]]:
+    """Return a handler that runs `act` with the body of the request, beside the event loop."""
+
+    async def handle(request: Request) -> Response:
+        link = session_of(request).link
+        return answer(await asked(act, link, await body_of(request, kind)) or {})
+
+    return handle
+
+
+def number_in(query: QueryParams, name: str, default: int, most: int) -> int:
+    """Return a number of the query, at most `most`. Raises Refused."""
+    text = query.get(name, str(default))
+    if not text.isdecimal() or len(text) > 19:
+        raise Refused(400, "INVALID_REQUEST", f"{name}: {text[:50]!r} is no number")
+    return min(int(text), most)

@@ -8,7 +8,17 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
-from . import pages, tree_answers
+from . import (
+    cluster_answers,
+    group_answers,
+    letter_answers,
+    message_answers,
+    pages,
+    security_answers,
+    topic_answers,
+    tree_answers,
+    work_answers,
+)
 from .failures import HANDLERS
 from .guard import Guard
 from .sessions import Sessions
@@ -29,6 +39,13 @@ def console_app(endpoint: str, server_key: str | None, names: Iterable[str]) -> 
         routes=[
             *pages.ROUTES,
             *tree_answers.ROUTES,
+            *topic_answers.ROUTES,
+            *message_answers.ROUTES,
+            *group_answers.ROUTES,
+            *letter_answers.ROUTES,
+            *work_answers.ROUTES,
+            *cluster_answers.ROUTES,
+            *security_answers.ROUTES,
             Mount("/static", StaticFiles(directory=pages.FOLDER / "static")),
         ],
         middleware=[Middleware(Guard, names)],

@@ -32,6 +32,18 @@ class Page(Struct, frozen=True):
 
 PAGES = [
     Page("/", "tree", "Tree"),
+    Page("/topics", "topics", "Topics"),
+    Page("/topic", "topic", "Topic", "topics"),
+    Page("/messages", "messages", "Messages"),
+    Page("/groups", "groups", "Groups"),
+    Page("/group", "group", "Group", "groups"),
+    Page("/in-flight", "flight", "In flight"),
+    Page("/dead-letters", "letters", "Dead letters"),
+    Page("/delayed", "delayed", "Delayed"),
+    Page("/transactions", "transactions", "Transactions"),
+    Page("/quotas", "quotas", "Quotas"),
+    Page("/cluster", "cluster", "Cluster"),
+    Page("/security", "security", "Security"),
 ]
 
 

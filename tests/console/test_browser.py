@@ -8,6 +8,7 @@ import pytest
 
 from browser import chromium, running_browser, watched_page
 from planaria import Broker
+from planaria.supervisor.console import pages
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -82,3 +83,118 @@ def test_a_narrow_screen_has_no_sideways_scrolling(browser: "Browser", url: str)
         page.goto(url)
         page.wait_for_selector(cell("gateway/0"))
         assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_every_page_opens_without_an_error(browser: "Browser", url: str, width: int) -> None:
+    with watched_page(browser, width) as page:
+        for each in pages.PAGES:
+            page.goto(f"{url}{each.path}?topic=ORDERS&group=billing")
+            page.wait_for_selector("main h1", state="attached")
+            page.wait_for_timeout(300)
+            assert page.evaluate("document.documentElement.scrollWidth") == width, each.name
+
+
+def test_a_topic_is_created_changed_and_deleted(page: "Page", url: str, broker: Broker) -> None:
+    page.goto(f"{url}/topics")
+    page.click("#create")
+    page.fill("dialog [name=topic]", "NEW")
+    page.fill("dialog [name=partitions]", "2")
+    page.fill("dialog [name=config]", "colour=blue")
+    page.click("dialog button:has-text('Create')")
+    page.wait_for_selector("dialog .failure:has-text('colour')")
+    page.fill("dialog [name=config]", "retention_ms=3600000")
+    page.click("dialog button:has-text('Create')")
+    page.click("#list a:has-text('NEW') >> nth=0")
+    page.wait_for_selector("#config:has-text('3600000')")
+    page.click("#grow")
+    page.click("dialog button:has-text('Add')")
+    page.wait_for_selector("#f-online:has-text('3 of 3')")
+    page.click("#delete")
+    page.fill("dialog input", "NEW")
+    page.click("dialog button:has-text('Delete')")
+    page.wait_for_url("**/topics")
+    assert "NEW" not in {each.topic for each in broker.list_topics()}
+
+
+def test_a_message_is_published_found_and_followed(page: "Page", url: str) -> None:
+    page.goto(f"{url}/messages?topic=ORDERS&key=by-hand")
+    page.click("#tail")
+    page.wait_for_selector("#told:has-text('Waiting')")
+    page.click("#publish")
+    page.fill("dialog [name=key]", "by-hand")
+    page.fill("dialog [name=value]", '{"amount": 17}')
+    page.fill("dialog [name=headers]", "source=page")
+    page.click("dialog button:has-text('Publish')")
+    page.wait_for_selector("dialog", state="detached")
+    page.click("#tail")
+    page.click("#form button:has-text('Show')")
+    page.click("#list tbody tr:has-text('by-hand') button")
+    assert '"amount": 17' in page.inner_text("dialog pre")
+    page.click("dialog .choice button:has-text('hex')")
+    assert page.inner_text("dialog pre").startswith("7b 22")
+    assert "page" in page.inner_text("dialog")
+
+
+def test_a_quota_is_set_and_removed(page: "Page", url: str, broker: Broker) -> None:
+    page.goto(f"{url}/quotas")
+    page.click("#create")
+    page.fill("dialog [name=client_id]", "reports")
+    page.fill("dialog [name=fetch_bytes]", "1000")
+    page.click("dialog button:has-text('Set')")
+    page.wait_for_selector("#list td:has-text('reports')")
+    assert broker.list_quotas()["reports"].fetch_bytes == 1_000
+    page.click("#list button:has-text('Remove')")
+    page.click("dialog button:has-text('Remove')")
+    page.wait_for_selector("#list:has-text('No client has a quota')")
+
+
+def test_a_delayed_message_is_cancelled(page: "Page", url: str, broker: Broker) -> None:
+    broker.publish("ORDERS", "later", {"n": 1}, delay=3_600, scheduled_id="later")
+    page.goto(f"{url}/delayed")
+    page.click("#list tr:has-text('later') button:has-text('Cancel')")
+    page.click("dialog button:has-text('Cancel it')")
+    page.wait_for_selector("#list:has-text('No message waits')")
+
+
+def test_offsets_are_reset_after_a_preview(page: "Page", url: str, broker: Broker) -> None:
+    with broker.client.consumer(
+        "billing", partitions=[("ORDERS", number) for number in range(3)], auto_offset_reset="earliest"
+    ) as consumer:
+        while not consumer.poll(1.0):
+            pass
+        consumer.commit()
+    page.goto(f"{url}/group?group=billing")
+    page.click("#reset")
+    page.click("dialog button:has-text('Go on')")
+    page.wait_for_selector("dialog table:has-text('again')")
+    page.check("dialog [name=sure]")
+    page.click("dialog button:has-text('Go on')")
+    page.wait_for_selector("dialog", state="detached")
+    assert set(broker.client.group_offsets("billing").values()) == {0}
+    page.click("#pause")
+    page.click("dialog button:has-text('Pause')")
+    page.click("#pause:has-text('Resume')")
+    page.wait_for_selector("#pause:has-text('Pause')")
+
+
+def test_letters_are_tried_dry_and_redriven(page: "Page", url: str, broker: Broker) -> None:
+    broker.create_topic("LETTERS.dlq", 1)
+    headers = {
+        "dead-letter-topic": "ORDERS",
+        "dead-letter-reason": "ValueError: no",
+        "dead-letter-traceback": "Trace",
+    }
+    for number in range(2):
+        broker.publish("LETTERS.dlq", f"k{number}", {"n": number}, headers=headers)
+    page.goto(f"{url}/dead-letters")
+    page.click("#list tbody button >> nth=0")
+    page.wait_for_selector("dialog pre:has-text('Trace')")
+    page.click("dialog button:has-text('Close')")
+    page.check("#list tbody input >> nth=0")
+    page.click("#dry")
+    page.wait_for_selector("dialog h2:has-text('1 letters would be sent')")
+    page.click("dialog button:has-text('Close')")
+    page.click("#redrive")
+    page.click("dialog button:has-text('Redrive')")
+    page.wait_for_selector("#told:has-text('1 letters wait, 1 were redriven')")

@@ -36,10 +36,10 @@ export class TimeChart {
       height: this.height,
       legend: { live: true },
       cursor: { drag: { x: false, y: false } },
-      scales: { x: { time: true, range: (plot, min, max) => { const end = max ?? Date.now() / 1000; return [end - this.seconds, end]; } }, y: { range: (plot, min, max) => [0, Math.max(1, (max ?? 0) * 1.12)] } },
+      scales: { x: { time: true, range: () => this.span() }, y: { range: (plot, min, max) => [0, Math.max(1, (max ?? 0) * 1.12)] } },
       axes: [
         { ...axis, values: (plot, splits) => splits.map((at) => clock(at * 1000)), space: 90 },
-        { ...axis, values: (plot, splits) => splits.map((value) => this.format(value)), size: 62 },
+        { ...axis, values: (plot, splits) => splits.map((value) => this.format(value)), size: 62, space: 24 },
       ],
       series: [
         { label: "at", value: (plot, value) => (value === null ? "" : clock(value * 1000)) },
@@ -50,6 +50,13 @@ export class TimeChart {
       ],
       hooks: { draw: [(plot) => this.drawMarks(plot)] },
     }, this.data, this.box);
+  }
+
+  /** The time axis begins with the first point, and moves when it is full. */
+  span() {
+    const end = this.data[0].at(-1) ?? Date.now() / 1000;
+    const begin = Math.max(this.data[0][0] ?? end, end - this.seconds);
+    return [begin, Math.max(end, begin + 15)];
   }
 
   drawMarks(plot) {
