@@ -9,7 +9,7 @@ import logging
 import select
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -29,6 +29,7 @@ from ..metadata.etcd.url import etcd_config
 from ..metadata.store import Changed, MetadataStore, Propose, State, StoreEvent
 from .catalog import Catalog, catalog_of
 from .children import ReplicaSettings
+from .cluster import versions
 from .cluster.disk import DiskRecord, DiskState, KeepDisk, opened
 from .cluster.led_here import FollowerCommands
 from .cluster.machine import Cluster
@@ -64,6 +65,10 @@ RIVAL_POLL_S = 0.2
 
 class NodeTaken(OperatorNeeded):
     """Another node of the same id is running."""
+
+
+class WrongVersion(OperatorNeeded):
+    """Another node does not speak the protocol of this one."""
 
 
 class ClusterStorage(CatalogStorage):
@@ -105,6 +110,10 @@ class ClusterControllerActor(ControllerActor):
         catalog = self._storage.load(self.context.instance_id, self.loop.progress)
         disk = self._open_disk()
         early = self._await_name(disk.data_id)
+        own = self._own(disk)
+        mismatch = versions.refusal(own, mirror_of(self._storage.state, early).sessions)
+        if mismatch:
+            raise WrongVersion(mismatch)
         self._folders.remove_leftovers(self.loop.progress)
         self._compare(catalog)
         numbers, commands = count(1), FollowerCommands()
@@ -117,7 +126,7 @@ class ClusterControllerActor(ControllerActor):
                 nodes=self._nodes_of_workers,
             ),
             commands,
-            self._own(disk),
+            own,
             self._storage.state,
             numbers,
             name=self._name,
@@ -211,6 +220,8 @@ class ClusterControllerActor(ControllerActor):
             endpoint=cluster.endpoint,
             peer_endpoint=cluster.peer_endpoint,
             rack=cluster.rack,
+            protocol=versions.NEWEST_PROTOCOL,
+            oldest_protocol=versions.OLDEST_PROTOCOL,
         )
 
     def perform(self, effect: OwnEffect) -> None:
@@ -250,6 +261,18 @@ class ClusterControllerActor(ControllerActor):
             self._folders.remove_replica(*partition, self.loop.progress)
         except (LogError, OSError) as error:
             _log.error("%s/%s: files remain: %s", *partition, error)
+
+
+def mirror_of(state: State, later: Iterable[StoreEvent]) -> Mirror:
+    """Return the cluster as the store shows it after these events."""
+    mirror = Mirror()
+    mirror.load(state)
+    for event in later:
+        if isinstance(event, State):
+            mirror.load(event)
+        elif isinstance(event, Changed):
+            mirror.apply(event)
+    return mirror
 
 
 def taken(rival: NodeSession) -> NodeTaken:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,7 +27,8 @@ class Node:
         client_port, peer_port = free_ports(2)
         self.endpoint = f"tcp://127.0.0.1:{client_port}"
         self.peer_endpoint = f"tcp://127.0.0.1:{peer_port}"
-        self._environment = {**os.environ, "PLANARIA_CLUSTER": store}
+        self.environment = {**os.environ, "PLANARIA_CLUSTER": store}
+        """That of the next start."""
         self._command = [
             *(sys.executable, "-m", "planaria", "serve", "--data", str(self.data)),
             *("--node", name, "--endpoint", self.endpoint, "--peer-endpoint", self.peer_endpoint),
@@ -45,7 +46,7 @@ class Node:
                 stderr=log,
                 start_new_session=True,
                 cwd=self.folder,
-                env=self._environment,
+                env=self.environment,
             )
 
     def pids(self) -> list[int]:
@@ -98,6 +99,7 @@ class ClusterNodes:
         members: int = 1,
         settings: Sequence[str] = ("refuse_unsafe_stop=false",),
         before: Callable[[str], None] = lambda _: None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """With these settings a node stops on one SIGTERM, also the last one.
 
@@ -108,6 +110,7 @@ class ClusterNodes:
         self._count = count
         self._settings = settings
         self._before = before
+        self._environment = environment or {}
         self.nodes: list[Node] = []
 
     def __enter__(self) -> "ClusterNodes":
@@ -116,6 +119,7 @@ class ClusterNodes:
         self._before(f"etcd://{hosts}/test")
         for number in range(self._count):
             node = Node(f"n{number}", self._folder, f"etcd://{hosts}/test", self._settings)
+            node.environment.update(self._environment)
             node.start()
             self.nodes.append(node)
         try:

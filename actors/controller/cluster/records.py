@@ -44,7 +44,8 @@ class NodeSession(Struct, frozen=True, kw_only=True):
     is_stopping: bool = False
     """True if it is about to stop: it should lead nothing and be in no in-sync set."""
     protocol: int = 1
-    """The newest version of the protocol between nodes that it speaks."""
+    """The newest version of the protocol between nodes that it speaks (`versions.py`)."""
+    oldest_protocol: int = 1
 
 
 class NodeSettings(Struct, frozen=True, kw_only=True):
