@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 import msgspec
 from msgspec import Struct
 
-from ...transport.addresses import CONTROLLER, SUPERVISOR
+from ...transport.addresses import CONTROLLER, SUPERVISOR, Address
 from ...transport.machine import Answered, Call, CancelTimer, Failed, SetTimer
 from ...transport.protocol.cluster import ClusterStatus, ClusterStatusReply
 from ...transport.protocol.control import ActorReports, ActorReportsReply, ReportedActor
@@ -82,6 +82,8 @@ class Looks:
         self._seen_at = 0
         self._disk = (0, 0)
         self._reports: ActorReportsReply | None = None
+        self._read: dict[Address, tuple[bytes, ActorReport]] = {}
+        """The last report of each actor, as it came and decoded: most actors of a large broker are idle."""
         self._actors: list[SeenActor] = []
         self._cluster: ClusterStatusReply | None = None
         self._controller_fault = ""
@@ -122,7 +124,7 @@ class Looks:
                 self._controller_fault = f"{event.error.code}: {event.error.message}"
         elif isinstance(key, ReportsCall):
             self._reports = event.reply
-            self._actors = [_seen(each) for each in event.reply.actors]
+            self._actors = self._seen_in(event.reply)
             effects += self._lags.begin(self._actors)
         elif isinstance(key, ClusterCall):
             self._cluster = event.reply
@@ -138,6 +140,15 @@ class Looks:
     def on_measured(self, event: Measured) -> None:
         self._memory |= event.memory
         self._disk = (event.disk_free_bytes, event.disk_size_bytes)
+
+    def _seen_in(self, reply: ActorReportsReply) -> list[SeenActor]:
+        before, self._read = self._read, {}
+        for actor in reply.actors:
+            raw = bytes(actor.report)
+            known = before.get(actor.address)
+            is_same = known is not None and known[0] == raw
+            self._read[actor.address] = known if known is not None and is_same else (raw, _read_report(raw))
+        return [_seen(actor, self._read[actor.address][1]) for actor in reply.actors]
 
     def _advance(self, now: int) -> list[Effect]:
         if not self._is_looking or self._open or not self._lags.is_done:
@@ -185,7 +196,7 @@ class Looks:
         return page(samples, self._totals.histograms)
 
 
-def _seen(actor: ReportedActor) -> SeenActor:
+def _seen(actor: ReportedActor, report: ActorReport) -> SeenActor:
     return SeenActor(
         address=actor.address,
         pid=actor.pid,
@@ -194,5 +205,5 @@ def _seen(actor: ReportedActor) -> SeenActor:
         hangs=actor.hangs,
         state=actor.state,
         uptime_ms=actor.uptime_ms,
-        report=_read_report(actor.report),
+        report=report,
     )

@@ -62,6 +62,14 @@ class _Known(Struct):
     incarnation: int
     counts: dict[Key, int]
     durations: dict[Key, Durations]
+    source: tuple[ActorReport, int, int]
+    """The report, restarts and hangs from which they are."""
+
+    def shows(self, actor: SeenActor) -> bool:
+        """Return True if the actor has counted nothing since."""
+        report, restarts, hangs = self.source
+        is_same = self.incarnation == actor.incarnation and report is actor.report
+        return is_same and (restarts, hangs) == (actor.restarts, actor.hangs)
 
 
 class Totals:
@@ -81,12 +89,16 @@ class Totals:
                 topics.add(actor.topic)
             if actor.address.group is not None:
                 groups.add(actor.address.group)
-            now = _Known(actor.incarnation, dict(_counts_of(actor)), dict(_durations_of(actor)))
             before = self._known.get(actor.address)
+            if before is not None and before.shows(actor):
+                known[actor.address] = before
+                continue
+            source = (actor.report, actor.restarts, actor.hangs)
+            now = _Known(actor.incarnation, dict(_counts_of(actor)), dict(_durations_of(actor)), source)
             self._add(now, before)
             if before is not None and not actor.report.counters:
                 # It has not reported yet, or has ended: its last values are still the ones to compare with.
-                now = _Known(before.incarnation, before.counts | now.counts, before.durations)
+                now = _Known(before.incarnation, before.counts | now.counts, before.durations, source)
             known[actor.address] = now
         self._known, self._is_baseline = known, False
         self._forget(topics, groups)
