@@ -303,7 +303,13 @@ def build_machine(
             arguments,
             link_arguments(config, instance_id),
             security,
-            http_arguments(config.http_endpoint, config.node, kafka_names=config.kafka_names),
+            http_arguments(
+                config.http_endpoint,
+                config.node,
+                "" if security is None else security["server_key_file"],
+                kafka_names=config.kafka_names,
+                has_bridge=config.http_bridge,
+            ),
             is_audited=config.audit == "on" or (config.audit == "auto" and security is not None),
         ),
         SupervisorIdentity(

@@ -49,6 +49,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     http_endpoint: Annotated[str, Meta(pattern=patterns.HTTP_ENDPOINT)] = ""
     """HOST:PORT at which metrics and probes are served over HTTP; empty: nowhere. auto: 127.0.0.1:5572, unless another
     process has that port. `planaria serve` begins with auto."""
+    http_bridge: bool = False
+    """Serve topics and groups over HTTP there, too."""
     kafka_names: bool = False
     """Serve metrics under the names of kafka_exporter, too."""
     node: str = ""

@@ -12,8 +12,11 @@ AUTO = "auto"
 AUTO_ENDPOINT = "127.0.0.1:5572"
 
 
-def http_arguments(http_endpoint: str, node: str, *, kafka_names: bool) -> dict[str, Any] | None:
-    """Return the arguments of the actor for these settings; None if there is to be none."""
+def http_arguments(
+    http_endpoint: str, node: str, server_key_file: str, *, kafka_names: bool, has_bridge: bool
+) -> dict[str, Any] | None:
+    """Return the arguments of the actor for these settings; None if there is to be none. `server_key_file` is empty
+    without authentication."""
     if not http_endpoint:
         return None
     is_optional = http_endpoint == AUTO
@@ -24,4 +27,6 @@ def http_arguments(http_endpoint: str, node: str, *, kafka_names: bool) -> dict[
         "node": node,
         "version": __version__,
         "kafka_names": kafka_names,
+        "has_bridge": has_bridge,
+        "server_key_file": server_key_file,
     }

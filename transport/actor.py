@@ -18,7 +18,7 @@ from .protocol.control import EVERYBODY
 from .protocol.groups import GroupPause
 from .protocol.message import Request
 from .protocol.operations import NO_RETRIES, Durations, GroupReport, InFlight, LogReport, RetryReport
-from .security.keys import ServerKeys
+from .security.keys import ClientKeys, ServerKeys
 
 if TYPE_CHECKING:
     from .turns import Turns
@@ -107,6 +107,10 @@ class Actor(Generic[OwnEventT, OwnEffectT]):
         """Return True if a client with this key may connect to a server socket with keys; None if it should try
         again."""
         return False
+
+    def client_keys(self) -> ClientKeys | None:
+        """Return the keys of connections to the gateway; None for an actor that makes none, or needs no keys."""
+        return None
 
     def peer_door(self) -> PeerDoor | None:
         """Return the endpoint for other nodes; None for an actor without one. Called once, before `start`."""

@@ -261,6 +261,8 @@ class BrokerSettings(TypedDict, total=False):
     """Bytes of the audit beyond which its oldest records are deleted; -1: any. Default 1,073,741,824."""
     http_endpoint: str
     """HOST:PORT at which metrics and probes are served over HTTP; a port of `*` is a free one. Default "": none."""
+    http_bridge: bool
+    """True to serve topics and groups over HTTP there, too. Default False."""
     kafka_names: bool
     """True to serve metrics under the names of kafka_exporter, too. Default False."""
     node: str

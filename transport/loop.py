@@ -103,7 +103,7 @@ class Loop(Turns[Any]):
             refuse,
             {SUPERVISOR_ROUTE: self._link},
             self._contexts,
-            None if self._peer_door is None else self._peer_door.client_keys,
+            actor.client_keys() if self._peer_door is None else self._peer_door.client_keys,
             is_between_nodes=self._peer_door is not None,
         )
         self._lost: LostConnections | None = None

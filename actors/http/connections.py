@@ -5,7 +5,7 @@ h11 is the protocol (RFC 9112) without IO; this module adds the limits of a serv
     state      means                                   closed after, unless it moves on
     reading    a request is awaited, or arrives        HEAD_MS, or IDLE_MS once it has sent one
     asked      its answer is awaited                   (the machine answers within its own time)
-    sending    the answer leaves                       SEND_MS
+    sending    the answer, or a part of it, leaves     SEND_MS
 
     connections   MAX_CONNECTIONS; a newcomer displaces the one that has been reading for longest; if none is,
                   the newcomer is closed. ACCEPTS_PER_SECOND are taken, the system queues the others.
@@ -73,6 +73,8 @@ class _Connection(Struct):
     body: bytearray = bytearray()
     ahead_bytes: int = 0
     unsent_bytes: int = 0
+    is_stream: bool = False
+    """Its answer is made of parts, between which it is asked."""
     has_ended: bool = False
     """No further request is read: it is closed when the answer has left."""
 
@@ -86,6 +88,8 @@ class Connections:
         self._is_ticking = False
         self.effects: list[Effect] = []
         """Effects of the event that is being handled; taken by the machine."""
+        self.gone: list[int] = []
+        """Connections that were forgotten in it, for whatever reason."""
 
     def __len__(self) -> int:
         return len(self._all)
@@ -142,6 +146,9 @@ class Connections:
         if link.has_ended:
             self._close(number)
             return None
+        if link.is_stream:
+            link.state = "asked"
+            return None
         link.protocol.start_next_cycle()
         link.state, link.request, link.ahead_bytes, link.body = "reading", None, 0, bytearray()
         link.deadline = now + IDLE_MS
@@ -177,6 +184,39 @@ class Connections:
         data = self._encoded(link, response)
         link.state, link.deadline = "sending", now + SEND_MS
         link.unsent_bytes = len(data)
+        self._unsent_bytes += len(data)
+        self.effects.append(Send(number, data))
+
+    def begin_stream(self, number: int, content_type: str, now: int) -> None:
+        """Begin an answer of parts."""
+        link = self._all.get(number)
+        if link is None:
+            return
+        link.is_stream = True
+        headers = [
+            (b"server", _SERVER),
+            (b"content-type", content_type.encode()),
+            (b"cache-control", b"no-store"),
+        ]
+        self._send_part(number, link, h11.Response(status_code=200, headers=headers), now)
+
+    def stream(self, number: int, data: bytes, now: int) -> None:
+        """Send a part; the system has taken it when the connection is drained."""
+        link = self._all.get(number)
+        if link is not None:
+            self._send_part(number, link, h11.Data(data=data), now)
+
+    def end_stream(self, number: int, now: int) -> None:
+        """End the answer, and close."""
+        link = self._all.get(number)
+        if link is not None:
+            link.has_ended = True
+            self._send_part(number, link, h11.EndOfMessage(), now)
+
+    def _send_part(self, number: int, link: _Connection, event: h11.Event, now: int) -> None:
+        data = link.protocol.send(event) or b""
+        link.state, link.deadline = "sending", now + SEND_MS
+        link.unsent_bytes += len(data)
         self._unsent_bytes += len(data)
         self.effects.append(Send(number, data))
 
@@ -260,6 +300,7 @@ class Connections:
         link = self._all.pop(number, None)
         if link is not None:
             self._unsent_bytes -= link.unsent_bytes
+            self.gone.append(number)
 
 
 def _request(number: int, event: h11.Request) -> HttpRequest:

@@ -3,6 +3,7 @@
     GET /                   the other paths
     GET /metrics            all metrics, by topic, group and kind of actor
     GET /metrics/detailed   by partition and by actor
+    /topics, /groups        the bridge (bridge.py), with GET /openapi.json; off unless it is asked for
     GET /healthz, /readyz, /readyz?strict=1, /critical    health.py: 200, or 503 with the reasons
 
 Keeps no state that a client relies on: a successor starts empty. Run by process.py.
@@ -27,11 +28,15 @@ from ...transport.machine import (
     TimerFired,
     WallClockStepped,
 )
+from .bridge import Bridge, BridgeCall, HelloCall
 from .connections import AcceptTimer, Connections, HttpRequest, HttpResponse, TickTimer
 from .effects import Arrived, Drained, Effect, Ended, Event, Measured, Opened
 from .exposition import CONTENT_TYPE
 from .health import is_critical, strictly_unready, unready
 from .looks import Looks, LookTimer, PageName, Seen
+from .openapi import document
+from .operations import methods_of
+from .problems import problem
 
 Make: TypeAlias = Callable[[Seen], HttpResponse]
 INDEX = """Planaria
@@ -46,10 +51,24 @@ INDEX = """Planaria
 
 
 class HttpMachine:
-    def __init__(self, *, node: str, version: str, is_first: bool, with_kafka_names: bool) -> None:
-        """`node` is the name of this node in its cluster, or empty. `is_first`: see totals.py."""
+    def __init__(
+        self,
+        *,
+        node: str,
+        version: str,
+        is_first: bool,
+        with_kafka_names: bool,
+        bridge_salt: bytes = b"",
+        is_secured: bool = False,
+    ) -> None:
+        """`node` is the name of this node in its cluster, or empty. `is_first`: see totals.py. Without `bridge_salt`
+        there is no bridge."""
         self.connections = Connections()
         self._looks = Looks(node=node, version=version, is_first=is_first, with_kafka_names=with_kafka_names)
+        self._bridge: Bridge | None = None
+        if bridge_salt:
+            self._bridge = Bridge(self.connections, bridge_salt, is_secured=is_secured)
+        self._version = version
         self._is_clustered = bool(node)
         self._pages: dict[PageName, tuple[int, bytes]] = {}
         """The last page of each name, by the identity of its look: scrapes at the same time share the bytes."""
@@ -61,10 +80,16 @@ class HttpMachine:
             "/readyz": self._readyz,
             "/critical": self._critical,
         }
+        if bridge_salt:
+            self._paths["/openapi.json"] = self._openapi
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         effects = self._handle(event, now)
         gathered, self.connections.effects = self.connections.effects, []
+        gone, self.connections.gone = self.connections.gone, []
+        if self._bridge is not None:
+            for number in gone:
+                effects += self._bridge.on_gone(number)
         return [*gathered, *effects]
 
     def _handle(self, event: Event, now: int) -> list[Effect]:
@@ -74,7 +99,8 @@ class HttpMachine:
             case Arrived(connection=number, data=data):
                 return self._route(self.connections.on_arrived(number, data, now), now)
             case Drained(connection=number):
-                return self._route(self.connections.on_drained(number, now), now)
+                effects = self._route(self.connections.on_drained(number, now), now)
+                return effects + (self._bridge.on_drained(number) if self._bridge is not None else [])
             case Ended(connection=number):
                 self.connections.on_ended(number)
             case Measured():
@@ -86,6 +112,9 @@ class HttpMachine:
                 self.connections.on_accept_timer()
             case TimerFired(key=LookTimer()):
                 return self._looks.on_timer(now)
+            case Answered(key=BridgeCall() | HelloCall()) | Failed(key=BridgeCall() | HelloCall()):
+                assert self._bridge is not None
+                return self._bridge.handle(event, now)
             case Answered() | Failed():
                 return self._looks.handle(event, now)
             case WallClockStepped(offset_ms=offset_ms):
@@ -106,9 +135,17 @@ class HttpMachine:
             return []
         answer = self._paths.get(request.path)
         if answer is None:
-            return self._respond(request, _problem(404, f"there is no {request.path[:200]}"), now)
+            methods = methods_of(request.path) if self._bridge is not None else []
+            if self._bridge is not None and request.method in methods:
+                return self._bridge.on_request(request, now)
+            if methods:
+                refusal = problem(
+                    405, f"{request.path[:200]} takes other methods", (("allow", ", ".join(methods)),)
+                )
+                return self._respond(request, refusal, now)
+            return self._respond(request, problem(404, f"there is no {request.path[:200]}"), now)
         if request.method not in ("GET", "HEAD"):
-            refusal = _problem(405, f"{request.path} is read by GET", (("allow", "GET, HEAD"),))
+            refusal = problem(405, f"{request.path} is read by GET", (("allow", "GET, HEAD"),))
             return self._respond(request, refusal, now)
         return answer(request, now)
 
@@ -119,6 +156,9 @@ class HttpMachine:
 
     def _index(self, request: HttpRequest, now: int) -> list[Effect]:
         return self._respond(request, HttpResponse(200, INDEX.encode(), "text/plain; charset=utf-8"), now)
+
+    def _openapi(self, request: HttpRequest, now: int) -> list[Effect]:
+        return self._respond(request, HttpResponse(200, document(self._version)), now)
 
     # Metrics
 
@@ -136,7 +176,7 @@ class HttpMachine:
 
     def _page(self, name: PageName, seen: Seen) -> HttpResponse:
         if seen.observation is None:
-            return _problem(503, "the supervisor does not answer")
+            return problem(503, "the supervisor does not answer")
         number, data = self._pages.get(name, (-1, b""))
         if number != seen.number:
             data = self._looks.page(name, seen.observation)
@@ -174,12 +214,3 @@ class HttpMachine:
 def _health(state: str, reasons: list[str]) -> HttpResponse:
     body = {"status": f"not {state}" if reasons else state, "reasons": reasons}
     return HttpResponse(503 if reasons else 200, msgspec.json.encode(body) + b"\n")
-
-
-def _problem(status: int, detail: str, headers: tuple[tuple[str, str], ...] = ()) -> HttpResponse:
-    """Return the details of a problem (RFC 9457)."""
-    body = msgspec.json.encode({"status": status, "title": _TITLES[status], "detail": detail}) + b"\n"
-    return HttpResponse(status, body, "application/problem+json", headers)
-
-
-_TITLES = {404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable"}

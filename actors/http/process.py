@@ -20,6 +20,9 @@ from msgspec import Struct
 from ...transport.actor import Actor, ActorContext
 from ...transport.loop import run_actor
 from ...transport.processes import own_memory_bytes
+from ...transport.security.broker_keys import internal_key
+from ...transport.security.key_files import read_key_file
+from ...transport.security.keys import ClientKeys
 from .effects import (
     Accept,
     Arrived,
@@ -54,6 +57,9 @@ class HttpArguments(Struct):
     """Name of this node in its cluster; empty on one machine."""
     version: str = ""
     kafka_names: bool = False
+    has_bridge: bool = False
+    server_key_file: str = ""
+    """File of the broker's key, in a broker with authentication."""
 
 
 class _Peer(Struct):
@@ -73,6 +79,8 @@ class HttpActor(Actor[OwnEvent, OwnEffect]):
             version=self._arguments.version,
             is_first=context.incarnation == 1,
             with_kafka_names=self._arguments.kafka_names,
+            bridge_salt=os.urandom(16) if self._arguments.has_bridge else b"",
+            is_secured=bool(self._arguments.server_key_file),
         )
         self._selector = selectors.DefaultSelector()
         self._numbers = count(1)
@@ -89,6 +97,12 @@ class HttpActor(Actor[OwnEvent, OwnEffect]):
             return None
         host, port = self._listener.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def client_keys(self) -> ClientKeys | None:
+        if not self._arguments.server_key_file:
+            return None
+        server = read_key_file(self._arguments.server_key_file)
+        return ClientKeys(internal_key(server), server.public_key)
 
     def start(self) -> None:
         os.nice(NICENESS)

@@ -92,6 +92,7 @@ HttpEndpoint = Annotated[
     ),
 ]
 NoHttp = Annotated[bool, typer.Option("--no-http", help="Serve no metrics and probes over HTTP.")]
+HttpBridge = Annotated[bool, typer.Option("--http-bridge", help="Serve topics and groups over HTTP, too.")]
 KafkaNames = Annotated[
     bool, typer.Option("--kafka-names", help="Serve metrics under the names of kafka_exporter, too.")
 ]
@@ -116,6 +117,7 @@ def serve(
     insecure_public: InsecurePublic = False,
     http_endpoint: HttpEndpoint = None,
     no_http: NoHttp = False,
+    http_bridge: HttpBridge = False,
     kafka_names: KafkaNames = False,
     peer_keys: PeerKeysFile = None,
     settings: Annotated[
@@ -151,6 +153,7 @@ def serve(
         "advertise_peer": advertise_peer,
         "insecure_public": insecure_public or None,
         "http_endpoint": "" if no_http else http_endpoint,
+        "http_bridge": http_bridge or None,
         "kafka_names": kafka_names or None,
         "peer_keys": peer_keys,
         **_from_settings(settings or []),
