@@ -11,6 +11,7 @@
       schedulers       dynamic
       subscribers      dynamic
       deployments      dynamic
+      mirrors          dynamic
 
 A crash restarts only the crashed actor. Stops run in reverse: the gateway closes before the actors behind it.
 """
@@ -77,6 +78,7 @@ def broker_tree(
             DynamicSpec(name="schedulers", kind=Kind.SCHEDULER),
             DynamicSpec(name="subscribers", kind=Kind.SUBSCRIBER),
             DynamicSpec(name="deployments", kind=Kind.DEPLOYED),
+            DynamicSpec(name="mirrors", kind=Kind.MIRROR),
         ),
     )
 

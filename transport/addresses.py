@@ -4,7 +4,8 @@ An address outlives every process. The directory has its present endpoint (`endp
 resolves an address, and nothing but this module reads its text.
 
     controller, supervisor, gateway, http  kind
-    coordinator/GROUP, link/NODE        kind, name
+    coordinator/GROUP, link/NODE,       kind, name
+      mirror/NAME
     partition/TOPIC/N, replica/TOPIC/N, kind, name, number
       leader/TOPIC/N
     subscriber/GROUP/N, deployed/GROUP/N  kind, name, number
@@ -49,6 +50,8 @@ class Kind(StrEnum):
     SCHEDULER = "scheduler"
     TRANSACTIONS = "transactions"
     GATEWAY = "gateway"
+    MIRROR = "mirror"
+    """Named by its mirror: it copies topics of another broker."""
     LINK = "link"
     """Named by its node: it passes requests between the nodes of a cluster."""
     HTTP = "http"
@@ -56,7 +59,12 @@ class Kind(StrEnum):
 
 
 _SUBSCRIBERS = (Kind.SUBSCRIBER, Kind.DEPLOYED)
-_NAMED = frozenset({Kind.PARTITION, Kind.REPLICA, Kind.LEADER, *_SUBSCRIBERS, Kind.COORDINATOR, Kind.LINK})
+_NAMED = frozenset(
+    {
+        *(Kind.PARTITION, Kind.REPLICA, Kind.LEADER),
+        *(*_SUBSCRIBERS, Kind.COORDINATOR, Kind.LINK, Kind.MIRROR),
+    }
+)
 _NUMBERED = frozenset(
     {
         *(Kind.PARTITION, Kind.REPLICA, Kind.LEADER),
@@ -183,6 +191,10 @@ def leader_address(topic: str, partition: int) -> Address:
 def link_address(node: str) -> Address:
     """Return the address of a node's link."""
     return Address(Kind.LINK, node)
+
+
+def mirror_address(mirror: str) -> Address:
+    return Address(Kind.MIRROR, mirror)
 
 
 def coordinator_address(group: str) -> Address:

@@ -14,12 +14,14 @@ HTTP_ENDPOINT = r"^(auto|(http://)?([^/:\[\]\s]+|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]):
 """Where metrics and probes are served."""
 CLUSTER = r"^(etcd://[^/\s]+/[A-Za-z0-9._-]+)?$"
 FLUSH = r"^(batch|os|interval:[0-9]+(ms|s))$"
+WILDCARD = r"^[A-Za-z0-9._*?-]{1,200}$"
 
 _WORDS = {
     ENDPOINT: "tcp://HOST:PORT, or * as the port for one that is free",
     ADVERTISED: "tcp://HOST:PORT",
     HTTP_ENDPOINT: "HOST:PORT, or * as the port for one that is free, or auto; empty: none",
     CLUSTER: "etcd://HOST:PORT,HOST:PORT/NAME",
+    WILDCARD: "a name, or a pattern with * and ?",
     FLUSH: "batch, os, or interval: and a time such as 100ms or 5s",
 }
 

@@ -10,6 +10,7 @@
     principals/<name>  {"keys":[...],"tokens":[...],"password":...,"roles":[...],"rules":[...],"is_disabled":false}
     roles/<name>       {"rules":[...]}
     deployments/<group>    {"spec":{...},"version":...}
+    mirrors/<name>     {"spec":{...},"version":...}
 
 A catalog is a value: every decision makes a new one, with its `changes` for the store, and the durable one remains
 when they are refused. Other keys of the store are not the catalog's.
@@ -24,6 +25,8 @@ from msgspec import Struct
 
 from ...transport.protocol.deployments import Deployment
 from ...transport.protocol.errors import OperatorNeeded
+from ...transport.protocol.mirrored import TopicMirror
+from ...transport.protocol.mirrors import Mirror
 from ...transport.protocol.quotas import Quota
 from ...transport.protocol.topics import TopicConfig
 from ...transport.security.principals import Principal, Role
@@ -34,11 +37,13 @@ ID_KEY = "id"
 PRODUCER_IDS_KEY = "producer_ids"
 
 
-class TopicEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TopicEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     topic: str
     topic_id: str
     partitions: int
     config: TopicConfig
+    mirror: TopicMirror | None = None
+    """None for a topic that follows no other, and never did."""
 
 
 class CatalogMissing(OperatorNeeded):
@@ -65,6 +70,7 @@ _TYPES: dict[str, Any] = {
     "principals": Principal,
     "roles": Role,
     "deployments": Deployment,
+    "mirrors": Mirror,
 }
 """The types of values, by the first part of their keys."""
 _WATCHED = frozenset({"topics", "quotas", "principals", "roles"})
@@ -94,18 +100,30 @@ class Catalog(Struct, frozen=True, kw_only=True):
     roles: dict[str, Role] = msgspec.field(default_factory=dict)
     deployments: dict[str, Deployment] = msgspec.field(default_factory=dict)
     """Deployments by group."""
+    mirrors: dict[str, Mirror] = msgspec.field(default_factory=dict)
     modified: dict[str, int] = msgspec.field(default_factory=dict)
     """The revision of the last change of each key in the store."""
     changes: tuple[Change, ...] = ()
     """The decisions since `revision`, which the store does not have yet."""
 
-    def with_topic(self, topic: str, partitions: int, config: TopicConfig, now_ms: int) -> "Catalog":
-        """Add a topic, with an id that no other topic has or had."""
+    def with_topic(
+        self,
+        topic: str,
+        partitions: int,
+        config: TopicConfig,
+        now_ms: int,
+        *,
+        topic_id: str = "",
+        mirror: TopicMirror | None = None,
+    ) -> "Catalog":
+        """Add a topic, with an id that no other topic has or had; a copy has the id of its source."""
         assert topic not in self.topics
         # The time distinguishes it from a topic that an earlier life of this catalog created at the same revision.
         origin = f"{self.catalog_id}/{self.revision}/{len(self.changes)}/{now_ms}"
-        topic_id = blake2b(origin.encode(), digest_size=16).hexdigest()
-        entry = TopicEntry(topic=topic, topic_id=topic_id, partitions=partitions, config=config)
+        topic_id = topic_id or blake2b(origin.encode(), digest_size=16).hexdigest()
+        entry = TopicEntry(
+            topic=topic, topic_id=topic_id, partitions=partitions, config=config, mirror=mirror
+        )
         return self._decided(put(f"topics/{topic}", entry))
 
     def with_topic_changed(self, topic: str, partitions: int, config: TopicConfig) -> "Catalog":
@@ -227,7 +245,7 @@ class Catalog(Struct, frozen=True, kw_only=True):
         values = {ID_KEY: encode(CatalogId(self.catalog_id))}
         if self.era:
             values[PRODUCER_IDS_KEY] = encode(ProducerIdsEntry(self.era))
-        for kind in ("topics", "removing", "quotas", "principals", "roles", "deployments"):
+        for kind in ("topics", "removing", "quotas", "principals", "roles", "deployments", "mirrors"):
             entries: dict[str, Struct] = getattr(self, kind)
             values |= {f"{kind}/{name}": encode(entry) for name, entry in entries.items()}
         return values | {f"groups/{name}": encode(GroupEntry(number)) for name, number in self.groups.items()}

@@ -28,6 +28,7 @@ PARTITION_ENTRY = f"{_ACTORS}.partition.process:main"
 COORDINATOR_ENTRY = f"{_ACTORS}.coordinator.process:main"
 SCHEDULER_ENTRY = f"{_ACTORS}.scheduler.process:main"
 SUBSCRIBER_ENTRY = f"{_ACTORS}.subscriber.process:main"
+MIRROR_ENTRY = f"{_ACTORS}.mirror.process:main"
 TRANSACTIONS_ENTRY = f"{_ACTORS}.transactions.process:main"
 
 
@@ -62,6 +63,7 @@ def partition_spec(
             "directory": partition_folder(entry.topic, partition),
             "disk_reserve_bytes": 0 if is_internal(entry.topic) else disk_reserve_bytes,
             "idle_ms": 0 if is_internal(entry.topic) else idle_ms,
+            **({} if entry.mirror is None else {"mirror": msgspec.to_builtins(entry.mirror)}),
         },
     )
 

@@ -54,7 +54,6 @@ from ...transport.protocol.replication import (
     RelieveLeader,
     RoleReply,
 )
-from ...transport.protocol.topics import ConfigurePartition
 from ..log.epochs import NO_EPOCH
 from ..metadata.store import (
     Applied,
@@ -113,6 +112,7 @@ from .keys import (
 )
 from .machine import REQUESTS as REQUESTS_OF_ONE
 from .machine import ControllerMachine
+from .topics import configuration
 
 REQUESTS: tuple[type[Request], ...] = (
     *REQUESTS_OF_ONE,
@@ -297,7 +297,7 @@ class ClusteredController:
         changed = {node for node in (*before, *live) if before.get(node) != live.get(node)}
         records = self.cluster.mirror.partitions
         effects = self._relocate([each for each, known in records.items() if known.record.leader in changed])
-        effects += self.controller.deployments.follow()
+        effects += [*self.controller.deployments.follow(), *self.controller.mirrors.follow()]
         led = self.cluster.replicas.led()
         concerned = [each for each in led if not (changed | ending).isdisjoint(records[each].record.replicas)]
         effects += self._perform_steps(self.cluster.replicas.assign_again(concerned))
@@ -350,8 +350,7 @@ class ClusteredController:
             record = versioned.record
             if self._own.node in record.replicas and entry.topic_id == record.topic_id:
                 effects += self._commands.start([self._spec(entry, partition)])
-                configure = ConfigurePartition(config=entry.config)
-                effects.append(Cast(replica_address(*partition), configure))
+                effects.append(Cast(replica_address(*partition), configuration(entry)))
         return effects
 
     def _spec(self, entry: TopicEntry, partition: TopicPartition) -> ChildSpec:

@@ -23,7 +23,7 @@ FollowUpKind = Literal[
     "topic_created", "topic_altered", "topic_awaited", "topic_deleted", "remains_removed",
     "group_created", "group_deleted", "producer_ids_reserved", "companions_created", "quota_changed",
     "security_changed",
-    "deployment_changed",
+    "deployment_changed", "mirror_changed", "mirror_topic_changed", "mirror_sealed", "mirror_promoted",
 ]  # fmt: skip
 
 

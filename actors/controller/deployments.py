@@ -267,6 +267,11 @@ def placed(group: str, deployment: Deployment, live: Sequence[str]) -> Sequence[
     return nodes
 
 
+def placed_one(name: str, live: Sequence[str]) -> str | None:
+    """Return the node of the only process of this name."""
+    return min(live, key=lambda each: _draw(name, 0, each), default=None)
+
+
 def _draw(group: str, number: int, node: str) -> bytes:
     return blake2b(f"{group}/{number}/{node}".encode(), digest_size=8).digest()
 

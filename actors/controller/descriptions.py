@@ -4,6 +4,8 @@ waiting    after create and alter: until every partition is up, or UP_TIMEOUT_MS
 gathering  each partition that is up or sleeps has been asked; the others are described by the reason
 """
 
+from msgspec import UNSET
+
 from ...transport.addresses import Address, partition_address
 from ...transport.machine import Call, CancelTimer, Reply, Sender, SetTimer
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
@@ -134,6 +136,7 @@ class Descriptions:
             topic_id=entry.topic_id,
             config=entry.config,
             partitions=[description.partitions[partition] for partition in range(entry.partitions)],
+            mirror=UNSET if entry.mirror is None else entry.mirror,
         )
         return [Reply(description.sender, reply)]
 

@@ -17,6 +17,7 @@ from .deployments import Deployments
 from .effects import Effect
 from .groups import Groups
 from .internal_actors import InternalActors
+from .mirrors import Mirrors
 from .orphans import Orphans
 from .producers import ProducerIds
 from .quotas import Quotas
@@ -45,6 +46,7 @@ class FollowUps:
         watches: Watches,
         orphans: Orphans,
         deployments: Deployments,
+        mirrors: Mirrors,
     ) -> None:
         self._decisions = decisions
         self._topics = topics
@@ -56,6 +58,7 @@ class FollowUps:
         self._watches = watches
         self._orphans = orphans
         self._deployments = deployments
+        self._mirrors = mirrors
 
     def on_store(self, event: Outcome | Changed | State, now: int) -> list[Effect]:
         match event:
@@ -104,6 +107,14 @@ class FollowUps:
                 return self._security.apply_changed(follow_up)
             case "deployment_changed":
                 return self._deployments.apply_changed(follow_up)
+            case "mirror_changed":
+                return self._mirrors.apply_changed(follow_up)
+            case "mirror_topic_changed":
+                return self._mirrors.apply_topic_changed(follow_up)
+            case "mirror_sealed":
+                return self._mirrors.drive()
+            case "mirror_promoted":
+                return self._mirrors.apply_promoted(follow_up.name)
 
     def _on_foreign(self, changes: Iterable[Change], now: int) -> list[Effect]:
         refused = self._refuse(self._decisions.overtaken(), OVERTAKEN, now)
@@ -118,7 +129,7 @@ class FollowUps:
             match kind:
                 case "topics" if is_put:
                     effects += self._topics.apply_altered(FollowUp("topic_altered", name), now)
-                    effects += self._internal_actors.on_topic(name)
+                    effects += [*self._internal_actors.on_topic(name), *self._mirrors.drive()]
                 case "removing" if is_put:
                     effects += self._topics.apply_deleted(FollowUp("topic_deleted", name))
                 case "removing":
@@ -129,6 +140,8 @@ class FollowUps:
                     effects += self._groups.apply_deleted(name)
                 case "deployments":
                     effects += self._deployments.follow()
+                case "mirrors":
+                    effects += self._mirrors.follow()
                 case "quotas":
                     effects += self._quotas.apply_changed(FollowUp("quota_changed", name))
         return effects

@@ -89,6 +89,14 @@ class LogEndCall(Struct, frozen=True):
     node: str
 
 
+class MirrorCall(Struct, frozen=True):
+    """A partition of a mirrored topic takes no more copies, and names its fork; or it leads as a promoted one."""
+
+    topic: str
+    partition: int
+    is_promotion: bool = False
+
+
 class ClusterTick(Struct, frozen=True):
     """Suspicions are judged again."""
 
@@ -110,6 +118,7 @@ CallKey: TypeAlias = (
     | StopWatch
     | ConclusionCall
     | LogEndCall
+    | MirrorCall
 )
 TimerKey: TypeAlias = (
     CommandRetry | DescriptionTimer | WatchTimer | RemainsTimer | ClusterTick | NodesWatchTimer | StopWatch

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from typing import assert_never
 
-from ...transport.addresses import DELAYED_TOPIC, TRANSACTIONS_TOPIC, Address, Kind, is_internal
+from ...transport.addresses import DELAYED_TOPIC, TRANSACTIONS_TOPIC, Address, Kind
 from ...transport.machine import (
     Answered,
     Connected,
@@ -44,6 +44,7 @@ from ...transport.protocol.deployments import DEPLOYMENT_REQUESTS
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import DeleteGroup, ListGroups
 from ...transport.protocol.message import Request
+from ...transport.protocol.mirrors import REQUESTS_TO_CONTROLLER as MIRROR_REQUESTS
 from ...transport.protocol.quotas import ListQuotas, RemoveQuota, SetQuota
 from ...transport.protocol.security import SECURITY_REQUESTS
 from ...transport.protocol.topics import (
@@ -52,9 +53,7 @@ from ...transport.protocol.topics import (
     DeleteTopic,
     DescribeTopic,
     ListTopics,
-    ListTopicsReply,
     TopicConfig,
-    TopicSummary,
     WatchCatalog,
 )
 from ..metadata.store import (
@@ -89,6 +88,7 @@ from .keys import (
     GroupDeletion,
     LocateCall,
     LogEndCall,
+    MirrorCall,
     NodesWatchTimer,
     OrphanSearch,
     RemainsTimer,
@@ -97,6 +97,7 @@ from .keys import (
     TimerKey,
     WatchTimer,
 )
+from .mirrors import Mirrors
 from .orphans import Orphans
 from .peers import Peers
 from .producers import ProducerIds
@@ -104,7 +105,7 @@ from .quotas import Quotas
 from .replication import Replication
 from .room import Room
 from .security import Security
-from .topics import Topics, known_topic
+from .topics import Topics, known_topic, topics_of
 from .watches import Watches
 
 REQUESTS: tuple[type[Request], ...] = (
@@ -124,6 +125,7 @@ REQUESTS: tuple[type[Request], ...] = (
     ListQuotas,
     *SECURITY_REQUESTS,
     *DEPLOYMENT_REQUESTS,
+    *MIRROR_REQUESTS,
     *CLUSTER_REQUESTS,
 )
 NO_CLUSTER = "this broker is one machine, no cluster: start its nodes with --node and --cluster"
@@ -158,8 +160,7 @@ class ControllerMachine:
         `asleep` maps the addresses of the actors that slept when the broker ended to the time when each is to be
         woken. `numbers` are those of the proposals.
         """
-        self._asleep = asleep or {}
-        self._partition_idle_ms = partition_idle_ms
+        self._asleep, self._partition_idle_ms = asleep or {}, partition_idle_ms
         self.life = GroupLife(coordinator_idle_ms, offsets_retention_ms, disconnect_grace_ms)
         self._decisions = Decisions(catalog, numbers or count(1))
         self.commands = commands or ChildCommands()
@@ -192,6 +193,7 @@ class ControllerMachine:
         self._watches = Watches(self._decisions)
         self._orphans = Orphans(self._decisions, self.commands)
         self.deployments = Deployments(self._decisions, self._peers, nodes, is_proof)
+        self.mirrors = Mirrors(self._decisions, self._topics, nodes, self.deployments)
         self._follow_ups = FollowUps(
             self._decisions,
             self._topics,
@@ -203,6 +205,7 @@ class ControllerMachine:
             self._watches,
             self._orphans,
             self.deployments,
+            self.mirrors,
         )
 
     @property
@@ -266,7 +269,7 @@ class ControllerMachine:
         effects = self.commands.start(specs, asleep)
         for topic in sorted(self.catalog.removing):
             effects += self._topics.remove(topic)
-        return effects + self._groups.on_loaded() + self._orphans.ask()
+        return effects + self._groups.on_loaded() + self.mirrors.on_loaded() + self._orphans.ask()
 
     def _on_request(self, sender: Sender, request: Request, now: int) -> list[Effect]:
         try:
@@ -286,7 +289,7 @@ class ControllerMachine:
                 self._descriptions.check_room()
                 return self._descriptions.describe(sender, known_topic(self.catalog, topic), now)
             case ListTopics(internal=internal):
-                return [Reply(sender, self._list_topics(internal))]
+                return [Reply(sender, topics_of(self.catalog, internal=internal))]
             case WatchCatalog():
                 return self._watches.on_watch(sender, request, now)
             case InitProducer():
@@ -307,23 +310,22 @@ class ControllerMachine:
                 return self._quotas.on_list(sender)
         if isinstance(request, DEPLOYMENT_REQUESTS):
             return self.deployments.on_request(sender, request)
+        if isinstance(request, MIRROR_REQUESTS):
+            return self.mirrors.on_request(sender, request, now)
         if isinstance(request, SECURITY_REQUESTS):
             return self._security.on_request(sender, request)
         if isinstance(request, CLUSTER_REQUESTS):
             raise ProtocolError(ErrorCode.INVALID_REQUEST, NO_CLUSTER)
         raise ProtocolError(ErrorCode.UNKNOWN_OP, "not served by the controller")
 
-    def _list_topics(self, internal: bool) -> ListTopicsReply:
-        entries = sorted(self.catalog.topics.values(), key=lambda entry: entry.topic)
-        shown = [each for each in entries if internal or not is_internal(each.topic)]
-        return ListTopicsReply(topics=[TopicSummary(each.topic, each.partitions) for each in shown])
-
     def _on_answered(self, event: Answered) -> list[Effect]:
         key: CallKey = event.key
         match key:
-            case CommandCall() if key.address.kind == Kind.DEPLOYED:
-                done = self.deployments.commands.done(key)
-                return [] if done is None else self.deployments.on_command_done(done)
+            case CommandCall() if (owner := self.mirrors.owner(key.address)) is not None:
+                done = owner.commands.done(key)
+                return [] if done is None else owner.on_command_done(done)
+            case MirrorCall():
+                return self.mirrors.on_answered(key, event.reply)
             case CommandCall():
                 return self._on_command_done(self.commands.done(key))
             case DescriptionCall():
@@ -342,9 +344,11 @@ class ControllerMachine:
     def _on_failed(self, event: Failed, now: int) -> list[Effect]:
         key: CallKey = event.key
         match key:
-            case CommandCall() if key.address.kind == Kind.DEPLOYED:
-                done, effects = self.deployments.commands.failed(key, event.error, now)
-                return effects if done is None else [*effects, *self.deployments.on_command_done(done)]
+            case CommandCall() if (owner := self.mirrors.owner(key.address)) is not None:
+                done, effects = owner.commands.failed(key, event.error, now)
+                return effects if done is None else [*effects, *owner.on_command_done(done)]
+            case MirrorCall():
+                return self.mirrors.on_failed(key)
             case CommandCall():
                 address, effects = self.commands.failed(key, event.error, now)
                 return effects + self._on_command_done(address)
@@ -362,9 +366,7 @@ class ControllerMachine:
                 assert_never(key)
 
     def _on_command_done(self, address: Address | None) -> list[Effect]:
-        if address is None:
-            return []
-        return self._topics.on_stopped(address) + self._groups.on_stopped(address)
+        return [] if address is None else self._topics.on_stopped(address) + self._groups.on_stopped(address)
 
     def _on_timer(self, key: TimerKey) -> list[Effect]:
         match key:
@@ -374,8 +376,8 @@ class ControllerMachine:
                 return self._watches.on_timer(key.number)
             case RemainsTimer():
                 return self._topics.on_files_removed(key.topic)
-            case CommandRetry() if key.address.kind == Kind.DEPLOYED:
-                return self.deployments.commands.retry(key)
+            case CommandRetry() if (owner := self.mirrors.owner(key.address)) is not None:
+                return owner.commands.retry(key)
             case CommandRetry():
                 return self.commands.retry(key)
             case ClusterTick() | NodesWatchTimer() | StopWatch():

@@ -13,9 +13,12 @@ from .children import all_specs
 from .decisions import Decisions
 from .effects import Effect
 from .keys import OrphanSearch
+from .mirrors import mirrors_called_for
 
 TIMEOUT_MS = 10_000
-KINDS = frozenset({Kind.PARTITION, Kind.COORDINATOR, Kind.SCHEDULER, Kind.TRANSACTIONS, Kind.DEPLOYED})
+KINDS = frozenset(
+    {Kind.PARTITION, Kind.COORDINATOR, Kind.SCHEDULER, Kind.TRANSACTIONS, Kind.DEPLOYED, Kind.MIRROR}
+)
 """The kinds that the catalog determines; other children are started and stopped by other actors."""
 
 
@@ -43,6 +46,7 @@ class Orphans:
             for number in range(1, deployment.spec.workers + 1)
             if not deployment.is_paused
         }
+        called_for |= mirrors_called_for(catalogs)
         orphans = [
             actor.address
             for actor in reply.actors

@@ -13,13 +13,17 @@ from ...transport.addresses import Address, is_internal
 from ...transport.machine import Cast, Reply, Sender, SetTimer
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
+from ...transport.protocol.mirrored import TopicMirror
+from ...transport.protocol.mirrors import MirrorTopic
 from ...transport.protocol.topics import (
     AlterTopic,
     ConfigurePartition,
     CreateTopic,
     DeleteTopic,
+    ListTopicsReply,
     TopicConfig,
     TopicConfigChange,
+    TopicSummary,
 )
 from .catalog import Catalog, TopicEntry
 from .child_commands import ChildCommands
@@ -78,6 +82,43 @@ class Topics:
             latest.with_topic(request.topic, request.partitions, config, now), follow_up
         )
 
+    def on_mirrored(
+        self, sender: Sender, request: MirrorTopic, mirror: TopicMirror, now: int
+    ) -> list[Effect]:
+        """Create the copy of a topic, with the source's id."""
+        self._descriptions.check_room()
+        latest = self._decisions.latest
+        if request.topic in latest.removing:
+            message = f"topic {request.topic!r} is being deleted"
+            raise ProtocolError(ErrorCode.TOPIC_EXISTS, message, retriable=True)
+        self._room.check_partitions(latest, request.partitions)
+        # How often a topic is copied within a cluster is a matter of that cluster.
+        config = self._replication.completed(
+            msgspec.structs.replace(request.config, replication_factor=0, min_in_sync_replicas=0)
+        )
+        catalog = latest.with_topic(
+            request.topic, request.partitions, config, now, topic_id=request.topic_id, mirror=mirror
+        )
+        return self._decisions.decide(catalog, FollowUp("topic_created", request.topic, sender))
+
+    def on_mirrored_again(self, sender: Sender, request: MirrorTopic, now: int) -> list[Effect]:
+        """Follow the source's configuration, and its number of partitions."""
+        self._descriptions.check_room()
+        latest = self._decisions.latest
+        entry = latest.topics[request.topic]
+        config = msgspec.structs.replace(
+            request.config,
+            replication_factor=entry.config.replication_factor,
+            min_in_sync_replicas=entry.config.min_in_sync_replicas,
+        )
+        if (config, request.partitions) == (entry.config, entry.partitions):
+            follow_up = FollowUp("topic_awaited", request.topic, sender)
+            waits = self._decisions.wait_for_latest(follow_up)
+            return [] if waits else self.apply_awaited(follow_up, now)
+        self._room.check_partitions(latest, request.partitions - entry.partitions)
+        catalog = latest.with_topic_changed(request.topic, request.partitions, config)
+        return self._decisions.decide(catalog, FollowUp("topic_altered", request.topic, sender))
+
     def _on_existing(self, sender: Sender, request: CreateTopic, now: int) -> list[Effect]:
         if not request.if_not_exists:
             raise ProtocolError(ErrorCode.TOPIC_EXISTS, f"topic {request.topic!r} exists")
@@ -90,6 +131,9 @@ class Topics:
         self._descriptions.check_room()
         entry = known_topic(self._decisions.latest, request.topic)
         refuse_internal(request.topic)
+        if entry.mirror is not None and not entry.mirror.is_writable:
+            message = f"topic {request.topic!r} follows one of another broker, and its configuration: alter it there"
+            raise ProtocolError(ErrorCode.TOPIC_IS_MIRRORED, message, retriable=False)
         partitions = entry.partitions if request.partitions is None else request.partitions
         if partitions < entry.partitions:
             raise ProtocolError(
@@ -118,14 +162,17 @@ class Topics:
     def apply_altered(self, follow_up: FollowUp, now: int) -> list[Effect]:
         """Send new specs, so that restarts use the change, and notify the running partitions at once."""
         entry = self._decisions.durable.topics.get(follow_up.name)
-        effects: list[Effect] = []
-        if entry is not None:
-            effects += self._start(entry)
-            for address in partition_addresses(entry):
-                self._altered[address] = entry.topic
-                if self._peers.is_up(address):
-                    effects.append(Cast(address, ConfigurePartition(config=entry.config)))
+        effects = [] if entry is None else self.configure(entry)
         return effects + self.apply_awaited(follow_up, now)
+
+    def configure(self, entry: TopicEntry) -> list[Effect]:
+        """Send new specs, and notify the running partitions."""
+        effects = self._start(entry)
+        for address in partition_addresses(entry):
+            self._altered[address] = entry.topic
+            if self._peers.is_up(address):
+                effects.append(Cast(address, configuration(entry)))
+        return effects
 
     def _start(self, entry: TopicEntry) -> list[Effect]:
         return self._commands.start(partition_specs(entry, self._disk_reserve_bytes, self._partition_idle_ms))
@@ -180,7 +227,7 @@ class Topics:
     def on_up(self, address: Address) -> list[Effect]:
         """Configure a partition that was starting during a change: it may have the older configuration."""
         entry = self._decisions.durable.topics.get(self._altered.get(address, ""))
-        return [] if entry is None else [Cast(address, ConfigurePartition(config=entry.config))]
+        return [] if entry is None else [Cast(address, configuration(entry))]
 
     def apply_awaited(self, follow_up: FollowUp, now: int) -> list[Effect]:
         """Answer once the partitions of the created topic are up."""
@@ -191,6 +238,10 @@ class Topics:
             error = ErrorBody(ErrorCode.UNKNOWN_TOPIC, f"topic {follow_up.name!r} was deleted")
             return [Reply(follow_up.sender, error)]
         return self._descriptions.describe_when_up(follow_up.sender, entry, now)
+
+
+def configuration(entry: TopicEntry) -> ConfigurePartition:
+    return ConfigurePartition(config=entry.config, mirror=entry.mirror)
 
 
 def merge(config: TopicConfig, change: TopicConfigChange) -> TopicConfig:
@@ -209,6 +260,13 @@ def _check_key_versions(entry: TopicEntry, config: TopicConfig, partitions: int)
             "partitions: more would move keys, whose versions the topic keeps; create another topic instead"
         )
         raise ProtocolError(ErrorCode.INVALID_CONFIG, message)
+
+
+def topics_of(catalog: Catalog, *, internal: bool) -> ListTopicsReply:
+    """Return the names of the topics; of internal ones only if `internal`."""
+    entries = sorted(catalog.topics.values(), key=lambda entry: entry.topic)
+    chosen = [entry for entry in entries if internal or not is_internal(entry.topic)]
+    return ListTopicsReply(topics=[TopicSummary(entry.topic, entry.partitions) for entry in chosen])
 
 
 def known_topic(catalog: Catalog, topic: str) -> TopicEntry:

@@ -13,6 +13,7 @@ from ...transport.protocol.delayed import CancelScheduled
 from ...transport.protocol.deployments import ChangeDeployment, Deploy
 from ...transport.protocol.groups import DeleteGroup, PauseGroup, ResetOffsets, ResumeGroup
 from ...transport.protocol.message import Request
+from ...transport.protocol.mirrors import ChangeMirror, CreateMirror, PromoteMirror
 from ...transport.protocol.operations import Kill, Revive
 from ...transport.protocol.quotas import RemoveQuota, SetQuota
 from ...transport.protocol.security import (
@@ -44,6 +45,9 @@ ACTS: frozenset[type[Request]] = frozenset(
         RemoveQuota,
         Deploy,
         ChangeDeployment,
+        CreateMirror,
+        ChangeMirror,
+        PromoteMirror,
         ChangeNode,
         ReassignPartitions,
         ElectLeader,
@@ -66,6 +70,7 @@ _PREFIXES = {
     "client_id": "client:",
     "scheduled_id": "delayed:",
     "node": "node:",
+    "mirror": "mirror:",
 }
 """Fields that name the resource of a request, the first one that it has."""
 _SECRETS = frozenset({"salt", "scrypt", "sha256", "proof", "token", "password"})

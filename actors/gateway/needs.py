@@ -25,6 +25,7 @@ from ...transport.protocol.groups import (
     ResumeGroup,
 )
 from ...transport.protocol.message import Request
+from ...transport.protocol.mirrors import ChangeMirror, CreateMirror, ListMirrors, PromoteMirror
 from ...transport.protocol.operations import Kill, Revive, Status
 from ...transport.protocol.quotas import ListQuotas, RemoveQuota, SetQuota
 from ...transport.protocol.security import SECURITY_REQUESTS
@@ -148,6 +149,10 @@ NEEDS: dict[type[Request], Callable[[Any], Needs]] = {
     Deploy: _fixed(IS_ADMIN),
     ChangeDeployment: _fixed(IS_ADMIN),
     ListDeployments: _fixed(OPERATES),
+    CreateMirror: _fixed(IS_ADMIN),
+    ChangeMirror: _fixed(OPERATES),
+    PromoteMirror: _fixed(OPERATES),
+    ListMirrors: _fixed(OPERATES),
     **dict.fromkeys(CLUSTER_REQUESTS, _fixed(OPERATES)),
     **dict.fromkeys(SECURITY_REQUESTS, _fixed(IS_ADMIN)),
 }

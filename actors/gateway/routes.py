@@ -28,6 +28,7 @@ from ...transport.protocol.groups import (
     ResumeGroup,
 )
 from ...transport.protocol.message import Reply, Request
+from ...transport.protocol.mirrors import MIRROR_REQUESTS
 from ...transport.protocol.operations import Kill, KillReply, Revive, ReviveReply, Status, StatusReply
 from ...transport.protocol.quotas import ListQuotas, RemoveQuota, SetQuota
 from ...transport.protocol.security import SECURITY_REQUESTS
@@ -111,7 +112,7 @@ ROUTES: dict[type[Request], Route] = {
     SetQuota: _ADMIN,
     RemoveQuota: _ADMIN,
     ListQuotas: _ADMIN,
-    **dict.fromkeys((*CLUSTER_REQUESTS, *SECURITY_REQUESTS, *DEPLOYMENT_REQUESTS), _ADMIN),
+    **dict.fromkeys((*CLUSTER_REQUESTS, *SECURITY_REQUESTS, *DEPLOYMENT_REQUESTS, *MIRROR_REQUESTS), _ADMIN),
     Produce: Route(to=PARTITION, timeout_ms=PRODUCE_TIMEOUT_MS),
     Publish: _HERE,
     Fetch: Route(to=PARTITION, is_poll=True, may_be_cut=True),

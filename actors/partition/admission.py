@@ -4,7 +4,8 @@
     any                 SHUTTING_DOWN while stopping; UNKNOWN_PARTITION if it names another partition
     Produce, Fetch      UNKNOWN_TOPIC_ID if it was meant for an earlier topic of the name;
                         ACTOR_UNAVAILABLE if its client is under a quota and the gateway has not admitted it
-    of other replicas   UNKNOWN_TOPIC_ID, likewise
+    of other replicas,
+     of mirrors         UNKNOWN_TOPIC_ID, likewise
     Produce             STORAGE_FULL (disk.py), BACKPRESSURE (backlog.py)
 
 Called by the partition's machine with every request, and by the leader before it places batches.
@@ -13,6 +14,7 @@ Called by the partition's machine with every request, and by the leader before i
 from ...transport.machine import Received
 from ...transport.protocol.data import Fetch, ListOffsets, Produce
 from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.mirrors import MirrorAppend, PromotePartition, SealMirror
 from ...transport.protocol.progress import ReportProgress
 from ...transport.protocol.quotas import QuotasInForce
 from ...transport.protocol.replication import (
@@ -31,7 +33,10 @@ from .backlog import Backlog, LogEnd
 from .disk import DiskReserve
 from .effects import Effect
 
-_REPLICATION = (Lead, Follow, ReplicaFetch, ReplicaDurable, ReachLeader, ReplicaReported, ReportLogEnd)
+_REPLICATION = (
+    *(Lead, Follow, ReplicaFetch, ReplicaDurable, ReachLeader, ReplicaReported, ReportLogEnd),
+    *(MirrorAppend, SealMirror, PromotePartition),
+)
 _ADMITTED = (Produce, Fetch)
 _OTHERS = (ListOffsets, DeleteRecords, ReportProgress, WriteMarkers)
 
@@ -75,9 +80,13 @@ class PartitionAdmission:
         message = f"{self._topic} was created again: its id is {self._topic_id}"
         return ProtocolError(ErrorCode.UNKNOWN_TOPIC_ID, message, topic_id=self._topic_id)
 
+    def disk_refusal(self, end: LogEnd, now: int) -> tuple[ProtocolError | None, list[Effect]]:
+        """Return the reason why nothing is appended now, with the effects of finding out."""
+        return self._disk.on_produce(end.bytes, now)
+
     def produce_refusal(self, end: LogEnd, now: int) -> tuple[ProtocolError | None, list[Effect]]:
         """Return the reason why producers are refused now, with the effects of finding out."""
-        refusal, effects = self._disk.on_produce(end.bytes, now)
+        refusal, effects = self.disk_refusal(end, now)
         if refusal is None:
             refusal, alarm = self.backlog.refusal(end)
             effects += alarm

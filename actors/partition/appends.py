@@ -24,6 +24,7 @@ from ...transport.protocol.transactions import Marker
 from ..log.errors import SequenceError
 from ..log.key_versions import KeyWrite
 from ..log.producers import Duplicate, ProducerStates
+from .copies import Copies
 from .expectations import keys_of, refusal_of
 from .replication import Watermarks
 from .validation import validated
@@ -43,7 +44,7 @@ class PendingProduce(NamedTuple):
     sender: Sender
     acks: Acks
     results: list[ProducedBatch] | None
-    """None: markers, which have no results."""
+    """None: markers and copies, which have no results."""
     complete_at_offset: int
 
 
@@ -118,6 +119,13 @@ class Appends:
         if dedup_id is not None:
             self._dedup_ids.note(dedup_id, self.log_end_offset, now)
         return ProducedBatch(self._append(frame, header, placement, now, writes)), self.log_end_offset
+
+    def place_copies(self, copies: Copies, now: int) -> None:
+        """Place batches that have their offsets and epochs, of which none lies below the log's end."""
+        assert copies.base_offset >= self.log_end_offset, (copies.base_offset, self.log_end_offset)
+        copies.note(self._producers, now)
+        self.log_end_offset = copies.headers[-1].next_offset
+        self.bytes_placed += sum(map(len, copies.frames))
 
     def place_markers(self, markers: Sequence[Marker], now: int, wall_ms: int) -> Placement:
         """Place the markers that are not in the log yet, with wall-clock time as their timestamp."""

@@ -5,6 +5,7 @@ from typing import Literal
 import msgspec
 
 from ...transport.actor import built_early
+from ...transport.protocol.mirrored import TopicMirror
 from ...transport.protocol.topics import TopicConfig
 
 
@@ -38,3 +39,15 @@ class PartitionArguments(msgspec.Struct, kw_only=True):
     """The file of the keys that connections between nodes need; empty: none."""
     reached_at: str = ""
     """The endpoint as other nodes reach it, with its port. Known once it is bound."""
+    mirror: TopicMirror | None = None
+    """None for a topic that follows no other."""
+
+    @property
+    def is_mirrored(self) -> bool:
+        """True if the partition takes batches of its mirror alone."""
+        return self.mirror is not None and not self.mirror.is_writable
+
+    def own_epoch(self, highest: int) -> int:
+        """Return the epoch that the partition takes by itself; `highest` is that of its log."""
+        first = 0 if self.mirror is None else self.mirror.first_epoch(self.partition)
+        return max(highest + 1, first)

@@ -1,4 +1,4 @@
-"""Batches as they came from a leader, checked before a follower appends them. Pure; called by `follower.py`.
+"""Batches as they came from a leader, checked before they are appended. Pure; called by `follower.py`, `mirrored.py`.
 
 A follower changes no byte of a batch: offset, leader epoch and both checksums are the leader's. So the batch that a
 producer was acknowledged is the one that the next leader has, and a fault on the way is noticed here.
@@ -9,6 +9,12 @@ from typing import NamedTuple
 
 from ...transport.batch import BatchHeader, InvalidBatch, is_head_intact, split, verify
 from ...transport.compression import Buffer
+from ...transport.deduplication import dedup_id_of
+from ..log.key_versions import writes_of
+from ..log.producers import ProducerStates
+
+MAX_EPOCH = 2**31 - 1
+"""No batch has a higher leader epoch."""
 
 
 class Copies(NamedTuple):
@@ -18,6 +24,15 @@ class Copies(NamedTuple):
     @property
     def base_offset(self) -> int:
         return self.headers[0].base_offset
+
+    def note(self, producers: ProducerStates, now: int) -> None:
+        """Record the keys and dedup ids in the batches; what the heads tell is recorded when they are written."""
+        for header, frame in zip(self.headers, self.frames, strict=True):
+            if producers.key_versions.is_kept:
+                producers.key_versions.note(header, writes_of(frame, header))
+            dedup_id = dedup_id_of(frame, header)
+            if dedup_id is not None:
+                producers.dedup_ids.note(dedup_id, header.base_offset, now)
 
 
 def copies_of(payload: Sequence[Buffer], last_epoch: int, leader_epoch: int) -> Copies:

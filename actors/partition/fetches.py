@@ -27,7 +27,8 @@ from .views import Views
 class Fetches:
     def __init__(self, topic_id: str, leader_epoch: int, watermarks: Watermarks, views: Views) -> None:
         self._topic_id = topic_id
-        self._leader_epoch = leader_epoch
+        self.leader_epoch = leader_epoch
+        """The epoch that belongs to the offsets of replies. A mirror's is that of its last batch."""
         self._watermarks = watermarks
         self.views = views
         self._timer_at: int | None = None
@@ -45,7 +46,7 @@ class Fetches:
 
     def on_fetch(self, received: Received, now: int) -> list[Effect]:
         request = fetch_of(received)
-        if request.leader_epoch is not None and request.leader_epoch < self._leader_epoch:
+        if request.leader_epoch is not None and request.leader_epoch < self.leader_epoch:
             return [Compare(received, request.leader_epoch)]
         return self._start(received, now)
 
@@ -189,7 +190,7 @@ class Fetches:
             records=records,
             last_stable_offset=self.views.committed.end_offset,
             topic_id=self._topic_id,
-            leader_epoch=self._leader_epoch,
+            leader_epoch=self.leader_epoch,
         )
         if payload and (
             aborted := self.views.of(request.isolation).aborted_between(request.offset, next_offset)

@@ -27,7 +27,6 @@ and the partition ends with `CommittedRecordsMissing`. An unclean election after
 from msgspec import Struct, UnsetType
 
 from ...transport.batch import InvalidBatch
-from ...transport.deduplication import dedup_id_of
 from ...transport.machine import Answered, Call, CancelCall, Cast, Failed, SetTimer
 from ...transport.protocol.errors import ErrorBody, ErrorCode, OperatorNeeded
 from ...transport.protocol.replication import (
@@ -38,9 +37,8 @@ from ...transport.protocol.replication import (
     Role,
 )
 from ..log.epochs import NO_EPOCH
-from ..log.key_versions import writes_of
 from .arguments import PartitionArguments
-from .copies import Copies, copies_of
+from .copies import MAX_EPOCH, Copies, copies_of
 from .effects import (
     Append,
     Appended,
@@ -138,6 +136,11 @@ class Follower(Undecided):
 
     def stop(self) -> list[Effect]:
         return self._cancel()
+
+    @property
+    def _highest_epoch(self) -> int:
+        """Return the highest leader epoch of batches here; those of a mirror have the epochs of its source."""
+        return MAX_EPOCH if self._arguments.is_mirrored else self.leader_epoch
 
     # -- fetching
 
@@ -240,7 +243,7 @@ class Follower(Undecided):
             return self._cut(reply.diverging.epoch, reply.diverging.end_offset, reply.log_start_offset)
         self.watermarks.high_watermark = max(self.watermarks.high_watermark, reply.high_watermark)
         try:
-            copies = copies_of(event.payload, self._log.epochs.last, self.leader_epoch)
+            copies = copies_of(event.payload, self._log.epochs.last, self._highest_epoch)
         except InvalidBatch:
             return self._pause(now)
         self._failures = 0
@@ -265,13 +268,7 @@ class Follower(Undecided):
 
     def _append(self, copies: Copies, now: int) -> list[Effect]:
         self._is_busy = len(copies.frames) > 1 or len(copies.frames[0]) >= BUSY_BYTES
-        dedup_ids, key_versions = self._log.producers.dedup_ids, self._log.producers.key_versions
-        for header, frame in zip(copies.headers, copies.frames, strict=True):
-            if key_versions.is_kept:
-                key_versions.note(header, writes_of(frame, header))
-            dedup_id = dedup_id_of(frame, header)
-            if dedup_id is not None:
-                dedup_ids.note(dedup_id, header.base_offset, now)
+        copies.note(self._log.producers, now)
         append = Append(copies.frames, copies.headers, is_shared=True)
         return [append, Sync()] if self._flush.is_every_turn else [append]
 

@@ -89,6 +89,7 @@ from .views import Views
 
 class Leader(Undecided):
     name: Role = "leader"
+    retains = True
 
     def __init__(
         self,
@@ -152,7 +153,10 @@ class Leader(Undecided):
         return LogEnd(self._appends.log_end_offset, self._appends.bytes_placed)
 
     def start(self, now: int) -> list[Effect]:
+        aborts = self._open_transactions.left_by_source()
+        placement = self._appends.place_markers(aborts, now, now + self.wall_offset_ms)
         return [
+            *_append(placement, is_synced=True, is_shared=self._in_sync.has_others),
             *self._backlog.configure(self._config, self._end, now),
             *self._open_transactions.look(now),
             *self.replicas.start(now),

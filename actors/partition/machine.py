@@ -4,7 +4,8 @@ Owns the parts of a partition and passes each event to one of them. It must neve
 returns effects (`effects.py`), and `process.py` performs them. Called by the loop through `handle`.
 
     role        roles.py: undecided, leader.py: appends and acknowledgements, with fetches.py and offset_queries.py:
-                reads, replicas.py: followers, backlog.py: groups; follower.py: copies of a leader's batches
+                reads, replicas.py: followers, backlog.py: groups; follower.py: copies of a leader's batches;
+                mirrored.py: a leader that copies the batches of another broker
     any role    admission.py: refusals, flush.py: syncs, upkeep.py: retention, compaction, checkpoints,
                 disk.py and damage.py: alarms, journal/idleness.py: sleep
 
@@ -37,15 +38,14 @@ from ...transport.machine import (
 )
 from ...transport.protocol.control import PeerDown, PeersAsleep, PeerUp
 from ...transport.protocol.data import Fetch, Produce
-from ...transport.protocol.message import Done
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.mirrors import MirrorAppend, PromotePartition, SealMirror
 from ...transport.protocol.quotas import QuotasInForce
 from ...transport.protocol.replication import (
     Follow,
     Lead,
     LogEndReply,
-    Member,
     ReportLogEnd,
-    RoleReply,
 )
 from ...transport.protocol.topics import (
     ConfigurePartition,
@@ -53,7 +53,6 @@ from ...transport.protocol.topics import (
     DescribePartitionReply,
     HighestEra,
     HighestEraReply,
-    PartitionDescription,
 )
 from ..journal.idleness import Idleness, IdleTimer
 from ..log.epochs import NO_EPOCH
@@ -92,7 +91,9 @@ from .flush import Flush
 from .follower import Follower
 from .groups import ReportedGroups
 from .leader import Leader
-from .roles import Undecided, refuse
+from .mirrored import MirroredLeader
+from .own_role import answer_of, must_lead_again, own_lead
+from .roles import Undecided, description, refuse, role_reply
 from .timers import (
     CheckpointDue,
     CompactionDue,
@@ -143,7 +144,7 @@ class PartitionMachine:
         self._next_token = 0
         self._role: Undecided = Undecided(log)
         if arguments.leadership == "own":
-            self._role = self._leader_by(self._own_lead())
+            self._role = self._leader_by(own_lead(self._arguments, self._log))
 
     @property
     def role(self) -> Undecided:
@@ -154,21 +155,10 @@ class PartitionMachine:
         bounds = (log.log_start_offset, log.log_end_offset)
         return Backlog(self._arguments.topic_id, log.leader_epoch, self._groups, *bounds)
 
-    def _own_lead(self) -> Lead:
-        """Return the state of a partition with one replica."""
-        arguments = self._arguments
-        return Lead(
-            topic=arguments.topic,
-            topic_id=arguments.topic_id,
-            partition=arguments.partition,
-            leader_epoch=self._log.leader_epoch,
-            replicas={arguments.node: arguments.data_id},
-            in_sync=(Member(arguments.node, arguments.data_id),),
-        )
-
     def _leader_by(self, lead: Lead, now: int = 0) -> Leader:
         self._backlog = self._admission.backlog = self._new_backlog()
-        return Leader(self._arguments, lead, self._log, self._backlog, self._admission, self._flush, now)
+        kind = MirroredLeader if self._arguments.is_mirrored else Leader
+        return kind(self._arguments, lead, self._log, self._backlog, self._admission, self._flush, now)
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         match event:
@@ -196,7 +186,12 @@ class PartitionMachine:
                 self._log = log
                 self._upkeep.size_bytes = log.size_bytes
                 self._damage = KnownDamage(log.losses)
-                return [*self._damage.alarm(), *self._role.handle(event, now)]
+                effects = (
+                    self._lead_again(None)
+                    if isinstance(self._role, Leader)
+                    else self._role.handle(event, now)
+                )
+                return [*self._damage.alarm(), *effects]
             case Written() | ReadUnfinished() | LookedUp() | Compared() | BacklogMeasured() | GroupsSaved():
                 return self._role.handle(event, now)
             case SessionChecked():
@@ -248,8 +243,8 @@ class PartitionMachine:
             return [*effects]
         sleep_ms = self._upkeep.longest_sleep_ms
         wake_at = None if sleep_ms is None else now + sleep_ms
-        retention = self._upkeep.retain(self._backlog.consumed_offset, self._role.committed_offset)
-        return [retention, MarkAsleep(wake_at), Sleep("no traffic", sleep_ms)]
+        retention = self._retain()
+        return [*retention, MarkAsleep(wake_at), Sleep("no traffic", sleep_ms)]
 
     # -- requests
 
@@ -268,8 +263,17 @@ class PartitionMachine:
                 return self._on_follow(received, request)
             case ConfigurePartition():
                 return self._on_configure(received, request, now)
+            case PromotePartition(mirror=mirror):
+                self._arguments.mirror = mirror
+                return self._follow_mirror(received)
+            case MirrorAppend() | SealMirror() if (
+                isinstance(self._role, Leader) and not self._arguments.is_mirrored
+            ):
+                message = f"{self._arguments.topic} follows no other topic"
+                return refuse(received, ProtocolError(ErrorCode.NOT_MIRRORED, message).body)
             case DescribePartition():
-                return [Reply(received.sender, DescribePartitionReply(description=self._description()))]
+                found = description(self._arguments, self._role, self._incarnation, self._upkeep.size_bytes)
+                return [Reply(received.sender, DescribePartitionReply(description=found))]
             case ReportLogEnd():
                 body = LogEndReply(
                     last_epoch=self._log.epochs.last, log_end_offset=self._role.watermarks.written_offset
@@ -319,7 +323,10 @@ class PartitionMachine:
         known = max(log.high_watermark, min(self._log.high_watermark, log.log_end_offset))
         self._log = structs.replace(log, high_watermark=known)
         received, self._asked = self._asked, None
-        assert received is not None, "a role is taken once"
+        if received is None or isinstance(received.request, ConfigurePartition | PromotePartition):
+            self._role = self._leader_by(own_lead(self._arguments, log), now)
+            effects = [*self._role.handle(self._wall_clock, now), *self._role.start(now)]
+            return [*effects, *([] if received is None else [answer_of(received, self._role)])]
         request = received.request
         if isinstance(request, Follow):
             self._role = Follower(
@@ -340,38 +347,32 @@ class PartitionMachine:
         return [*effects, *unclean_alarm(request, self._log), self._role_reply(received)]
 
     def _role_reply(self, received: Received) -> Reply:
-        leader_epoch, revision = self._order
-        highest = max(self._log.highest_leader_epoch, self._log.epochs.last)
-        body = RoleReply(
-            role=self._role.name, leader_epoch=leader_epoch, revision=revision, highest_leader_epoch=highest
-        )
-        return Reply(received.sender, body)
+        return Reply(received.sender, role_reply(self._role, self._order, self._log))
 
     # -- other requests
-
-    def _description(self) -> PartitionDescription:
-        watermarks = self._role.watermarks
-        return PartitionDescription(
-            partition=self._arguments.partition,
-            online=True,
-            incarnation=self._incarnation,
-            leader_epoch=self._role.leader_epoch,
-            log_start_offset=watermarks.log_start_offset,
-            high_watermark=watermarks.high_watermark,
-            log_end_offset=self._role.log_end_offset,
-            size_bytes=self._upkeep.size_bytes,
-        )
 
     def _on_configure(self, received: Received, request: ConfigurePartition, now: int) -> list[Effect]:
         config = request.config
         # A follower that leads later does so by the newest configuration.
         self._arguments.config = config
-        return [
+        self._arguments.mirror = request.mirror
+        effects = [
             *self._upkeep.configure(config, now),
             *self._role.configure(config, now),
-            Reply(received.sender, Done()),
             *self._flush.configure(config.flush),
         ]
+        return [*effects, *self._follow_mirror(received)]
+
+    def _follow_mirror(self, received: Received) -> list[Effect]:
+        if must_lead_again(self._role, self._arguments):
+            return self._lead_again(received)
+        return [answer_of(received, self._role)]
+
+    def _lead_again(self, received: Received | None) -> list[Effect]:
+        """Lead again, in an epoch above all that are in the log, as the topic's mirror demands."""
+        effects = self._role.resign(UNSET)
+        self._role, self._asked = Undecided(self._log), received
+        return [*effects, TakeRole(0, is_own=True)]
 
     # -- answers of the log
 
@@ -411,8 +412,9 @@ class PartitionMachine:
         return self._role.on_timer(key, now)
 
     def _on_retention_timer(self, now: int) -> list[Effect]:
-        """Delete the segments beyond retention; a follower does when its leader has."""
-        again = self._upkeep.next_retention(now)
-        if not isinstance(self._role, Leader):
-            return [again]
-        return [self._upkeep.retain(self._backlog.consumed_offset, self._role.committed_offset), again]
+        return [*self._retain(), self._upkeep.next_retention(now)]
+
+    def _retain(self) -> list[Effect]:
+        """Delete the segments beyond retention; a follower, and a mirror, does when its leader or source has."""
+        retain = self._upkeep.retain(self._backlog.consumed_offset, self._role.committed_offset)
+        return [retain] if self._role.retains else []

@@ -13,7 +13,8 @@ OFFSET_UNKNOWN = -1
 class OffsetLookups:
     def __init__(self, topic_id: str, leader_epoch: int, watermarks: Watermarks, views: Views) -> None:
         self._topic_id = topic_id
-        self._leader_epoch = leader_epoch
+        self.leader_epoch = leader_epoch
+        """As in `fetches.py`."""
         self._watermarks = watermarks
         self._views = views
 
@@ -39,5 +40,5 @@ class OffsetLookups:
 
     def _located(self, received: Received, offset: int, timestamp_ms: int = -1) -> Reply:
         return Reply(
-            received.sender, ListOffsetsReply(offset, timestamp_ms, self._topic_id, self._leader_epoch)
+            received.sender, ListOffsetsReply(offset, timestamp_ms, self._topic_id, self.leader_epoch)
         )

@@ -24,18 +24,11 @@ from ...transport.peer_door import PeerDoor
 from ...transport.protocol.data import Fetch, ListOffsets, Produce
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Request
+from ...transport.protocol.mirrors import REQUESTS_TO_PARTITION
 from ...transport.protocol.operations import LogReport
 from ...transport.protocol.progress import ReportProgress
 from ...transport.protocol.quotas import QuotasInForce
-from ...transport.protocol.replication import (
-    Follow,
-    Lead,
-    ReachLeader,
-    ReplicaDurable,
-    ReplicaFetch,
-    ReplicaReported,
-    ReportLogEnd,
-)
+from ...transport.protocol.replication import REQUESTS_TO_REPLICA
 from ...transport.protocol.session import Cancel
 from ...transport.protocol.topics import (
     ConfigurePartition,
@@ -126,13 +119,8 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         QuotasInForce,
         WriteMarkers,
         Cancel,
-        Lead,
-        Follow,
-        ReplicaFetch,
-        ReplicaDurable,
-        ReachLeader,
-        ReplicaReported,
-        ReportLogEnd,
+        *REQUESTS_TO_REPLICA,
+        *REQUESTS_TO_PARTITION,
     )
     follows_connections: ClassVar[bool] = True
     machine: PartitionMachine
@@ -189,7 +177,7 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         )
         if arguments.leadership == "own":
             # The only replica of a partition leads, in an epoch that it takes itself.
-            self._log.lead(self._log.highest_leader_epoch + 1)
+            self._log.lead(arguments.own_epoch(self._log.highest_leader_epoch))
         self._lost_files = list(self._log.lost_files)
         if saved is not None and groups is None:
             self._lost_files.append(GROUPS_NAME)
@@ -356,7 +344,8 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
             note_unclean_epochs(self._log.directory, self._files, effect.unclean_epochs)
         if effect.leader_epoch is not None:
             try:
-                self._log.lead(effect.leader_epoch)
+                own_epoch = self._arguments.own_epoch(self._log.highest_leader_epoch)
+                self._log.lead(own_epoch if effect.is_own else effect.leader_epoch)
                 self._traffic.leaderships += 1
             except StaleLeaderEpoch as error:
                 _log.warning("%s: %s", self._log.directory, error)

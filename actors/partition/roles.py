@@ -14,10 +14,11 @@ from msgspec import UNSET, UnsetType
 from ...transport.machine import Received, Reply
 from ...transport.protocol.data import Produce
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
-from ...transport.protocol.replication import ReplicaDurable, ReplicaReported, Role
+from ...transport.protocol.replication import ReplicaDurable, ReplicaReported, Role, RoleReply
 from ...transport.protocol.session import Cancel
-from ...transport.protocol.topics import TopicConfig
+from ...transport.protocol.topics import PartitionDescription, TopicConfig
 from ..log.epochs import NO_EPOCH
+from .arguments import PartitionArguments
 from .effects import Appended, Effect, Event, OpenedLog
 from .replication import Watermarks
 from .timers import TimerKey
@@ -27,6 +28,8 @@ class Undecided:
     """A replica without a role, and the parts that every role has."""
 
     name: Role = "undecided"
+    retains = False
+    """True if the topic's retention is applied here."""
 
     def __init__(self, log: OpenedLog) -> None:
         high_watermark = max(log.log_start_offset, min(log.high_watermark, log.log_end_offset))
@@ -102,3 +105,28 @@ def refuse(received: Received, error: ErrorBody) -> list[Effect]:
     if is_one_way or (isinstance(request, Produce) and request.acks == 0):
         return []
     return [Reply(received.sender, error)]
+
+
+def description(
+    arguments: PartitionArguments, role: Undecided, incarnation: int, size_bytes: int
+) -> PartitionDescription:
+    watermarks = role.watermarks
+    return PartitionDescription(
+        partition=arguments.partition,
+        online=True,
+        incarnation=incarnation,
+        leader_epoch=role.leader_epoch,
+        log_start_offset=watermarks.log_start_offset,
+        high_watermark=watermarks.high_watermark,
+        log_end_offset=role.log_end_offset,
+        size_bytes=size_bytes,
+    )
+
+
+def role_reply(role: Undecided, order: tuple[int, int], log: OpenedLog) -> RoleReply:
+    """Return the answer to a `lead` or `follow`; `order` is the leader epoch and revision of the newest."""
+    leader_epoch, revision = order
+    highest = max(log.highest_leader_epoch, log.epochs.last)
+    return RoleReply(
+        role=role.name, leader_epoch=leader_epoch, revision=revision, highest_leader_epoch=highest
+    )

@@ -28,6 +28,7 @@ from . import (
     health,
     inflight,
     lag,
+    mirror,
     operate,
     produce,
     quota,
@@ -110,6 +111,7 @@ app.command(cls=Command, rich_help_panel=BROKER)(backup.restore)
 app.command(cls=Command, rich_help_panel=BROKER)(backup.verify)
 app.add_typer(quota.app, name="quota", rich_help_panel=BROKER)
 app.add_typer(cluster.app, name="cluster", rich_help_panel=BROKER)
+app.add_typer(mirror.app, name="mirror", rich_help_panel=BROKER)
 app.add_typer(security.security, name="security", rich_help_panel=BROKER)
 app.add_typer(security.key, name="key", rich_help_panel=BROKER)
 app.add_typer(security.user, name="user", rich_help_panel=BROKER)

@@ -159,7 +159,7 @@ def test_every_command_is_tried() -> None:
     tried = {tuple(line.split()[: len(path)]) for line in ATTACHED for path in leaves()}
     by_themselves = {("audit",), ("serve",), ("recover",), ("version",), ("demo",), ("chaos",), ("bench",)}
     of_backups = {("backup",), ("verify",), ("restore",)}
-    elsewhere = {path for path in leaves() if path[0] in ("cluster", "console", "deploy", "worker")}
+    elsewhere = {path for path in leaves() if path[0] in ("cluster", "console", "deploy", "mirror", "worker")}
     of_keys = {("security", "init"), ("key", "rotate"), ("key", "export"), ("user", "passwd")}
     assert set(leaves()) - tried - elsewhere == by_themselves | of_backups | of_keys
 

@@ -32,6 +32,7 @@ IMPURE: dict[str, str] = {
     "actors/journal/sleep_mark.py": "marks an actor that sleeps",
     "actors/journal/snapshot_file.py": "reads and replaces the snapshot of an actor's state",
     "actors/link/process.py": "the link's process",
+    "actors/mirror/process.py": "a mirror's process, with the client of its source",
     "actors/log/checkpoint.py": "reads and replaces the checkpoint",
     "actors/log/cleaned.py": "reads and replaces the record of compaction, carries out its swaps",
     "actors/log/checkpointing.py": "writes checkpoints and producer snapshots",

@@ -18,6 +18,8 @@ from planaria.transport.protocol import (
     deployments,
     groups,
     message,
+    mirrored,
+    mirrors,
     operations,
     quotas,
     security,
@@ -193,6 +195,13 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
         "op": "change_deployment", "id": 84, "group": "billing", "proof": "0338faa622c0", "workers": 4,
     },
     "list_deployments": {"op": "list_deployments", "id": 85},
+    "create_mirror": {
+        "op": "create_mirror", "id": 86, "mirror": "paris",
+        "spec": {"source": "tcp://paris:5570", "topics": ["ORDERS*"], "key_file": "/etc/planaria/mirror.key"},
+    },
+    "change_mirror": {"op": "change_mirror", "id": 87, "mirror": "paris", "action": "pause"},
+    "list_mirrors": {"op": "list_mirrors", "id": 88},
+    "promote_mirror": {"op": "promote_mirror", "id": 89, "mirror": "paris", "topics": ["ORDERS"]},
     "hello, with a token": {
         "op": "hello", "id": 80, "version": 1,
         "token": "planaria_0338faa622c0_l7IdIB03tYOCpSZ3IVwdHr13yccUWC1KShngsJHXANE",
@@ -229,6 +238,9 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
 
 REQUESTS = SESSION_REQUESTS | OTHER_REQUESTS
 
+FORK = mirrored.Fork(
+    partition=0, offset=9, leader_epoch=3, source_high_watermark=10, heard_at_ms=1_790_000_000_000
+)
 OFFSETS = [groups.PartitionOffset(topic="ORDERS", partition=1, offset=1, metadata="")]
 DESCRIPTION = topics.DescribeTopicReply(
     topic="ORDERS",
@@ -424,6 +436,29 @@ REPLIES: dict[str, Reply] = {
                 environment_files=[], nodes=[""],
             )
         ]
+    ),
+    "create_mirror": message.Done(),
+    "change_mirror": message.Done(),
+    "list_mirrors": mirrors.ListMirrorsReply(
+        mirrors=[
+            mirrors.MirrorReport(
+                mirror="paris", state="running", last_contact_ms=1_790_000_000_000, copied_bytes=1_024,
+                spec=mirrors.MirrorSpec(source="tcp://paris:5570", topics=("ORDERS*",)), groups=["billing"],
+                topics=[
+                    mirrors.MirroredTopic(
+                        topic="ORDERS", state="following",
+                        partitions=[
+                            mirrors.PartitionLag(
+                                partition=0, log_end_offset=9, source_high_watermark=10, lag_bytes=80, behind_ms=12
+                            )
+                        ],
+                    )
+                ],
+            )
+        ]
+    ),
+    "promote_mirror": mirrors.PromoteMirrorReply(
+        topics=[mirrors.PromotedTopic(topic="ORDERS", forks=[FORK])]
     ),
     "list_quotas": quotas.ListQuotasReply(quotas={"reports": quotas.Quota(fetch_bytes=1_000_000)}),
     "hello, with a token": session.HelloReply(

@@ -18,6 +18,7 @@ from planaria.actors.partition.process import PartitionProcess
 from planaria.transport.batch import BatchHeader, build, parse_header
 from planaria.transport.machine import Effect, Received, Reply, Sender, Sleep
 from planaria.transport.protocol.message import Request
+from planaria.transport.protocol.mirrored import TopicMirror
 from planaria.transport.protocol.topics import TopicConfig
 from planaria.transport.request_context import direct_context
 
@@ -108,7 +109,9 @@ class SimulatedPartition:
         now: int = 0,
         disk_reserve_bytes: int = 0,
         idle_ms: int = 0,
+        mirror: TopicMirror | None = None,
     ) -> None:
+        self.mirror = mirror
         self.config = config or TopicConfig()
         self.now = now
         self.disk = MemoryDisk()
@@ -141,6 +144,7 @@ class SimulatedPartition:
                 "directory": "topics/ORDERS/0",
                 "disk_reserve_bytes": self._disk_reserve_bytes,
                 "idle_ms": self._idle_ms,
+                "mirror": msgspec.to_builtins(self.mirror),
             },
         )
         open_log = opener(lambda config, now_ms: _Log(self, config, now_ms))

@@ -65,6 +65,9 @@ class ErrorCode(StrEnum):
     NOT_ENOUGH_REPLICAS = "NOT_ENOUGH_REPLICAS"
     FENCED_LEADER_EPOCH = "FENCED_LEADER_EPOCH"
     UNKNOWN_LEADER_EPOCH = "UNKNOWN_LEADER_EPOCH"
+    TOPIC_IS_MIRRORED = "TOPIC_IS_MIRRORED"
+    NOT_MIRRORED = "NOT_MIRRORED"
+    UNKNOWN_MIRROR = "UNKNOWN_MIRROR"
 
 
 RETRIABLE = frozenset(
@@ -83,6 +86,7 @@ RETRIABLE = frozenset(
         ErrorCode.NOT_LEADER,
         ErrorCode.NOT_ENOUGH_REPLICAS,
         ErrorCode.UNKNOWN_LEADER_EPOCH,
+        ErrorCode.TOPIC_IS_MIRRORED,
     }
 )
 """Codes after which the same request may succeed later, unchanged."""

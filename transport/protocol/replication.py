@@ -214,3 +214,14 @@ class ReachLeader(PeerRequest, tag="reach_leader", frozen=True):
 class ReachLeaderReply(Reply):
     endpoint: str
     """Empty: it has none."""
+
+
+REQUESTS_TO_REPLICA: tuple[type[InternalRequest], ...] = (
+    Follow,
+    Lead,
+    ReachLeader,
+    ReplicaDurable,
+    ReplicaFetch,
+    ReplicaReported,
+    ReportLogEnd,
+)

@@ -20,6 +20,7 @@ from ..compression import MAX_UNPACKED_BYTES
 from ..security.principals import SecurityTable
 from .data import WaitMilliseconds
 from .message import InternalRequest, Reply, Request
+from .mirrored import TopicMirror
 from .quotas import Quota
 
 PartitionCount = Annotated[int, Meta(ge=1, le=10_000)]
@@ -177,6 +178,8 @@ class DescribeTopicReply(Reply):
     topic_id: str
     config: TopicConfig
     partitions: list[PartitionDescription]
+    mirror: TopicMirror | UnsetType = UNSET
+    """Set if the topic follows one of another broker, or did until it was promoted."""
 
 
 class DescribePartition(InternalRequest, tag="describe_partition", frozen=True):
@@ -211,6 +214,8 @@ class ConfigurePartition(InternalRequest, tag="configure_partition", frozen=True
     """Sent by the controller to a running partition: its topic's new configuration."""
 
     config: TopicConfig
+    mirror: TopicMirror | None = None
+    """None for a topic that follows no other."""
 
 
 class WatchCatalog(InternalRequest, tag="watch_catalog", frozen=True):

@@ -1,0 +1,1 @@
+"""A mirror: copies topics of another broker."""

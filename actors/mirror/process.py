@@ -1,0 +1,136 @@
+"""A mirror's process: the machine, and a client of the source whose answers wake the loop. Impure.
+
+    loop                 control, heartbeats, the machine, appends to the partitions here
+    the client's thread  the connection to the source; it posts each answer, and never waits
+
+The client takes one call after another; every call of it is made by one effect, and every one has one outcome.
+"""
+
+import logging
+import os
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar, assert_never
+
+import msgspec
+
+from ...transport.actor import Actor, ActorContext
+from ...transport.addresses import GATEWAY
+from ...transport.calls.events import Submitted
+from ...transport.client.network import Network
+from ...transport.loop import run_actor
+from ...transport.machine import Answered, Call, Event, Failed
+from ...transport.protocol.errors import DependencyUnavailable, PlanariaError
+from ...transport.protocol.mirrors import MirrorSpec
+from ...transport.security.client_credentials import credentials_from
+from .effects import AskSource, OwnEffect, OwnEvent, SourceAnswered, SourceFailed, Started
+from .machine import MirrorMachine
+
+_log = logging.getLogger("planaria.mirror")
+
+
+class MirrorArguments(msgspec.Struct):
+    mirror: str
+    spec: MirrorSpec
+    version: int = 1
+
+
+class _Outcomes:
+    """The owner of every call of the client: outcomes go from its thread to the loop, which a pipe wakes."""
+
+    def __init__(self) -> None:
+        self._outcomes: deque[Event] = deque()
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        self._is_awake = False
+
+    def fileno(self) -> int:
+        return self._reader
+
+    def handle(self, event: Event, now: int) -> list[Any]:
+        self._outcomes.append(event)
+        # The loop clears the mark before it takes: a thread that still finds it set appended in time to be taken.
+        if not self._is_awake:
+            self._is_awake = True
+            os.write(self._writer, b"\0")
+        return []
+
+    def take(self) -> list[Event]:
+        with suppress(BlockingIOError):
+            os.read(self._reader, 4096)
+        self._is_awake = False
+        return [self._outcomes.popleft() for _ in range(len(self._outcomes))]
+
+
+class MirrorProcess(Actor[OwnEvent, OwnEffect]):
+    follows_wall_clock: ClassVar[bool] = True
+    machine: MirrorMachine
+
+    def __init__(self, context: ActorContext) -> None:
+        super().__init__(context)
+        self._arguments = msgspec.convert(context.arguments, MirrorArguments)
+        self.machine = MirrorMachine(self._arguments.mirror, self._arguments.spec)
+        self._outcomes = _Outcomes()
+        self._network: Network | None = None
+
+    def endpoint(self) -> None:
+        """Return no endpoint: a mirror serves no requests."""
+
+    def start(self) -> None:
+        """Connect to the source in the background. Raises DependencyUnavailable if its credentials cannot be used."""
+        spec = self._arguments.spec
+        try:
+            self._network = Network(
+                spec.source,
+                client_id=f"mirror/{self._arguments.mirror}",
+                metadata_timeout_ms=1_000,
+                credentials=credentials_from(
+                    key=spec.key_file or None,
+                    server_key=spec.server_key or None,
+                    user=spec.user or None,
+                    password=_secret(spec.password_file),
+                    token=_secret(spec.token_file),
+                ),
+            )
+        except (PlanariaError, OSError) as error:
+            raise DependencyUnavailable(f"mirror {self._arguments.mirror}: {error}") from error
+        self.loop.watch(self._outcomes.fileno(), self._take_outcomes)
+        self.loop.dispatch(Started())
+
+    def perform(self, effect: OwnEffect) -> None:
+        match effect:
+            case AskSource():
+                assert self._network is not None
+                call = Call(
+                    effect.key, GATEWAY, effect.request, effect.reply_type, timeout_ms=effect.timeout_ms
+                )
+                self._network.post(self._network.owner, Submitted(self._outcomes, call))
+            case _:
+                assert_never(effect)
+
+    def _take_outcomes(self) -> None:
+        for event in self._outcomes.take():
+            match event:
+                case Answered():
+                    self.loop.dispatch(SourceAnswered(event.key, event.reply, event.payload))
+                case Failed():
+                    self.loop.dispatch(SourceFailed(event.key, event.error))
+                case _:
+                    raise AssertionError(event)
+
+    def gauges(self) -> dict[str, int]:
+        return self.machine.gauges(self.loop.now)
+
+    def close(self) -> None:
+        if self._network is not None:
+            self._network.close()
+
+
+def _secret(file: str) -> str | None:
+    return Path(file).read_text(encoding="utf-8").strip() if file else None
+
+
+def main(context: ActorContext) -> None:
+    run_actor(MirrorProcess(context), context)

@@ -1,0 +1,47 @@
+"""The role of a partition that is its only replica: it leads, by itself, from its start. Pure; called by the machine.
+
+Its topic may follow one of another broker, and be promoted. Then it leads again, in a later epoch: `mirrored.py` and
+`leader.py` are two roles, and one of them does not become the other in the middle of an epoch.
+"""
+
+from ...transport.machine import Received, Reply
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.message import Done
+from ...transport.protocol.mirrors import PromotePartition, PromotePartitionReply
+from ...transport.protocol.replication import Lead, Member
+from .arguments import PartitionArguments
+from .effects import OpenedLog
+from .leader import Leader
+from .mirrored import MirroredLeader
+from .roles import Undecided
+
+
+def own_lead(arguments: PartitionArguments, log: OpenedLog) -> Lead:
+    """Return the state of a partition with one replica."""
+    return Lead(
+        topic=arguments.topic,
+        topic_id=arguments.topic_id,
+        partition=arguments.partition,
+        leader_epoch=log.leader_epoch,
+        replicas={arguments.node: arguments.data_id},
+        in_sync=(Member(arguments.node, arguments.data_id),),
+    )
+
+
+def must_lead_again(role: Undecided, arguments: PartitionArguments) -> bool:
+    """Return True if this partition leads by itself, and not as its topic's mirror demands."""
+    if not isinstance(role, Leader) or arguments.leadership != "own":
+        return False
+    return isinstance(role, MirroredLeader) != arguments.is_mirrored
+
+
+def answer_of(received: Received, role: Undecided) -> Reply:
+    """Return the answer to a request that has changed the role, or has found it changed."""
+    if not isinstance(received.request, PromotePartition):
+        return Reply(received.sender, Done())
+    if isinstance(role, Leader) and not isinstance(role, MirroredLeader):
+        return Reply(received.sender, PromotePartitionReply(leader_epoch=role.leader_epoch))
+    error = ProtocolError(
+        ErrorCode.PARTITION_OFFLINE, "the partition does not lead in an epoch of its own yet"
+    )
+    return Reply(received.sender, error.body)

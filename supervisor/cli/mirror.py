@@ -1,0 +1,302 @@
+"""`planaria mirror`: topics of another broker that are copied here, and their promotion."""
+
+from datetime import datetime
+from typing import Annotated, TypeAlias
+
+import msgspec
+import typer
+
+from ...transport.protocol.message import Done
+from ...transport.protocol.mirrored import Fork
+from ...transport.protocol.mirrors import (
+    ChangeMirror,
+    CreateMirror,
+    ListMirrors,
+    ListMirrorsReply,
+    MirroredTopic,
+    MirrorReport,
+    MirrorSpec,
+    PartitionLag,
+    PromoteMirror,
+    PromoteMirrorReply,
+)
+from .confirmation import YesOption, confirm
+from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached, checked_endpoints
+from .failures import CommandFailed
+from .help_text import Command, Group
+from .output import note, plural, print_json, print_table
+from .tables import Listing
+
+PROMOTE_TIMEOUT_MS = 60_000
+
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    help="Copy topics of another broker to this one, and let this one take over.",
+)
+
+NameArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="MIRROR", show_default=False, help="Name of the mirror.")
+]
+FileOption: TypeAlias = Annotated[
+    str, typer.Option(metavar="FILE", help="File on every node of this broker.")
+]
+RateOption: TypeAlias = Annotated[
+    int, typer.Option("--bytes-per-second", min=-1, metavar="N", help="Limit of the traffic; -1: none.")
+]
+
+
+@app.command("create", cls=Command)
+def create(
+    mirror: NameArgument,
+    topics: Annotated[
+        list[str],
+        typer.Argument(metavar="PATTERN", show_default=False, help="Topics, or patterns with * and ?."),
+    ],
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="URL", callback=checked_endpoints, help="Endpoints of the broker to copy."
+        ),
+    ],
+    groups: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--group", metavar="PATTERN", help="Groups whose offsets are copied. Repeatable; default *."
+        ),
+    ] = None,
+    rate: RateOption = -1,
+    key_file: FileOption = "",
+    server_key: Annotated[str, typer.Option(metavar="KEY", help="Public key of the source.")] = "",
+    user: Annotated[str, typer.Option(metavar="NAME", help="User of the source.")] = "",
+    password_file: FileOption = "",
+    token_file: FileOption = "",
+    connect: ConnectOption = DEFAULT_ENDPOINT,
+) -> None:
+    """Copy topics of another broker from now on; topics that are made later and match are copied, too.
+
+    Examples:
+      planaria mirror create backup 'ORDERS*' PAYMENTS --from tcp://paris:5570
+      planaria mirror create backup '*' --from tcp://paris:5570 --key-file /etc/planaria/mirror.key
+    """
+    spec = MirrorSpec(
+        source=source,
+        topics=tuple(topics),
+        groups=("*",) if groups is None else tuple(groups),
+        bytes_per_second=rate,
+        key_file=key_file,
+        server_key=server_key,
+        user=user,
+        password_file=password_file,
+        token_file=token_file,
+    )
+    with attached(connect) as client:
+        client._ask(CreateMirror(mirror=mirror, spec=spec), Done)
+    note(f"{mirror}: copies {', '.join(topics)} from {source}")
+
+
+@app.command("list", cls=Command)
+def list_mirrors(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
+    """List the mirrors of this broker.
+
+    --json: {"mirrors": [{"mirror", "spec", "state", "reason", "last_contact_ms",
+    "copied_bytes", "topics", "groups", "groups_not_copied"}]}
+    """
+    found = _reports(connect)
+    if as_json:
+        print_json({"mirrors": msgspec.to_builtins(found)})
+        return
+    if not found:
+        note("there are no mirrors")
+        return
+    rows = [
+        (
+            each.mirror,
+            each.spec.source,
+            ", ".join(each.spec.topics),
+            each.state,
+            str(len(each.topics)),
+            _time(each.last_contact_ms),
+            each.reason,
+        )
+        for each in found
+    ]
+    print_table(Listing("mirror", "source", "patterns", "state", "topics", "last contact", "reason"), rows)
+
+
+@app.command("status", cls=Command)
+def status(
+    mirror: Annotated[str | None, typer.Argument(metavar="[MIRROR]", help="Only this one.")] = None,
+    as_json: JsonOption = False,
+    connect: ConnectOption = DEFAULT_ENDPOINT,
+) -> None:
+    """Show each copied partition: its end, the source's, and the lag in offsets, bytes and seconds.
+
+    --json: as of mirror list.
+    """
+    found = [each for each in _reports(connect) if mirror in (None, each.mirror)]
+    if mirror is not None and not found:
+        raise CommandFailed(f'there is no mirror {mirror!r}; "planaria mirror list" shows all of them')
+    if as_json:
+        print_json({"mirrors": msgspec.to_builtins(found)})
+        return
+    for each in found:
+        reason = f": {each.reason}" if each.reason else ""
+        note(
+            f"{each.mirror} from {each.spec.source}: {each.state}{reason}, last contact {_time(each.last_contact_ms)}"
+        )
+        if each.topics:
+            print_table(
+                Listing(
+                    "topic",
+                    "partition",
+                    "state",
+                    "end",
+                    "source",
+                    "lag",
+                    "bytes",
+                    "seconds",
+                    "skipped",
+                    "reason",
+                ),
+                [row for topic in each.topics for row in _rows(topic)],
+            )
+        for group, why in sorted(each.groups_not_copied.items()):
+            note(f"group {group} is not copied: {why}")
+
+
+def _rows(topic: MirroredTopic) -> list[tuple[str, ...]]:
+    if topic.forks:
+        blanks = [""] * 4
+        return [
+            (
+                topic.topic,
+                *map(str, (fork.partition, topic.state, fork.offset)),
+                _end(fork),
+                *blanks,
+                _lost(fork),
+            )
+            for fork in topic.forks
+        ]
+    if not topic.partitions:
+        return [(topic.topic, "", topic.state, "", "", "", "", "", "", topic.reason)]
+    return [
+        (
+            topic.topic,
+            str(each.partition),
+            topic.state,
+            _number(each.log_end_offset),
+            _number(each.source_high_watermark),
+            _number(_lag(each)),
+            _number(each.lag_bytes),
+            "" if each.behind_ms < 0 else f"{each.behind_ms / 1_000:.1f}",
+            str(each.skipped or ""),
+            topic.reason,
+        )
+        for each in topic.partitions
+    ]
+
+
+def _lag(each: PartitionLag) -> int:
+    if each.source_high_watermark < 0 or each.log_end_offset < 0:
+        return -1
+    return max(0, each.source_high_watermark - each.log_end_offset)
+
+
+@app.command("pause", cls=Command)
+def pause(mirror: NameArgument, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
+    """Stop copying, until the mirror is resumed. Its topics stay read-only."""
+    _change(connect, ChangeMirror(mirror=mirror, action="pause"))
+    note(f"{mirror}: paused")
+
+
+@app.command("resume", cls=Command)
+def resume(mirror: NameArgument, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
+    """Copy again after a pause; topics that are FAULTED try again, too."""
+    _change(connect, ChangeMirror(mirror=mirror, action="resume"))
+    note(f"{mirror}: resumed")
+
+
+@app.command("throttle", cls=Command)
+def throttle(
+    mirror: NameArgument,
+    rate: Annotated[
+        int,
+        typer.Argument(metavar="BYTES", min=-1, show_default=False, help="Bytes a second; -1: no limit."),
+    ],
+    connect: ConnectOption = DEFAULT_ENDPOINT,
+) -> None:
+    """Limit the traffic of a mirror."""
+    _change(connect, ChangeMirror(mirror=mirror, bytes_per_second=rate))
+    note(f"{mirror}: {'no limit' if rate < 0 else f'{rate} bytes a second'}")
+
+
+@app.command("promote", cls=Command)
+def promote(
+    mirror: NameArgument,
+    topics: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TOPIC]...", help="Only these; otherwise all of the mirror."),
+    ] = None,
+    as_json: JsonOption = False,
+    connect: ConnectOption = DEFAULT_ENDPOINT,
+) -> None:
+    """Let this broker take over: its copies take producers from now on.
+
+    Prints the fork of each partition: the first offset that was not copied, the end of the source as last
+    reported, and when. Repeating it is harmless, and prints the same.
+
+    --json: {"topics": [{"topic", "forks": [{"partition", "offset", "leader_epoch", "source_high_watermark",
+    "heard_at_ms"}]}]}
+    """
+    with attached(connect, PROMOTE_TIMEOUT_MS) as client:
+        found = client._ask(PromoteMirror(mirror=mirror, topics=topics or None), PromoteMirrorReply).topics
+    if as_json:
+        print_json({"topics": msgspec.to_builtins(found)})
+        return
+    rows = [
+        (each.topic, str(fork.partition), str(fork.offset), _end(fork), _time(fork.heard_at_ms), _lost(fork))
+        for each in found
+        for fork in each.forks
+    ]
+    print_table(Listing("topic", "partition", "fork", "source's end", "as of", "not copied"), rows)
+    note(f"{mirror}: {plural(len(found), 'topic')} promoted")
+
+
+@app.command("delete", cls=Command)
+def delete(
+    mirror: NameArgument, is_confirmed: YesOption = False, connect: ConnectOption = DEFAULT_ENDPOINT
+) -> None:
+    """Delete a mirror. Its topics stay: those that were not promoted are read-only, and can still be promoted."""
+    confirm(f"mirror {mirror!r}", is_confirmed=is_confirmed)
+    _change(connect, ChangeMirror(mirror=mirror, action="delete"))
+    note(f"{mirror}: deleted")
+
+
+def _change(connect: str, request: ChangeMirror) -> None:
+    with attached(connect) as client:
+        client._ask(request, Done)
+
+
+def _reports(connect: str) -> list[MirrorReport]:
+    with attached(connect) as client:
+        return client._ask(ListMirrors(), ListMirrorsReply).mirrors
+
+
+def _number(number: int) -> str:
+    return "" if number < 0 else str(number)
+
+
+def _end(fork: Fork) -> str:
+    return _number(fork.source_high_watermark)
+
+
+def _time(ms: int) -> str:
+    return "never" if ms < 0 else f"{datetime.fromtimestamp(ms / 1_000).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def _lost(fork: Fork) -> str:
+    if fork.source_high_watermark < 0:
+        return "unknown"
+    missing = max(0, fork.source_high_watermark - fork.offset)
+    return "none" if missing == 0 else f"{missing} offsets"

@@ -1,0 +1,202 @@
+"""Mirrors between two real brokers, which all tests share: copies, promotion, and kills on both sides."""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from patience import wait_until
+from planaria import Broker, Client
+from planaria.transport.protocol.errors import ErrorCode, ProtocolError
+from planaria.transport.protocol.message import Done
+from planaria.transport.protocol.mirrors import (
+    ChangeMirror,
+    CreateMirror,
+    ListMirrors,
+    ListMirrorsReply,
+    MirroredTopic,
+    MirrorReport,
+    MirrorSpec,
+    PromotedTopic,
+    PromoteMirror,
+    PromoteMirrorReply,
+)
+
+pytestmark = pytest.mark.processes
+
+SETTINGS: dict[str, Any] = {
+    "hang_timeout_ms": 20_000,
+    "heartbeat_interval_ms": 200,
+    "restart_intensity": 1_000_000,
+    "backoff_reset_ms": 1,
+}
+
+
+class Sites:
+    def __init__(self, source: Broker, here: Broker) -> None:
+        self.brokers = (source, here)
+        self.source = source.client
+        self.here = here.client
+        self.endpoint = source.endpoint
+
+    def mirror(self, name: str, *topics: str, **options: Any) -> None:
+        spec = MirrorSpec(source=self.endpoint, topics=topics, **options)
+        self.here._ask(CreateMirror(mirror=name, spec=spec), Done)
+
+    def report(self, name: str) -> MirrorReport:
+        reports = self.here._ask(ListMirrors(), ListMirrorsReply).mirrors
+        return next(report for report in reports if report.mirror == name)
+
+    def topic(self, name: str, topic: str) -> MirroredTopic | None:
+        return next((each for each in self.report(name).topics if each.topic == topic), None)
+
+    def change(self, name: str, action: Any) -> None:
+        self.here._ask(ChangeMirror(mirror=name, action=action), Done)
+
+    def promote(self, name: str, *topics: str) -> list[PromotedTopic]:
+        request = PromoteMirror(mirror=name, topics=list(topics) or None)
+        return self.here._ask(request, PromoteMirrorReply).topics
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
+    folder = tmp_path_factory.mktemp("sites")
+    with Broker(folder / "source", **SETTINGS) as source, Broker(folder / "here", **SETTINGS) as here:
+        yield Sites(source, here)
+
+
+def ends(client: Client | Any, topic: str) -> list[int | None]:
+    try:
+        return [each.high_watermark for each in client.describe_topic(topic).partitions]
+    except ProtocolError:
+        return []
+
+
+def records(client: Any, topic: str) -> list[tuple[Any, ...]]:
+    return sorted(
+        (each.partition, each.offset, each.timestamp, each.key, each.data) for each in client.read(topic)
+    )
+
+
+def fill(client: Any, topic: str, count: int, partitions: int = 1) -> None:
+    client.create_topic(topic, partitions=partitions, if_not_exists=True)
+    with client.producer() as producer:
+        for number in range(count):
+            producer.publish(topic, number, key=str(number))
+
+
+def caught_up(sites: Sites, topic: str) -> Callable[[], bool]:
+    return lambda: ends(sites.here, topic) == ends(sites.source, topic) != []
+
+
+def test_topics_are_copied_followed_and_promoted(sites: Sites) -> None:
+    fill(sites.source, "A.ORDERS", 500, partitions=2)
+    sites.mirror("a", "A.*")
+    wait_until(caught_up(sites, "A.ORDERS"))
+    assert records(sites.here, "A.ORDERS") == records(sites.source, "A.ORDERS")
+    described = sites.here.describe_topic("A.ORDERS")
+    assert described.topic_id == sites.source.describe_topic("A.ORDERS").topic_id
+    fill(sites.source, "A.LATER", 3)  # found by the pattern
+    with sites.source.consumer("a.billing", ["A.ORDERS"], auto_offset_reset="earliest") as consumer:
+        seen = sum(1 for _ in zip(range(500), consumer, strict=False))
+        consumer.commit()
+    assert seen == 500
+    with pytest.raises(ProtocolError) as refused:
+        sites.here.alter_topic("A.ORDERS", retention_ms=1_000)
+    assert refused.value.code == ErrorCode.TOPIC_IS_MIRRORED
+    wait_until(caught_up(sites, "A.LATER"))
+    wait_until(lambda: sites.here.group_offsets("a.billing") == sites.source.group_offsets("a.billing"))
+    with sites.source.producer(transactional_id="a.tx") as producer:
+        transaction = producer.transaction()
+        transaction.publish("A.ORDERS", "open", partition=0).result()
+        wait_until(caught_up(sites, "A.ORDERS"))
+        promoted = sites.promote("a")
+        transaction.abort()
+    assert [each.topic for each in promoted] == ["A.LATER", "A.ORDERS"]
+    assert sum(fork.offset for fork in promoted[1].forks) == 501
+    sites.here.publish("A.ORDERS", "new", key="new")
+    assert [each.data for each in sites.here.read("A.ORDERS")].count("open") == 0
+    assert "new" in [each.data for each in sites.here.read("A.ORDERS")]
+    assert sites.promote("a") == promoted
+    topic = sites.topic("a", "A.ORDERS")
+    assert topic is not None
+    assert topic.state == "promoted"
+    sites.change("a", "delete")
+    assert "a" not in [each.mirror for each in sites.here._ask(ListMirrors(), ListMirrorsReply).mirrors]
+
+
+def test_a_source_that_is_created_again_is_a_fault(sites: Sites) -> None:
+    fill(sites.source, "B", 10)
+    sites.mirror("b", "B")
+    wait_until(caught_up(sites, "B"))
+    sites.source.delete_topic("B")
+    fill(sites.source, "B", 20)
+
+    def is_faulted() -> bool:
+        topic = sites.topic("b", "B")
+        return topic is not None and topic.state == "faulted"
+
+    wait_until(is_faulted)
+    topic = sites.topic("b", "B")
+    assert topic is not None
+    assert "created again" in topic.reason or "no such partition" in topic.reason
+    assert ends(sites.here, "B") == [10]
+    sites.here.delete_topic("B")
+    sites.change("b", "resume")
+    wait_until(caught_up(sites, "B"))
+    sites.change("b", "delete")
+
+
+def test_a_topic_that_is_here_and_a_loop_are_refused(sites: Sites) -> None:
+    fill(sites.source, "C", 5)
+    fill(sites.here, "C", 3)
+    sites.mirror("c", "C")
+
+    def reason() -> str:
+        topic = sites.topic("c", "C")
+        return topic.reason if topic is not None and topic.state == "refused" else ""
+
+    wait_until(lambda: "no copy of the source's" in reason())
+    assert ends(sites.here, "C") == [3]
+    fill(sites.here, "LOOP", 1)
+    back = Sites(*reversed(sites.brokers))
+    back.mirror("back", "LOOP")
+    wait_until(caught_up(back, "LOOP"))
+    sites.mirror("loop", "LOOP")
+
+    def loop_reason() -> str:
+        topic = sites.topic("loop", "LOOP")
+        return "" if topic is None else topic.reason
+
+    wait_until(lambda: "a loop" in loop_reason())
+    back.change("back", "delete")
+    sites.change("loop", "delete")
+    sites.change("c", "delete")
+
+
+def test_killed_at_random_nothing_is_lost_or_doubled(sites: Sites) -> None:
+    draw = random.Random(5)
+    fill(sites.source, "D", 1, partitions=2)
+    sites.mirror("d", "D")
+    wait_until(caught_up(sites, "D"))
+    source, here = sites.brokers
+    victims = [
+        (here, "mirror/d"),
+        (here, "partition/D/0"),
+        (here, "partition/D/1"),
+        (here, "controller"),
+        (source, "partition/D/0"),
+        (source, "gateway/0"),
+    ]
+    draw.shuffle(victims)
+    with sites.source.producer(delivery_timeout_ms=60_000) as producer:
+        for broker, address in victims:
+            for number in range(300):
+                producer.publish("D", number, key=str(number))
+            broker.kill(address)
+        producer.flush()
+    wait_until(caught_up(sites, "D"))
+    assert records(sites.here, "D") == records(sites.source, "D")
+    assert len(records(sites.here, "D")) == 1 + 300 * len(victims)
+    sites.change("d", "delete")

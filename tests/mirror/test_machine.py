@@ -1,0 +1,329 @@
+"""A mirror over two simulated partitions: the copy, faults of the source, promotion, and everything at random."""
+
+from typing import Any
+
+import pytest
+
+from planaria.actors.mirror.keys import GoOnTimer
+from planaria.transport.batch import parse_header
+from planaria.transport.protocol.data import Fetch, Produce
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+from planaria.transport.protocol.mirrored import FORK_EPOCHS
+from planaria.transport.protocol.mirrors import MirrorAppend, SealMirror
+from planaria.transport.protocol.topics import DeleteRecords, TopicConfig
+from planaria.transport.protocol.transactions import Marker, WriteMarkers
+from simulated_mirror import NAMES, TRANSACTIONAL_IDS, MirrorWorld
+from simulated_partition import a_batch
+
+FIRST, SECOND = TRANSACTIONAL_IDS
+PRODUCE = Produce(topic="ORDERS", partition=0)
+
+
+@pytest.fixture
+def world() -> MirrorWorld:
+    return MirrorWorld()
+
+
+def fetched(world: MirrorWorld, offset: int, **options: Any) -> Any:
+    return world.ask_copy(Fetch(topic="ORDERS", partition=0, offset=offset, format="batches", **options))
+
+
+def test_the_copy_has_the_bytes_and_offsets_of_the_source(world: MirrorWorld) -> None:
+    world.produce(b"a", b"b")
+    world.crash_source()
+    world.produce(b"c", producer=1)
+    world.produce(b"t", producer=FIRST, is_transactional=True)
+    world.end_transaction(FIRST, committed=True)
+    world.settle()
+    assert [frame for _, frame in world.copy.log] == [frame for _, frame in world.source.log]
+    assert fetched(world, 0).high_watermark == 5
+    lag = world.mirror.report(world.now).topics[0].partitions[0]
+    assert (lag.log_end_offset, lag.source_high_watermark, lag.behind_ms) == (5, 5, 0)
+
+
+def test_a_copy_that_follows_takes_no_producer(world: MirrorWorld) -> None:
+    world.produce(b"a")
+    world.settle()
+    requests = [(PRODUCE, [a_batch(b"x")]), (DeleteRecords(topic="ORDERS", partition=0, before_offset=1), ())]
+    for request, payload in requests:
+        refusal = world.ask_copy(request, payload)
+        assert isinstance(refusal, ErrorBody)
+        assert (refusal.code, refusal.retriable) == (ErrorCode.TOPIC_IS_MIRRORED, True)
+    markers = [Marker(9, 0, committed=True)]
+    world.ask_copy(WriteMarkers(topic="ORDERS", partition=0, markers=markers))
+    assert world.copy.log_end_offset == 1
+
+
+def test_batches_are_appended_at_the_end_and_nowhere_else(world: MirrorWorld) -> None:
+    world.produce(b"a", b"b")
+    world.settle()
+    batches = [frame for _, frame in world.source.log]
+    for offset in (0, 3):
+        refusal = world.ask_copy(MirrorAppend(**NAMES, offset=offset), batches)
+        assert (refusal.code, refusal.next_offset) == (ErrorCode.OFFSET_OUT_OF_RANGE, 2)
+    assert world.ask_copy(MirrorAppend(**NAMES, offset=2), batches).code == ErrorCode.INVALID_BATCH
+    assert world.ask_copy(MirrorAppend(**NAMES, offset=2), [b"x" * 80]).code == ErrorCode.INVALID_BATCH
+    other = MirrorAppend(**{**NAMES, "topic_id": "t2"}, offset=2)
+    assert world.ask_copy(other).code == ErrorCode.UNKNOWN_TOPIC_ID
+    assert world.copy.log_end_offset == 2
+
+
+def test_a_reader_that_is_ahead_of_the_copy_waits_for_it(world: MirrorWorld) -> None:
+    world.produce(b"a")
+    world.settle()
+    world.ask_copy(MirrorAppend(**NAMES, offset=1, source_high_watermark=5))
+    assert fetched(world, 3).next_offset == 3
+    assert fetched(world, 6).code == ErrorCode.OFFSET_OUT_OF_RANGE
+
+
+def test_readers_compare_the_epochs_of_the_source(world: MirrorWorld) -> None:
+    """The copy is started often, and takes an epoch each time: no reader takes that for a lost tail."""
+    for _ in range(5):
+        world.copy.crash()
+    world.produce(b"a")
+    world.crash_source()
+    world.produce(b"b")
+    world.settle()
+    reply = fetched(world, 0)
+    assert reply.leader_epoch == parse_header(world.source.log[-1][1]).leader_epoch == 1
+    for _ in range(3):
+        world.copy.crash()
+        world.crash_source()
+    world.produce(b"c")
+    world.settle()
+    assert fetched(world, reply.next_offset, leader_epoch=reply.leader_epoch).next_offset == 3
+
+
+def test_a_cut_link_is_caught_up(world: MirrorWorld) -> None:
+    world.produce(b"a")
+    world.settle()
+    world.is_cut = True
+    world.crash_source()
+    for _ in range(30):
+        world.produce(b"x", producer=1)
+        world.advance(2_000)
+    report = world.mirror.report(world.now)
+    assert (report.state, world.copy.log_end_offset) == ("unreachable", 1)
+    assert "TIMED_OUT" in report.reason
+    world.settle()
+    assert world.copy.log_end_offset == 31
+    assert world.mirror.report(world.now).state == "running"
+
+
+def test_retention_that_passes_the_copy_is_counted_and_goes_on(world: MirrorWorld) -> None:
+    world.produce(b"a")
+    world.settle()
+    world.is_cut = True
+    world.crash_source()
+    for _ in range(4):
+        world.produce(b"x")
+    world.source.ask(DeleteRecords(topic="ORDERS", partition=0, before_offset=3))
+    world.settle()
+    assert world.copy.log_end_offset == 5
+    assert world.copy.log_start_offset == 3
+    assert world.mirror.report(world.now).topics[0].partitions[0].skipped == 2
+    assert not world.faults
+
+
+def test_an_empty_copy_begins_where_the_source_begins(world: MirrorWorld) -> None:
+    world.is_cut = True
+    world.crash_source()
+    for _ in range(4):
+        world.produce(b"x")
+    world.source.ask(DeleteRecords(topic="ORDERS", partition=0, before_offset=3))
+    world.settle()
+    assert (world.copy.log_start_offset, world.copy.log_end_offset) == (3, 4)
+    assert world.mirror.report(world.now).topics[0].partitions[0].skipped == 0
+
+
+def test_deleted_records_of_the_source_are_deleted_here(world: MirrorWorld) -> None:
+    for _ in range(4):
+        world.produce(b"x")
+    world.settle()
+    world.source.ask(DeleteRecords(topic="ORDERS", partition=0, before_offset=2))
+    world.settle()
+    assert world.copy.log_start_offset == 2
+
+
+def test_a_source_that_was_created_again_is_a_fault(world: MirrorWorld) -> None:
+    world.produce(b"a")
+    world.settle()
+    world.topic_id = "t2"
+    world.advance(60_000)
+    assert world.faults == ["the source's topic was created again: t1 was copied, it is t2 now"]
+    assert world.mirror.report(world.now).topics[0].state == "faulted"
+    appends = world.appends
+    world.produce(b"b")
+    world.settle()
+    assert (world.appends, world.copy.log_end_offset) == (appends, 1)
+
+
+def test_a_source_that_lost_what_was_copied_is_a_fault(world: MirrorWorld) -> None:
+    for _ in range(3):
+        world.produce(b"a")
+    world.settle()
+    world.lose_tail(1)
+    world.advance(10_000)
+    assert len(world.faults) == 1
+    assert "has lost records that were copied" in world.faults[0]
+    assert world.copy.log_end_offset == 3
+
+
+def test_a_source_with_other_records_is_a_fault(world: MirrorWorld) -> None:
+    for _ in range(3):
+        world.produce(b"a")
+    world.settle()
+    world.is_cut = True
+    world.lose_tail(1)
+    for _ in range(4):
+        world.produce(b"z")
+    world.settle()
+    assert len(world.faults) == 1
+    assert "there another log from 1 on" in world.faults[0]
+
+
+def test_a_compacted_source_leaves_the_same_gaps(world: MirrorWorld) -> None:
+    for _ in range(5):
+        world.produce(b"a", producer=1)
+    world.settle()
+    world.is_cut = True
+    world.crash_source()
+    for _ in range(5):
+        world.produce(b"b", producer=1)
+    del world.source.log[6:8]
+    world.source.durable_count = len(world.source.log)
+    world.settle()
+    assert [header.base_offset for header, _ in world.copy.log] == [0, 1, 2, 3, 4, 5, 8, 9]
+
+
+def test_offsets_of_groups_are_copied_and_never_beyond_the_copy(world: MirrorWorld) -> None:
+    for _ in range(3):
+        world.produce(b"a")
+    world.settle()
+    world.group = {"g": 2}
+    world.advance(3_000)
+    assert world.committed == {"g": 2}
+    world.group["g"] = 9
+    world.advance(3_000)
+    assert world.committed == {"g": 3}
+
+
+def test_the_rate_is_kept() -> None:
+    world = MirrorWorld()
+    world.mirror._rate._bytes_per_second = 1_000
+    world.produce(bytes(5_000))
+    world.produce(bytes(5_000))
+    assert world.copy.log_end_offset == 1
+    assert GoOnTimer(("ORDERS", 0)) in world.timers  # type: ignore[arg-type]
+    world.advance(4_000)
+    assert world.copy.log_end_offset == 1
+    world.advance(3_000)
+    assert world.copy.log_end_offset == 2
+
+
+class TestPromotion:
+    def test_open_transactions_are_aborted_and_others_stay(self, world: MirrorWorld) -> None:
+        world.produce(b"t", producer=FIRST, is_transactional=True)
+        world.produce(b"u", producer=SECOND, is_transactional=True)
+        world.end_transaction(SECOND, committed=True)
+        world.settle()
+        assert fetched(world, 0).last_stable_offset == 0
+        fork, reply = world.promote()
+        assert (fork.offset, fork.leader_epoch, fork.source_high_watermark) == (3, 0, 3)
+        assert reply.leader_epoch == FORK_EPOCHS
+        found = fetched(world, 0)
+        assert (found.last_stable_offset, found.high_watermark) == (4, 4)
+        assert [each.producer_id for each in found.aborted] == [FIRST]
+
+    def test_a_producer_goes_on_with_its_sequence(self, world: MirrorWorld) -> None:
+        for value in (b"a", b"b"):
+            world.produce(value, producer=1)
+        world.settle()
+        world.promote()
+        sequenced = {"producer_id": 1, "producer_epoch": 0}
+        results = world.ask_copy(
+            PRODUCE,
+            [a_batch(b"b", base_sequence=1, **sequenced), a_batch(b"c", base_sequence=2, **sequenced)],
+        ).batches
+        assert [(result.base_offset, result.duplicate) for result in results] == [(1, True), (2, False)]
+
+    def test_no_copy_arrives_after_the_fork(self, world: MirrorWorld) -> None:
+        world.produce(b"a")
+        world.settle()
+        fork = world.ask_copy(SealMirror(**NAMES)).fork
+        world.produce(b"b")
+        world.advance(5_000)
+        assert world.copy.log_end_offset == fork.offset == 1
+        assert world.ask_copy(SealMirror(**NAMES)).fork == fork
+        assert world.ask_copy(PRODUCE, [a_batch(b"x")]).code == ErrorCode.TOPIC_IS_MIRRORED
+        world.promote()
+        world.ask_copy(PRODUCE, [a_batch(b"x")])
+        world.is_checked = False
+        world.advance(5_000)
+        assert world.copy.log_end_offset == 2
+        assert world.ask_copy(MirrorAppend(**NAMES, offset=-1)).code == ErrorCode.NOT_MIRRORED
+
+    def test_a_promoted_partition_that_dies_stays_promoted(self, world: MirrorWorld) -> None:
+        """Also if it dies before it has aborted the source's transactions."""
+        world.produce(b"t", producer=FIRST, is_transactional=True)
+        world.settle()
+        _, reply = world.promote()
+        del world.copy.log[1:]
+        world.copy.durable_count = 1
+        world.copy.crash()
+        assert fetched(world, 0).last_stable_offset == 2
+        produced = world.ask_copy(PRODUCE, [a_batch(b"x")])
+        assert produced.batches[0].base_offset == 2
+        assert world.copy.log[-1][0].leader_epoch > reply.leader_epoch
+
+    def test_a_reader_of_the_source_that_is_beyond_the_fork_is_found(self, world: MirrorWorld) -> None:
+        world.produce(b"a")
+        world.settle()
+        world.is_cut = True
+        for _ in range(3):
+            world.crash_source()
+            world.produce(b"b")
+        epoch = world.source.log[-1][0].leader_epoch
+        world.promote()
+        for _ in range(9):
+            world.ask_copy(PRODUCE, [a_batch(b"x")])
+        refusal = fetched(world, 4, leader_epoch=epoch)
+        assert (refusal.code, refusal.next_offset) == (ErrorCode.LOG_TRUNCATED, 1)
+
+
+def run(seed: int, steps: int) -> None:
+    world = MirrorWorld(seed)
+    world.loss = world.draw.choice([0.0, 0.05, 0.3])
+    for _ in range(steps):
+        world.step()
+    world.settle()
+    assert not world.faults
+    source, copy = world.logs()
+    assert copy == source
+    open_before = world.copy.machine._role._transactions.open()
+    open_there = world.source.machine._role._transactions.open()
+    start = world.source.log_start_offset
+    assert open_before.items() >= {key: first for key, first in open_there.items() if first >= start}.items()
+    assert all(open_there[key] == first or open_there[key] < start for key, first in open_before.items())
+    fork, _ = world.promote()
+    assert fork.offset == world.source.log_end_offset
+    assert not world.copy.machine._role._transactions.open()
+    assert world.copy.log_end_offset == fork.offset + len(open_before)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_copy_is_the_source_under_faults(seed: int) -> None:
+    run(seed, 60)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("seed", range(12, 1_000))
+def test_the_copy_is_the_source_under_faults_for_long(seed: int) -> None:
+    run(seed, 300)
+
+
+def test_a_topic_without_a_mirror_takes_no_copies() -> None:
+    world = MirrorWorld()
+    world.copy = world.source
+    assert world.ask_copy(MirrorAppend(**NAMES, offset=-1)).code == ErrorCode.NOT_MIRRORED
+    assert TopicConfig() == world.source.config

@@ -1,0 +1,207 @@
+"""The mirrors API group: a topic of this broker that follows a topic of another one.
+
+    create_mirror(mirror, spec)                      -> done
+    change_mirror(mirror, action | settings)         -> done            UNKNOWN_MIRROR if there is none
+    list_mirrors()                                   -> each mirror, its topics and their lag
+    promote_mirror(mirror, topics?)                  -> the fork of each partition, once it takes producers
+
+All of these are answered by the controller. The others are internal: M a mirror's process, C controller, P partition.
+
+    M: mirror_topic(topic, topic_id, partitions, config)      C: done; the topic is created, or changed, and follows
+    M: fault_topic(topic, topic_id, reason)                   C: done; the topic is FAULTED, durably
+    M: report_mirror(...)                                     a cast to the controller: figures
+    M: mirror_append(offset, ...) batch frames                P: log_start_offset, log_end_offset, last_epoch
+    C: seal_mirror()                                          P: the fork, once every copy is acknowledged
+    C: promote_partition(mirror)                              P: leader_epoch, aborted
+
+`mirror_append` appends batches as the source has them, at the end of the partition's log and nowhere else: `offset` is
+that end. Another end is refused with OFFSET_OUT_OF_RANGE, which names it as `next_offset`; so two senders cannot
+interleave. A partition that does not follow a mirror, or not any more, refuses with NOT_MIRRORED. A topic that follows
+refuses producers, markers of transactions and the deletion of records with TOPIC_IS_MIRRORED.
+"""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from ..patterns import WILDCARD
+from .data import Offset
+from .message import InternalRequest, Reply, Request
+from .mirrored import Fork, TopicMirror
+from .topics import Bytes, PartitionCount, TopicConfig
+
+Text = Annotated[str, Meta(max_length=4_096)]
+Patterns = Annotated[tuple[Annotated[str, Meta(pattern=WILDCARD)], ...], Meta(max_length=100)]
+MirrorAction = Literal["pause", "resume", "delete"]
+MAX_MIRRORS = 100
+
+
+class MirrorSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A source and the part of it that is mirrored. Paths are those of every node of this broker."""
+
+    source: Annotated[str, Meta(min_length=1, max_length=4_096)]
+    """Endpoints of the source, as a client takes them."""
+    topics: Patterns
+    """Names of topics, or patterns with `*` and `?`."""
+    groups: Patterns = ("*",)
+    """Consumer groups whose offsets are copied, likewise."""
+    bytes_per_second: Bytes = -1
+    """Limit of the traffic from the source; -1: none."""
+    key_file: Text = ""
+    """The key file of the user as whom the mirror reads; empty: without authentication."""
+    server_key: Text = ""
+    user: Text = ""
+    password_file: Text = ""
+    token_file: Text = ""
+
+
+class Mirror(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A mirror as it is stored."""
+
+    spec: MirrorSpec
+    version: int = 1
+    """Rises with each change."""
+    is_paused: bool = False
+
+
+class PartitionLag(Struct, frozen=True, kw_only=True):
+    partition: int
+    log_end_offset: int = -1
+    source_high_watermark: int = -1
+    """-1: not known yet."""
+    lag_bytes: int = -1
+    """Bytes that were read and are not appended yet."""
+    behind_ms: int = -1
+    """Time for which the copy has been incomplete; 0: it is complete as of the last answer of the source."""
+    skipped: int = 0
+    """Offsets that the source had deleted before they were copied."""
+
+
+class MirroredTopic(Struct, frozen=True, kw_only=True):
+    topic: str
+    state: str
+    """following, sealed, promoted, faulted; refused: it is not mirrored, for a reason."""
+    reason: str = ""
+    partitions: list[PartitionLag] = []
+    forks: list[Fork] = []
+
+
+class MirrorReport(Struct, frozen=True, kw_only=True):
+    """A mirror as it is listed."""
+
+    mirror: str
+    spec: MirrorSpec
+    state: Literal["running", "paused", "unreachable", "starting"]
+    reason: str = ""
+    last_contact_ms: int = -1
+    """Time of the source's last answer, in ms since the epoch."""
+    copied_bytes: int = 0
+    """Bytes appended by the mirror's present process."""
+    topics: list[MirroredTopic] = []
+    groups: list[str] = []
+    """Groups whose offsets have been copied."""
+    groups_not_copied: dict[str, str] = {}
+    """Groups whose state is not copied, with the reason."""
+
+
+class CreateMirror(Request, tag="create_mirror", frozen=True):
+    mirror: str
+    spec: MirrorSpec
+
+
+class ChangeMirror(Request, tag="change_mirror", frozen=True):
+    mirror: str
+    action: MirrorAction | None = None
+    """`resume` also lets topics that are FAULTED try again. `delete` leaves its topics as ordinary ones of which only
+    those promoted are written: the others stay read-only until they are promoted or deleted."""
+    bytes_per_second: Bytes | None = None
+
+
+class ListMirrors(Request, tag="list_mirrors", frozen=True):
+    pass
+
+
+class ListMirrorsReply(Reply, kw_only=True):
+    mirrors: list[MirrorReport]
+
+
+class PromoteMirror(Request, tag="promote_mirror", frozen=True):
+    mirror: str
+    topics: list[str] | None = None
+    """None: all of them."""
+
+
+class PromotedTopic(Struct, frozen=True, kw_only=True):
+    topic: str
+    forks: list[Fork]
+
+
+class PromoteMirrorReply(Reply, kw_only=True):
+    topics: list[PromotedTopic]
+
+
+MIRROR_REQUESTS: tuple[type[Request], ...] = (CreateMirror, ChangeMirror, ListMirrors, PromoteMirror)
+
+
+class MirrorTopic(InternalRequest, tag="mirror_topic", frozen=True):
+    mirror: str
+    topic: str
+    topic_id: str
+    partitions: PartitionCount
+    config: TopicConfig
+
+
+class FaultTopic(InternalRequest, tag="fault_topic", frozen=True):
+    mirror: str
+    topic: str
+    topic_id: str
+    reason: str
+
+
+class ReportMirror(InternalRequest, tag="report_mirror", frozen=True):
+    report: MirrorReport
+
+
+class MirrorAppend(InternalRequest, tag="mirror_append", frozen=True):
+    topic: str
+    topic_id: str
+    partition: int
+    offset: Annotated[int, Meta(ge=-1)]
+    """The end of the partition's log, as the sender knows it; -1, without batches: the sender asks for it."""
+    source_high_watermark: int = -1
+    source_start_offset: Offset = 0
+    """The log begins no earlier than the source's."""
+
+
+class MirrorAppendReply(Reply, kw_only=True):
+    log_start_offset: int
+    log_end_offset: int
+    last_epoch: int
+    """Leader epoch of the log's last batch, -1 without batches."""
+
+
+class SealMirror(InternalRequest, tag="seal_mirror", frozen=True):
+    """The partition takes no more copies, and answers when all are acknowledged."""
+
+    topic: str
+    topic_id: str
+    partition: int
+
+
+class SealMirrorReply(Reply, kw_only=True):
+    fork: Fork
+
+
+class PromotePartition(InternalRequest, tag="promote_partition", frozen=True):
+    topic: str
+    topic_id: str
+    partition: int
+    mirror: TopicMirror
+
+
+class PromotePartitionReply(Reply, kw_only=True):
+    leader_epoch: int
+
+
+REQUESTS_TO_CONTROLLER: tuple[type[Request], ...] = (*MIRROR_REQUESTS, MirrorTopic, FaultTopic, ReportMirror)
+REQUESTS_TO_PARTITION: tuple[type[Request], ...] = (MirrorAppend, SealMirror, PromotePartition)
