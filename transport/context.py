@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
+from . import tracing
 from .batch import Headers
 from .client.attributes import with_attributes
 from .client.content import check_details, encode_key, encode_value
@@ -64,7 +65,10 @@ class Context:
         check_details(partition, at_ms)
         if self._carried is not None:
             headers = self._carried if headers is None else {**self._carried, **headers}
-        data, told = encode_value(value, with_attributes(headers, expires_at, priority))
+        headers = with_attributes(headers, expires_at, priority)
+        if tracing.active is not None:
+            headers = tracing.active.created(topic, headers)
+        data, told = encode_value(value, headers)
         message = Publication(topic, data, encode_key(key), told, partition, at_ms)
         self._check(message)
         self._published.append(message)

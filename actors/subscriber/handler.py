@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import cloudpickle
 from msgspec import Struct
 
+from ...transport import tracing
 from ...transport.application import App, handler_of
 from ...transport.codec import sendable
 from ...transport.dead_letters import MAX_TRACEBACK_CHARS
@@ -44,7 +45,9 @@ class Loaded(Struct, frozen=True):
     """A call returns a coroutine."""
 
 
-def load_handler(source: HandlerSource, sys_path: Sequence[str], schedule: Schedule | None = None) -> Loaded:
+def load_handler(
+    source: HandlerSource, sys_path: Sequence[str], schedule: Schedule | None = None, group: str = ""
+) -> Loaded:
     """Load the function; modules are also searched on the embedding process's path.
 
     `schedule` publishes delayed messages, for the periodic functions of an application.
@@ -66,7 +69,10 @@ def load_handler(source: HandlerSource, sys_path: Sequence[str], schedule: Sched
             f"the handler requires {needed} arguments; it is called with a message and, at most, a context"
         )
     try:
-        return Loaded(_with_payload(handler), is_async(handler))
+        called, awaits = _with_payload(handler), is_async(handler)
+        if tracing.active is not None:
+            called = tracing.active.handling(called, group, is_async=awaits)
+        return Loaded(called, awaits)
     except UnusableAnnotation as error:
         raise HandlerUnusable(f"the handler cannot be called: {error}") from error
 

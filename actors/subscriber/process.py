@@ -107,7 +107,7 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
         """Start. Raises HandlerUnusable, which the supervisor shows when it gives up."""
         options, context = self._options, self.context
         schedule = Schedule(self._publish_at, lambda: time.time_ns() // 1_000_000, run_alone)
-        loaded = load_handler(options.handler, options.sys_path, schedule)
+        loaded = load_handler(options.handler, options.sys_path, schedule, options.group)
         coroutines = Coroutines() if loaded.is_async else None
         handler = loaded.call if coroutines is None else coroutines.awaiting(loaded.call)
         if coroutines is not None and options.concurrency > 1 and options.cpu_limit is not None:

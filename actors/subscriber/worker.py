@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import clock_gettime, monotonic, pthread_getcpuclockid, thread_time
 
+from ...transport import tracing
 from ...transport.client.delivery import Delivery
 from ...transport.context import Context, end_of
 from ...transport.correlation import carried_by
@@ -124,6 +125,8 @@ class Workers:
                 record.leader_epoch,
                 lineage,
             )
+            if tracing.active is not None:
+                tracing.delivery.attempt = attempt
             if self._is_metered:
                 self._began[worker] = (record.offset, self._cpu_s())
             try:

@@ -36,6 +36,7 @@ from ..client.reader import Reader
 from ..machine import Call
 from ..protocol.errors import ProtocolError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
+from ..tracing import receiving_async, settling
 from .calls import Caller
 from .loops import Flag
 from .positions import AsyncPositions
@@ -117,6 +118,7 @@ class AsyncConsumer(AsyncPositions):
 
     # Reading.
 
+    @receiving_async
     async def poll(self, timeout: Duration | None = None, max_messages: int = 500) -> list[Message]:
         """Return at most `max_messages`, or an empty list after `timeout` (seconds or a timedelta; None: no limit).
 
@@ -240,7 +242,8 @@ class AsyncConsumer(AsyncPositions):
         self._machine.accept(self._bridge.mailbox)
         action = self._machine.commit_of(offsets, metadata)
         if action is not None:
-            await self._commit(action)
+            with settling("commit", self):
+                await self._commit(action)
             self._machine.performed(action, None)
 
     async def _commit_for_transaction(

@@ -29,6 +29,7 @@ from ..client.waiting import Asker
 from ..machine import Effect, Event
 from ..protocol.errors import ProtocolError
 from ..protocol.shares import AcquiredRange, AcquireReply
+from ..tracing import receiving_async, settling
 from .calls import Caller
 from .loops import Bridge, Flag, Turns
 
@@ -100,6 +101,7 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
 
     # Acquiring.
 
+    @receiving_async
     async def poll(self, timeout: Duration | None = None, max_messages: int = 500) -> list[AsyncShareMessage]:
         """Return at most `max_messages`, or an empty list after `timeout` (seconds or a timedelta; None: no limit).
 
@@ -311,7 +313,9 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
 
         Raises InvalidOption, and PlanariaError for a message that this consumer does not hold.
         """
-        self._acknowledge(messages, verdict, delay, reason)
+        given = list(messages)
+        with settling(verdict, self, given):
+            self._acknowledge(given, verdict, delay, reason)
 
     async def flush(self) -> list[Refused]:
         """Send the pending acknowledgements. Return those that came too late since the last call."""

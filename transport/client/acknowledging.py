@@ -42,6 +42,7 @@ class Acknowledging(Generic[MessageT]):
 
     def __init__(self, network: Network, group: str, topics: list[str], options: ShareOptions) -> None:
         self._network = network
+        self._group = group
         self._options = options
         member_id = options.member_id or f"{group}-{uuid.uuid4().hex[:12]}"
         self._machine: Sharing[MessageT] = Sharing(group, topics, member_id, options, network.now_ms())

@@ -15,6 +15,7 @@ from ..addresses import TopicPartition, coordinator_address
 from ..calls.events import Wanted, Withdrawn
 from ..protocol.errors import ProtocolError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
+from ..tracing import receiving, settling
 from .commits import AutoCommit, CommitFirst, GivenOffsets, Metadata, Offsets
 from .consumer_bridge import ConsumerBridge, Stopped
 from .consuming import Action, Consuming
@@ -100,6 +101,7 @@ class Consumer(FlowControl):
 
     # Reading.
 
+    @receiving
     def poll(self, timeout: Duration | None = 1.0, max_messages: int = 500) -> list[Message]:
         """Return at most `max_messages`, or an empty list after `timeout` (seconds or a timedelta; None: no limit).
 
@@ -215,7 +217,8 @@ class Consumer(FlowControl):
         self._machine.accept(self._bridge.mailbox)
         action = self._machine.commit_of(offsets, metadata)
         if action is not None:
-            self._call(coordinator_address(action.request.group), action.request, CommitOffsetsReply)
+            with settling("commit", self):
+                self._call(coordinator_address(action.request.group), action.request, CommitOffsetsReply)
             self._machine.performed(action, None)
 
     def _commit_for_transaction(

@@ -216,6 +216,7 @@ class Delivery(Struct, gc=False, eq=False):
         case; only KeyboardInterrupt and SystemExit propagate, and only from an immediate call.
         """
         batch = self._batch
+        batch.is_awaited = True
         with batch.lock:
             is_done = batch.is_done
             if not is_done:

@@ -22,6 +22,7 @@ from ..forks import tell_of_fork
 from ..machine import Answered, Call
 from ..protocol.data import PublishRecord
 from ..protocol.errors import ErrorCode, PlanariaError
+from ..tracing import publishing
 from .accumulator import Accumulator
 from .batches import Lingers
 from .delayed import delayed_dialog
@@ -230,7 +231,7 @@ class BatchingProducer:
             make_batch=make_batch,
             place=place,
         )
-        self.publish = self.accumulator.publish
+        self.publish = publishing(self.accumulator.publish)
         self._network = network
         self._is_closed = False
         self._pid = os.getpid()

@@ -18,6 +18,7 @@ from ..calls.retry import RetryPolicy
 from ..machine import Event
 from ..protocol.errors import PlanariaError, ProtocolError
 from ..protocol.shares import AcquiredRange, AcquireReply
+from ..tracing import receiving, settling
 from .acknowledgements import Refused
 from .acknowledging import Acknowledging
 from .acquired import Acquisition, Stretches
@@ -43,6 +44,7 @@ class ShareConsumer(Acknowledging[ShareMessage]):
 
     # Acquiring.
 
+    @receiving
     def poll(self, timeout: Duration | None = 1.0, max_messages: int = 500) -> list[ShareMessage]:
         """Return at most `max_messages`, or an empty list after `timeout` (seconds or a timedelta; None: no limit).
 
@@ -183,7 +185,9 @@ class ShareConsumer(Acknowledging[ShareMessage]):
 
         Raises InvalidOption, and PlanariaError for a message that this consumer does not hold.
         """
-        self._acknowledge(messages, verdict, delay, reason)
+        given = list(messages)
+        with settling(verdict, self, given):
+            self._acknowledge(given, verdict, delay, reason)
 
     def flush(self) -> list[Refused]:
         """Send the pending acknowledgements. Return those that came too late since the last call."""

@@ -20,7 +20,7 @@ class UnawaitedFailures:
 
     def note(self, batch: ProducerBatch, error: Exception, now: int) -> None:
         """Count a failed batch, unless a thread, a task or a callback waits for one of its deliveries."""
-        if batch.is_awaited or batch.callbacks:
+        if batch.is_awaited:
             return
         self._unreported += batch.record_count
         if now < self._next_ms:
