@@ -53,8 +53,16 @@ types: $(STAMP) ## mypy --strict on a freshly built and installed wheel
 	rm -rf build
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/dist .
 	$(BIN)/python -m venv $(WHEEL_VENV)
-	wheel=$$(echo build/dist/planaria-*.whl) && $(WHEEL_VENV)/bin/python -m pip install --quiet "$$wheel[console,lz4,zstd]" mypy pytest
+	wheel=$$(echo build/dist/planaria-*.whl) && $(WHEEL_VENV)/bin/python -m pip install --quiet "$$wheel[console,lz4,otel,zstd]" mypy pytest
 	cd $(WHEEL_VENV) && bin/python -m mypy --config-file ../../pyproject.toml --cache-dir ../mypy --strict -p planaria
+
+# Its tools are not needed for development, so they have an environment of their own. The package is installed there, for
+# the reference pages are made from its docstrings.
+.PHONY: site
+site: $(STAMP) ## the documentation as a site, in build/site; a broken link or name fails it
+	$(BIN)/python -m venv build/docs-venv
+	build/docs-venv/bin/python -m pip install --quiet --disable-pip-version-check '.[docs]'
+	NO_MKDOCS_2_WARNING=1 build/docs-venv/bin/python -m mkdocs build --quiet --strict
 
 .PHONY: clean
 clean: ## remove what the other targets made

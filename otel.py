@@ -24,6 +24,8 @@ from .transport import tracing
 from .transport.batch import Headers
 from .transport.client.messages import Message
 
+__all__ = ["instrument", "processing", "uninstrument"]
+
 TRACEPARENT = "traceparent"
 MAX_LINKS = 128
 MAX_FAILED = 10_000
@@ -107,7 +109,7 @@ class _Tracer:
     def handling(self, handler: Callable[..., Any], group: str, *, is_async: bool) -> Callable[..., Any]:
         @wraps(handler)
         def traced(message: Message, *context: Any) -> Any:
-            with self.process(message, group, tracing.delivery.attempt):
+            with self.process(message, group, tracing.attempt.get()):
                 return handler(message, *context)
 
         async def awaited(attempt: int, message: Message, *context: Any) -> Any:
@@ -117,7 +119,7 @@ class _Tracer:
         @wraps(handler)
         def traced_async(message: Message, *context: Any) -> Any:
             # The thread that calls has the number of the attempt; the coroutine runs in another.
-            return awaited(tracing.delivery.attempt, message, *context)
+            return awaited(tracing.attempt.get(), message, *context)
 
         return traced_async if is_async else traced
 

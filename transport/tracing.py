@@ -5,9 +5,9 @@ variable, and objects made before an installation keep publishing without spans.
 producers, consumers, contexts and workers.
 """
 
-import threading
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -38,13 +38,9 @@ class Tracer(Protocol):
         """Return the time at which a span begins."""
 
 
-class _Delivery(threading.local):
-    attempt = 1
-    """The attempt at the record for which this thread calls the handler."""
-
-
 active: Tracer | None = None
-delivery = _Delivery()
+attempt: ContextVar[int] = ContextVar("attempt", default=1)
+"""The attempt at the record for which this thread calls the handler."""
 _NOTHING: AbstractContextManager[Any] = nullcontext()
 
 

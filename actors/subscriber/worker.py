@@ -126,7 +126,7 @@ class Workers:
                 lineage,
             )
             if tracing.active is not None:
-                tracing.delivery.attempt = attempt
+                tracing.attempt.set(attempt)
             if self._is_metered:
                 self._began[worker] = (record.offset, self._cpu_s())
             try:

@@ -123,7 +123,9 @@ def test_clients_for_threads_make_spans_by_the_conventions(
     context = created.get_span_context()
     assert context is not None
     assert messages[0].headers["source"] == "web"
-    assert messages[0].headers["traceparent"].startswith(f"00-{context.trace_id:032x}-{context.span_id:016x}-")
+    assert (
+        messages[0].headers["traceparent"].startswith(f"00-{context.trace_id:032x}-{context.span_id:016x}-")
+    )
     assert messages[1].headers["traceparent"] == OWN, "never overwritten"
     assert linked(sent) == [int(OWN.split("-")[2], 16)]
     received = [span_id for span in found["poll ORDERS"] for span_id in linked(span)]

@@ -1,5 +1,5 @@
 """Rule: examples and documentation take every name of the package from its root,
-`planaria.aio` or `planaria.testing`, and every name they take exists."""
+`planaria.aio`, `planaria.otel` or `planaria.testing`, and every name they take exists."""
 
 import ast
 import re
@@ -11,6 +11,8 @@ import planaria.aio
 import planaria.testing
 from source_tree import ROOT
 
+OF_OTEL = ("instrument", "processing", "uninstrument")
+"""The names of planaria.otel, which cannot be imported without the extra."""
 FENCED = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 IMPORT = re.compile(r"^\s*(?:from|import)\s+planaria\b.*$", re.MULTILINE)
 
@@ -23,6 +25,8 @@ def faults(where: str, statement: ast.stmt) -> list[str]:
             return [f"{where}: {each.name}" for each in names if each.name not in planaria.aio.__all__]
         case ast.ImportFrom(module="planaria.testing", names=names):
             return [f"{where}: {each.name}" for each in names if each.name not in planaria.testing.__all__]
+        case ast.ImportFrom(module="planaria.otel", names=names):
+            return [f"{where}: {each.name}" for each in names if each.name not in OF_OTEL]
         case ast.ImportFrom(module=str(module)) if module.startswith("planaria."):
             return [f"{where}: from {module}"]
         case ast.Import(names=names):
@@ -32,7 +36,11 @@ def faults(where: str, statement: ast.stmt) -> list[str]:
 
 
 def _is_inner(module: str) -> bool:
-    return module.startswith("planaria.") and module not in ("planaria.aio", "planaria.testing")
+    return module.startswith("planaria.") and module not in (
+        "planaria.aio",
+        "planaria.otel",
+        "planaria.testing",
+    )
 
 
 def test_examples_import_from_the_root() -> None:
