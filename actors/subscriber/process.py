@@ -24,6 +24,7 @@ from msgspec import structs
 from ...transport.actor import Actor, ActorContext
 from ...transport.addresses import Kind
 from ...transport.client.client import Client
+from ...transport.client.configuration import options_for
 from ...transport.client.consumer import Consumer
 from ...transport.client.producer import Producer, batching_of
 from ...transport.client.transactional import TransactionalProducer
@@ -33,7 +34,6 @@ from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import InFlight, RetryReport
 from ...transport.publication import Publication
 from ...transport.security.broker_keys import internal_key_in
-from ...transport.security.variables import credentials_in
 from ...transport.subscription import SubscriberOptions
 from .committing import DELIVERY_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS, AtomicCommits, PlainCommits
 from .consumer_thread import ConsumerThread, OnPartitions
@@ -231,9 +231,9 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
         )
 
     def _credentials(self) -> dict[str, Any]:
-        """Return the broker's own credentials; outside the broker those in the environment."""
+        """Return the broker's own credentials; outside the broker those that its client's configuration has."""
         if self._options.identity:
-            return credentials_in(os.environ)
+            return options_for(self._options.endpoint, os.environ)
         return {"key": internal_key_in(self.context.data_directory)} if self.context.is_secured else {}
 
     def _publish_at(self, topic: str, value: Any, key: str, deliver_at_ms: int, scheduled_id: str) -> None:

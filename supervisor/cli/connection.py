@@ -17,7 +17,6 @@ from ...transport.endpoints import (
     listed_endpoints,
     numeric_endpoint,
 )
-from ...transport.security.variables import credentials_in
 from .failures import CommandFailed
 
 if TYPE_CHECKING:
@@ -41,25 +40,39 @@ CONNECT_VARIABLES = [CONNECT_VARIABLE, "PLANARIA_ENDPOINT"]
 CONNECT_TIMEOUT_S = 2.5
 
 
-def credentials() -> dict[str, Any]:
-    """Return the credentials in the environment, as options of a client."""
-    return credentials_in(os.environ)
+def credentials(endpoints: str) -> dict[str, Any]:
+    """Return the credentials in the environment and in the configuration, as options of a client."""
+    from ...transport.client.configuration import options_for  # noqa: PLC0415
+
+    return options_for(endpoints, os.environ)
 
 
-def pinned_server_key() -> str | None:
+def pinned_server_key(endpoints: str) -> str | None:
     """Return the broker's public key by which this command connects."""
     from ...transport.security.client_credentials import credentials_from  # noqa: PLC0415
 
-    keys = credentials_from(**credentials()).keys
+    keys = credentials_from(**credentials(endpoints)).keys
     return None if keys is None else keys.server_key
 
 
-def checked_endpoints(endpoints: str) -> str:
-    """Return the endpoints if all are valid, with this machine for `*`. Raises BadParameter."""
+def checked_endpoints(context: typer.Context, parameter: typer.CallbackParam, endpoints: str) -> str:
+    """Return the endpoints if all are valid, with this machine for `*`; those of the client's configuration if none are
+    given. Raises BadParameter."""
+    source = context.get_parameter_source(str(parameter.name))
+    if source is not None and source.name == "DEFAULT":
+        endpoints = _configured_endpoints() or endpoints
     try:
         return ",".join(listed_endpoints(endpoints.replace("tcp://*:", "tcp://127.0.0.1:")))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _configured_endpoints() -> str | None:
+    """Return the endpoints in the file of the client's configuration."""
+    from ...transport.client.configuration import from_file  # noqa: PLC0415
+
+    urls = [each.url for each in from_file(os.environ) if each.url is not None]
+    return None if not urls else urls[0] if isinstance(urls[0], str) else ",".join(urls[0])
 
 
 ConnectOption: TypeAlias = Annotated[
@@ -83,7 +96,7 @@ def attached(endpoints: str, request_timeout_ms: int = REQUEST_TIMEOUT_MS) -> It
     from ...transport.client.errors import TimedOut  # noqa: PLC0415
 
     with Client(
-        endpoints, client_id=CLIENT_ID, request_timeout_ms=request_timeout_ms, **credentials()
+        endpoints, client_id=CLIENT_ID, request_timeout_ms=request_timeout_ms, **credentials(endpoints)
     ) as client:
         try:
             client.wait_for_broker(CONNECT_TIMEOUT_S)

@@ -46,7 +46,7 @@ def console(
             f"the console needs packages that are not here ({error.name}): pip install 'planaria[console]'"
         ) from error
     host, port = _address(listen)
-    server_key = pinned_server_key()
+    server_key = pinned_server_key(connect)
     if server_key is None and not _is_loopback(host) and not insecure_public:
         raise CommandFailed(
             f"{listen} can be reached from other machines, and the broker has no authentication that this "

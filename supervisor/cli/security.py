@@ -118,7 +118,7 @@ def create_key(
         return
     path = out or Path(f"{_name(principal)}.key")
     with attached(connect) as client:
-        pair = new_key_pair(principal, pinned_server_key())
+        pair = new_key_pair(principal, pinned_server_key(connect))
         # First the file: a registered key must not be lost.
         write_key_file(path, pair, f"Key of {principal}. Keep it secret.")
         try:

@@ -15,16 +15,16 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from ...transport.application import AppDescription
 from ...transport.client.client import Client
+from ...transport.client.configuration import options_for
 from ...transport.client.errors import TimedOut
 from ...transport.periodic import next_tick, schedule_tick
 from ...transport.protocol.errors import PlanariaError
-from ...transport.security.variables import credentials_in
 from .. import config as configuration
 from .. import logs
 from ..data_directory import replace_file
@@ -63,7 +63,7 @@ class Worker:
     def run(self) -> None:
         self._listen_to_signals()
         app = self._describe()
-        with Client(self._options.endpoint, client_id="worker", **credentials_in(os.environ)) as client:
+        with Client(self._options.endpoint, client_id="worker", **self._credentials()) as client:
             if not self._await_broker(client):
                 return
             self._prepare(client, app)
@@ -80,6 +80,9 @@ class Worker:
                 logs.event(_log, logging.INFO, "worker stopping", app=self._options.app)
             finally:
                 keeper.close()
+
+    def _credentials(self) -> dict[str, Any]:
+        return options_for(self._options.endpoint, os.environ)
 
     def _serve(self, client: Client, fleet: Fleet) -> None:
         while self._next_order() == "reload":
@@ -133,7 +136,7 @@ class Worker:
                 subscription.group,
                 subscription.topics,
                 dead_letter,
-                has_credentials=bool(credentials_in(os.environ)),
+                has_credentials=bool(self._credentials()),
             )
         for name, period_ms in app.periods_ms.items():
             assert app.periodic_topic is not None

@@ -292,6 +292,28 @@ def test_clients_for_asyncio_take_the_same_credentials(secured: Secured) -> None
     asyncio.run(main())
 
 
+def test_clients_and_commands_find_the_broker_by_a_file(
+    secured: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, _ = secured.security.add_token("filed")
+    secured.security.grant("filed", Rule(rights=("produce",), resource="topic:ORDERS"))
+    file = tmp_path / "client.toml"
+    server_key = secured.server.public_key
+    file.write_text(f'url = "{secured.endpoint}"\nserver_key = "{server_key}"\ntoken = "{token}"\n')
+    file.chmod(0o600)
+    monkeypatch.setenv("PLANARIA_CONFIG", os.fspath(file))
+    with Client() as client:
+        assert topics(client) == ["ORDERS"]
+
+    async def main() -> None:
+        async with planaria.aio.connect() as client:
+            await client.publish("ORDERS", "x")
+
+    asyncio.run(main())
+    done = command("topic", "list", "--json", PLANARIA_CONFIG=os.fspath(file))
+    assert (done.returncode, [each["topic"] for each in json.loads(done.stdout)["topics"]]) == (0, ["ORDERS"])
+
+
 def test_no_secret_is_in_the_logs_or_in_the_status(secured: Secured) -> None:
     token, _ = secured.security.add_token("dora")
     secured.security.set_password("emil", "visible horse")

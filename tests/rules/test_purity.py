@@ -151,6 +151,7 @@ IMPURE: dict[str, str] = {
     "transport/client/stopping.py": "a waiting thread is woken by another",
     "transport/times.py": "reads the times that people type",
     "transport/client/reading.py": "asks for offsets by the network, reads the clock, waits",
+    "transport/client/configuration.py": "reads the file of a client's configuration",
     "transport/client/expecting.py": "makes ids at random",
     "transport/client/table.py": "a thread of its own",
     "transport/client/schedule.py": "reads a program's datetimes, makes ids at random",

@@ -49,14 +49,14 @@ class Done(NamedTuple):
     stderr: str
 
 
-def planaria(*arguments: str, given: str | bytes = "", columns: int = 80) -> Done:
+def planaria(*arguments: str, given: str | bytes = "", columns: int = 80, **variables: str) -> Done:
     """Run one command in this process, as `Command` would in its own, only faster."""
     given = given.encode() if isinstance(given, str) else given
     stdin, stdout, stderr = (
         io.TextIOWrapper(io.BytesIO(data), encoding="utf-8") for data in (given, b"", b"")
     )
     with (
-        mock.patch.dict(os.environ, environment(COLUMNS=str(columns)), clear=True),
+        mock.patch.dict(os.environ, environment(COLUMNS=str(columns), **variables), clear=True),
         mock.patch.multiple(sys, stdin=stdin, stdout=stdout, stderr=stderr),
     ):
         code = run(arguments)

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, Self, Unpack, overload
 
 from ..addresses import GATEWAY
 from ..batch import Headers
+from ..client.configuration import configured
 from ..client.delivery import RecordMetadata
 from ..client.network import Network
 from ..client.options import (
@@ -32,12 +33,11 @@ from ..client.options import (
 from ..client.reading import Point, reading
 from ..client.share_messages import ShareOptions
 from ..client.table import Follower
-from ..endpoints import DEFAULT_ENDPOINT, Endpoints
+from ..endpoints import Endpoints
 from ..keywords import ConsumerConfig, ProducerConfig, ShareConsumerConfig
 from ..machine import Call
 from ..protocol.data import Isolation
 from ..protocol.session import Hello, HelloReply
-from ..security.client_credentials import credentials_from
 from ..security.keys import ClientCredentials, KeyPair
 from .admin import AsyncAdmin
 from .calls import Caller
@@ -335,7 +335,7 @@ class Connecting:
 
 
 def connect(
-    endpoint: Endpoints = DEFAULT_ENDPOINT,
+    endpoint: Endpoints | None = None,
     *,
     client_id: str = "",
     request_timeout_ms: int = REQUEST_TIMEOUT_MS,
@@ -355,5 +355,7 @@ def connect(
         "request_timeout_ms": request_timeout_ms,
         "metadata_timeout_ms": metadata_timeout_ms,
     }
-    credentials = credentials_from(key=key, server_key=server_key, token=token, user=user, password=password)
+    endpoint, credentials = configured(
+        endpoint, os.environ, key=key, server_key=server_key, token=token, user=user, password=password
+    )
     return Connecting(endpoint, checked(ClientOptions, options), credentials)

@@ -14,12 +14,12 @@ from typing import Any, Self
 
 from ..addresses import GATEWAY
 from ..batch import Headers
-from ..endpoints import DEFAULT_ENDPOINT, Endpoints
+from ..endpoints import Endpoints
 from ..keywords import Milliseconds
 from ..protocol.session import Hello, HelloReply
-from ..security.client_credentials import credentials_from
 from ..security.keys import KeyPair
 from .access import BrokerAccess
+from .configuration import configured
 from .delivery import RecordMetadata
 from .network import Network
 from .options import (
@@ -37,7 +37,7 @@ class Client(BrokerAccess):
 
     def __init__(
         self,
-        endpoint: Endpoints = DEFAULT_ENDPOINT,
+        endpoint: Endpoints | None = None,
         *,
         client_id: str = "",
         request_timeout_ms: Milliseconds = REQUEST_TIMEOUT_MS,
@@ -59,6 +59,9 @@ class Client(BrokerAccess):
         request is retried until `request_timeout_ms` have passed, then TimedOut is raised. A topic that the broker does
         not know is waited for, for `metadata_timeout_ms`, because it may just have been created.
 
+        Without an endpoint, PLANARIA_CONNECT and the other variables are used, then the file named by PLANARIA_CONFIG, or
+        ~/.config/planaria/client.toml, then the default endpoint on this machine.
+
         To a broker with authentication: `key` is a key file, which usually names the broker's public key as well;
         `server_key` gives that one otherwise. `token`, or `user` and `password`, identify a client whose key the broker
         does not know. All traffic is encrypted then. Raises InvalidOption for a wrong option, CredentialsError or
@@ -72,13 +75,20 @@ class Client(BrokerAccess):
                 "metadata_timeout_ms": metadata_timeout_ms,
             },
         )
+        endpoint, credentials = configured(
+            endpoint,
+            os.environ,
+            key=key,
+            server_key=server_key,
+            token=token,
+            user=user,
+            password=password,
+        )
         self._network = Network(
             endpoint,
             client_id=client_id,
             metadata_timeout_ms=options.metadata_timeout_ms,
-            credentials=credentials_from(
-                key=key, server_key=server_key, token=token, user=user, password=password
-            ),
+            credentials=credentials,
         )
         super().__init__(self._network, options.request_timeout_ms, client_id)
         self._publisher: Producer | None = None

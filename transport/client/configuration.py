@@ -1,0 +1,151 @@
+"""The configuration of a client: arguments of the program, then variables, then a file. Opens no connection.
+
+    arguments      of `Client` and `planaria.aio.connect`, options of the command line
+    variables      PLANARIA_CONNECT, PLANARIA_KEY, PLANARIA_SERVER_KEY, PLANARIA_TOKEN, PLANARIA_USER, PLANARIA_PASSWORD
+    file           named by PLANARIA_CONFIG, or ~/.config/planaria/client.toml if it exists: url, key, server_key, token,
+                   user, password
+
+The first source that has an identity (a key, a token, a user) gives all of it. An endpoint that the program names itself
+gets credentials of the other sources only if their url is that endpoint: they are sent to no other broker. A file with a
+token or a password must not be readable by others. Errors name the file and the key, never a value.
+"""
+
+import difflib
+import os
+import stat
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ..endpoints import DEFAULT_ENDPOINT, Endpoints, listed_endpoints
+from ..security.client_credentials import CredentialsError, credentials_from
+from ..security.keys import ClientCredentials, KeyPair
+from ..security.variables import credentials_in
+
+CONFIG_VARIABLE = "PLANARIA_CONFIG"
+CONNECT_VARIABLE = "PLANARIA_CONNECT"
+IDENTITY = ("key", "token", "user", "password")
+SECRETS = ("token", "password")
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One source of a client's configuration."""
+
+    url: str | list[str] | None = None
+    key: Any = None
+    """Path of a key file, or a key pair."""
+    server_key: str | None = None
+    token: str | None = None
+    user: str | None = None
+    password: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Settings(url={self.url!r})"
+
+    @property
+    def has_identity(self) -> bool:
+        return any(getattr(self, name) is not None for name in IDENTITY)
+
+
+def configured(
+    endpoint: Endpoints | None,
+    environment: Mapping[str, str],
+    *,
+    key: str | os.PathLike[str] | KeyPair | None = None,
+    server_key: str | None = None,
+    token: str | None = None,
+    user: str | None = None,
+    password: str | None = None,
+) -> tuple[Endpoints, ClientCredentials]:
+    """Return the endpoint and the credentials of a client. Raises CredentialsError or KeyFileError."""
+    given = Settings(key=key, server_key=server_key, token=token, user=user, password=password)
+    if endpoint is not None and (given.has_identity or server_key is not None):
+        return endpoint, _credentials([given])  # nothing is left open
+    others = [from_variables(environment), *from_file(environment)]
+    url = next((each.url for each in others if each.url is not None), None)
+    if endpoint is not None and not _is_same(endpoint, url):
+        return endpoint, _credentials([given])
+    return endpoint or url or DEFAULT_ENDPOINT, _credentials([given, *others])
+
+
+def options_for(endpoint: Endpoints, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the credentials of a command, as options of a client: the variables hold for any endpoint, the file for its
+    own."""
+    files = [each for each in from_file(environment) if each.url is None or _is_same(endpoint, each.url)]
+    return _options([from_variables(environment), *files])
+
+
+def from_variables(environment: Mapping[str, str]) -> Settings:
+    return Settings(url=environment.get(CONNECT_VARIABLE) or None, **credentials_in(environment))
+
+
+def from_file(environment: Mapping[str, str]) -> list[Settings]:
+    """Return the settings in the file, if there is one. Raises CredentialsError."""
+    named = environment.get(CONFIG_VARIABLE)
+    path = Path(named).expanduser() if named else _default_path(environment)
+    if path is None or (not named and not path.exists()):
+        return []
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            values = tomllib.load(file)
+    except OSError as error:
+        raise CredentialsError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        raise CredentialsError(f"{path} is no TOML file") from None  # the error itself quotes it
+    known = Settings.__struct_fields__
+    for name in values:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+            raise CredentialsError(f"{path}: unknown key {name!r}; the nearest known one is {nearest!r}")
+    if mode & 0o077 and any(name in values for name in SECRETS):
+        raise CredentialsError(
+            f"{path}: others may read its secrets (mode {mode:04o}); change that with chmod 600 {path}"
+        )
+    try:
+        found = msgspec.convert(values, Settings)
+    except msgspec.ValidationError as error:
+        where = str(error).rpartition("`$.")[2].rstrip("`")
+        raise CredentialsError(f"{path}: {where or 'a value'} must be a text") from None
+    if found.key is None:
+        return [found]
+    if not isinstance(found.key, str):
+        raise CredentialsError(f"{path}: key must be the path of a key file")
+    return [msgspec.structs.replace(found, key=path.parent / Path(found.key).expanduser())]
+
+
+def _default_path(environment: Mapping[str, str]) -> Path | None:
+    folder = environment.get("XDG_CONFIG_HOME")
+    if folder:
+        return Path(folder) / "planaria" / "client.toml"
+    home = environment.get("HOME")
+    return Path(home) / ".config" / "planaria" / "client.toml" if home else None
+
+
+def _credentials(sources: Sequence[Settings]) -> ClientCredentials:
+    return credentials_from(**_options(sources))
+
+
+def _options(sources: Sequence[Settings]) -> dict[str, Any]:
+    """Return the credentials in these sources, of which earlier ones win."""
+    position = next((at for at, each in enumerate(sources) if each.has_identity), len(sources) - 1)
+    own = sources[position]
+    earlier = [each.server_key for each in sources[: position + 1] if each.server_key is not None]
+    later = [each.server_key for each in sources[position + 1 :] if each.server_key is not None]
+    pinned = next(iter(earlier), None)
+    if pinned is None and own.key is None:
+        # A key file usually has the broker's public key itself.
+        pinned = next(iter(later), None)
+    found = {"server_key": pinned, **{name: getattr(own, name) for name in IDENTITY}}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _is_same(endpoint: Endpoints, url: Endpoints | None) -> bool:
+    try:
+        return url is not None and listed_endpoints(endpoint) == listed_endpoints(url)
+    except ValueError:
+        return False
