@@ -101,7 +101,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     offsets_retention_ms: Annotated[int, Meta(ge=-1, le=2**53)] = -1
     """Time without use after which the offsets of a group without members are deleted; -1: never."""
     disconnect_grace_ms: Annotated[int, Meta(ge=0)] = 500
-    """Time after which a group's member whose connection is lost has left; 0: when its session ends."""
+    """Time after which a group's member whose connection is lost has left; 0: when its session or its locks end."""
     partition_idle_ms: Annotated[int, Meta(ge=0)] = 0
     """Time without traffic after which a partition sleeps, until the next request; 0: never."""
     offsets_partitions: Annotated[int, Meta(ge=1, le=1_000)] = 4

@@ -111,6 +111,8 @@ class ShareConsumerConfig(TypedDict, total=False):
     """Milliseconds a message stays locked to this member, 100 to 3,600,000. Default None: the group's."""
     renew: bool
     """Renew locks in the background. Default True."""
+    charge_on_disconnect: bool
+    """Count the deliveries of messages that this member holds when its connection is lost as failed. Default False."""
     max_poll_interval_ms: Milliseconds
     """Milliseconds after the last poll for which locks are renewed, from 1. Default 300,000."""
     max_bytes: int

@@ -104,7 +104,7 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         self.durable = durable
         self.decisions = Decisions(decided)
         self._recorder = recorder
-        self._share = ShareGroup(durable, self.decisions, recorder, now)
+        self._share = ShareGroup(durable, self.decisions, recorder, disconnect_grace_ms, now)
         self._consumers = ConsumerGroup(durable, self.decisions, recorder, disconnect_grace_ms)
         self._watch = TopicsWatch()
         self._progress = ProgressReports(durable)
@@ -129,8 +129,8 @@ class GroupService(Service[Change, Answer, OwnEffect]):
             case Disconnected(connection=connection):
                 # The connection is a gateway's or a client's; answers already sent may have arrived.
                 effects = self._forget_senders(lambda sender: sender.route[0] == connection, also_sent=False)
-                effects += self._consumers.on_disconnected(connection, now)
-                return [*effects, *self._share.on_disconnected(connection, now)]
+                self._share.on_disconnected(connection, now)
+                return [*effects, *self._consumers.on_disconnected(connection, now)]
             case WallClockStepped(offset_ms=offset_ms):
                 self._share.wall_offset_ms = self._wall_offset_ms = offset_ms
                 return []

@@ -1,4 +1,4 @@
-"""A member that is killed leaves its group long before its session ends. Real processes, on both ways to the group."""
+"""A member that is killed leaves its group long before its session or locks end. Real processes, on both ways to it."""
 
 import os
 import signal
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from live_trees import until
+from patience import TIMEOUT_S
 from planaria import Broker
 from planaria.supervisor.security import initialise
 
@@ -25,6 +26,17 @@ with Client(sys.argv[1], key=key) as client, client.consumer("g", ["T"], session
         consumer.poll(0.1)
         if consumer.assignment():
             print("owns", flush=True)
+"""
+
+WORKER = """
+import os, signal, sys
+from planaria import Client
+key = sys.argv[2] or None
+with Client(sys.argv[1], key=key) as client, client.share_consumer("w", ["T"]) as consumer:
+    while True:
+        for message in consumer.poll(0.1, max_messages=1):
+            print(message.delivery_count, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -46,6 +58,18 @@ def test_the_partitions_of_a_killed_member_move_at_once(tmp_path: Path, is_secur
                 until(lambda: survivor.poll(0.05) or survivor.assignment(), "the survivor has the partition")
                 print(f"{(time.monotonic() - killed) * 1000:.0f} ms from the kill to the next owner")
                 until(lambda: len(members(broker)) == 1, "the killed one has left")
+        if is_secured:
+            check_a_record_that_kills_its_workers(broker, [sys.executable, "-c", WORKER, *command[3:]])
+
+
+def check_a_record_that_kills_its_workers(broker: Broker, command: list[str]) -> None:
+    """Each delivery is lost, the locks of ten minutes with it, and is counted as lost: the second is the last."""
+    broker.create_topic("DEAD", 1)
+    broker.client.configure_share_group("w", lock_ms=600_000, max_deliveries=2, dead_letter="DEAD")
+    broker.client.publish("T", b"killer")
+    done = [subprocess.run(command, stdout=subprocess.PIPE, check=False, timeout=TIMEOUT_S) for _ in range(2)]
+    assert [each.stdout for each in done] == [b"1\n", b"1\n"]
+    until(lambda: [letter.value for letter in broker.client.read("DEAD")] == [b"killer"], "it is dead")
 
 
 def members(broker: Broker) -> list[str]:

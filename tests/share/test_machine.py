@@ -21,7 +21,6 @@ from planaria.transport.protocol.groups import (
     DescribeGroup,
     GroupHeartbeat,
     LeaveGroup,
-    MemberGone,
 )
 from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.session import Cancel
@@ -34,7 +33,6 @@ from planaria.transport.protocol.shares import (
     AcquireReply,
     ConfigureShareGroup,
 )
-from planaria.transport.request_context import RequestContext
 from simulated_group import GROUP
 from simulated_share import SimulatedShare
 
@@ -482,38 +480,6 @@ def test_what_a_cancelled_acquire_was_given_is_not_charged(group: SimulatedShare
     group.ask("a", Cancel())
     group.drain()
     assert group.acquire("b") == [some(0, 0)]
-
-
-def test_a_member_that_is_gone_is_charged_and_its_locks_return_at_once(group: SimulatedShare) -> None:
-    group.publish(2)
-    group.acquire("a", 1)
-    group.acquire("b", 1)
-    group.ask("a", MemberGone(group=GROUP, member_id="a", connection=b""))
-    group.drain()
-    assert group.acquire("c") == [some(0, 0, 2)], "and b keeps its own"
-
-
-def acquire_on(group: SimulatedShare, peer: bytes, client: bytes) -> None:
-    """Acquire a record for the member a, whose client has this connection to a gateway, or to the coordinator."""
-    request = Acquire(group=GROUP, topics=["ORDERS"], member_id="a", max_records=1)
-    sender = Sender((peer,), 1_000 + len(group.replies))
-    group.handle(Received(sender, request, context=RequestContext(connection=client)))
-    group.drain()
-
-
-def test_a_member_ends_with_its_own_connection_to_the_coordinator(group: SimulatedShare) -> None:
-    group.publish(1)
-    acquire_on(group, b"gateway", b"1")
-    group.handle(Disconnected(b"gateway"))
-    assert group.acquire("b") == [], "its client reconnects to the gateway"
-    acquire_on(group, b"own", b"own")
-    group.handle(
-        Received(Sender((b"gateway",), None), MemberGone(group=GROUP, member_id="a", connection=b"1"))
-    )
-    assert group.acquire("b") == [], "it does not use that connection any more"
-    group.handle(Disconnected(b"own"))
-    group.drain()
-    assert group.acquire("b") == [some(0, 0, 2)]
 
 
 def test_a_member_that_leaves_gives_back_what_it_holds(group: SimulatedShare) -> None:

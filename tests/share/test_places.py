@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from planaria.actors.coordinator.share.losses import Loss
 from planaria.actors.coordinator.share.partition import SharePartition
 from planaria.actors.coordinator.share.records import ShareProgress, runs_of
 from planaria.transport.batch import decode_records, parse_header
@@ -204,5 +205,5 @@ def test_neighbours_that_are_alike_are_kept_as_one_run() -> None:
     part.acquire("a", 2, 0, 1_000)
     part.acquire("b", 2, 0, 2_000)
     part.acquire("c", 2, 0, 3_000)
-    part.take_back("c", 5, 0)
+    part.take_back("c", Loss(5, is_charged=True), 0)
     assert [run[0] for run in runs_of(part.spans)] == [6]

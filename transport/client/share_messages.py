@@ -30,6 +30,7 @@ class ShareOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     acknowledge: Literal["explicit", "implicit"] = "explicit"
     lock_ms: LockMilliseconds | None = None
     renew: bool = True
+    charge_on_disconnect: bool = False
     max_poll_interval_ms: PositiveMilliseconds = 300_000
     max_bytes: Annotated[int, Meta(ge=1, le=MAX_ACQUIRED_BYTES)] = MAX_ACQUIRED_BYTES
     request_timeout_ms: PositiveMilliseconds = REQUEST_TIMEOUT_MS

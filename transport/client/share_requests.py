@@ -33,6 +33,7 @@ class ShareRequests:
         self._topics = topics
         self._member_id = member_id
         self._max_bytes = options.max_bytes
+        self._charge_on_disconnect = options.charge_on_disconnect
 
     def acquire(self, count: int, wait_ms: int, carried: list[Acknowledgement]) -> Call:
         """Return the request of a poll. It does not wait for records if it carries acknowledgements."""
@@ -63,6 +64,7 @@ class ShareRequests:
             lock_ms=self.lock_ms,
             format="ranges",
             acknowledgements=carried,
+            charge_on_disconnect=self._charge_on_disconnect,
         )
 
     def _call(

@@ -84,6 +84,8 @@ class Acquire(Request, tag="acquire", frozen=True):
     )
     """Applied before records are acquired, as by `acknowledge`. The request then does not wait for records: it is
     answered when all is durable, with those that are known by then."""
+    charge_on_disconnect: bool = False
+    """The deliveries of records that this member holds when its connection is lost for good count as failed."""
 
 
 class AcquiredRange(Struct, frozen=True):

@@ -4,12 +4,13 @@ Owns no state: it changes the partitions and marks them. Called by group.py.
 
     acknowledge    checked range by range; a range that the member does not hold whole is refused NOT_ACQUIRED
     expire         locks and delays that are over
-    release        the records of a member that ends
+    release        the records of a member that leaves, or is lost
 """
 
 from ....transport.addresses import TopicPartition
 from ....transport.protocol.errors import ErrorCode, ProtocolError
 from ....transport.protocol.shares import Acknowledge, Acknowledgement, AcknowledgeResult, Acquire
+from .losses import Loss
 from .partitions import SharePartitions
 from .records import ShareSettings
 
@@ -52,10 +53,10 @@ class Acknowledgements:
             if part.expire(now, settings.max_deliveries):
                 self._partitions.mark(tp)
 
-    def release(self, member: str, max_deliveries: int | None, now: int) -> None:
-        """Take back the records of a member that ends; with `max_deliveries` their deliveries count."""
+    def release(self, member: str, loss: Loss | None, now: int) -> None:
+        """Take back the records of a member that leaves, or is lost."""
         for tp, part in self._partitions.items():
-            if part.take_back(member, max_deliveries, now):
+            if part.take_back(member, loss, now):
                 self._partitions.mark(tp)
 
     def next_due(self, now: int) -> int | None:

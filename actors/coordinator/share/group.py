@@ -8,8 +8,8 @@ coordinator's machine.
     acknowledge       acknowledging.py, also within an acquire; answered when durable; `renew` alone and refusals
                       at once
     configure         settings.py; creates the group, or changes it
-    leave, member     the member's records are available again; deliveries count unless the member itself left
-    gone              the connection that it used last is over: member_connections.py
+    leave             the member's records are available again
+    connection lost   those of a member that does not come back: lost_members.py
     share timer       locks and delays that are over, and requests that have waited long enough
     dead records      dead_letters.py
 """
@@ -54,7 +54,6 @@ from ....transport.protocol.topics import CatalogTopic
 from ...journal.recorder import Durable, Recorder
 from ..decisions import Decisions
 from ..effects import Alarm, Effect
-from ..member_connections import MemberConnections
 from ..records import Change, ShareKey
 from ..state import GroupState
 from .acknowledging import Acknowledgements
@@ -64,6 +63,8 @@ from .dead_letters import DeadLetterReadCall, DeadLetterRetryTimer, DeadLetters,
 from .description import describe, retry_alarms
 from .log_bounds import LogBounds
 from .lookahead import LookaheadCall, LookaheadTimer
+from .losses import Loss
+from .lost_members import LostMembers
 from .partitions import SharePartitions
 from .reading import RecordsCall
 from .records import ShareProgress, by_this_clock
@@ -85,7 +86,12 @@ class ShareTimer(Struct, frozen=True):
 
 class ShareGroup:
     def __init__(
-        self, durable: GroupState, decisions: Decisions, recorder: Recorder[Change, Any], now: int
+        self,
+        durable: GroupState,
+        decisions: Decisions,
+        recorder: Recorder[Change, Any],
+        disconnect_grace_ms: int,
+        now: int,
     ) -> None:
         progress = {tp: by_this_clock(each, now) for tp, each in durable.shares.items()}
         self._group = durable.group
@@ -100,7 +106,7 @@ class ShareGroup:
             self._partitions, self._log_bounds, recorder, lambda: decisions.pauses.is_paused
         )
         self._acknowledgements = Acknowledgements(self._partitions)
-        self._connections = MemberConnections()
+        self._lost_members = LostMembers(disconnect_grace_ms)
         self._dead_letters = DeadLetters(durable.group, self._partitions)
         for tp, each in progress.items():
             self._dead_letters.on_durable(tp, each)
@@ -126,13 +132,13 @@ class ShareGroup:
         sender, request = event.sender, event.request
         match request:
             case MemberGone(member_id=member, connection=client):
-                is_gone = self._connections.is_last(member, sender.route[0], client)
-                return self._release(member, now, is_charged=True) if is_gone else []
+                self._lost_members.on_gone(member, sender.route[0], client, now)
+                return []
             case _ if isinstance(request, CONSUMERS_REQUESTS):
                 return [Reply(sender, self.settings.refusal())]
         self._recorder.check_room(sender, 0)
         if isinstance(request, Acquire | Acknowledge):
-            self._connections.note(request.member_id, event)
+            self._lost_members.note(request.member_id, event)
         match request:
             case Acquire():
                 return self._on_acquire(sender, request, now)
@@ -142,7 +148,8 @@ class ShareGroup:
                 reply = self.settings.configure(request).reply
                 return self._recorder.reply(sender, reply, is_gathered=True)
             case LeaveGroup():
-                effects = self._release(request.member_id, now, is_charged=False)
+                effects = self._end(request.member_id)
+                self._acknowledgements.release(request.member_id, None, now)
                 return effects + self._recorder.reply(sender, Done(), is_gathered=self._is_changed)
         raise AssertionError(f"{request!r} is not for a share group")
 
@@ -171,26 +178,20 @@ class ShareGroup:
             return [Reply(sender, body)]
         return self._recorder.reply(sender, body, is_gathered=True)
 
-    def _release(self, member: str, now: int, *, is_charged: bool) -> list[LoopEffect]:
-        """Release the records of a member that ends."""
+    def _end(self, member: str) -> list[LoopEffect]:
+        """End the requests of a member that leaves or is lost."""
         if not self.settings.is_share:
             return []
-        settings = self.settings.current
-        effects = self._acquisitions.end(member, settings)
+        effects = self._acquisitions.end(member, self.settings.current)
         self._acquisitions.drop_replies(member)
-        self._connections.forget(member)
-        self._acknowledgements.release(member, settings.max_deliveries if is_charged else None, now)
+        self._lost_members.forget(member)
         self._acquisitions.stir()
         return effects
 
-    def on_disconnected(self, connection: bytes, now: int) -> list[LoopEffect]:
-        """Release the records of members whose client was connected here itself."""
+    def on_disconnected(self, connection: bytes, now: int) -> None:
+        """Expect the members back whose client was connected here itself."""
         self._is_touched = True
-        return [
-            effect
-            for member in self._connections.of(connection)
-            for effect in self._release(member, now, is_charged=True)
-        ]
+        self._lost_members.on_disconnected(connection, now)
 
     def on_paused(self) -> None:
         """Check the waiting requests again: the group has been paused or resumed."""
@@ -224,7 +225,14 @@ class ShareGroup:
             case TimerFired(key=ShareTimer()):
                 self._timer_at = None
                 if self.settings.is_share:
-                    self._acknowledgements.expire(self.settings.current, now)
+                    settings = self.settings.current
+                    effects: list[LoopEffect] = []
+                    for member, is_charged in self._lost_members.take_lost(now):
+                        effects += self._end(member)
+                        self._acknowledgements.release(member, Loss(settings.max_deliveries, is_charged), now)
+                    self._acknowledgements.expire(settings, now)
+                    self._acquisitions.stir()
+                    return effects
             case TimerFired(key=LookaheadTimer(tp=tp)):
                 self._acquisitions.lookahead.on_rested(tp)
             case Answered(key=LookaheadCall(tp=tp)) | Failed(key=LookaheadCall(tp=tp)):
@@ -301,7 +309,11 @@ class ShareGroup:
         return [Alarm(alarms)]
 
     def _set_timer(self, now: int) -> list[LoopEffect]:
-        times = [self._acknowledgements.next_due(now), self._acquisitions.next_due(now)]
+        times = [
+            self._acknowledgements.next_due(now),
+            self._acquisitions.next_due(now),
+            self._lost_members.next_due(),
+        ]
         at = min((each for each in times if each is not None), default=None)
         if at == self._timer_at:
             return []

@@ -24,6 +24,7 @@ from ....transport.protocol.shares import (
     Expired,
 )
 from .fair_queue import FairQueue
+from .losses import Loss, Losses
 from .records import ShareProgress, runs_of, spans_of
 from .retries import Retries
 from .spans import Span, State
@@ -34,6 +35,7 @@ MAX_REASONS = 500
 """Most reasons of dead records, each up to 1,000 characters: they are part of every record of progress."""
 EXPIRED = "its lock expired"
 GONE = "the connection of its member was lost"
+GONE_TOO_OFTEN = "the connections of its members were lost {count} times"
 
 
 class DeadRecord(Struct, frozen=True):
@@ -51,7 +53,7 @@ class SharePartition:
         self.is_verified = not len(self.spans)
         """True if the log since the partition's latest start is known to hold the records of this progress."""
         self._reasons = dict(progress.reasons)
-        self.retries = Retries()
+        self.retries = Retries(Losses(progress.losses))
         self.tail = self.spans.end
         """End of the readable log when it was last fetched."""
         self.queue: FairQueue | None = None
@@ -62,7 +64,9 @@ class SharePartition:
 
     def progress(self, now: int) -> ShareProgress:
         runs, reasons = runs_of(self.spans), dict(self._reasons)
-        return ShareProgress(self.topic_id, self.spans.start, runs, reasons, now, self.leader_epoch)
+        return ShareProgress(
+            self.topic_id, self.spans.start, runs, reasons, now, self.leader_epoch, self.retries.losses.runs
+        )
 
     @property
     def end(self) -> int:
@@ -189,21 +193,27 @@ class SharePartition:
             self.spans.put(Span(held.first, held.end, State.DONE))
             self.retries.ended(held.first, held.end)
 
-    def take_back(self, member: str, limit: int | None, now: int) -> bool:
+    def take_back(self, member: str, loss: Loss | None, now: int) -> bool:
         """Take back all records that the member holds; return True if there were any.
 
-        With `limit` the deliveries count as failed, as if the locks had expired: a record may have killed the member.
-        None: the member returns the records, and the deliveries do not count.
+        Without `loss` the member returns them, and the deliveries do not count. Otherwise it is lost, and a record may
+        have killed it: the deliveries count as failed, or by themselves as lost, and as many may be lost as may fail.
         """
         held = [span for span in self.spans if span.state == State.ACQUIRED and span.member == member]
         for span in held:
-            if limit is None:
+            if loss is None:
                 self.spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries - 1))
-            elif span.deliveries >= limit:
-                self.dead_letter(span, GONE)
-            else:
-                self.spans.put(Span(span.first, span.end, State.AVAILABLE, span.deliveries))
-                self.retries.failed(span, GONE, now)
+                continue
+            for part, losses in [(span, 0)] if loss.is_charged else self.retries.losses.lost(span):
+                if losses >= loss.limit:
+                    self.dead_letter(part, GONE_TOO_OFTEN.format(count=losses))
+                elif losses:
+                    self.spans.put(Span(part.first, part.end, State.AVAILABLE, part.deliveries - 1))
+                elif part.deliveries >= loss.limit:
+                    self.dead_letter(part, GONE)
+                else:
+                    self.spans.put(Span(part.first, part.end, State.AVAILABLE, part.deliveries))
+                    self.retries.failed(part, GONE, now)
         return bool(held)
 
     def return_unread(self, span: Span) -> None:

@@ -6,7 +6,7 @@ partition.py defines the meaning of the runs.
     settings  = {lock_ms, max_deliveries, dead_letter, start, fair, max_in_flight_per_key, rate_per_key, weights,
                  coalesce, max_wait_ms, expired}
     progress  = {topic_id, start, runs: [[records, state, deliveries, until], ...], reasons: {offset: text}, written_ms,
-                 leader_epoch}
+                 leader_epoch, losses: [[first, records, losses], ...]}
 
 One progress record holds the whole state of a partition, and the newest counts. Lock holders are not in it: a restarted
 coordinator finds acquired records available, with their deliveries counted.
@@ -18,6 +18,7 @@ from msgspec import Struct, structs
 
 from ....transport.protocol.shares import Coalesce, ConfigureShareGroupReply, Expired
 from .fair_queue import KeyRules
+from .losses import LossRun
 from .spans import Span, Spans, State
 
 DEFAULT_LOCK_MS = 30_000
@@ -82,6 +83,8 @@ class ShareProgress(Struct, frozen=True):
     """Time of writing, on the same clock as every `until`."""
     leader_epoch: int | None = None
     """Leader epoch of the partition from which all these records were known."""
+    losses: list[LossRun] = []
+    """Lost deliveries of records that are not done (`losses.py`)."""
 
 
 def by_this_clock(progress: ShareProgress, now: int) -> ShareProgress:

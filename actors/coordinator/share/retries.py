@@ -1,8 +1,8 @@
 """Failed deliveries of a partition's records: the time of the first, and the reason of the last. Pure.
 
-Owns notes for operators; a record's run (spans.py) holds its deliveries and the time of its next one. Not recorded:
-after a restart of the coordinator a record's failures are counted, but their reasons are unknown. Called by
-partition.py.
+Owns notes for operators, and the lost deliveries (losses.py); a record's run (spans.py) holds its deliveries and the time
+of its next one. Notes are not recorded: after a restart of the coordinator a record's failures are counted, but their
+reasons are unknown. Called by partition.py.
 """
 
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from ....transport.protocol.operations import RETRY_ALARM_MS, retry_alarm, shown_reason
 from ....transport.protocol.shares import MAX_RETRYING_RANGES, RetryingRange
+from .losses import Losses
 from .spans import Span, Spans, State
 
 MAX_NOTES = 1_000
@@ -23,7 +24,8 @@ class Note(Struct, frozen=True):
 
 
 class Retries:
-    def __init__(self) -> None:
+    def __init__(self, losses: Losses) -> None:
+        self.losses = losses
         self._notes: dict[int, Note] = {}
         """Notes by offset, in the order of their first failures."""
         self.failed_count = 0
@@ -42,7 +44,8 @@ class Retries:
                 return
 
     def ended(self, first: int, end: int) -> None:
-        """Remove the notes of records that are done or dead."""
+        """Remove the notes and the losses of records that are done or dead."""
+        self.losses.ended(first, end)
         if not self._notes:
             return
         gone = range(first, end) if end - first < len(self._notes) else list(self._notes)
