@@ -104,6 +104,8 @@ def _walk(directory: Path) -> Iterable[Path]:
             is_generated = path.name in (
                 "build",
                 "dist",
+                "node_modules",
+                "target",
                 "planaria-data",
                 "__pycache__",
             ) or path.name.endswith(".egg-info")
