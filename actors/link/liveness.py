@@ -5,16 +5,19 @@
     connected                 its last ping came on an open connection       that connection closed -> lost
     lost                      its connection was closed                      ping -> connected
 
-A kill of a whole node closes its connections at once, which the operating system reports. A frozen or unreachable node
-only becomes quiet. The time for which this link itself did not run is not held against others.
+A kill of a whole node closes its connections at once, which the operating system reports. On a busy machine the link may
+read a ping of such a connection after its end: it is no sign of life. A frozen or unreachable node only becomes quiet.
+The time for which this link itself did not run is not held against others.
 """
 
+from collections import deque
 from collections.abc import Collection
 
 from msgspec import Struct
 
 from ...transport.protocol.links import PING_INTERVAL_MS, LinkReport, PeerState, Ping
 
+CLOSED_KEPT = 256
 MAX_OWN_PAUSE_MS = 3 * PING_INTERVAL_MS
 
 
@@ -28,6 +31,8 @@ class Liveness:
     def __init__(self, node: str) -> None:
         self._node = node
         self._watched: dict[str, _Watched] = {}
+        self._closed: deque[bytes] = deque(maxlen=CLOSED_KEPT)
+        """The connections that have ended last; no other has one of their names."""
         self._last_beat: int | None = None
 
     def watch(self, nodes: Collection[str], now: int) -> None:
@@ -41,13 +46,14 @@ class Liveness:
 
     def on_ping(self, ping: Ping, connection: bytes, now: int) -> None:
         watched = self._watched.get(ping.node)
-        if watched is not None:
+        if watched is not None and connection not in self._closed:
             watched.quiet_since = now
             watched.connection = connection
             watched.is_connected = True
 
     def on_closed(self, connection: bytes, now: int) -> bool:
         """Return True if a watched node was lost with this connection."""
+        self._closed.append(connection)
         is_lost = False
         for watched in self._watched.values():
             if watched.connection == connection:

@@ -236,7 +236,7 @@ class Leader(Undecided):
             case Answered() | Failed():
                 return self._on_outcome(event, now)
             case Disconnected():
-                withdrawn = self.replicas.fetches.view.parked.forget_connection(event.connection)
+                withdrawn = self.replicas.fetches.on_disconnected(event.connection)
                 effects = self.replicas.on_withdrawn(withdrawn, now)
                 return effects + self._on_watermarks() + self.fetches.on_disconnected(event.connection)
             case WallClockStepped():

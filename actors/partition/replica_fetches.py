@@ -14,6 +14,8 @@ Divergence is found by epochs and never by the high watermark (KIP-101, KIP-279)
 last batch, and the leader knows where that epoch ended in its own log. Called by `replicas.py`.
 """
 
+from collections import deque
+
 from ...transport.machine import Received, Reply, SetTimer
 from ...transport.protocol.data import Fetch
 from ...transport.protocol.errors import ErrorCode, ProtocolError
@@ -26,6 +28,7 @@ from .timers import ReplicaFetchesExpire
 from .views import ReplicaView
 
 PARKED_LIMIT = 100
+CLOSED_KEPT = 64
 
 
 class ReplicaFetches:
@@ -34,6 +37,17 @@ class ReplicaFetches:
         self._watermarks = watermarks
         self._epochs = epochs
         self.view = ReplicaView(watermarks, PARKED_LIMIT)
+        self._closed: deque[bytes] = deque(maxlen=CLOSED_KEPT)
+        """The connections that have ended last. A fetch that is read after its connection's end has no follower."""
+
+    def on_disconnected(self, connection: bytes) -> list[Received]:
+        """Take out the fetches of a closed connection."""
+        self._closed.append(connection)
+        return self.view.parked.forget_connection(connection)
+
+    def is_left(self, received: Received) -> bool:
+        """Return True if the connection of a fetch has ended before it was read."""
+        return received.sender.route[0] in self._closed
 
     def refusal(self, request: ReplicaFetch, is_replica: bool) -> ProtocolError | None:
         """Return the reason why a fetch is not of this leader, or lies below its log."""

@@ -123,6 +123,8 @@ class Replicas:
     # -- followers
 
     def on_fetch(self, received: Received, request: ReplicaFetch, now: int) -> list[Effect]:
+        if self.fetches.is_left(received):
+            return []
         member = Member(request.replica, request.data_id)
         if request.sync_ms is not None:
             self._sync_times.on_reported(member, request.sync_ms, now)

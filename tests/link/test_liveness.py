@@ -2,8 +2,9 @@
 
 from linked_nodes import LinkedNodes, SimulatedLink
 from planaria.actors.controller.cluster.suspicion import SILENT_MS, Suspicion
+from planaria.actors.link.liveness import Liveness
 from planaria.transport.machine import TimerFired
-from planaria.transport.protocol.links import LOST_MS, PeerState
+from planaria.transport.protocol.links import LOST_MS, LinkReport, PeerState, Ping
 
 
 def suspicion_at(world: LinkedNodes, name: str) -> frozenset[str]:
@@ -96,3 +97,15 @@ def test_a_restarted_link_of_a_node_is_connected_again() -> None:
     world.run(300)
     assert world.nodes["a"].peers["link/b"].incarnation == 2
     assert own_report(world.nodes["a"])["b"].is_connected
+
+
+def test_a_ping_that_is_read_after_the_end_of_its_connection_is_no_sign_of_life() -> None:
+    liveness = Liveness("a")
+    liveness.watch(["b"], 0)
+    ping = Ping(node="b", start_id="1", incarnation=1, report=LinkReport("b", ()))
+    liveness.on_ping(ping, b"1", 0)
+    assert liveness.on_closed(b"1", 10)
+    liveness.on_ping(ping, b"1", 11)
+    assert liveness.report(100).peers == (PeerState("b", False, 90),)
+    liveness.on_ping(ping, b"2", 120)
+    assert liveness.report(120).peers == (PeerState("b", True, 0),)

@@ -8,7 +8,7 @@ import pytest
 from planaria.actors.partition.follower import BUSY_BYTES, CommittedRecordsMissing
 from planaria.actors.partition.in_sync import DOWN_GRACE_MS
 from planaria.actors.partition.timers import InSyncDue
-from planaria.transport.machine import Received, Sender, TimerFired
+from planaria.transport.machine import Disconnected, Received, Sender, TimerFired
 from planaria.transport.protocol.data import Fetch, ListOffsets, Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.replication import (
@@ -316,3 +316,20 @@ def test_acks_of_one_disk_wait_for_the_session_and_are_refused_while_it_is_in_do
         assert (reply.code, reply.retriable) == (ErrorCode.ACTOR_UNAVAILABLE, True)
     assert len(node.disk.batches) == before
     assert ask(node, produce(), a_batch(b"all")).high_watermark == before + 1
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_replica_whose_connection_has_ended_leaves_though_its_fetch_is_read_later(
+    led: ReplicaWorld, is_late: bool
+) -> None:
+    leader = led.nodes["a"]
+    [call] = led.nodes["b"].calls.values()
+    led.nodes["b"].loop = None
+    leader.turn(Disconnected(b"b.1"))
+    if is_late:
+        sender = Sender((b"b.1",), 99, kind=ReplicaFetch)
+        context = direct_context(b"b.1", call.request)
+        leader.turn(Received(sender, call.request, context=context))
+    led.pass_time(DOWN_GRACE_MS + 1)
+    settle(led)
+    assert led.record.in_sync_nodes == {"a", "c"}

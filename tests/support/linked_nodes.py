@@ -4,6 +4,7 @@ Each node has a real LinkMachine and one actor, which answers every request that
 """
 
 from collections import deque
+from itertools import count
 from typing import Any
 
 from planaria.actors.link.machine import LinkMachine
@@ -48,6 +49,8 @@ class SimulatedLink:
         self.node = node
         self.start_id = start_id
         self.incarnation = incarnation
+        self.connection = f"from-{node}-{next(world.connections)}".encode()
+        """The name of its connections at other links."""
         self.is_up = True
         self.is_frozen = False
         self.machine = LinkMachine(node, start_id, incarnation)
@@ -131,6 +134,7 @@ class LinkedNodes:
         """Pairs (from, to) whose messages are lost."""
         self.in_flight: dict[tuple[str, int], tuple[SimulatedLink, str, Call]] = {}
         self.version = 1
+        self.connections = count(1)
         self.nodes = {name: SimulatedLink(self, name) for name in names}
         for node in self.nodes.values():
             self.begin(node)
@@ -168,7 +172,7 @@ class LinkedNodes:
         """End a node: its connections are closed."""
         self.nodes[name].is_up = False
         for node in self.nodes.values():
-            node.event(Disconnected(b"from-" + name.encode()))
+            node.event(Disconnected(self.nodes[name].connection))
         for number, (asker, to, call) in list(self.in_flight.items()):
             if to == name:
                 del self.in_flight[number]
@@ -182,7 +186,7 @@ class LinkedNodes:
                 self.in_flight[sender.node, message.token] = (sender, to, message)
             return
         number = message.token if isinstance(message, Call) else None
-        route = (b"from-" + sender.node.encode(), b"%d" % (number or 0))
+        route = (sender.connection, b"%d" % (number or 0))
         raw = message.request if isinstance(message.request, bytes) else encode_header(message.request)
         request = DECODER.decode(raw, len(message.payload))
         if isinstance(message, Call):
@@ -191,7 +195,7 @@ class LinkedNodes:
         receiver.event(Received(Sender(route, None), request, tuple(message.payload), raw))
 
     def reply(self, replier: SimulatedLink, reply: Reply) -> None:
-        asker = reply.to.route[0].removeprefix(b"from-").decode()
+        asker = reply.to.route[0].split(b"-")[1].decode()
         found = self.in_flight.pop((asker, int(reply.to.route[1])), None)
         if found is None or (replier.node, asker) in self.cuts:
             return
@@ -204,5 +208,5 @@ class LinkedNodes:
     def cancel(self, node: SimulatedLink, token: int) -> None:
         found = self.in_flight.pop((node.node, token), None)
         if found is not None:
-            route = (b"from-" + node.node.encode(), b"%d" % token)
+            route = (node.connection, b"%d" % token)
             self.nodes[found[1]].event(Received(Sender(route, None), Cancel()))

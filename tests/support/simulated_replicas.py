@@ -182,7 +182,7 @@ class Node:
         replies, self.loop.replies = self.loop.replies, []
         calls, self.loop.calls = self.loop.calls, []
         for reply in replies:
-            source, incarnation = reply.to.route[0].decode().split(".")
+            source, incarnation, *_ = reply.to.route[0].decode().split(".")
             payload = tuple(bytes(frame) for frame in reply.payload)
             message = ("reply", int(incarnation), reply.to.id, reply.body, payload)
             way = STRAIGHT if source.endswith(STRAIGHT) else ""
@@ -204,7 +204,15 @@ class Node:
                 self.calls[number] = call
             payload = tuple(bytes(frame) for frame in call.payload)
             source, target = self.way_to(call.address)
-            self.world.send(source, target, ("request", self.incarnation, number, call.request, payload))
+            self.world.send(
+                source, target, ("request", self.process_at(source), number, call.request, payload)
+            )
+
+    def process_at(self, source: str) -> str:
+        """Return the rest of the name of a connection of this process: each straight one has another."""
+        if not source.endswith(STRAIGHT) or self.direct is None:
+            return str(self.incarnation)
+        return f"{self.incarnation}.{self.direct.incarnation}"
 
     def way_to(self, address: Address) -> tuple[str, str]:
         """Return the source and the target of messages to an address."""
@@ -223,9 +231,9 @@ class Node:
         """Open or close the connection to the leader's process; its end is noticed there."""
         before = self.direct
         if before is not None:
-            _, target = self.way_to(before.address)
-            ended = ("ended", self.incarnation, 0, None, ())
-            self.world.send(self.name + STRAIGHT, target, ended)
+            source, target = self.way_to(before.address)
+            ended = ("ended", self.process_at(source), 0, None, ())
+            self.world.send(source, target, ended)
             for number, call in list(self.calls.items()):
                 if call.address == before.address:
                     self.world.send(NOBODY, self.name, ("reply", self.incarnation, number, _gone(NOBODY), ()))
@@ -235,8 +243,8 @@ class Node:
         for number, call in list(self.calls.items()):
             if call.token == cancel.token:
                 del self.calls[number]
-                cancelled = ("request", self.incarnation, number, Cancel(), ())
                 source, target = self.way_to(call.address)
+                cancelled = ("request", self.process_at(source), number, Cancel(), ())
                 self.world.send(source, target, cancelled)
 
     def crash(self) -> None:
@@ -360,7 +368,7 @@ class ReplicaWorld:
         if kind == "reply":
             self._deliver_reply(target, incarnation, number, body, payload)
         elif target == STORE:
-            self._on_call(source, incarnation, number, body)
+            self._on_call(source, int(incarnation), number, body)
         else:
             node = self.nodes[target]
             if node.loop is not None:

@@ -6,15 +6,13 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from random import Random
 
 from ....transport.addresses import Address
 from ....transport.client.client import Client
 from ....transport.client.cluster_admin import ClusterAdmin
 from ....transport.protocol.errors import PlanariaError
-from ...local_cluster import LocalCluster, LocalMachine
-from .healing import Healing
-from .network import Network
+from ...local_cluster import LocalMachine
+from .scene import Scene
 
 MAX_DOWN = 2
 ACTOR_KINDS = ("replica", "link", "controller", "gateway", "coordinator", "scheduler", "txn")
@@ -26,11 +24,8 @@ POLL_S = 0.2
 class MachineFaults:
     """Each fault returns its description, or nothing if it has no victim."""
 
-    def __init__(self, cluster: LocalCluster, network: Network, chance: Random, healing: Healing) -> None:
-        self._cluster = cluster
-        self._network = network
-        self._chance = chance
-        self._healing = healing
+    def __init__(self, scene: Scene) -> None:
+        self._cluster, self._network, self._chance, self._healing = scene
 
     def kinds(self) -> dict[str, Callable[[], str]]:
         return {

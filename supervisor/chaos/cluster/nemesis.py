@@ -35,6 +35,7 @@ from .healing import Healing
 from .machine_faults import MachineFaults
 from .network import Network
 from .network_faults import NetworkFaults
+from .scene import Scene
 
 WEIGHTS = {
     "kill": 4,
@@ -83,10 +84,8 @@ class Nemesis:
         self._interval_s = interval_s
         self._chance = random.Random(seed)
         self.healing = Healing(self._chance, say)
-        self._kinds = {
-            **MachineFaults(cluster, network, self._chance, self.healing).kinds(),
-            **NetworkFaults(cluster, network, self._chance, self.healing).kinds(),
-        }
+        scene = Scene(cluster, network, self._chance, self.healing)
+        self._kinds = {**MachineFaults(scene).kinds(), **NetworkFaults(scene).kinds()}
         self._probes = 0
         self.faults: list[Fault] = []
 

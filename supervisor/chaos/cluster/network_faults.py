@@ -1,12 +1,10 @@
 """Faults of the network between the nodes, and between a node and etcd. Called by the nemesis."""
 
 from collections.abc import Callable, Iterable
-from random import Random
 
-from ...local_cluster import LocalCluster
-from .healing import Healing
-from .network import Network, Pair
+from .network import Pair
 from .rules import Rule
+from .scene import Scene
 
 CUT = Rule(is_cut=True)
 SLOW = (Rule(delay_ms=50), Rule(delay_ms=400), Rule(bytes_per_second=50_000))
@@ -15,11 +13,8 @@ SLOW = (Rule(delay_ms=50), Rule(delay_ms=400), Rule(bytes_per_second=50_000))
 class NetworkFaults:
     """Each fault returns its description, or nothing if it is in force already."""
 
-    def __init__(self, cluster: LocalCluster, network: Network, chance: Random, healing: Healing) -> None:
-        self._cluster = cluster
-        self._network = network
-        self._chance = chance
-        self._healing = healing
+    def __init__(self, scene: Scene) -> None:
+        self._cluster, self._network, self._chance, self._healing = scene
 
     def kinds(self) -> dict[str, Callable[[], str]]:
         return {
