@@ -38,6 +38,11 @@ chaos: $(STAMP) ## long runs under random kills
 bench: $(STAMP) ## throughput, latency and recovery beside the machine's own ceiling
 	$(BIN)/python -m planaria bench
 
+.PHONY: screenshots
+screenshots: $(STAMP) ## the pictures of the console in docs/images; needs Chromium (.ci/chromium installs it)
+	.ci/chromium
+	$(BIN)/python tests/support/console_screenshots.py
+
 .PHONY: mutants
 mutants: $(STAMP) ## break the product here and there; print the breaks that no test notices
 	nice -n 10 $(BIN)/python tests/mutants.py

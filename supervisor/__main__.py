@@ -48,7 +48,7 @@ from .run_directory import (
     say_endpoint,
     write_proof,
 )
-from .security import check_http_endpoint, gateway_security
+from .security import check_http_endpoint, console_arguments, gateway_security
 from .standard_streams import open_missing_standard_streams
 from .stop_gate import StopPolicy
 
@@ -185,6 +185,8 @@ def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> str:
         check_http_endpoint(config)
         if config.http_endpoint not in ("", AUTO):
             check_port(f"tcp://{config.http_endpoint.removeprefix('http://')}")
+        if console_arguments(config, security) is not None:
+            check_port(f"tcp://{config.console}")
     raise_file_limit()
     instance_id = uuid.uuid4().hex
     run_directory = run_directory_of(data.path, data.starts)
@@ -310,6 +312,7 @@ def build_machine(
                 kafka_names=config.kafka_names,
                 has_bridge=config.http_bridge,
             ),
+            console_arguments(config, security),
             is_audited=config.audit == "on" or (config.audit == "auto" and security is not None),
         ),
         SupervisorIdentity(

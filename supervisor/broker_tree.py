@@ -6,6 +6,7 @@
       partitions       dynamic, concurrent; in a cluster replicas
       gateway/0        when the controller is ready; partitions become available one by one behind it
       http             if metrics are to be served
+      console          if it is to be kept running
       coordinators     dynamic
       transactions     dynamic
       schedulers       dynamic
@@ -18,7 +19,7 @@ A crash restarts only the crashed actor. Stops run in reverse: the gateway close
 
 from typing import Any, Literal
 
-from ..transport.addresses import CONTROLLER, HTTP, Address, Kind, link_address
+from ..transport.addresses import CONSOLE, CONTROLLER, HTTP, Address, Kind, link_address
 from ..transport.protocol.control import EVERYBODY, ChildSpec
 from .child_spec import DynamicSpec, SupervisorSpec
 
@@ -40,14 +41,17 @@ def broker_tree(
     link_arguments: dict[str, Any] | None = None,
     security: dict[str, Any] | None = None,
     http_arguments: dict[str, Any] | None = None,
+    console_arguments: dict[str, Any] | None = None,
     *,
     is_audited: bool = False,
 ) -> SupervisorSpec:
     """Return the tree. `link_arguments` are those of the link of a cluster's node, `security` those of the gateway's
-    keys, `http_arguments` those of the actor that serves metrics; with `is_audited` it records administrative acts."""
+    keys, `http_arguments` and `console_arguments` those of the actors of these names; with `is_audited` it records
+    administrative acts."""
     controller = "process" if link_arguments is None else "clustered_process"
     links = () if link_arguments is None else (_link(link_arguments),)
     http = () if http_arguments is None else (_http(http_arguments),)
+    console = () if console_arguments is None else (_console(console_arguments),)
     return SupervisorSpec(
         name="broker",
         children=(
@@ -73,6 +77,7 @@ def broker_tree(
                 directory=EVERYBODY,
             ),
             *http,
+            *console,
             DynamicSpec(name="coordinators", kind=Kind.COORDINATOR),
             DynamicSpec(name="transactions", kind=Kind.TRANSACTIONS),
             DynamicSpec(name="schedulers", kind=Kind.SCHEDULER),
@@ -99,6 +104,10 @@ def _link(arguments: dict[str, Any]) -> ChildSpec:
 
 def _http(arguments: dict[str, Any]) -> ChildSpec:
     return ChildSpec(address=HTTP, start=f"{_PACKAGE}.actors.http.process:main", arguments=arguments)
+
+
+def _console(arguments: dict[str, Any]) -> ChildSpec:
+    return ChildSpec(address=CONSOLE, start=f"{_PACKAGE}.actors.console.process:main", arguments=arguments)
 
 
 def preloaded_modules(role: Role, *, with_http: bool = False) -> list[str]:

@@ -51,6 +51,8 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     process has that port. `planaria serve` begins with auto."""
     http_bridge: bool = False
     """Serve topics and groups over HTTP there, too."""
+    console: Annotated[str, Meta(pattern=patterns.LISTEN)] = ""
+    """HOST:PORT at which the console is served; empty: nowhere. It needs the extra `console`."""
     kafka_names: bool = False
     """Serve metrics under the names of kafka_exporter, too."""
     node: str = ""

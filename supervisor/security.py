@@ -91,6 +91,22 @@ def check_http_endpoint(config: BrokerConfig) -> None:
     )
 
 
+def console_arguments(config: BrokerConfig, security: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the arguments of the actor that keeps the console; None if there is to be none. Raises ConfigError."""
+    if not config.console:
+        return None
+    if security is None and not config.insecure_public and not is_loopback(f"tcp://{config.console}"):
+        raise ConfigError(
+            f"console: other machines reach {config.console}, and the broker has no authentication: run planaria"
+            f" security init --data {config.data}, or allow everyone everything with --insecure-public"
+        )
+    return {
+        "listen": config.console,
+        "server_key_file": None if security is None else security["server_key_file"],
+        "insecure_public": config.insecure_public,
+    }
+
+
 def admin_key_in(folder: Path) -> str:
     """Return the administrator's public key; empty if there is none any longer. Raises KeyFileError."""
     try:

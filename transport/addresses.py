@@ -56,6 +56,8 @@ class Kind(StrEnum):
     """Named by its node: it passes requests between the nodes of a cluster."""
     HTTP = "http"
     """Serves metrics and probes over HTTP."""
+    CONSOLE = "console"
+    """Keeps the console running."""
 
 
 _SUBSCRIBERS = (Kind.SUBSCRIBER, Kind.DEPLOYED)
@@ -171,6 +173,7 @@ SUPERVISOR = Address("supervisor")
 CONTROLLER = Address("controller")
 GATEWAY = Address(Kind.GATEWAY)
 HTTP = Address(Kind.HTTP)
+CONSOLE = Address(Kind.CONSOLE)
 """The public endpoint, as clients address it."""
 
 

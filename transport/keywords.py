@@ -265,6 +265,8 @@ class BrokerSettings(TypedDict, total=False):
     """HOST:PORT at which metrics and probes are served over HTTP; a port of `*` is a free one. Default "": none."""
     http_bridge: bool
     """True to serve topics and groups over HTTP there, too. Default False."""
+    console: str
+    """HOST:PORT at which the console is served, with the extra `console`. Default "": none."""
     kafka_names: bool
     """True to serve metrics under the names of kafka_exporter, too. Default False."""
     node: str

@@ -10,6 +10,7 @@ ENDPOINT = r"^tcp://([^/:\[\]\s]+|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]):([0-9]{1,5}|\*)
 """Where a broker listens: `*` and the name of a network interface are hosts, too."""
 ADVERTISED = r"^(tcp://([^/:\[\]\s]+|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]):[0-9]{1,5})?$"
 """Where other machines reach a broker: with a port."""
+LISTEN = r"^(([^/:\[\]\s]+|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]):[0-9]{1,5})?$"
 HTTP_ENDPOINT = r"^(auto|(http://)?([^/:\[\]\s]+|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]):([0-9]{1,5}|\*))?$"
 """Where metrics and probes are served."""
 CLUSTER = r"^(etcd://[^/\s]+/[A-Za-z0-9._-]+)?$"
@@ -19,6 +20,7 @@ WILDCARD = r"^[A-Za-z0-9._*?-]{1,200}$"
 _WORDS = {
     ENDPOINT: "tcp://HOST:PORT, or * as the port for one that is free",
     ADVERTISED: "tcp://HOST:PORT",
+    LISTEN: "HOST:PORT; empty: none",
     HTTP_ENDPOINT: "HOST:PORT, or * as the port for one that is free, or auto; empty: none",
     CLUSTER: "etcd://HOST:PORT,HOST:PORT/NAME",
     WILDCARD: "a name, or a pattern with * and ?",

@@ -1,7 +1,10 @@
 """`planaria console`: serve the pages that show a broker and operate it."""
 
+import sys
+from importlib.util import find_spec
 from ipaddress import ip_address
-from typing import Annotated
+from threading import Thread
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +12,11 @@ from .connection import DEFAULT_ENDPOINT, ConnectOption, pinned_server_key
 from .failures import CommandFailed
 from .output import note
 
+if TYPE_CHECKING:
+    from uvicorn import Server
+
+PACKAGES = ("jinja2", "starlette", "uvicorn")
+HANDOVER_S = 5.0
 DEFAULT_LISTEN = "127.0.0.1:5573"
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
@@ -28,6 +36,9 @@ def console(
         bool,
         typer.Option("--insecure-public", help="Listen at a public address without authentication."),
     ] = False,
+    until_stdin_ends: Annotated[
+        bool, typer.Option("--until-stdin-ends", help="End when standard input does, as its keeper has it.")
+    ] = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
     """Serve the console: pages in a browser that show the broker and operate it. Ctrl-C stops it.
@@ -39,12 +50,9 @@ def console(
       planaria console
       planaria console --connect tcp://broker.example:5570 --listen 0.0.0.0:5573 --allow-host console.example
     """
-    try:
-        from ..console import server  # noqa: PLC0415
-    except ImportError as error:
-        raise CommandFailed(
-            f"the console needs packages that are not here ({error.name}): pip install 'planaria[console]'"
-        ) from error
+    check_packages()
+    from ..console import server  # noqa: PLC0415
+
     host, port = _address(listen)
     server_key = pinned_server_key(connect)
     if server_key is None and not _is_loopback(host) and not insecure_public:
@@ -53,7 +61,8 @@ def console(
             "command knows of: set PLANARIA_SERVER_KEY, or use --insecure-public"
         )
     try:
-        listener = server.listen(host, port)
+        # A predecessor that ends at the same time has the port for a moment more.
+        listener = server.listen(host, port, HANDOVER_S if until_stdin_ends else 0.0)
     except OSError as error:
         raise CommandFailed(f"cannot listen on {listen}: {error.strerror or error}") from error
     shown = f"[{host}]" if ":" in host else host
@@ -62,7 +71,24 @@ def console(
     served = server.console_server(
         connect, server_key, names, lambda: note(f"planaria: console of {connect} on {url}")
     )
+    if until_stdin_ends:
+        Thread(target=_stop_at_end_of_input, args=(served,), daemon=True).start()
     served.run(sockets=[listener])
+
+
+def check_packages() -> None:
+    """Raise CommandFailed, with the remedy, if a package that the console needs is not installed."""
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise CommandFailed(
+            f"the console needs packages that are not here ({', '.join(missing)}): pip install 'planaria[console]'"
+        )
+
+
+def _stop_at_end_of_input(served: "Server") -> None:
+    while sys.stdin.buffer.read(1):
+        pass
+    served.should_exit = True
 
 
 def _address(listen: str) -> tuple[str, int]:

@@ -15,6 +15,7 @@ from ...transport.protocol.topics import TopicConfig
 from .. import config as configuration
 from ..config import CONFIG_FILE, BrokerConfig
 from ..http import AUTO
+from .console import DEFAULT_LISTEN, check_packages
 from .settings import parse_settings
 
 _TOPIC_DEFAULT = "topic_defaults."
@@ -96,6 +97,9 @@ HttpBridge = Annotated[bool, typer.Option("--http-bridge", help="Serve topics an
 KafkaNames = Annotated[
     bool, typer.Option("--kafka-names", help="Serve metrics under the names of kafka_exporter, too.")
 ]
+Console = Annotated[
+    bool, typer.Option("--console", help=f"Serve the console, at {DEFAULT_LISTEN} unless `console` is set.")
+]
 InsecurePublic = Annotated[
     bool, typer.Option("--insecure-public", help="Listen at a public endpoint without authentication.")
 ]
@@ -119,6 +123,7 @@ def serve(
     no_http: NoHttp = False,
     http_bridge: HttpBridge = False,
     kafka_names: KafkaNames = False,
+    console: Console = False,
     peer_keys: PeerKeysFile = None,
     settings: Annotated[
         list[str] | None,
@@ -160,8 +165,11 @@ def serve(
     }
     if config is None and Path(CONFIG_FILE).is_file():
         config = Path(CONFIG_FILE)
-    defaults = {"http_endpoint": AUTO}
-    become_supervisor(configuration.load(overrides, environment=os.environ, file=config, defaults=defaults))
+    defaults = {"http_endpoint": AUTO, "console": DEFAULT_LISTEN if console else ""}
+    found = configuration.load(overrides, environment=os.environ, file=config, defaults=defaults)
+    if found.console:
+        check_packages()
+    become_supervisor(found)
 
 
 def _from_settings(pairs: list[str]) -> dict[str, Any]:

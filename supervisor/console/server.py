@@ -8,7 +8,9 @@ The broker notices none of this: the console is one of its clients.
 """
 
 import asyncio
+import errno
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -63,8 +65,19 @@ def _is_idle(connection: Any) -> bool:
     return connection.cycle is None or connection.cycle.response_complete
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Raises OSError."""
+def listen(host: str, port: int, patience_s: float = 0.0) -> socket.socket:
+    """Return a listening socket; of a port that is taken, when it is free within this time. Raises OSError."""
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            return _listener(host, port)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() > until:
+                raise
+        time.sleep(0.05)
+
+
+def _listener(host: str, port: int) -> socket.socket:
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]

@@ -1,15 +1,17 @@
 """The console over HTTP: every page and answer, and its door against other sites."""
 
 import json
+import socket
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
 
 from planaria import Broker
-from planaria.supervisor.console import pages
+from planaria.supervisor.console import pages, server
 from planaria.supervisor.console.guard import MAX_BODY_BYTES
-from served_console import OWN
+from served_console import OWN, client_of
 
 pytestmark = pytest.mark.processes
 
@@ -252,3 +254,16 @@ def test_work_in_progress_is_shown_and_ended(http: httpx.Client, broker: Broker)
     assert answered(http.get("/api/cluster"))["cluster"] is None
     assert answered(http.get("/api/security"))["principals"] in (None, [])
     assert "entries" in answered(http.get("/api/audit"))
+
+
+def test_idle_connections_give_way(http: httpx.Client, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 20)
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    with ExitStack() as idle:
+        for number in range(60):
+            connection = idle.enter_context(socket.create_connection((host, int(port))))
+            connection.sendall(b"GET / HTTP/1.1\r\nhost: " if number % 2 else b"")
+        for _ in range(3):
+            with client_of(url) as other:
+                assert other.get("/login").status_code == 303
+    assert http.get("/").status_code == 200

@@ -18,6 +18,7 @@ IMPURE: dict[str, str] = {
     "actors/backup/restore.py": "copies a backup",
     "actors/backup/store.py": "copies an image",
     "actors/backup/verify.py": "reads a data directory whole",
+    "actors/console/process.py": "runs the console as a process",
     "actors/controller/clustered_process.py": "the controller's process on a node of a cluster",
     "actors/controller/process.py": "the controller's process",
     "actors/controller/folders.py": "makes, compares and removes the topics' folders",

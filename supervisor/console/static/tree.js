@@ -9,7 +9,7 @@ import { linkState } from "./frame.js";
 import { bytes, clock, count, duration, rate, STATE_LOOKS } from "./format.js";
 import { TimeChart } from "./chart.js";
 
-const KINDS = ["controller", "gateway", "partition", "replica", "coordinator", "subscriber", "deployed", "scheduler", "transactions", "link"];
+const KINDS = ["controller", "gateway", "http", "console", "partition", "replica", "coordinator", "subscriber", "deployed", "scheduler", "transactions", "link"];
 const KIND_NAMES = {
   controller: "controller", gateway: "gateways", partition: "partitions", replica: "replicas", coordinator: "coordinators of groups",
   subscriber: "hosted subscribers", deployed: "deployed subscribers", scheduler: "schedulers of delayed messages", transactions: "coordinators of transactions", link: "links to nodes",
