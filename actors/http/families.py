@@ -93,6 +93,27 @@ FAMILIES: dict[str, Family] = {
     "planaria_delivery_lateness_seconds": Family(
         "histogram", (), "Time from the due time of a delayed message to its delivery."
     ),
+    # Mirrors
+    "planaria_mirror_partitions": Family("gauge", ("mirror",), "Partitions that the mirror copies."),
+    "planaria_mirror_lag_offsets": Family(
+        "gauge", ("mirror",), "Offsets between the ends of its copies and those of the source."
+    ),
+    "planaria_mirror_lag_bytes": Family(
+        "gauge", ("mirror",), "Bytes that were read from the source and are not appended yet."
+    ),
+    "planaria_mirror_lag_seconds": Family(
+        "gauge", ("mirror",), "Longest time for which one of its copies has been incomplete."
+    ),
+    "planaria_mirror_copied_bytes": Family("gauge", ("mirror",), "Bytes appended by its present process."),
+    "planaria_mirror_skipped_offsets": Family(
+        "gauge", ("mirror",), "Offsets that the source had deleted before they were copied."
+    ),
+    "planaria_mirror_faulted_topics": Family(
+        "gauge", ("mirror",), "Topics whose source is not the one that was copied."
+    ),
+    "planaria_mirror_unreachable": Family(
+        "gauge", ("mirror",), "1 if the source has not answered for 10 seconds."
+    ),
     # Actors
     "planaria_actors": Family("gauge", ("actor_kind", "state"), "Actors."),
     "planaria_actor_quarantined": Family("gauge", _ACTOR, "Actors in quarantine: they need an operator."),

@@ -25,6 +25,8 @@ SUMS = {
     "transactions_open": "planaria_transactions_open",
     "messages_pending": "planaria_scheduled_messages",
 }
+MIRROR = "mirror_"
+"""Prefix of a mirror's gauges, which have the same names there."""
 
 
 class Observation(Struct, kw_only=True):
@@ -76,6 +78,10 @@ def _add_actor(found: Samples, actor: SeenActor, memory: Mapping[int, int]) -> N
             _add(found, GAUGES[name], (kind,), value)
         elif name in SUMS:
             _add(found, SUMS[name], (), value)
+        elif name == "mirror_lag_ms":
+            found["planaria_mirror_lag_seconds", (actor.address.name,)] = value / 1_000
+        elif name.startswith(MIRROR):
+            found[f"planaria_{name}", (actor.address.name,)] = value
     if actor.address.group is not None:
         _add(found, "planaria_group_retrying", (actor.address.group,), report.retrying.count)
 

@@ -62,6 +62,12 @@ def test_worker(tmp_path: Path) -> None:
     assert output.endswith("300 payments for 300 orders\n")
 
 
+def test_mirror(tmp_path: Path) -> None:
+    output = run("mirror", tmp_path)
+    assert "killed the mirror's process\n" in output
+    assert output.endswith("the first broker is gone\n3000 messages, in order: True\n")
+
+
 def test_deployment(tmp_path: Path) -> None:
     output = run("deployment", tmp_path)
     assert "killed a worker and the controller\nstarted the broker again\n" in output

@@ -4,12 +4,17 @@ from typing import Any
 
 import pytest
 
+from planaria.actors.http.families import FAMILIES
+from planaria.actors.http.gauges import Observation, gauges
+from planaria.actors.http.totals import SeenActor
 from planaria.actors.mirror.keys import GoOnTimer
+from planaria.transport.addresses import mirror_address
 from planaria.transport.batch import parse_header
 from planaria.transport.protocol.data import Fetch, Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.mirrored import FORK_EPOCHS
 from planaria.transport.protocol.mirrors import MirrorAppend, SealMirror
+from planaria.transport.protocol.operations import ActorReport
 from planaria.transport.protocol.topics import DeleteRecords, TopicConfig
 from planaria.transport.protocol.transactions import Marker, WriteMarkers
 from simulated_mirror import NAMES, TRANSACTIONAL_IDS, MirrorWorld
@@ -206,6 +211,27 @@ def test_offsets_of_groups_are_copied_and_never_beyond_the_copy(world: MirrorWor
     world.group["g"] = 9
     world.advance(3_000)
     assert world.committed == {"g": 3}
+
+
+def test_every_gauge_is_a_metric(world: MirrorWorld) -> None:
+    world.produce(b"a")
+    world.settle()
+    report = ActorReport(gauges=world.mirror.gauges(world.now))
+    address = mirror_address("m")
+    actor = SeenActor(
+        address=address,
+        pid=None,
+        incarnation=1,
+        restarts=0,
+        hangs=0,
+        state="ready",
+        uptime_ms=0,
+        report=report,
+    )
+    seen = Observation(actors=[actor], uptime_ms=0, lags=[], wall_ms=0)
+    found = {name: value for (name, labels), value in gauges(seen, "", "").items() if labels == ("m",)}
+    assert found.keys() == {name for name in FAMILIES if name.startswith("planaria_mirror_")}
+    assert found["planaria_mirror_copied_bytes"] == world.source.size_bytes
 
 
 def test_the_rate_is_kept() -> None:
