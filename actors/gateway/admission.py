@@ -24,7 +24,7 @@ from .routes import Route, max_wait_ms_of
 from .tickets import Tickets
 
 
-class Admitted(Struct, frozen=True):
+class Admitted(Struct, frozen=True, gc=False):
     context: RequestContext
     number: int | None = None
     """Number of its ticket; None for a request without an answer."""
@@ -47,7 +47,7 @@ class Admission:
         size_bytes = len(event.raw) + sum(map(len, event.payload))
         self._quotas.require_greeting(event)
         context = self._quotas.context_of(event, granted)
-        on_answer = self._enter(event, context)
+        on_answer = self._enter(event, context) if self._quotas.limits.is_set else None
         try:
             charge = self._quotas.admit(event, size_bytes, now, granted)
             if isinstance(request, Produce) and request.acks == 0:
@@ -67,7 +67,8 @@ class Admission:
         finally:
             if on_answer is not None:
                 on_answer()
-        self._audit.begin(number, event, granted)
+        if self._audit.is_on:
+            self._audit.begin(number, event, granted)
         return Admitted(context, number, 0 if charge is None else charge.throttle_ms, evicted)
 
     def _enter(self, event: Received, context: RequestContext) -> Callable[[], None] | None:

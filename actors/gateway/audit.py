@@ -61,7 +61,7 @@ class Audit:
         self._hosts = hosts
         self._tickets = tickets
         self._access = access
-        self._is_on = is_on
+        self.is_on = is_on
         self._refusals = Refusals()
         self._waiting: deque[AuditRecord] = deque()
         self._in_flight: Sequence[AuditRecord] = ()
@@ -74,13 +74,18 @@ class Audit:
         """The time of day of the present event."""
 
     @property
+    def has_work(self) -> bool:
+        """Return True if `flush` may return something: hot path, asked after each event."""
+        return self._opens_window or bool(self._waiting)
+
+    @property
     def has_unwritten(self) -> bool:
         """Return True while records are not durable yet."""
         return bool(self._in_flight or self._waiting)
 
     def on_controller_up(self) -> list[Effect]:
         """Have the topic created, if it is not there yet."""
-        if not self._is_on:
+        if not self.is_on:
             return []
         request = EnsureInternalActors(topic=AUDIT_TOPIC)
         return [Call(AuditStart(), CONTROLLER, request, Done, timeout_ms=START_TIMEOUT_MS, is_endless=True)]
@@ -89,14 +94,14 @@ class Audit:
 
     def begin(self, number: int, event: Received, granted: Granted | None) -> None:
         """Record a permitted act, and later its outcome, when its ticket is closed."""
-        if not self._is_on or type(event.request) not in ACTS or event.context.is_admitted:
+        if not self.is_on or type(event.request) not in ACTS or event.context.is_admitted:
             return
         record = self._begun(event, granted)
         self._tickets.on_closed(number, self._end_of(record))
 
     def at_once(self, event: Received, granted: Granted | None) -> None:
         """Record an act of this gateway itself, which does not learn the outcome."""
-        if self._is_on:
+        if self.is_on:
             self._begun(event, granted)
 
     def _begun(self, event: Received, granted: Granted | None) -> AuditRecord:
@@ -131,7 +136,7 @@ class Audit:
 
     def refuse(self, event: Received, error: ErrorBody) -> None:
         """Count a refused request, if it was refused for lack of a credential or a right."""
-        if not self._is_on or error.code not in _REFUSALS:
+        if not self.is_on or error.code not in _REFUSALS:
             return
         request = event.request
         principal, resource = "", ""
@@ -148,7 +153,7 @@ class Audit:
 
     def refuse_parked(self, ticket: Ticket, error: ErrorBody) -> None:
         """Count a request that was permitted and is not any longer."""
-        if self._is_on and ticket.granted is not None and ticket.sender.kind is not None:
+        if self.is_on and ticket.granted is not None and ticket.sender.kind is not None:
             resource = ticket.granted.needs[0].resource if ticket.granted.needs else ""
             op = str(ticket.sender.kind.__struct_config__.tag)
             refusal = Refusal(ticket.granted.principal, op, resource, error.code)
@@ -156,7 +161,7 @@ class Audit:
 
     def refuse_handshake(self, host: str, wall_ms: int) -> None:
         """Count a connection whose key is not known."""
-        if self._is_on:
+        if self.is_on:
             refusal = Refusal("", "handshake", "", str(ErrorCode.UNAUTHENTICATED))
             self._opens_window |= self._refusals.count(refusal, host, wall_ms)
 

@@ -31,6 +31,8 @@ class Limits:
         """Connections with a place, the newest last, by name."""
         self._names: dict[bytes, set[str]] = {}
         self._open: dict[str, int] = {}
+        self.is_set = False
+        """False while there are no limits."""
         self.refused = 0
         """Requests that were refused."""
 
@@ -45,6 +47,7 @@ class Limits:
             for name, quota in quotas.items()
             if quota.connections > 0 or quota.requests_in_flight > 0 or self._has_default(name, quotas)
         }
+        self.is_set = bool(self._limits)
         for name, places in list(self._places.items()):
             limit = self._limit_of(name)
             most = 0 if limit is None or limit.connections < 0 else limit.connections
@@ -55,8 +58,6 @@ class Limits:
         """Count a request; return the function to call when it is answered, None for one that is not counted.
 
         Raises ProtocolError for one connection or request too many."""
-        if not self._limits:
-            return None
         names = [name for name in (client, ADDRESS_PREFIX + host) if self._limit_of(name) is not None]
         for name in names:
             self._take_place(name, connection)

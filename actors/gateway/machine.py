@@ -187,10 +187,11 @@ class GatewayMachine:
             case _:
                 assert_never(event)
         # In front of an act stands the record of its beginning.
-        records = self.audit.flush(now)
+        records = self.audit.flush(now) if self.audit.has_work else None
         if self._is_stopping and not len(self._tickets) and not self.audit.has_unwritten:
             effects.append(Stop("asked to stop"))
-        return records + self._controller.keep(self._lanes.admit(effects, now), now)
+        effects = self._controller.keep(self._lanes.admit(effects, now), now)
+        return effects if records is None else records + effects
 
     # Requests
 
