@@ -45,14 +45,17 @@ class Stage:
         """Wait until the cluster is whole and each preferred replica leads; return its state."""
         operator = ClusterAdmin.over(client)
         await_true(lambda: sum(member.is_leading() for member in self.cluster.members) == 1)
-        found = _until(operator, _is_whole)
-        for each in found.partitions:
-            if each.leader != each.replicas[0]:
-                with suppress(PlanariaError):  # it has moved meanwhile
+
+        def is_settled(found: ClusterStatusReply) -> bool:
+            if not _is_whole(found):
+                return False
+            for each in found.partitions:
+                if not _is_led_by_first(each):
+                    # Refused while the partition changes otherwise: it is asked for again then.
                     operator.elect(each.topic, each.partition)
-        return _until(
-            operator, lambda found: _is_whole(found) and all(map(_is_led_by_first, found.partitions))
-        )
+            return all(map(_is_led_by_first, found.partitions))
+
+        return _until(operator, is_settled)
 
     def leading_member(self) -> LocalMember:
         await_true(lambda: any(member.is_leading() for member in self.cluster.members))
