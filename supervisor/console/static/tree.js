@@ -9,10 +9,10 @@ import { linkState } from "./frame.js";
 import { bytes, clock, count, duration, rate, STATE_LOOKS } from "./format.js";
 import { TimeChart } from "./chart.js";
 
-const KINDS = ["controller", "gateway", "http", "console", "partition", "replica", "coordinator", "subscriber", "deployed", "scheduler", "transactions", "link"];
+const KINDS = ["controller", "gateway", "http", "console", "partition", "replica", "coordinator", "subscriber", "deployed", "scheduler", "transactions", "link", "mirror"];
 const KIND_NAMES = {
   controller: "controller", gateway: "gateways", partition: "partitions", replica: "replicas", coordinator: "coordinators of groups",
-  subscriber: "hosted subscribers", deployed: "deployed subscribers", scheduler: "schedulers of delayed messages", transactions: "coordinators of transactions", link: "links to nodes",
+  subscriber: "hosted subscribers", deployed: "deployed subscribers", scheduler: "schedulers of delayed messages", transactions: "coordinators of transactions", link: "links to nodes", mirror: "mirrors", http: "metrics and probes", console: "console",
 };
 const STATE_TEXT = { backing_off: "dead, restarts soon" };
 const MAX_EVENTS = 200;
