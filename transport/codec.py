@@ -192,6 +192,11 @@ def _check_numbers(request: Request) -> None:
         raise ProtocolError(ErrorCode.INVALID_REQUEST, f"{op}: a number has more than 64 bits") from error
 
 
+def error_of(header: bytes) -> ErrorBody | None:
+    """Return the error in a reply that this broker has encoded; None if it is no refusal."""
+    return (_probe_reply_json if is_json(header) else _probe_reply_msgpack)(header).error
+
+
 def decode_reply(header: bytes, reply_type: type[Reply]) -> Any:
     """Return the typed reply, or the ErrorBody of a refusal. Raises ProtocolError when it is neither."""
     as_json = is_json(header)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from msgspec import Struct
 
-from ...transport.codec import encode_header
+from ...transport.codec import encode_header, error_of
 from ...transport.machine import CancelCall, Effect, Payload, Received, Reply, Sender
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.message import Reply as ReplyBody
@@ -123,7 +123,8 @@ class Tickets:
         if ticket is None:
             return []
         if self._followed:
-            self._end(number, body if isinstance(body, ErrorBody) else None, is_answered=True)
+            refusal = error_of(body) if isinstance(body, bytes) else body
+            self._end(number, refusal if isinstance(refusal, ErrorBody) else None, is_answered=True)
         if ticket.charge is not None:
             if ticket.charge.fetcher is not None:
                 ticket.charge.settle(_size_bytes(body, payload))

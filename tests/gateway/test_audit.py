@@ -21,7 +21,7 @@ from planaria.transport.protocol.control import EnsureInternalActors
 from planaria.transport.protocol.data import Produce, ProducedBatch, ProduceReply
 from planaria.transport.protocol.deployments import Deploy, DeploymentSpec
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
-from planaria.transport.protocol.message import Done
+from planaria.transport.protocol.message import Done, ErrorReply
 from planaria.transport.protocol.operations import Kill
 from planaria.transport.protocol.security import AddCredential, AddRule
 from planaria.transport.protocol.topics import AlterTopic, DeleteTopic, TopicConfigChange
@@ -96,6 +96,16 @@ def test_an_act_that_fails_has_its_error(gateway: GatewayDriver, code: str, outc
     written(gateway)
     [ended] = written(gateway)
     assert (ended.outcome, ended.error) == (outcome, code)
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_refusal_that_an_actor_has_encoded_is_a_failure(gateway: GatewayDriver, as_json: bool) -> None:
+    gateway.ask(DeleteTopic(topic="ORDERS"), as_json=as_json)
+    refusal = ErrorReply(id=1, error=ErrorBody(ErrorCode.UNKNOWN_TOPIC, "there is none", False))
+    gateway.answer(encode_header(refusal, as_json), call=forwarded(gateway))
+    written(gateway)
+    [ended] = written(gateway)
+    assert (ended.outcome, ended.error) == ("failed", "UNKNOWN_TOPIC")
 
 
 def test_an_act_whose_requester_is_gone_has_an_unknown_outcome(gateway: GatewayDriver) -> None:
