@@ -102,6 +102,7 @@ if TYPE_CHECKING:
     )
     from .transport.protocol.errors import PlanariaError, ProtocolError
     from .transport.protocol.topics import TopicConfig
+    from .transport.security.tls_options import Tls
     from .transport.subscription import InvalidSubscription
     from .transport.verdicts import Reject, Release
 
@@ -183,6 +184,7 @@ _HOMES = {
     "SubscriptionFailed": ".supervisor.hosted",
     "Table": ".transport.client.table",
     "TimedOut": ".transport.client.errors",
+    "Tls": ".transport.security.tls_options",
     "TopicConfig": ".transport.protocol.topics",
     "TopicDescription": ".transport.client.descriptions",
     "TopicExists": ".transport.client.errors",
@@ -290,6 +292,7 @@ __all__ = [
     "SubscriptionFailed",
     "Table",
     "TimedOut",
+    "Tls",
     "TopicConfig",
     "TopicDescription",
     "TopicExists",

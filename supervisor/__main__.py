@@ -48,7 +48,7 @@ from .run_directory import (
     say_endpoint,
     write_proof,
 )
-from .security import check_http_endpoint, console_arguments, gateway_security
+from .security import check_http_endpoint, console_arguments, gateway_security, tls_door
 from .standard_streams import open_missing_standard_streams
 from .stop_gate import StopPolicy
 
@@ -177,7 +177,7 @@ def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> str:
     if not wait_for_predecessors(data.path):
         logs.event(logger, logging.WARNING, "actors of an earlier supervisor are still there")
     is_broker = arguments.role == "broker"
-    cluster = security = None
+    cluster = security = tls = None
     if is_broker:
         check_port(config.endpoint)
         cluster = cluster_arguments(config, data.path)
@@ -187,13 +187,16 @@ def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> str:
             check_port(f"tcp://{config.http_endpoint.removeprefix('http://')}")
         if console_arguments(config, security) is not None:
             check_port(f"tcp://{config.console}")
+        tls = tls_door(config, security)
+        if tls is not None:
+            check_port(config.tls_endpoint)
     raise_file_limit()
     instance_id = uuid.uuid4().hex
     run_directory = run_directory_of(data.path, data.starts)
     # A worker is found under no endpoint.
     create_run_directory(run_directory, instance_id, config.endpoint if is_broker else "")
     try:
-        return run_tree(arguments, data, status, str(run_directory), instance_id, cluster, security)
+        return run_tree(arguments, data, status, str(run_directory), instance_id, cluster, security, tls)
     finally:
         remove_run_directory(run_directory)
 
@@ -219,6 +222,7 @@ def run_tree(
     instance_id: str,
     cluster: dict[str, Any] | None,
     security: dict[str, Any] | None,
+    tls: dict[str, Any] | None,
 ) -> str:
     """Start the processes and keep them running until a stop. Returns the reason of a disorderly end, else ""."""
     config = arguments.config
@@ -247,6 +251,7 @@ def run_tree(
             capacity_of(limits, config.max_actors),
             cluster,
             security,
+            tls,
         ),
         Launcher(preloaded_modules(arguments.role, with_http=bool(config.http_endpoint)), run_directory),
         Settings(
@@ -279,6 +284,7 @@ def build_machine(
     capacity: Capacity,
     cluster: dict[str, Any] | None = None,
     security: dict[str, Any] | None = None,
+    tls: dict[str, Any] | None = None,
 ) -> SupervisorMachine:
     arguments = {
         "offsets_partitions": config.offsets_partitions,
@@ -313,6 +319,7 @@ def build_machine(
                 has_bridge=config.http_bridge,
             ),
             console_arguments(config, security),
+            tls,
             is_audited=config.audit == "on" or (config.audit == "auto" and security is not None),
         ),
         SupervisorIdentity(
@@ -362,7 +369,7 @@ def send_logs_to(log_file: str, data_directory: Path) -> None:
 
 def check_port(endpoint: str) -> None:
     """Fail now, in one line, rather than after the gateway's third attempt. Raises CannotStart."""
-    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    host, _, port = endpoint.partition("://")[2].rpartition(":")
     if port == "*":
         return
     deadline = time.monotonic() + PORT_TIMEOUT_S

@@ -7,6 +7,7 @@
       gateway/0        when the controller is ready; partitions become available one by one behind it
       http             if metrics are to be served
       console          if it is to be kept running
+      door/tls         with a TLS endpoint
       coordinators     dynamic
       transactions     dynamic
       schedulers       dynamic
@@ -26,6 +27,7 @@ from .child_spec import DynamicSpec, SupervisorSpec
 Role = Literal["broker", "worker"]
 """Trees that a supervisor can have: a whole broker, or the subscribers of a worker outside it."""
 GATEWAY = Address(Kind.GATEWAY, number=0)
+TLS_DOOR = Address(Kind.DOOR, "tls")
 _PACKAGE = __package__.rpartition(".")[0]
 CLUSTER_IMPORT = f"{_PACKAGE}.actors.controller.cluster_import"
 """Module that imports a stopped broker's catalog into a cluster."""
@@ -42,16 +44,18 @@ def broker_tree(
     security: dict[str, Any] | None = None,
     http_arguments: dict[str, Any] | None = None,
     console_arguments: dict[str, Any] | None = None,
+    tls: dict[str, Any] | None = None,
     *,
     is_audited: bool = False,
 ) -> SupervisorSpec:
     """Return the tree. `link_arguments` are those of the link of a cluster's node, `security` those of the gateway's
-    keys, `http_arguments` and `console_arguments` those of the actors of these names; with `is_audited` it records
-    administrative acts."""
+    keys, `http_arguments` and `console_arguments` those of the actors of these names, `tls` those of the TLS
+    door; with `is_audited` it records administrative acts."""
     controller = "process" if link_arguments is None else "clustered_process"
     links = () if link_arguments is None else (_link(link_arguments),)
     http = () if http_arguments is None else (_http(http_arguments),)
     console = () if console_arguments is None else (_console(console_arguments),)
+    doors = () if tls is None else (_tls_door(tls),)
     return SupervisorSpec(
         name="broker",
         children=(
@@ -78,6 +82,7 @@ def broker_tree(
             ),
             *http,
             *console,
+            *doors,
             DynamicSpec(name="coordinators", kind=Kind.COORDINATOR),
             DynamicSpec(name="transactions", kind=Kind.TRANSACTIONS),
             DynamicSpec(name="schedulers", kind=Kind.SCHEDULER),
@@ -108,6 +113,15 @@ def _http(arguments: dict[str, Any]) -> ChildSpec:
 
 def _console(arguments: dict[str, Any]) -> ChildSpec:
     return ChildSpec(address=CONSOLE, start=f"{_PACKAGE}.actors.console.process:main", arguments=arguments)
+
+
+def _tls_door(arguments: dict[str, Any]) -> ChildSpec:
+    return ChildSpec(
+        address=TLS_DOOR,
+        start=f"{_PACKAGE}.actors.door.process:main",
+        arguments=arguments,
+        directory=(Kind.GATEWAY,),
+    )
 
 
 def preloaded_modules(role: Role, *, with_http: bool = False) -> list[str]:

@@ -38,6 +38,17 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     authentication: Literal["auto", "none", "curve", "curve+token"] = "auto"
     """auto: `curve+token` if `planaria security init` has made keys, otherwise `none`. curve: clients need a key that the
     broker knows. curve+token: a token, or user and password, will do as well."""
+    tls_endpoint: Annotated[str, Meta(pattern=patterns.TLS_ENDPOINT)] = ""
+    """Endpoint for clients over TLS: `tls://0.0.0.0:5573`. Requires authentication, `tls_certificate` and `tls_key`."""
+    tls_certificate: str = ""
+    """Certificate of this broker and those of its authorities below the root, a file in PEM."""
+    tls_key: str = ""
+    """Key of that certificate, a file in PEM that only its owner may read."""
+    tls_client_ca: str = ""
+    """Certificates of the authorities that sign those of clients, a file in PEM. The common name of a client's
+    certificate is its principal. Empty: clients have no certificates."""
+    tls_max_connections: Annotated[int, Meta(ge=1, le=100_000)] = 2_000
+    """Connections over TLS; one host may have half of them."""
     insecure_public: bool = False
     """Listen at a public endpoint without authentication: whoever can connect may do everything."""
     audit: Literal["auto", "on", "off"] = "auto"

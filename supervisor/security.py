@@ -5,8 +5,11 @@ authentication, so it cannot be forgotten at a start. Called by __main__.py befo
 command line.
 """
 
+import os
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from ..transport.endpoints import is_loopback
 from ..transport.security.broker_keys import ADMIN_KEY, FOLDER, SERVER_KEY
@@ -19,6 +22,7 @@ from ..transport.security.key_files import (
 )
 from ..transport.security.keys import KeyPair
 from ..transport.security.principals import ADMIN
+from ..transport.security.tls_options import TlsFileError, TlsFiles
 from .config import BrokerConfig, ConfigError
 from .data_directory import replace_file
 from .http import AUTO
@@ -49,7 +53,7 @@ def initialise(data: Path, admin_key_file: Path, copied_server_key: Path | None 
 def gateway_security(config: BrokerConfig, data: Path) -> dict[str, Any] | None:
     """Return the gateway's arguments for its keys; None without authentication.
 
-    Raises ConfigError, one line that says what to do.
+    Raises ConfigError, one line that names the remedy.
     """
     folder = data / FOLDER
     mode = config.authentication
@@ -75,6 +79,44 @@ def gateway_security(config: BrokerConfig, data: Path) -> dict[str, Any] | None:
         "server_key_file": str(folder / SERVER_KEY),
         "admin_key": admin_key,
         "takes_sessions": mode == "curve+token",
+        "takes_relays": bool(config.tls_endpoint),
+    }
+
+
+def tls_door(config: BrokerConfig, gateway: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return the arguments of the TLS door; None without one. `gateway` are those of the gateway's keys.
+
+    Raises ConfigError, one line that names the remedy.
+    """
+    if not config.tls_endpoint:
+        for name in ("tls_certificate", "tls_key", "tls_client_ca"):
+            if getattr(config, name):
+                raise ConfigError(f"{name}: give --tls-endpoint, too, such as tls://0.0.0.0:5573")
+        return None
+    if gateway is None:
+        raise ConfigError(
+            f"tls_endpoint: there is no authentication: run planaria security init --data {config.data}"
+        )
+    if not (config.tls_certificate and config.tls_key):
+        raise ConfigError("tls_endpoint: give --tls-certificate and --tls-key, too")
+    is_strict = not gateway["takes_sessions"]
+    if is_strict and not config.tls_client_ca:
+        raise ConfigError(
+            "tls_endpoint: with authentication = curve clients need certificates: give --tls-client-ca, too"
+        )
+    named = (config.tls_certificate, config.tls_key, config.tls_client_ca)
+    from ..transport.security.tls import server_context  # noqa: PLC0415 - the supervisor keeps no TLS in memory
+
+    files = TlsFiles(*(os.path.abspath(file) if file else "" for file in named))
+    try:
+        server_context(files)
+    except TlsFileError as error:
+        raise ConfigError(str(error)) from error
+    return {
+        "endpoint": config.tls_endpoint,
+        "files": msgspec.to_builtins(files),
+        "requires_certificate": is_strict,
+        "max_connections": config.tls_max_connections,
     }
 
 

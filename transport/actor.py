@@ -19,6 +19,7 @@ from .protocol.groups import GroupPause
 from .protocol.message import Request
 from .protocol.operations import NO_RETRIES, Durations, GroupReport, InFlight, LogReport, RetryReport
 from .security.keys import ClientKeys, ServerKeys
+from .security.vouchers import Vouchers
 
 if TYPE_CHECKING:
     from .turns import Turns
@@ -111,6 +112,13 @@ class Actor(Generic[OwnEventT, OwnEffectT]):
     def client_keys(self) -> ClientKeys | None:
         """Return the keys of connections to the gateway; None for an actor that makes none, or needs no keys."""
         return None
+
+    def vouchers(self) -> Vouchers | None:
+        """Return the vouchers of connections that the TLS door relays; None for an actor that takes none of them."""
+        return None
+
+    def on_relays_bound(self, endpoint: str) -> None:
+        """Publish the endpoint for relayed connections. Called once, before `start`, of an actor with vouchers."""
 
     def peer_door(self) -> PeerDoor | None:
         """Return the endpoint for other nodes; None for an actor without one. Called once, before `start`."""

@@ -5,7 +5,7 @@ resolves an address, and nothing but this module reads its text.
 
     controller, supervisor, gateway, http  kind
     coordinator/GROUP, link/NODE,       kind, name
-      mirror/NAME
+      mirror/NAME, door/PROTOCOL
     partition/TOPIC/N, replica/TOPIC/N, kind, name, number
       leader/TOPIC/N
     subscriber/GROUP/N, deployed/GROUP/N  kind, name, number
@@ -52,6 +52,8 @@ class Kind(StrEnum):
     GATEWAY = "gateway"
     MIRROR = "mirror"
     """Named by its mirror: it copies topics of another broker."""
+    DOOR = "door"
+    """Named by its protocol: it passes the connections of clients on to the gateway."""
     LINK = "link"
     """Named by its node: it passes requests between the nodes of a cluster."""
     HTTP = "http"
@@ -64,7 +66,7 @@ _SUBSCRIBERS = (Kind.SUBSCRIBER, Kind.DEPLOYED)
 _NAMED = frozenset(
     {
         *(Kind.PARTITION, Kind.REPLICA, Kind.LEADER),
-        *(*_SUBSCRIBERS, Kind.COORDINATOR, Kind.LINK, Kind.MIRROR),
+        *(*_SUBSCRIBERS, Kind.COORDINATOR, Kind.LINK, Kind.MIRROR, Kind.DOOR),
     }
 )
 _NUMBERED = frozenset(

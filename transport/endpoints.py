@@ -24,8 +24,10 @@ MAX_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 
 
 MAX_PORT = 65_535
-CONNECTED_IN_WORDS = "of the form tcp://HOST:PORT, with an IPv6 address in brackets"
-_TCP = re.compile(r"tcp://(?P<host>\[[^\[\]/\s]+\]|[\w-]{1,63}(\.[\w-]{1,63})*\.?):(?P<port>[0-9]{1,5})")
+CONNECTED_IN_WORDS = "of the form tcp://HOST:PORT or tls://HOST:PORT, with an IPv6 address in brackets"
+_CONNECTED = re.compile(
+    r"(tcp|tls)://(?P<host>\[[^\[\]/\s]+\]|[\w-]{1,63}(\.[\w-]{1,63})*\.?):(?P<port>[0-9]{1,5})"
+)
 
 
 class PathTooLong(ValueError):
@@ -47,12 +49,32 @@ def peer_id(address: Address, incarnation: int) -> bytes:
     return f"{address}.{incarnation}".encode()
 
 
-def tcp_host_and_port(endpoint: object) -> tuple[str, int] | None:
-    """Return host and port of an endpoint to connect to; None if it is not of the form tcp://HOST:PORT.
+def is_tls(endpoint: object) -> bool:
+    """Return True for an endpoint of a TLS door."""
+    return isinstance(endpoint, str) and endpoint.startswith("tls://")
+
+
+def settled(endpoints: Endpoints) -> Endpoints:
+    """Return endpoints that can be read more than once."""
+    if isinstance(endpoints, str) or not isinstance(endpoints, Iterable):
+        return endpoints
+    return tuple(endpoints)
+
+
+def are_tls(endpoints: Endpoints) -> bool:
+    """Return True if the first of some endpoints, and so all of them, are of TLS doors."""
+    if isinstance(endpoints, str):
+        return is_tls(endpoints)
+    return isinstance(endpoints, tuple) and bool(endpoints) and is_tls(endpoints[0])
+
+
+def host_and_port(endpoint: object) -> tuple[str, int] | None:
+    """Return host and port of an endpoint to connect to; None if it is not of the form tcp://HOST:PORT or
+    tls://HOST:PORT.
 
     The host is a name, an IPv4 address, or an IPv6 address in brackets.
     """
-    found = _TCP.fullmatch(endpoint) if isinstance(endpoint, str) else None
+    found = _CONNECTED.fullmatch(endpoint) if isinstance(endpoint, str) else None
     if found is None or not 1 <= int(found["port"]) <= MAX_PORT:
         return None
     host, port = found["host"], int(found["port"])
@@ -71,17 +93,19 @@ def listed_endpoints(given: object) -> tuple[str, ...]:
     else:
         listed = [given]
     for endpoint in listed:
-        if tcp_host_and_port(endpoint) is None:
+        if host_and_port(endpoint) is None:
             raise ValueError(f"{endpoint!r} is not {CONNECTED_IN_WORDS}")
     if not listed:
         raise ValueError("there is none")
+    if len({is_tls(endpoint) for endpoint in listed}) > 1:
+        raise ValueError("tcp:// and tls:// endpoints cannot be used together")
     return tuple(dict.fromkeys(str(endpoint) for endpoint in listed))
 
 
 def is_loopback(endpoint: str) -> bool:
     """Return True if only this machine reaches an endpoint that a broker listens at."""
-    host = endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]").partition("%")[0]
-    if not endpoint.startswith("tcp://") or host == "localhost":
+    host = endpoint.partition("://")[2].rpartition(":")[0].strip("[]").partition("%")[0]
+    if endpoint.startswith("ipc://") or host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -104,16 +128,18 @@ def tcp_endpoint(address: str, port: int) -> str:
 
 def numeric_endpoint(endpoint: str) -> str | None:
     """Return the endpoint in that format if its host is an address; None if the host is a name that has to be
-    looked up."""
-    host_and_port = tcp_host_and_port(endpoint)
-    if host_and_port is None:
+    looked up, and for TLS."""
+    found = host_and_port(endpoint)
+    if found is None:
         return endpoint  # ipc
+    if is_tls(endpoint):
+        return None
     try:
-        address = ipaddress.ip_address(host_and_port[0])
+        address = ipaddress.ip_address(found[0])
     except ValueError:
         return None
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return tcp_endpoint(str(address) if mapped is None else f"::ffff:{mapped}", host_and_port[1])
+    return tcp_endpoint(str(address) if mapped is None else f"::ffff:{mapped}", found[1])
 
 
 def _ipc(run_directory: str, name: str) -> str:

@@ -253,6 +253,16 @@ class BrokerSettings(TypedDict, total=False):
     authentication: Literal["auto", "none", "curve", "curve+token"]
     """Required proof of a client: none, a known key, or also a token or password. Default "auto":
     "curve+token" if the data directory has keys, else "none"."""
+    tls_endpoint: str
+    """Endpoint for clients over TLS, such as "tls://0.0.0.0:5573". Default "": none."""
+    tls_certificate: str
+    """Certificate of the broker for that endpoint, a file in PEM. Default ""."""
+    tls_key: str
+    """Key of that certificate, a file in PEM with the mode 0600. Default ""."""
+    tls_client_ca: str
+    """Authorities of clients' certificates, a file in PEM. Default "": clients have no certificates."""
+    tls_max_connections: int
+    """Connections over TLS, from 1. Default 2,000."""
     insecure_public: bool
     """True to listen at a public endpoint without authentication. Default False."""
     audit: Literal["auto", "on", "off"]

@@ -13,6 +13,8 @@ ADVERTISED = r"^(tcp://([^/:\[\]\s]+|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]):[0-9]{1,5})?
 LISTEN = r"^(([^/:\[\]\s]+|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]):[0-9]{1,5})?$"
 HTTP_ENDPOINT = r"^(auto|(http://)?([^/:\[\]\s]+|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]):([0-9]{1,5}|\*))?$"
 """Where metrics and probes are served."""
+TLS_ENDPOINT = r"^(tls://([^/:\[\]\s]+|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]):[0-9]{1,5})?$"
+"""Where the TLS door listens; empty: there is none."""
 CLUSTER = r"^(etcd://[^/\s]+/[A-Za-z0-9._-]+)?$"
 FLUSH = r"^(batch|os|interval:[0-9]+(ms|s))$"
 WILDCARD = r"^[A-Za-z0-9._*?-]{1,200}$"
@@ -22,6 +24,7 @@ _WORDS = {
     ADVERTISED: "tcp://HOST:PORT",
     LISTEN: "HOST:PORT; empty: none",
     HTTP_ENDPOINT: "HOST:PORT, or * as the port for one that is free, or auto; empty: none",
+    TLS_ENDPOINT: "tls://HOST:PORT",
     CLUSTER: "etcd://HOST:PORT,HOST:PORT/NAME",
     WILDCARD: "a name, or a pattern with * and ?",
     FLUSH: "batch, os, or interval: and a time such as 100ms or 5s",

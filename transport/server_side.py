@@ -21,8 +21,9 @@ from .peer_door import PeerDoor
 from .protocol.data import Produce
 from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .request_context import KEY_PREFIX, ContextFrames, direct_context, refusal_of_client
-from .security.curve import Zap
+from .security.curve import RELAYED, Zap
 from .security.node_keys import KeyCheck
+from .security.vouchers import KEY_MARK
 from .server_connections import ServerConnections
 
 # As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls that take them.
@@ -70,6 +71,10 @@ class ServerSide:
             if peers.keys is not None:
                 KeyCheck(context, peers.keys)
             self.peer_endpoint = sockets.bind_for_peers(self.socket, peers.endpoint, peers.keys)
+        self._vouchers = actor.vouchers()
+        """Reads the names of connections that the TLS door relays; None: there are none."""
+        if self._vouchers is not None:
+            actor.on_relays_bound(sockets.bind_for_relays(self.socket))
         self._hosts: dict[bytes, str] = {}
         self.inbox: Inbox | None = Inbox(self._hosts) if actor.follows_hosts else None
         self.ended: dict[bytes, None] = {}
@@ -126,14 +131,23 @@ class ServerSide:
         """Enter the connection of a message with its user. A name that another user takes over is another connection."""
         connection = frame.bytes
         try:
-            user = f"{KEY_PREFIX}{frame.get('User-Id')}"
+            user_id = frame.get("User-Id")
         except zmq.ZMQError:
-            user = KEY_PREFIX
+            user_id = ""
+        user = f"{KEY_PREFIX}{self._voucher_key(connection) if user_id == RELAYED else user_id}"
         if self._users.get(connection, user) != user:
             self.connections.forget(connection)
             self._end(connection)
         self._users[connection] = user
         self.connections.note(frame)
+
+    def _voucher_key(self, connection: bytes) -> str:
+        """Return the key of a relayed connection; empty if it is not the TLS door that relays it."""
+        known = self._users.get(connection, "").removeprefix(KEY_PREFIX)
+        if known.startswith(KEY_MARK):
+            return known
+        voucher = None if self._vouchers is None else self._vouchers.read(connection)
+        return "" if voucher is None else voucher.key
 
     def end_next(self) -> None:
         """Deliver the end of the connection that has been lost for longest."""
@@ -199,5 +213,8 @@ class ServerSide:
         if connection in self.ended:  # the client gives its connections this name
             del self.ended[connection]
             self._deliver(Disconnected(connection))
+        voucher = None if self._vouchers is None else self._vouchers.read(connection)
+        if voucher is not None:
+            host = voucher.host  # that of the connection itself is the door's
         self._hosts[connection] = host
         self._deliver(Connected(connection, host))

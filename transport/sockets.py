@@ -17,7 +17,7 @@ from zmq.backend import Socket as CoreSocket
 from .addresses import Address
 from .endpoints import peer_id
 from .protocol.message import MAX_FRAME_BYTES
-from .security.curve import secure_client, secure_server, unsecure_client
+from .security.curve import relay_server, secure_client, secure_server, unsecure_client
 from .security.keys import ClientKeys, KeyPair, ServerKeys
 
 SERVER_HIGH_WATER_MARK = 1_000
@@ -156,6 +156,16 @@ def bind_for_peers(socket: "zmq.Socket[bytes]", endpoint: str, keys: KeyPair | N
     if keys is not None:
         unsecure_client(socket)  # the later ones are local
     return bound
+
+
+def bind_for_relays(socket: "zmq.Socket[bytes]") -> str:
+    """Bind a server socket with keys at a further endpoint, for the connections that the TLS door relays. Return it.
+
+    Over TCP, not `ipc`: libzmq aborts the process when it accepts a local connection and has no descriptor for it.
+    """
+    relay_server(socket)
+    _opened(socket, socket.bind, "tcp://127.0.0.1:*")
+    return socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
 def calls_socket(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":

@@ -7,6 +7,7 @@ Owns the table of principals and rules from the controller, and the sessions of 
     the broker's own, of this start       internal: everything
     the one of `security init`            admin: everything
     a key in the table, not expired       the principal that has it
+    that of a relayed TLS connection      the principal in the client's certificate, if it exists and is not disabled
     any other, with a session             the principal of its token or password, until that expires or is removed
     any other                             none: only `hello` is served, and in the mode `curve` not even a handshake
 
@@ -32,6 +33,7 @@ from ...transport.request_context import KEY_PREFIX
 from ...transport.security.credentials import PasswordRecord, has_expired, matches, token_parts
 from ...transport.security.principals import ADMIN, INTERNAL, Principal, SecurityTable
 from ...transport.security.rights import Need, decide
+from ...transport.security.vouchers import vouched_principal
 from .needs import ANY_ON_GROUP, ANY_ON_TOPIC, OPERATES, Needs, needs_of
 
 MAX_SESSIONS = 20_000
@@ -172,6 +174,9 @@ class Access:
         None if it has none. Raises ProtocolError for credentials that are refused."""
         if not self.is_loaded and self._of_key(key, wall_ms) is None:
             raise STARTING
+        if (hello.token or hello.user) and not (key and self._takes_sessions):
+            # Without a key the connection is not encrypted and not relayed by the broker.
+            raise ProtocolError(ErrorCode.UNAUTHENTICATED, "hello: no tokens and passwords are accepted here")
         if hello.token:
             parts = token_parts(hello.token)
             name = None if parts is None else self._by_token.get(parts[0])
@@ -206,6 +211,9 @@ class Access:
         principal = None if name is None else self._table.principals.get(name)
         if principal is None:
             return 0
+        vouched = vouched_principal(key)
+        if vouched is not None and self._vouched(key, wall_ms) is not None:
+            return vouched[1]
         for own in principal.keys:
             if own.public_key == key:
                 return own.expires_ms
@@ -228,13 +236,22 @@ class Access:
             return name
         name = self._by_key.get(key)
         if name is None:
-            return None
+            return self._vouched(key, wall_ms)
         principal = self._table.principals[name]
         if principal.is_disabled:
             return None
         return (
             name if any(k.public_key == key and not has_expired(k, wall_ms) for k in principal.keys) else None
         )
+
+    def _vouched(self, key: str, wall_ms: int) -> str | None:
+        """Return the principal in the certificate of a relayed connection."""
+        found = vouched_principal(key)
+        if found is None:
+            return None
+        name, expires_ms = found
+        principal = self._table.principals.get(name)
+        return None if principal is None or principal.is_disabled or expires_ms <= wall_ms else name
 
     def _lasts(self, session: Session, wall_ms: int) -> bool:
         principal = self._table.principals.get(session.principal)

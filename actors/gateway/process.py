@@ -10,11 +10,13 @@ from ...transport.actor import Actor, ActorContext
 from ...transport.loop import run_actor
 from ...transport.protocol.message import Request
 from ...transport.security.broker_keys import internal_key
+from ...transport.security.handshakes import Handshakes
 from ...transport.security.key_files import read_key_file
 from ...transport.security.keys import ServerKeys
+from ...transport.security.relay_endpoint import write_relay_endpoint
+from ...transport.security.vouchers import Vouchers
 from .access import Access
 from .greetings import CheckPassword, PasswordChecked
-from .handshakes import Handshakes
 from .machine import REQUESTS, GatewayMachine
 from .password_checks import PasswordChecks
 
@@ -25,6 +27,8 @@ class GatewaySecurity(msgspec.Struct):
     """Public key of the administrator; empty if there is none."""
     takes_sessions: bool
     """True if clients may use a token or a password."""
+    takes_relays: bool = False
+    """True if there is a TLS door, which relays connections."""
 
 
 class GatewayArguments(msgspec.Struct):
@@ -94,6 +98,14 @@ class GatewayActor(Actor[PasswordChecked, CheckPassword]):
             "limited_connections": limits.open_connections,
             "refused_by_limits": limits.refused,
         }
+
+    def vouchers(self) -> Vouchers | None:
+        security = self._arguments.security
+        return Vouchers(self.context.secret) if security is not None and security.takes_relays else None
+
+    def on_relays_bound(self, endpoint: str) -> None:
+        context = self.context
+        write_relay_endpoint(context.run_directory, context.address, context.incarnation, endpoint)
 
     def start(self) -> None:
         if self._access is not None:

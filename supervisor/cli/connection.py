@@ -14,6 +14,7 @@ import typer
 from ...transport.client.options import REQUEST_TIMEOUT_MS
 from ...transport.endpoints import (
     DEFAULT_ENDPOINT,
+    are_tls,
     listed_endpoints,
     numeric_endpoint,
 )
@@ -51,7 +52,7 @@ def pinned_server_key(endpoints: str) -> str | None:
     """Return the broker's public key by which this command connects."""
     from ...transport.security.client_credentials import credentials_from  # noqa: PLC0415
 
-    keys = credentials_from(**credentials(endpoints)).keys
+    keys = credentials_from(**credentials(endpoints), over_tls=are_tls(endpoints)).keys
     return None if keys is None else keys.server_key
 
 

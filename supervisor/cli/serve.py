@@ -100,6 +100,21 @@ KafkaNames = Annotated[
 Console = Annotated[
     bool, typer.Option("--console", help=f"Serve the console, at {DEFAULT_LISTEN} unless `console` is set.")
 ]
+TlsEndpoint = Annotated[
+    str | None,
+    typer.Option("--tls-endpoint", metavar="URL", help="Endpoint for clients over TLS, tls://HOST:PORT."),
+]
+TlsCertificate = Annotated[
+    str | None,
+    typer.Option("--tls-certificate", metavar="FILE", help="Certificate of this broker, in PEM."),
+]
+TlsKey = Annotated[
+    str | None, typer.Option("--tls-key", metavar="FILE", help="Key of that certificate, in PEM.")
+]
+TlsClientCa = Annotated[
+    str | None,
+    typer.Option("--tls-client-ca", metavar="FILE", help="Authorities of clients' certificates, in PEM."),
+]
 InsecurePublic = Annotated[
     bool, typer.Option("--insecure-public", help="Listen at a public endpoint without authentication.")
 ]
@@ -118,6 +133,10 @@ def serve(
     peer_endpoint: PeerEndpoint = None,
     advertise: Advertise = None,
     advertise_peer: AdvertisePeer = None,
+    tls_endpoint: TlsEndpoint = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
     insecure_public: InsecurePublic = False,
     http_endpoint: HttpEndpoint = None,
     no_http: NoHttp = False,
@@ -156,6 +175,10 @@ def serve(
         "peer_endpoint": peer_endpoint,
         "advertise": advertise,
         "advertise_peer": advertise_peer,
+        "tls_endpoint": tls_endpoint,
+        "tls_certificate": tls_certificate,
+        "tls_key": tls_key,
+        "tls_client_ca": tls_client_ca,
         "insecure_public": insecure_public or None,
         "http_endpoint": "" if no_http else http_endpoint,
         "http_bridge": http_bridge or None,

@@ -39,6 +39,7 @@ from ..machine import Call
 from ..protocol.data import Isolation
 from ..protocol.session import Hello, HelloReply
 from ..security.keys import ClientCredentials, KeyPair
+from ..security.tls_options import Tls
 from .admin import AsyncAdmin
 from .calls import Caller
 from .consumer import AsyncConsumer
@@ -345,6 +346,7 @@ def connect(
     token: str | None = None,
     user: str | None = None,
     password: str | None = None,
+    tls: Tls | None = None,
 ) -> Connecting:
     """Connect to a broker, in the background: `async with planaria.aio.connect(url) as client`.
 
@@ -356,6 +358,13 @@ def connect(
         "metadata_timeout_ms": metadata_timeout_ms,
     }
     endpoint, credentials = configured(
-        endpoint, os.environ, key=key, server_key=server_key, token=token, user=user, password=password
+        endpoint,
+        os.environ,
+        key=key,
+        server_key=server_key,
+        token=token,
+        user=user,
+        password=password,
+        tls=tls,
     )
     return Connecting(endpoint, checked(ClientOptions, options), credentials)

@@ -18,6 +18,7 @@ from ..endpoints import Endpoints
 from ..keywords import Milliseconds
 from ..protocol.session import Hello, HelloReply
 from ..security.keys import KeyPair
+from ..security.tls_options import Tls
 from .access import BrokerAccess
 from .configuration import configured
 from .delivery import RecordMetadata
@@ -47,6 +48,7 @@ class Client(BrokerAccess):
         token: str | None = None,
         user: str | None = None,
         password: str | None = None,
+        tls: Tls | None = None,
     ) -> None:
         """Connect in the background: a broker that is not there yet shows at the first request.
 
@@ -64,8 +66,10 @@ class Client(BrokerAccess):
 
         To a broker with authentication: `key` is a key file, which usually names the broker's public key as well;
         `server_key` gives that one otherwise. `token`, or `user` and `password`, identify a client whose key the broker
-        does not know. All traffic is encrypted then. Raises InvalidOption for a wrong option, CredentialsError or
-        KeyFileError for credentials that cannot be used, PlanariaError for a malformed endpoint.
+        does not know. All traffic is encrypted then. At a TLS door, such as "tls://broker.example:5573", a client has
+        a token, a password, or a certificate, and `tls` names the files; without it the authorities of the system
+        are trusted. Raises InvalidOption for a wrong option, CredentialsError, KeyFileError or TlsFileError for
+        credentials that cannot be used, PlanariaError for a malformed endpoint.
         """
         options = checked(
             ClientOptions,
@@ -83,6 +87,7 @@ class Client(BrokerAccess):
             token=token,
             user=user,
             password=password,
+            tls=tls,
         )
         self._network = Network(
             endpoint,

@@ -1,7 +1,8 @@
 """The configuration of a client: arguments of the program, then variables, then a file. Opens no connection.
 
     arguments      of `Client` and `planaria.aio.connect`, options of the command line
-    variables      PLANARIA_CONNECT, PLANARIA_KEY, PLANARIA_SERVER_KEY, PLANARIA_TOKEN, PLANARIA_USER, PLANARIA_PASSWORD
+    variables      PLANARIA_CONNECT, PLANARIA_KEY, PLANARIA_SERVER_KEY, PLANARIA_TOKEN, PLANARIA_USER, PLANARIA_PASSWORD;
+                   PLANARIA_TLS_CA and others for a tls:// endpoint
     file           named by PLANARIA_CONFIG, or ~/.config/planaria/client.toml if it exists: url, key, server_key, token,
                    user, password
 
@@ -21,10 +22,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ..endpoints import DEFAULT_ENDPOINT, Endpoints, listed_endpoints
+from ..endpoints import DEFAULT_ENDPOINT, Endpoints, are_tls, listed_endpoints, settled
 from ..security.client_credentials import CredentialsError, credentials_from
 from ..security.keys import ClientCredentials, KeyPair
-from ..security.variables import credentials_in
+from ..security.tls_options import Tls
+from ..security.variables import credentials_in, tls_in
 
 CONFIG_VARIABLE = "PLANARIA_CONFIG"
 CONNECT_VARIABLE = "PLANARIA_CONNECT"
@@ -60,23 +62,30 @@ def configured(
     token: str | None = None,
     user: str | None = None,
     password: str | None = None,
+    tls: Tls | None = None,
 ) -> tuple[Endpoints, ClientCredentials]:
     """Return the endpoint and the credentials of a client. Raises CredentialsError or KeyFileError."""
     given = Settings(key=key, server_key=server_key, token=token, user=user, password=password)
-    if endpoint is not None and (given.has_identity or server_key is not None):
-        return endpoint, _credentials([given])  # nothing is left open
+    endpoint = None if endpoint is None else settled(endpoint)
+    is_certified = tls is not None and tls.certificate is not None
+    if endpoint is not None and (given.has_identity or server_key is not None or is_certified):
+        return endpoint, _credentials([given], endpoint, tls)  # nothing is left open
     others = [from_variables(environment), *from_file(environment)]
     url = next((each.url for each in others if each.url is not None), None)
     if endpoint is not None and not _is_same(endpoint, url):
-        return endpoint, _credentials([given])
-    return endpoint or url or DEFAULT_ENDPOINT, _credentials([given, *others])
+        return endpoint, _credentials([given], endpoint, tls)
+    chosen = endpoint or settled(url or DEFAULT_ENDPOINT)
+    found = tls if tls is not None or not are_tls(chosen) else tls_in(environment)
+    return chosen, _credentials([given, *others], chosen, found)
 
 
 def options_for(endpoint: Endpoints, environment: Mapping[str, str]) -> dict[str, Any]:
     """Return the credentials of a command, as options of a client: the variables hold for any endpoint, the file for its
     own."""
     files = [each for each in from_file(environment) if each.url is None or _is_same(endpoint, each.url)]
-    return _options([from_variables(environment), *files])
+    found = _options([from_variables(environment), *files])
+    tls = tls_in(environment) if are_tls(endpoint) else None
+    return found if tls is None else {**found, "tls": tls}
 
 
 def from_variables(environment: Mapping[str, str]) -> Settings:
@@ -126,8 +135,8 @@ def _default_path(environment: Mapping[str, str]) -> Path | None:
     return Path(home) / ".config" / "planaria" / "client.toml" if home else None
 
 
-def _credentials(sources: Sequence[Settings]) -> ClientCredentials:
-    return credentials_from(**_options(sources))
+def _credentials(sources: Sequence[Settings], endpoint: Endpoints, tls: Tls | None) -> ClientCredentials:
+    return credentials_from(**_options(sources), tls=tls, over_tls=are_tls(endpoint))
 
 
 def _options(sources: Sequence[Settings]) -> dict[str, Any]:

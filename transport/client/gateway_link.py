@@ -24,11 +24,12 @@ from ..calls.connections import Connection, Connections
 from ..calls.directory import Ask, Lost
 from ..calls.events import Connect, Resolve, Resolved
 from ..calls.retry import Jitter, RetryPolicy
-from ..endpoints import numeric_endpoint, tcp_host_and_port
+from ..endpoints import is_tls, numeric_endpoint
 from ..machine import Call, CancelTimer, Effect, SetTimer
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.session import Hello, HelloReply, Node
 from ..security.keys import NO_CREDENTIALS, ClientCredentials
+from .usable_nodes import usable_nodes
 
 HELLO_TIMEOUT_MS = 5_000
 """A connection that does not reply to a greeting within this time is replaced."""
@@ -102,16 +103,15 @@ class GatewayLink:
         return self._try_next(now)
 
     def on_resolved(self, event: Resolved, now: int) -> list[Effect]:
-        self._details[self._endpoint] = (
-            f" ({', '.join(event.endpoints)})" if event.endpoints else f": {event.fault}"
-        )
+        addresses = "" if is_tls(self._endpoint) else f" ({', '.join(event.endpoints)})"
+        self._details[self._endpoint] = addresses if event.endpoints else f": {event.fault}"
         self._addresses.extend(event.endpoints)
         return self._try_next(now)
 
     def on_nodes(self, nodes: list[Node] | UnsetType) -> None:
         """Add the endpoints of the nodes that the broker has named to those of the program."""
         if nodes is not UNSET:
-            named = [node.endpoint for node in nodes if tcp_host_and_port(node.endpoint) is not None]
+            named = [node.endpoint for node in usable_nodes(nodes, self._credentials)]
             self._endpoints = tuple(dict.fromkeys((*self._given, *named)))
 
     def is_dead(self, silence_ms: int) -> bool:

@@ -45,6 +45,7 @@ from .errors import Closed, Forked
 from .options import InvalidOption
 from .resolver import resolve
 from .silence import Silence
+from .tls_dialer import TlsDialer
 from .turn_taking import TurnTaking
 from .waiting import Waiting
 
@@ -71,6 +72,7 @@ class NetworkThread:
         contexts: ContextFrames | None = None,
     ) -> None:
         """Connect. `contexts` are those of an actor of the broker: its requests need no other proof."""
+        self._tls = None if credentials.tls is None else TlsDialer(credentials.tls)
         self.metadata_timeout_ms = metadata_timeout_ms
         self._clock = Clock()
         self._dependants: WeakSet[Dependant] = WeakSet()
@@ -256,7 +258,10 @@ class NetworkThread:
         def tell(found: Resolved) -> None:
             self.post(self.owner, found)
 
-        resolve(endpoint, tell)
+        if self._tls is not None:
+            self._tls.dial(endpoint, tell)
+        else:
+            resolve(endpoint, tell)
 
     def _hear_monitor(self, now: int) -> None:
         self._used.add(self._monitor)

@@ -16,17 +16,18 @@ from collections.abc import Iterable, Mapping
 from itertools import count
 from typing import TypeAlias
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct, UnsetType
 
 from ..addresses import GATEWAY, TopicPartition, partition_address
 from ..calls.connections import Connection, Connections, InFlight
 from ..calls.directory import Ask, Lost
 from ..calls.events import Connect, Resolve, Resolved
-from ..endpoints import numeric_endpoint, tcp_host_and_port
+from ..endpoints import numeric_endpoint
 from ..machine import Call, Effect
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.session import Hello, HelloReply, Node, PartitionMetadata
 from ..security.keys import ClientCredentials
+from .usable_nodes import usable_nodes
 
 NODE_HELLO = "node_hello"
 HELLO_TIMEOUT_MS = 3_000
@@ -73,10 +74,9 @@ class NodeLinks:
 
     def on_nodes(self, nodes: list[Node] | UnsetType) -> None:
         """Note the endpoints of the nodes that run. A connection that is open stays until it is lost."""
-        for node in nodes if nodes is not UNSET else ():
+        for node in usable_nodes(nodes, self._credentials):
             link = self._links.get(node.node)
-            is_tcp = tcp_host_and_port(node.endpoint) is not None
-            if is_tcp and (link is None or (link.endpoint != node.endpoint and link.connection is None)):
+            if link is None or (link.endpoint != node.endpoint and link.connection is None):
                 self._links[node.node] = _Link(node.endpoint)
 
     def locate(

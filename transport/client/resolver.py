@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 
 from ..calls.events import Resolved
-from ..endpoints import tcp_endpoint, tcp_host_and_port
+from ..endpoints import host_and_port, tcp_endpoint
 
 
 def resolve(endpoint: str, tell: Callable[[Resolved], None]) -> None:
@@ -18,9 +18,9 @@ def resolve(endpoint: str, tell: Callable[[Resolved], None]) -> None:
 
 
 def _lookup(endpoint: str) -> Resolved:
-    host_and_port = tcp_host_and_port(endpoint)
-    assert host_and_port is not None, endpoint
-    host, port = host_and_port
+    given = host_and_port(endpoint)
+    assert given is not None, endpoint
+    host, port = given
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         # A dict keeps the order, which is the resolver's order of preference.

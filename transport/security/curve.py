@@ -17,6 +17,10 @@ from .keys import ClientKeys, KeyPair, ServerKeys
 
 ZAP_ENDPOINT = "inproc://zeromq.zap.01"
 ZAP_DOMAIN = b"planaria"
+RELAY_DOMAIN = b"planaria-relay"
+"""Domain of the listener for connections that the TLS door relays, on loopback."""
+RELAYED = "relayed"
+"""User id of these connections. Their names say who they are (vouchers.py)."""
 _VERSION = b"1.0"
 _MAX_HANDSHAKES_A_TURN = 64
 _DONTWAIT = int(zmq.DONTWAIT)
@@ -46,6 +50,12 @@ def key_pair_of(secret: bytes) -> KeyPair:
     """Return the key pair that everyone who knows `secret` can derive: the one of a broker's own actors."""
     secret_key = z85.encode(hashlib.blake2b(secret, digest_size=32, person=b"planaria-actors").digest())
     return KeyPair(public_key=zmq.curve_public(secret_key).decode(), secret_key=secret_key.decode())
+
+
+def relay_server(socket: "zmq.Socket[bytes]") -> None:
+    """Have a server socket with keys take connections without encryption at the endpoint that is bound next."""
+    socket.setsockopt(zmq.CURVE_SERVER, 0)  # resets the mechanism
+    socket.setsockopt(zmq.ZAP_DOMAIN, RELAY_DOMAIN)
 
 
 class Zap:
@@ -81,6 +91,8 @@ class Zap:
         ]
         if version != _VERSION:
             return [_VERSION, number, b"500", b"version", b"", b""]
+        if domain == RELAY_DOMAIN and mechanism == b"NULL":
+            return [_VERSION, number, b"200", b"", RELAYED.encode(), b""]
         if (
             domain == ZAP_DOMAIN
             and mechanism == b"CURVE"

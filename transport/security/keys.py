@@ -6,6 +6,7 @@ None of these shows a secret as text.
 from msgspec import Struct
 
 from .credentials import PublicKey
+from .tls_options import Tls
 
 
 class KeyPair(Struct, frozen=True, kw_only=True):
@@ -35,10 +36,12 @@ class ClientKeys(Struct, frozen=True):
 
 class ClientCredentials(Struct, frozen=True):
     keys: ClientKeys | None = None
-    """None: connections are not encrypted."""
+    """None: connections are not encrypted, or by TLS."""
     token: str = ""
     user: str = ""
     password: str = ""
+    tls: Tls | None = None
+    """Not None for endpoints of TLS doors."""
 
     def __repr__(self) -> str:
         return f"ClientCredentials(user={self.user!r})"

@@ -8,6 +8,7 @@ catalog, and the gateway has the table of all of them.
     others      their rules and those of their roles; nothing while disabled
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated
 
@@ -60,3 +61,7 @@ class SecurityTable(Struct, frozen=True, kw_only=True):
             if role in self.roles:
                 for rule in self.roles[role].rules:
                     yield f"{ROLE_PREFIX}{role}", rule
+
+
+def is_principal_name(name: str) -> bool:
+    return re.fullmatch(NAME_PATTERN, name) is not None

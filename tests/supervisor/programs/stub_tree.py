@@ -21,14 +21,12 @@ MAIN = "stub_actors:main"
 
 def tree(
     endpoint: str,
-    controller_arguments: dict[str, Any],
-    link_arguments: dict[str, Any] | None,
-    security: dict[str, Any] | None,
-    *,
+    _controller_arguments: dict[str, Any],
+    *others: dict[str, Any] | None,
     is_audited: bool,
 ) -> SupervisorSpec:
-    assert link_arguments is None, "no cluster"
-    assert security is None, "no keys"
+    link, security, _http, console, tls = others
+    assert link is security is console is tls is None, "no cluster, no keys, no TLS door"
     assert not is_audited, "no audit"
     wanted = json.loads(os.environ.get("STUB_TREE", "{}"))
     partitions = [

@@ -1,6 +1,6 @@
 """The rate of handshakes: a host that makes too many waits, and others do not."""
 
-from planaria.actors.gateway.handshakes import MAX_HOSTS, Handshakes
+from planaria.transport.security.handshakes import MAX_HOSTS, Handshakes
 
 
 def test_a_host_beyond_its_rate_waits_and_others_do_not() -> None:

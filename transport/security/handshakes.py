@@ -1,9 +1,9 @@
-"""The rate of handshakes by host: each costs the gateway a decision and two elliptic-curve operations. Pure.
+"""The rate of handshakes by host: each costs its receiver a decision and elliptic-curve operations. Pure.
 
 A host beyond its rate is refused for now, and its clients connect again by themselves.
 """
 
-from ...transport.token_bucket import TokenBucket
+from ..token_bucket import TokenBucket
 
 HANDSHAKES_PER_SECOND = 200
 MAX_HOSTS = 10_000

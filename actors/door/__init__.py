@@ -1,0 +1,1 @@
+"""The TLS door: an endpoint for clients whose ZeroMQ library has no CURVE."""

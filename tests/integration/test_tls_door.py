@@ -1,0 +1,195 @@
+"""The TLS door: clients without CURVE are served as their tokens and certificates allow, and no others."""
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import planaria.aio
+from live_trees import until
+from planaria import Broker, Client
+from planaria.supervisor.security import initialise
+from planaria.transport.client.security_admin import SecurityAdmin
+from planaria.transport.protocol.errors import ErrorCode, ProtocolError
+from planaria.transport.security.rights import Rule
+from planaria.transport.security.tls_options import Tls
+from tls_certificates import make_certificates
+from tls_client import GREETING, PlainTls
+
+pytestmark = pytest.mark.processes
+
+DOOR = "door/tls"
+
+
+class Doors:
+    """A broker with a TLS door, its certificates, and principals that may use the topic ORDERS."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.files = make_certificates(folder)
+        initialise(folder / "data", folder / "admin.key")
+        self.url = f"tls://127.0.0.1:{port}"
+        self.broker = Broker(
+            folder / "data",
+            endpoint="tcp://127.0.0.1:*",
+            tls_endpoint=self.url,
+            tls_certificate=self.files["server.crt"],
+            tls_key=self.files["server.key"],
+            tls_client_ca=self.files["ca.crt"],
+            tls_max_connections=200,
+        )
+        self.admin = Client(self.broker.endpoint, key=folder / "admin.key")
+        self.security = SecurityAdmin.over(self.admin)
+        self.admin.create_topic("ORDERS", 1)
+        self.token, self.token_id = self.security.add_token("bob")
+        self.security.add_token("client")  # the name in the certificate
+        for name in ("bob", "client"):
+            self.grant(name)
+        self.tls = Tls(ca=self.files["ca.crt"])
+        self.own_certificate = (self.files["client.crt"], self.files["client.key"])
+
+    def grant(self, name: str) -> None:
+        self.security.grant(name, Rule(rights=("produce", "consume"), resource="topic:ORDERS"))
+
+    def revoke(self, name: str) -> None:
+        self.security.revoke(name, Rule(rights=("produce", "consume"), resource="topic:ORDERS"))
+
+    def plain(self, *, is_certified: bool = False) -> PlainTls:
+        return PlainTls(self.url, self.files["ca.crt"], self.own_certificate if is_certified else None)
+
+    def end(self) -> int:
+        with Client(self.url, tls=self.tls, token=self.token) as client:
+            return client.publish("ORDERS", "end").offset
+
+    def close(self) -> None:
+        self.admin.close()
+        self.broker.close()
+
+
+@pytest.fixture(scope="module")
+def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    made = Doors(tmp_path_factory.mktemp("doors"), port)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def code_of(client: Client) -> str:
+    with pytest.raises(ProtocolError) as refused:
+        client.list_topics()
+    return refused.value.code
+
+
+def is_closed(connection: socket.socket) -> bool:
+    """Return True when the other side has closed the connection; waits for it."""
+    try:
+        while connection.recv(4_096):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
+def test_clients_with_a_token_or_a_certificate_publish_and_read_over_tls(doors: Doors) -> None:
+    certificate, key = doors.own_certificate
+    with (
+        Client(doors.url, tls=doors.tls, token=doors.token) as bob,
+        Client(doors.url, tls=Tls(ca=doors.files["ca.crt"], certificate=certificate, key=key)) as certified,
+    ):
+        first = bob.publish("ORDERS", {"amount": 1}, key="k").offset
+        certified.publish("ORDERS", "x" * 900_000)  # many parts, in both directions
+        found = [message.data for message in bob.read("ORDERS", since={0: first})]
+        assert found[:2] == [{"amount": 1}, "x" * 900_000]
+        assert [each.topic for each in certified.list_topics()] == ["ORDERS"]
+
+    async def by_tasks() -> int:
+        async with planaria.aio.connect(doors.url, tls=doors.tls, token=doors.token) as client:
+            return (await client.publish("ORDERS", "async")).offset
+
+    assert asyncio.run(by_tasks()) > first
+
+
+def test_a_client_in_any_language_is_served_what_its_principal_may_and_no_more(doors: Doors) -> None:
+    publish = {"op": "publish", "topic": "ORDERS", "records": [{"value_text": "raw"}]}
+    with doors.plain() as stranger:
+        for header in (publish, {"op": "list_topics"}, {"op": "status"}, {"op": "hello"}):
+            assert stranger.ask(id=1, **header) == ErrorCode.UNAUTHENTICATED
+        for token in ("planaria_x", doors.token[:-1] + "_"):
+            assert stranger.ask(op="hello", id=2, token=token) == ErrorCode.UNAUTHENTICATED
+        greeting = stranger.ask(op="hello", id=3, token=doors.token)
+        assert greeting["principal"] == "bob"
+        assert isinstance(stranger.ask(id=4, **publish), dict)
+        assert stranger.ask(op="status", id=5) == ErrorCode.FORBIDDEN
+        with doors.plain() as another:
+            assert another.ask(id=1, **publish) == ErrorCode.UNAUTHENTICATED, "a session is its connection's"
+    with doors.plain(is_certified=True) as certified:
+        greeting = certified.ask(op="hello", id=1)
+        assert greeting["principal"] == "client"
+        assert greeting["expires_ms"] > 0, "with the certificate"
+        assert isinstance(certified.ask(id=2, **publish), dict)
+        assert certified.ask(op="delete_topic", topic="ORDERS", id=3) == ErrorCode.FORBIDDEN
+
+
+def test_what_is_revoked_ends_on_open_connections_and_parked_requests_too(doors: Doors) -> None:
+    fetch = {"op": "fetch", "topic": "ORDERS", "partition": 0, "max_wait_ms": 50_000}
+    with doors.plain() as bob, doors.plain(is_certified=True) as certified:
+        bob.ask(op="hello", id=1, token=doors.token)
+        for client, name in ((bob, "bob"), (certified, "client")):
+            end = doors.end() + 1
+            client.send(id=2, offset=end, **fetch)
+            doors.revoke(name)
+            assert client.reply() == ErrorCode.FORBIDDEN
+            doors.grant(name)
+            until(
+                lambda c=client: isinstance(c.ask(id=3, **fetch | {"max_wait_ms": 0, "offset": 0}), dict),
+                "granted",
+            )
+        for client, name in ((bob, "bob"), (certified, "client")):
+            client.send(id=4, offset=doors.end() + 1 if name == "bob" else 10**9, **fetch)
+            doors.security.disable(name)
+            assert client.reply() in (ErrorCode.UNAUTHENTICATED, ErrorCode.OFFSET_OUT_OF_RANGE)
+            assert client.ask(id=5, **fetch, offset=0) == ErrorCode.UNAUTHENTICATED
+            doors.security.disable(name, False)
+
+
+def test_tls_without_trust_plain_bytes_and_a_foreign_certificate_reach_nothing(
+    doors: Doors, tmp_path: Path
+) -> None:
+    with (
+        Client(doors.url, token=doors.token, request_timeout_ms=1_000) as client,
+        pytest.raises(ProtocolError, match="self-signed certificate"),
+    ):
+        client.list_topics()
+    foreign = make_certificates(tmp_path)
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        PlainTls(doors.url, doors.files["ca.crt"], (foreign["client.crt"], foreign["client.key"]))
+    wrong = Tls(ca=doors.files["ca.crt"], certificate=foreign["client.crt"], key=foreign["client.key"])
+    with (
+        Client(doors.url, tls=wrong, request_timeout_ms=1_000) as client,
+        pytest.raises(ProtocolError, match=r"no broker answers at tls://.*: .*unknown ca"),
+    ):
+        client.list_topics()
+    host, port = "127.0.0.1", int(doors.url.rpartition(":")[2])
+    for data in (GREETING, b"GET / HTTP/1.1\r\n\r\n", os.urandom(4_096), b"\x16\x03\x01\xff\xff" + bytes(99)):
+        with socket.create_connection((host, port), 10) as raw:
+            raw.sendall(data)
+            assert is_closed(raw)
+
+
+def test_clients_outlive_the_door_and_the_gateway(doors: Doors) -> None:
+    with Client(doors.url, tls=doors.tls, token=doors.token) as client:
+        with client.producer() as producer:
+            deliveries = []
+            for address in (DOOR, "gateway/0", DOOR):
+                deliveries += [producer.publish("ORDERS", n) for n in range(50)]
+                doors.broker.kill(address)
+                deliveries += [producer.publish("ORDERS", n) for n in range(50)]
+            offsets = [each.result(60).offset for each in deliveries]
+        assert offsets == sorted(set(offsets)), "in order, none twice"
