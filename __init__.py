@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         TransactionDescription,
     )
     from .transport.client.errors import (
+        AuthenticationFailed,
         Backpressure,
         BufferFull,
         Closed,
@@ -111,6 +112,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ActorStatus": ".transport.client.descriptions",
     "App": ".transport.application",
+    "AuthenticationFailed": ".transport.client.errors",
     "Backpressure": ".transport.client.errors",
     "Broker": ".supervisor.broker",
     "BrokerSettings": ".transport.keywords",
@@ -219,6 +221,7 @@ def __dir__() -> list[str]:
 __all__ = [
     "ActorStatus",
     "App",
+    "AuthenticationFailed",
     "Backpressure",
     "Broker",
     "BrokerSettings",

@@ -113,6 +113,11 @@ class Actor(Generic[OwnEventT, OwnEffectT]):
         """Return the keys of connections to the gateway; None for an actor that makes none, or needs no keys."""
         return None
 
+    def knows(self, key: str) -> bool | None:
+        """Return True if a connection with this key, to a server socket with keys, has a principal; None if that is not
+        decided yet."""
+        return True
+
     def vouchers(self) -> Vouchers | None:
         """Return the vouchers of connections that the TLS door relays; None for an actor that takes none of them."""
         return None

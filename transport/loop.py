@@ -338,7 +338,10 @@ class Loop(Turns[Any]):
         self._next_beat = self.now + self.context.heartbeat_interval_ms
         self._replies.settle()
         self._calls.settle()
-        inbox = self._server.inbox if self._server is not None else None
+        inbox = None
+        if self._server is not None:
+            inbox = self._server.inbox
+            self._server.judge_connections(self._now_ms())
         gauges = {
             "requests_waiting": len(inbox) if inbox is not None else 0,
             "calls_in_flight": len(self._calls.exchange),

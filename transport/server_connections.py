@@ -7,6 +7,8 @@ but the event is queued before that: when a new connection arrives at a known de
 Called by the loop, and by the supervisor's.
 """
 
+import os
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -32,10 +34,12 @@ class ServerConnections:
         endpoint: str,
         on_new: Callable[[bytes, str], None] | None = None,
         limit: int | None = None,
+        *,
+        follows_accepted: bool = False,
     ) -> None:
         """Follow the connections of a socket at `endpoint`, which is bound unless that is an `ipc` one: its
         connections are admitted here, up to `limit`. `on_new` receives each connection that is entered, and its
-        host."""
+        host. With `follows_accepted` those are known that have not sent anything yet."""
         events = f"inproc://planaria-connections-{next(_numbers)}"
         self._server = server
         self._on_new = on_new
@@ -48,7 +52,11 @@ class ServerConnections:
         self.monitor.setsockopt(zmq.RCVHWM, 0)
         # A TCP listener without descriptors is slow, but survives.
         is_local = endpoint.startswith("ipc://")
-        server.monitor(events, _LOCAL_EVENTS if is_local else zmq.EVENT_DISCONNECTED)
+        followed = zmq.EVENT_DISCONNECTED | (zmq.EVENT_ACCEPTED if follows_accepted else 0)
+        self._accepted: dict[int, int | None] | None = {} if follows_accepted else None
+        """Descriptors of connections that have not been judged, the oldest first, and the time to do that; None until
+        it is set."""
+        server.monitor(events, _LOCAL_EVENTS if is_local else followed)
         self.monitor.connect(events)
         self._door = Door(server, endpoint, limit) if is_local else None
         self.queue = -1 if self._door is None else self._door.descriptor
@@ -81,6 +89,24 @@ class ServerConnections:
         if descriptor is not None:
             del self._by_descriptor[descriptor]
 
+    def judge(self, now: int, due_ms: int, is_kept: Callable[[bytes | None], bool | None]) -> None:
+        """Cut each connection that is `due_ms` old, unless it is kept, which is looked at again `due_ms` later if the
+        answer is None. `is_kept` takes its name; None if it has not sent anything. Called about twice a second."""
+        assert self._accepted is not None
+        self._read_monitor()
+        again: list[int] = []
+        for descriptor, at in list(self._accepted.items()):
+            if at is None:
+                self._accepted[descriptor] = now + due_ms
+            elif at <= now:
+                del self._accepted[descriptor]
+                kept = is_kept(self._by_descriptor.get(descriptor))
+                if kept is None:
+                    again.append(descriptor)
+                elif not kept:
+                    _cut(descriptor)
+        self._accepted.update((descriptor, now + due_ms) for descriptor in again)
+
     def admit(self) -> None:
         """Admit the connections that wait, as far as there is room."""
         if self._door is not None:
@@ -112,12 +138,22 @@ class ServerConnections:
                 if event == zmq.EVENT_DISCONNECTED:
                     if self._door is not None:
                         self._door.on_ended(descriptor)
+                    if self._accepted is not None:
+                        self._accepted.pop(descriptor, None)
                     self._end(descriptor)
                 elif event == zmq.EVENT_ACCEPTED and self._door is not None:
                     self._door.on_accepted(endpoint.decode(), descriptor)
+                elif event == zmq.EVENT_ACCEPTED and self._accepted is not None:
+                    self._accepted[descriptor] = None
 
     def _end(self, descriptor: int) -> None:
         connection = self._by_descriptor.pop(descriptor, None)
         if connection is not None:
             del self._descriptors[connection]
             self._gone.append(connection)
+
+
+def _cut(descriptor: int) -> None:
+    """Have ZeroMQ find a connection closed by its peer: it offers no other way to end one."""
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
+        connection.shutdown(socket.SHUT_RDWR)

@@ -23,6 +23,7 @@ from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .request_context import KEY_PREFIX, ContextFrames, direct_context, refusal_of_client
 from .security.curve import RELAYED, Zap
 from .security.node_keys import KeyCheck
+from .security.self_test import check_refusals
 from .security.vouchers import KEY_MARK
 from .server_connections import ServerConnections
 
@@ -35,6 +36,8 @@ NO_DIRECT_ACCESS = ErrorBody(
 )
 LOCAL_PREFIX = "localhost:"
 """Before user, group and process id: the "Peer-Address" of a connection over `ipc`. Over TCP it is a numeric address."""
+HELLO_MS = 5_000
+"""Time in which a connection to a socket with keys has to send a request that proves its principal."""
 EXIT_FLUSH_MS = 500
 """Time for a stopping actor's last replies to leave."""
 
@@ -62,6 +65,8 @@ class ServerSide:
         self.socket = sockets.server_socket(context, None if is_local else endpoint, keys)
         self.socket.setsockopt(zmq.LINGER, EXIT_FLUSH_MS)
         self.endpoint = endpoint if is_local else self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        if keys is not None and self.zap is not None:
+            check_refusals(context, self.zap, self.endpoint, keys.own.public_key)
         self.peer_endpoint = ""
         self._peers: set[bytes] | None = None
         """Connections of other nodes, in an actor with an endpoint for them."""
@@ -85,7 +90,10 @@ class ServerSide:
         """Principals of connections, with keys."""
         if peers is not None:
             on_new = self._on_peer
-        self.connections = ServerConnections(context, self.socket, endpoint, on_new)
+        self.connections = ServerConnections(
+            context, self.socket, endpoint, on_new, follows_accepted=keys is not None
+        )
+        self._knows = actor.knows
         self.note = self.connections.note if actor.follows_connections else None
         if self.zap is not None:
             assert actor.follows_hosts, "others do not know the users of their connections"
@@ -140,6 +148,16 @@ class ServerSide:
             self._end(connection)
         self._users[connection] = user
         self.connections.note(frame)
+
+    def judge_connections(self, now: int) -> None:
+        """Cut connections of strangers: those whose key has no principal HELLO_MS after they were accepted."""
+        if self.zap is not None:
+            self.connections.judge(now, HELLO_MS, self._is_kept)
+
+    def _is_kept(self, connection: bytes | None) -> bool | None:
+        if connection is None:
+            return False
+        return self._knows(self._users.get(connection, KEY_PREFIX).removeprefix(KEY_PREFIX))
 
     def _voucher_key(self, connection: bytes) -> str:
         """Return the key of a relayed connection; empty if it is not the TLS door that relays it."""

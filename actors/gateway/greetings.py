@@ -82,6 +82,15 @@ class Greetings:
         self._checked[self._last_number] = (event, hello)
         return [CheckPassword(self._last_number, hello.password, record)]
 
+    def knows(self, key: str, wall_ms: int) -> bool | None:
+        """Return True if connections with this key have a principal; None if that is not decided yet."""
+        if self._access is None or self._access.principal_of(key, wall_ms) is not None:
+            return True
+        is_open = not self._access.is_loaded or any(
+            key_of(event) == key for event, _ in self._checked.values()
+        )
+        return None if is_open else False
+
     def on_checked(self, checked: PasswordChecked, wall_ms: int) -> list[Effect]:
         """Answer the greeting that waited for the check of its password."""
         event, hello = self._checked.pop(checked.number)

@@ -152,6 +152,10 @@ class GatewayMachine:
         """Return the number of requests without an answer yet."""
         return len(self._tickets)
 
+    def knows(self, key: str, wall_ms: int) -> bool | None:
+        """Return True if connections with this key have a principal; None if that is not decided yet."""
+        return self._greetings.knows(key, wall_ms)
+
     def handle(self, event: LoopEvent | PasswordChecked, now: int) -> list[GatewayEffect]:
         self.audit.wall_ms = now + self._wall_offset_ms
         match event:

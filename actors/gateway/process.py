@@ -99,6 +99,9 @@ class GatewayActor(Actor[PasswordChecked, CheckPassword]):
             "refused_by_limits": limits.refused,
         }
 
+    def knows(self, key: str) -> bool | None:
+        return self.machine.knows(key, self.loop.wall)
+
     def vouchers(self) -> Vouchers | None:
         security = self._arguments.security
         return Vouchers(self.context.secret) if security is not None and security.takes_relays else None

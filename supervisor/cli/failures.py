@@ -34,6 +34,7 @@ _ADVICE = {
     ErrorCode.TOPIC_EXISTS: "--if-not-exists accepts that",
     ErrorCode.GROUP_NOT_EMPTY: "stop its members first",
     ErrorCode.PARTITION_OFFLINE: '"planaria status" shows why',
+    ErrorCode.UNAUTHENTICATED: "give a key file by --key or PLANARIA_KEY; an administrator makes one with key create",
     ErrorCode.STORAGE_FULL: "make room on the broker's disk and try again",
 }
 

@@ -4,19 +4,30 @@ import asyncio
 import os
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+import handshake_abusers
 import planaria.aio
+from abuse_victim import FLOOR_MS, Seen, Victim, crowd, restarts
+from abuse_victim import TOPIC as VICTIM_TOPIC
+from handshake_abusers import ABUSERS
 from live_trees import until
+from patience import TIMEOUT_S
 from planaria import Broker, Client
 from planaria.supervisor.security import initialise
 from planaria.transport.client.security_admin import SecurityAdmin
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
+from planaria.transport.security.curve import ClientKeys
+from planaria.transport.security.key_files import new_key_pair
 from planaria.transport.security.rights import Rule
 from planaria.transport.security.tls_options import Tls
+from recorder import Recorder
 from tls_certificates import make_certificates
 from tls_client import GREETING, PlainTls
 
@@ -30,7 +41,7 @@ class Doors:
 
     def __init__(self, folder: Path, port: int) -> None:
         self.files = make_certificates(folder)
-        initialise(folder / "data", folder / "admin.key")
+        self.server_key = initialise(folder / "data", folder / "admin.key").public_key
         self.url = f"tls://127.0.0.1:{port}"
         self.broker = Broker(
             folder / "data",
@@ -56,6 +67,11 @@ class Doors:
 
     def revoke(self, name: str) -> None:
         self.security.revoke(name, Rule(rights=("produce", "consume"), resource="topic:ORDERS"))
+
+    def client(self, url: str, *, over_tls: bool) -> Client:
+        if over_tls:
+            return Client(url, tls=self.tls, token=self.token)
+        return Client(url, token=self.token, server_key=self.server_key)
 
     def plain(self, *, is_certified: bool = False) -> PlainTls:
         return PlainTls(self.url, self.files["ca.crt"], self.own_certificate if is_certified else None)
@@ -193,3 +209,73 @@ def test_clients_outlive_the_door_and_the_gateway(doors: Doors) -> None:
                 deliveries += [producer.publish("ORDERS", n) for n in range(50)]
             offsets = [each.result(60).offset for each in deliveries]
         assert offsets == sorted(set(offsets)), "in order, none twice"
+
+
+@pytest.fixture(scope="module")
+def victim(doors: Doors) -> Iterator[Victim]:
+    pair = new_key_pair("victim", doors.server_key)
+    doors.security.add_key("victim", pair.public_key)
+    doors.security.grant("victim", Rule(rights=("produce", "consume"), resource=f"topic:{VICTIM_TOPIC}"))
+    doors.admin.create_topic(VICTIM_TOPIC, 1)
+    victim = Victim(doors.broker.endpoint, keys=ClientKeys(pair, doors.server_key))
+    victim.live(0.2)
+    yield victim
+    victim.close()
+
+
+def suffer(doors: Doors, victim: Victim, name: str, seconds: float, connections: int) -> tuple[Seen, Seen]:
+    before = victim.live(seconds / 4)
+    ports = [endpoint.rpartition(":")[2] for endpoint in (doors.url, doors.broker.endpoint)]
+    program = [sys.executable, handshake_abusers.__file__, name]
+    rest = [str(seconds), str(connections)]
+    abusers = [subprocess.Popen([*program, port, *rest]) for port in ports]
+    try:
+        during = victim.live(seconds)
+    finally:
+        codes = [abuser.wait(120) for abuser in abusers]
+    print(f"\n{name:12} before {before}\n{'':12} during {during}")
+    assert codes == [0, 0]
+    return before, during
+
+
+@pytest.mark.parametrize("name", ABUSERS)
+def test_handshakes_that_are_not_completed_delay_no_other_client(
+    doors: Doors, victim: Victim, name: str
+) -> None:
+    deaths = restarts(doors.broker)
+    before, during = suffer(doors, victim, name, 1.0, 1_500)
+    assert during.percentile(50) <= max(FLOOR_MS * max(1.0, crowd()), 20 * before.percentile(50))
+    assert not during.refused
+    assert restarts(doors.broker) == deaths
+    with Client(doors.url, tls=doors.tls, token=doors.token) as client:
+        client.publish("ORDERS", "the door serves on")
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("name", ABUSERS)
+def test_ten_thousand_half_open_connections_delay_99_of_100_requests_by_50_ms_at_most(
+    doors: Doors, victim: Victim, name: str
+) -> None:
+    is_quiet = crowd() <= 1.0
+    _, during = suffer(doors, victim, name, 15.0, 10_000)
+    assert not during.refused
+    if not is_quiet:
+        pytest.skip("the machine has other work: the figures are printed, and prove nothing")
+    assert during.percentile(99) <= 50
+
+
+@pytest.mark.parametrize("over_tls", [False, True], ids=["curve", "tls"])
+def test_bytes_of_an_authenticated_connection_sent_again_do_nothing(doors: Doors, *, over_tls: bool) -> None:
+    url = doors.url if over_tls else doors.broker.endpoint
+    with Recorder(int(url.rpartition(":")[2])) as recorder:
+        through = f"{url.partition(':')[0]}://127.0.0.1:{recorder.port}"
+        with doors.client(through, over_tls=over_tls) as client:
+            client.publish("ORDERS", "recorded")
+        sent = recorder.sent
+    end = doors.end()
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), TIMEOUT_S) as again:
+        for part in sent:
+            with suppress(OSError):
+                again.sendall(part)
+        assert is_closed(again)
+    assert doors.end() == end + 1

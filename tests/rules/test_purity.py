@@ -123,6 +123,7 @@ IMPURE: dict[str, str] = {
     "transport/client/flow_control.py": "a part of the consumer for threads",
     "transport/client/tls_dialer.py": "threads with TLS connections",
     "transport/keep_alive.py": "sets options of sockets",
+    "transport/security/self_test.py": "connects to the actor's own socket",
     "transport/security/relay.py": "copies bytes between two sockets",
     "transport/security/relay_endpoint.py": "writes and reads a file of the run directory",
     "transport/security/tls.py": "reads certificates and keys",

@@ -9,6 +9,7 @@ import msgspec
 import zmq
 
 from planaria import Broker
+from planaria.transport.security.curve import ClientKeys, secure_client
 
 TOPIC = "QUIET"
 PACE_S = 0.004
@@ -51,12 +52,19 @@ REQUESTS: tuple[dict[str, object], ...] = (
 
 
 class Victim:
-    def __init__(self, endpoint: str, requests: Sequence[dict[str, object]] = REQUESTS) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        requests: Sequence[dict[str, object]] = REQUESTS,
+        keys: ClientKeys | None = None,
+    ) -> None:
         """Make a client that sends these requests in turn."""
         self._requests = requests
         self._zmq: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._zmq.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
+        if keys is not None:
+            secure_client(self._socket, keys)
         self._socket.connect(endpoint)
         self._number = 0
 

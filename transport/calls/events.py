@@ -9,9 +9,12 @@ Undeliverable    a Send that failed                CheckLocality       the shell
 LocalityKnown    CheckLocality                     CheckSilence        the shell: reads the connection's statistics
 SilenceMeasured  CheckSilence                      Resolve             the shell: the system's resolver, in a thread
 Resolved         Resolve
+HandshakeFailed  the socket's monitor
 Wanted           a user of a topic
 PeerUp, PeerDown, PeersAsleep  the supervisor
 """
+
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -19,6 +22,10 @@ from ..machine import Call, Event, Payload
 from ..protocol.message import Request
 from ..request_context import RequestContext
 from .connections import Owner
+
+HandshakeFault: TypeAlias = Literal["refused", "mechanism", "closed"]
+"""refused: the broker does not admit the key. mechanism: only one side encrypts. closed: the broker closed the connection
+without a reason, as it does if it has another key than the client expects."""
 
 
 class Submitted(Struct, frozen=True, gc=False):
@@ -56,6 +63,13 @@ class Disconnected(Struct, frozen=True):
     is_refused: bool = False
 
 
+class HandshakeFailed(Struct, frozen=True):
+    """The socket and a broker did not agree on a connection, which ends."""
+
+    endpoint: str
+    fault: HandshakeFault
+
+
 class Undeliverable(Struct, frozen=True):
     """The socket has no such route, or no room for it (`is_full`)."""
 
@@ -70,12 +84,14 @@ class LocalityKnown(Struct, frozen=True):
 
 
 class Resolved(Struct, frozen=True):
-    """The numeric addresses of the endpoint's host, or the reason why the lookup failed."""
+    """The numeric addresses of the endpoint's host, or the reason why there is none."""
 
     endpoints: tuple[str, ...] = ()
     fault: str = ""
     endpoint: str = ""
     """The endpoint that was looked up."""
+    is_untrusted: bool = False
+    """True if one side does not accept the certificate of the other: another attempt changes nothing."""
 
 
 class SilenceMeasured(Struct, frozen=True):

@@ -6,6 +6,7 @@ from .client import Client
 from .consumer import Consumer
 from .delivery import Delivery, RecordMetadata
 from .errors import (
+    AuthenticationFailed,
     Backpressure,
     BufferFull,
     Closed,
@@ -31,6 +32,7 @@ from .transactional import Transaction, TransactionalProducer
 
 __all__ = [
     "DEFAULT_ENDPOINT",
+    "AuthenticationFailed",
     "Backpressure",
     "BufferFull",
     "Client",

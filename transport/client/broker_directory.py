@@ -26,6 +26,7 @@ from ..calls.events import (
     CheckLocality,
     CheckSilence,
     Connect,
+    HandshakeFailed,
     LocalityKnown,
     Resolved,
     SilenceMeasured,
@@ -153,7 +154,17 @@ class BrokerDirectory:
             case Resolved() if self._nodes.takes(event):
                 return self._nodes.on_resolved(event, now)
             case Resolved():
-                return self._link.on_resolved(event, now)
+                effects = self._link.on_resolved(event, now)
+                if event.is_untrusted:
+                    error = ErrorBody(ErrorCode.UNAUTHENTICATED, self._link.absence)
+                    return [Refused(error), *effects]
+                return effects
+            case HandshakeFailed(endpoint=endpoint, fault=fault):
+                gateway = self._link.connection
+                if gateway is None or self._connections.at(endpoint) is not gateway:
+                    return []
+                refusal = self._link.on_handshake_failed(fault)
+                return [] if refusal is None else [Refused(refusal)]
             case TimerFired(key=key):
                 return self._on_timer(key, now)
         raise AssertionError(f"no such event: {event!r}")

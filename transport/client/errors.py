@@ -14,6 +14,10 @@ class TimedOut(ProtocolError, TimeoutError):
         super().__init__(ErrorCode.TIMED_OUT, message)
 
 
+class AuthenticationFailed(ProtocolError):
+    """The broker does not accept the credentials of this client, or needs some: UNAUTHENTICATED."""
+
+
 class UnknownTopic(ProtocolError):
     """The topic does not exist. `topic` is its name, None when the broker's message does not quote it."""
 
@@ -150,6 +154,7 @@ class MemberFenced(ProtocolError):
 
 
 _BY_CODE: dict[str, type[ProtocolError]] = {
+    ErrorCode.UNAUTHENTICATED: AuthenticationFailed,
     ErrorCode.UNKNOWN_TOPIC: UnknownTopic,
     ErrorCode.TOPIC_EXISTS: TopicExists,
     ErrorCode.UNKNOWN_GROUP: UnknownGroup,

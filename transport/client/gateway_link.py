@@ -22,7 +22,7 @@ from msgspec import UNSET, UnsetType
 from ..addresses import GATEWAY
 from ..calls.connections import Connection, Connections
 from ..calls.directory import Ask, Lost
-from ..calls.events import Connect, Resolve, Resolved
+from ..calls.events import Connect, HandshakeFault, Resolve, Resolved
 from ..calls.retry import Jitter, RetryPolicy
 from ..endpoints import is_tls, numeric_endpoint
 from ..machine import Call, CancelTimer, Effect, SetTimer
@@ -78,8 +78,10 @@ class GatewayLink:
         self._rounds = count(1)
         self._greetings = count(1)
         self._details: dict[str, str] = {}
-        """The result of the last lookup, by endpoint."""
+        """The result of the last lookup or handshake, by endpoint."""
         self._silent_looks = 0
+        self._has_failed = False
+        """True if the handshake of the present connection failed."""
 
     @property
     def is_dialled_by_zeromq(self) -> bool:
@@ -94,7 +96,11 @@ class GatewayLink:
 
     def dial(self, now: int) -> list[Effect]:
         """Begin, or begin again after a lost connection, or go on after an attempt that failed."""
+        has_failed, self._has_failed = self._has_failed, False
         if self.connection is None or self.session is not None or self.is_dialled_by_zeromq:
+            if has_failed:  # it would fail again at once
+                self._forget()
+                return [self._pause(now)]
             self._begin_round()
         return self._try_next(now)
 
@@ -114,6 +120,23 @@ class GatewayLink:
             named = [node.endpoint for node in usable_nodes(nodes, self._credentials)]
             self._endpoints = tuple(dict.fromkeys((*self._given, *named)))
 
+    def on_handshake_failed(self, fault: HandshakeFault) -> ErrorBody | None:
+        """Return the refusal of all calls, if another attempt would change nothing."""
+        self._has_failed = self.session is None
+        encrypts = self._credentials.keys is not None
+        if fault == "refused":
+            reason = "refuses this key: it is not known, or disabled or expired"
+        elif fault == "mechanism" and encrypts:
+            reason = "has no authentication: connect without credentials"
+        elif fault == "mechanism":
+            reason = "has authentication: a key, a token or a password is needed"
+        else:
+            # Also a proxy without a broker behind it does this, so it may pass.
+            advice = "is server_key the broker's?" if encrypts else "does it need credentials?"
+            self._details[self._endpoint] = f": it closes the connection during the handshake; {advice}"
+            return None
+        return ErrorBody(ErrorCode.UNAUTHENTICATED, f"the broker at {self._endpoint} {reason}")
+
     def is_dead(self, silence_ms: int) -> bool:
         """Return True if the connection, checked about every second, no longer carries any bytes."""
         self._silent_looks = self._silent_looks + 1 if silence_ms >= SILENCE_MS else 0
@@ -127,6 +150,7 @@ class GatewayLink:
 
     def on_hello(self, reply: HelloReply) -> list[Effect]:
         self.session = reply
+        self._details.pop(self._endpoint, None)
         self.greeting = 0
         self._rounds = count(1)
         self._addresses.clear()
@@ -144,10 +168,13 @@ class GatewayLink:
         if self._addresses:
             return self._greet(self._addresses.popleft(), now)
         if not self._round:
-            return [SetTimer(DIAL, now + self._retry.delay_ms(next(self._rounds), self._jitter))]
+            return [self._pause(now)]
         self._endpoint = self._round.popleft()
         fixed = numeric_endpoint(self._endpoint)
         return [Resolve(self._endpoint)] if fixed is None else self._greet(fixed, now)
+
+    def _pause(self, now: int) -> SetTimer:
+        return SetTimer(DIAL, now + self._retry.delay_ms(next(self._rounds), self._jitter))
 
     def _forget(self) -> None:
         self.connection = self.session = None

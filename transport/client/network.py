@@ -7,8 +7,6 @@ from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Protocol, TypeVar
 
-import zmq
-
 from ..addresses import GATEWAY, Address
 from ..calls.connections import Owner
 from ..calls.events import (
@@ -30,7 +28,6 @@ from .options import InvalidOption, check_name
 from .waiting import Asker, AskerClosed, Waiter, Waiting
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
-_MONITORED = zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
 
 
 class Closable(Protocol):

@@ -20,6 +20,8 @@ from zmq.utils.monitor import recv_monitor_message
 from ..calls.connections import Owner
 from ..calls.events import (
     Disconnected,
+    HandshakeFailed,
+    HandshakeFault,
     Resolved,
 )
 from ..calls.exchange import Exchange
@@ -50,7 +52,22 @@ from .turn_taking import TurnTaking
 from .waiting import Waiting
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
-_MONITORED = zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CONNECT_RETRIED
+_HANDSHAKE_FAULTS = (
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH,
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
+)
+_MONITORED = (
+    zmq.EVENT_CONNECTED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CONNECT_RETRIED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
+_MECHANISM_MISMATCH = int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
+_REFUSED = 400
+"""ZAP's status of a key that is not admitted."""
 
 
 class Dependant(Protocol):
@@ -269,10 +286,21 @@ class NetworkThread:
             while True:
                 seen = recv_monitor_message(self._monitor, zmq.NOBLOCK)
                 endpoint = seen["endpoint"].decode()
+                if seen["event"] in _HANDSHAKE_FAULTS:
+                    fault = _handshake_fault(seen["event"], seen["value"])
+                    self._dispatch.hand(self.owner, HandshakeFailed(endpoint, fault), now)
+                    continue
                 self._silence.on_event(seen["event"], endpoint, seen["value"])
                 if seen["event"] != zmq.EVENT_CONNECTED:
                     is_refused = seen["event"] == zmq.EVENT_CONNECT_RETRIED
                     self._dispatch.hand(self.owner, Disconnected(endpoint, is_refused), now)
+
+
+def _handshake_fault(event: int, value: int) -> HandshakeFault:
+    if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH and value == _REFUSED:
+        return "refused"
+    is_mismatch = event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == _MECHANISM_MISMATCH
+    return "mechanism" if is_mismatch else "closed"
 
 
 def _checked(endpoint: Endpoints) -> tuple[str, ...]:

@@ -30,6 +30,19 @@ if TYPE_CHECKING:
 
 ACCEPT_TIMEOUT_S = 10.0
 FIRST_BYTES = 64
+_UNTRUSTED = frozenset(
+    {
+        "TLSV1_ALERT_UNKNOWN_CA",
+        "TLSV13_ALERT_CERTIFICATE_REQUIRED",
+        "SSLV3_ALERT_BAD_CERTIFICATE",
+        "SSLV3_ALERT_CERTIFICATE_EXPIRED",
+        "SSLV3_ALERT_CERTIFICATE_REVOKED",
+        "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+        "SSLV3_ALERT_HANDSHAKE_FAILURE",
+        "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
+    }
+)
+"""OpenSSL's names of the alerts by which the broker refuses a certificate."""
 
 
 class TlsDialer:
@@ -51,7 +64,7 @@ class TlsDialer:
         try:
             secure, first = self._connect(endpoint)
         except OSError as error:
-            tell(Resolved(fault=said(error), endpoint=endpoint))
+            tell(Resolved(fault=said(error), endpoint=endpoint, is_untrusted=_is_untrusted(error)))
             return
         except (UnicodeError, ValueError) as error:
             tell(Resolved(fault=str(error), endpoint=endpoint))
@@ -80,6 +93,15 @@ class TlsDialer:
             secure.close()
             raise ConnectionResetError(0, "the broker has closed the connection")
         return secure, first
+
+
+def _is_untrusted(error: OSError) -> bool:
+    """Return True if a side does not accept the certificate of the other."""
+    import ssl  # noqa: PLC0415
+
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return True
+    return isinstance(error, ssl.SSLError) and error.reason in _UNTRUSTED
 
 
 def _relay(secure: "ssl.SSLSocket", first: bytes, tell: Callable[[str], None]) -> None:

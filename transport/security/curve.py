@@ -8,7 +8,8 @@ public key.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import zmq
 from zmq.utils import z85
@@ -80,6 +81,16 @@ class Zap:
             head, rest = frames[:2], frames[2:]
             self.socket.send_multipart([*head, *self._decide(rest)], _DONTWAIT)
         return True
+
+    @contextmanager
+    def refusing(self, key: str) -> Iterator[None]:
+        """Refuse this key meanwhile."""
+        before = self._admits
+        self._admits = lambda other, host: False if other == key else before(other, host)
+        try:
+            yield
+        finally:
+            self._admits = before
 
     def close(self) -> None:
         self.socket.close()
