@@ -211,7 +211,7 @@ class ClusteredController:
                 return self._on_replica_down(event)
             case Received(sender=sender, request=RelieveLeader() | LogDamaged() as request):
                 effects = self._perform_steps(self.cluster.replicas.on_asked(request, now))
-                return effects if isinstance(request, LogDamaged) else [*effects, Reply(sender, Done())]
+                return [*effects, Reply(sender, Done())]
             case Received(sender=sender, request=ConfirmSession()):
                 return [Reply(sender, ConfirmSessionReply(trusted_until_ms=self.cluster.trusted_until_ms))]
             case ReplicaLost(partition=partition):

@@ -7,9 +7,11 @@ own log again once it is no member of the in-sync set (`follower.py`). Called by
 
 from collections.abc import Iterable
 
+from msgspec import Struct
+
 from ...transport.addresses import CONTROLLER
-from ...transport.machine import Cast
-from ...transport.protocol.message import Request
+from ...transport.machine import Call
+from ...transport.protocol.message import Done, Request
 from ...transport.protocol.replication import Lead, LogDamaged
 from .arguments import PartitionArguments
 from .effects import Alarm, Effect, Loss, OpenedLog
@@ -19,9 +21,14 @@ MAX_LOSSES = 10
 """Maximum number of losses in an alarm; readers still receive an error for the others."""
 
 
+class DamageCall(Struct, frozen=True):
+    """The key of a call of the controller: the leader's log is damaged."""
+
+
 class KnownDamage:
     def __init__(self, losses: Iterable[Loss] = ()) -> None:
         self._losses = {loss.next_offset: loss for loss in losses}
+        self._is_reporting = False
 
     @property
     def is_known(self) -> bool:
@@ -46,13 +53,20 @@ class KnownDamage:
         losses = sorted(self._losses.values(), key=lambda loss: loss.offset)[:MAX_LOSSES]
         return [Alarm("damage", tuple(f"records are lost: {loss.message}" for loss in losses))]
 
+    def report(self, arguments: PartitionArguments, role: Undecided) -> list[Effect]:
+        """Return the request of a leader in a cluster for another leader, whose log can be read."""
+        if self._is_reporting or arguments.leadership != "given" or role.name != "leader":
+            return []
+        self._is_reporting = True
+        request = LogDamaged(
+            topic=arguments.topic, topic_id=arguments.topic_id, partition=arguments.partition
+        )
+        return [Call(DamageCall(), CONTROLLER, request, Done, is_endless=True)]
 
-def damage_report(arguments: PartitionArguments, role: Undecided) -> list[Effect]:
-    """Return the request of a leader in a cluster for another leader, whose log can be read."""
-    if arguments.leadership != "given" or role.name != "leader":
+    def on_reported(self) -> list[Effect]:
+        """Report again when damage is met again: there may have been no other in-sync replica."""
+        self._is_reporting = False
         return []
-    request = LogDamaged(topic=arguments.topic, topic_id=arguments.topic_id, partition=arguments.partition)
-    return [Cast(CONTROLLER, request)]
 
 
 def unclean_alarm(request: Request, log: OpenedLog) -> list[Effect]:

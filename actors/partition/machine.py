@@ -59,7 +59,7 @@ from ..log.epochs import NO_EPOCH
 from .admission import PartitionAdmission
 from .arguments import PartitionArguments
 from .backlog import Backlog
-from .damage import KnownDamage, damage_report, unclean_alarm
+from .damage import DamageCall, KnownDamage, unclean_alarm
 from .disk import DiskReserve
 from .effects import (
     Alarm,
@@ -196,6 +196,8 @@ class PartitionMachine:
                 return self._role.handle(event, now)
             case SessionChecked():
                 return self._role.handle(event, now)
+            case Answered(key=DamageCall()) | Failed(key=DamageCall()):
+                return self._damage.on_reported()
             case Answered() | Failed() | Disconnected() | CutFailed():
                 return self._role.handle(event, now)
             case WallClockStepped():
@@ -343,7 +345,7 @@ class PartitionMachine:
             self._role = Undecided(self._log)
         effects = [*self._role.handle(self._wall_clock, now), *self._role.start(now)]
         if self._damage.is_known:
-            effects += damage_report(self._arguments, self._role)
+            effects += self._damage.report(self._arguments, self._role)
         return [*effects, *unclean_alarm(request, self._log), self._role_reply(received)]
 
     def _role_reply(self, received: Received) -> Reply:
@@ -390,7 +392,7 @@ class PartitionMachine:
         reply = Reply(failed.received.sender, failed.error)
         if failed.loss is None:
             return [reply]
-        return [reply, *self._damage.on_loss(failed.loss), *damage_report(self._arguments, self._role)]
+        return [reply, *self._damage.on_loss(failed.loss), *self._damage.report(self._arguments, self._role)]
 
     # -- time
 

@@ -78,7 +78,7 @@ class Follow(InternalRequest, tag="follow", frozen=True):
 
 
 class LogDamaged(InternalRequest, tag="log_damaged", frozen=True):
-    """A leader cannot read a part of its log: another in-sync replica should lead. No reply."""
+    """A leader cannot read a part of its log: another in-sync replica should lead. The reply is `Done`."""
 
     topic: str
     topic_id: str
