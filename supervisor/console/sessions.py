@@ -23,7 +23,7 @@ from .feed import Feed
 COOKIE = "planaria-console"
 IDLE_S = 8 * 3600.0
 MAX_SESSIONS = 64
-LOGIN_TIMEOUT_S = 5.0
+LOGIN_TIMEOUT_S = 20.0
 FAILED_LOGIN_S = 1.0
 """Delay of the answer to a wrong password; logins wait for each other."""
 

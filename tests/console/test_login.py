@@ -51,7 +51,6 @@ def test_without_a_session_there_is_only_the_login(
     http: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessions, "FAILED_LOGIN_S", 0.0)
-    monkeypatch.setattr(sessions, "LOGIN_TIMEOUT_S", 30.0)
     assert (http.get("/topics").status_code, http.get("/topics").headers["location"]) == (303, "/login")
     assert "Sign in" in http.get("/login").text
     for path in ("/api/topics", "/api/tree", "/api/actor?address=controller"):
