@@ -2,11 +2,11 @@
 
      52      48 47         40 39                  6 5           0
     +----------+-------------+---------------------+-------------+
-    | cluster  | coordinator | era                 | counter     |
+    | site     | coordinator | era                 | counter     |
     | 5 bits   | 8 bits      | 34 bits             | 6 bits      |
     +----------+-------------+---------------------+-------------+
 
-    cluster      0; reserved for linked clusters, which must not share ids
+    site         0; 1 to 31 for a broker with copies of another one's topics, which must not share ids with it
     coordinator  that of transactions, plus 1; 0: a producer without transactions
     era          sixteenths of a second since 2026-01-01 (until 2060), or one more than the last era, if that is larger
     counter      ids of one era
@@ -16,7 +16,9 @@ wall clock, a data directory that is restored from a backup, or whose catalog is
 issued after the backup. Ids with bit 62 are the broker's own (`actors/journal/identity.py`) and never issued.
 """
 
-CLUSTER_BITS = 5
+from zlib import crc32
+
+SITE_BITS = 5
 COORDINATOR_BITS = 8
 ERA_BITS = 34
 COUNTER_BITS = 6
@@ -25,8 +27,8 @@ MAX_COORDINATORS = 2**COORDINATOR_BITS - 1
 IDS_PER_ERA = 2**COUNTER_BITS
 
 _COORDINATOR_SHIFT = COUNTER_BITS + ERA_BITS
-_CLUSTER_SHIFT = _COORDINATOR_SHIFT + COORDINATOR_BITS
-_END = 1 << (_CLUSTER_SHIFT + CLUSTER_BITS)
+_SITE_SHIFT = _COORDINATOR_SHIFT + COORDINATOR_BITS
+_END = 1 << (_SITE_SHIFT + SITE_BITS)
 _ERAS_PER_SECOND = 16
 """Eras are so short that no broker is stopped, restored and started again within one."""
 _FIRST_MS = 1_767_225_600_000
@@ -40,10 +42,16 @@ def era_after(era: int, now_ms: int) -> int:
     return following
 
 
-def producer_id_of(era: int, counter: int) -> int:
+def producer_id_of(era: int, counter: int, site: int = 0) -> int:
     """Return the id of a producer without transactions."""
     assert counter < IDS_PER_ERA
-    return era << COUNTER_BITS | counter
+    assert site < 1 << SITE_BITS
+    return site << _SITE_SHIFT | era << COUNTER_BITS | counter
+
+
+def site_from(name: bytes) -> int:
+    """Return a site other than 0, always the same for a name."""
+    return crc32(name) % ((1 << SITE_BITS) - 1) + 1
 
 
 def era_of(producer_id: int) -> int | None:

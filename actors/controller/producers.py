@@ -10,10 +10,11 @@ the clock went back as well; then the current era is doubted, and the next one b
 
 from ...transport.addresses import Address
 from ...transport.machine import Call, Reply, Sender
-from ...transport.producer_ids import IDS_PER_ERA, era_after, producer_id_of
+from ...transport.producer_ids import IDS_PER_ERA, era_after, producer_id_of, site_from
 from ...transport.protocol.data import InitProducerReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.topics import HighestEra, HighestEraReply
+from .catalog import Catalog
 from .decisions import Decisions, FollowUp
 from .effects import Effect
 from .keys import EraCall
@@ -21,6 +22,12 @@ from .keys import EraCall
 MAX_WAITING = 1_000
 """Maximum number of producers that wait for an era; more are refused with OVERLOADED."""
 TIMEOUT_MS = 10_000
+
+
+def site_of(catalog: Catalog) -> int:
+    """Return the site in this broker's producer ids: 0 unless it has copies of another broker's topics."""
+    is_linked = bool(catalog.mirrors) or any(entry.mirror is not None for entry in catalog.topics.values())
+    return site_from(catalog.catalog_id.encode()) if is_linked else 0
 
 
 class ProducerIds:
@@ -74,6 +81,6 @@ class ProducerIds:
 
     def _give(self, sender: Sender) -> Effect:
         assert self._era is not None
-        producer_id = producer_id_of(self._era, self._next)
+        producer_id = producer_id_of(self._era, self._next, site_of(self._decisions.durable))
         self._next += 1
         return Reply(sender, InitProducerReply(producer_id=producer_id, producer_epoch=0))

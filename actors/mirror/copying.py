@@ -61,11 +61,9 @@ class Copying:
         self._number = 0
         self._fetch: FetchKey | None = None
         self._append: AppendKey | None = None
-        self._appending_to = -1
         self._held: tuple[FetchReply, Payload, int] | None = None
         """An answer that waits for the append before it, with its size."""
         self._start_offset = 0
-        self._source_start = 0
         self._failures = self._gone = 0
         self._behind_since: int | None = None
 
@@ -155,9 +153,9 @@ class Copying:
         self._rate.take(size_bytes, now)
         if not size_bytes:
             self._failures, self.error = 0, ""
-            if self._append is None and reply.log_start_offset > self._source_start:
-                return self._append_now(reply, payload, 0)
-            return self._next_fetch(now)
+            # The partition learns the source's ends also while nothing is written there: a promotion names them.
+            heard = self._append_now(reply, payload, 0) if self._append is None else []
+            return [*heard, *self._next_fetch(now)]
         if self._append is not None:
             self._held = (reply, payload, size_bytes)
             return []
@@ -247,10 +245,8 @@ class Copying:
         except InvalidBatch as error:
             return self._fail(f"the source sent a batch that cannot be read: {error}")
         request = self._request(self.log_end_offset, reply.high_watermark, reply.log_start_offset)
-        self._source_start = max(self._source_start, reply.log_start_offset)
         if headers:
             self._position, self._last_epoch = headers[-1].next_offset, headers[-1].leader_epoch
-        self._appending_to = max(self.log_end_offset, self._position if headers else 0)
         self.copied_bytes += size_bytes
         return [self._call(request, payload)]
 

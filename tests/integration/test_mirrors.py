@@ -8,6 +8,8 @@ import pytest
 
 from patience import wait_until
 from planaria import Broker, Client
+from planaria.transport.producer_ids import producer_id_of, site_from
+from planaria.transport.protocol.data import InitProducer, InitProducerReply
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.mirrors import (
@@ -22,6 +24,7 @@ from planaria.transport.protocol.mirrors import (
     PromoteMirror,
     PromoteMirrorReply,
 )
+from relay import Relay
 
 pytestmark = pytest.mark.processes
 
@@ -126,6 +129,17 @@ def test_topics_are_copied_followed_and_promoted(sites: Sites) -> None:
     assert "a" not in [each.mirror for each in sites.here._ask(ListMirrors(), ListMirrorsReply).mirrors]
 
 
+def test_producer_ids_of_linked_brokers_have_a_site(sites: Sites) -> None:
+    def highest_bits(client: Client) -> int:
+        return client._ask(InitProducer(), InitProducerReply).producer_id // producer_id_of(0, 0, 1)
+
+    sites.mirror("ids", "NONE")
+    assert highest_bits(sites.source) == 0
+    assert 1 <= highest_bits(sites.here) <= 31
+    assert {site_from(bytes([each])) for each in range(250)} == set(range(1, 32))
+    sites.change("ids", "delete")
+
+
 def test_a_source_that_is_created_again_is_a_fault(sites: Sites) -> None:
     fill(sites.source, "B", 10)
     sites.mirror("b", "B")
@@ -173,6 +187,22 @@ def test_a_topic_that_is_here_and_a_loop_are_refused(sites: Sites) -> None:
     back.change("back", "delete")
     sites.change("loop", "delete")
     sites.change("c", "delete")
+
+
+def test_a_link_that_is_cut_is_caught_up(sites: Sites) -> None:
+    fill(sites.source, "E", 10)
+    host = sites.endpoint
+    with Relay(int(host.rpartition(":")[2])) as relay:
+        sites.endpoint = relay.endpoint
+        sites.mirror("e", "E")
+        sites.endpoint = host
+        wait_until(caught_up(sites, "E"))
+        for cut in (relay.cut, relay.go_silent):
+            cut()
+            fill(sites.source, "E", 500)
+        wait_until(caught_up(sites, "E"))
+    assert records(sites.here, "E") == records(sites.source, "E")
+    sites.change("e", "delete")
 
 
 def test_killed_at_random_nothing_is_lost_or_doubled(sites: Sites) -> None:

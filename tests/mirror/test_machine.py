@@ -248,6 +248,17 @@ def test_the_rate_is_kept() -> None:
 
 
 class TestPromotion:
+    def test_the_source_is_known_as_of_its_last_answer_also_while_nothing_is_written(
+        self, world: MirrorWorld
+    ) -> None:
+        world.produce(b"a")
+        world.settle()
+        world.copy.crash()
+        world.advance(20_000)
+        fork, _ = world.promote()
+        assert fork.source_high_watermark == 1
+        assert world.now - fork.heard_at_ms <= 5_000
+
     def test_open_transactions_are_aborted_and_others_stay(self, world: MirrorWorld) -> None:
         world.produce(b"t", producer=FIRST, is_transactional=True)
         world.produce(b"u", producer=SECOND, is_transactional=True)
