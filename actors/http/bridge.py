@@ -43,6 +43,7 @@ STREAM_WAIT_MS = 15_000
 """Time after which a stream without records has a comment, by which both ends know that the other lives."""
 STREAM_BYTES = 256 * 1024
 """Records of a stream that are read at once: all streams together must not hold much."""
+MAX_EVENT_ID = 2**53
 EVENT_STREAM = "text/event-stream"
 
 
@@ -107,6 +108,7 @@ class Bridge:
     def _exchange_of(self, request: HttpRequest, operation: Operation, names: dict[str, str]) -> _Exchange:
         is_stream = operation.kind is Fetch and EVENT_STREAM in request.headers.get("accept", "")
         made = operation.request_of(request, names)
+        resumed_offset = _resumed(request)
         refusal = refusal_of_client(made) or operation.refusal_of(made)
         if refusal is not None:
             raise ProtocolError(ErrorCode(refusal.code), refusal.message)
@@ -116,7 +118,7 @@ class Bridge:
                 raise ProtocolError(ErrorCode.OVERLOADED, f"there are {MAX_STREAMS} streams already")
             made = structs.replace(
                 made,
-                offset=_resumed(request, made.offset),
+                offset=made.offset if resumed_offset is None else resumed_offset,
                 max_wait_ms=STREAM_WAIT_MS,
                 max_bytes=min(made.max_bytes, STREAM_BYTES),
             )
@@ -308,11 +310,11 @@ def _basic(given: str) -> tuple[str, str, str]:
         raise ValueError("authorization: it is no base64 of USER:PASSWORD") from error
 
 
-def _resumed(request: HttpRequest, offset: int) -> int:
-    """Return the offset after that of the last event that the client has seen."""
+def _resumed(request: HttpRequest) -> int | None:
+    """Return the offset after that of the last event that the client has seen; None if it has named none."""
     last = request.headers.get("last-event-id", "")
     if not last:
-        return offset
-    if not (last.isascii() and last.isdigit() and len(last) < 19):
+        return None
+    if not (last.isascii() and last.isdigit() and len(last) < 19 and int(last) <= MAX_EVENT_ID):
         raise ValueError("Last-Event-ID: it is no offset")
     return int(last) + 1

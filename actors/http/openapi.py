@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from ...transport.protocol.data import Fetch, Publish, PublishRecord
+from .bridge import MAX_EVENT_ID
 from .operations import OPERATIONS, Operation
 from .problems import CONTENT_TYPE
 
@@ -77,7 +78,7 @@ def _described(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
                 "in": "header",
                 "required": False,
                 "description": "Offset of the last event that was received; the stream goes on after it.",
-                "schema": {"type": "integer", "minimum": 0, "maximum": 2**53},
+                "schema": {"type": "integer", "minimum": 0, "maximum": MAX_EVENT_ID},
             }
         )
     return found

@@ -193,7 +193,7 @@ def _with_json(given: dict[str, Any]) -> dict[str, Any]:
     made = []
     for record in records:
         if isinstance(record, dict) and "json" in record:
-            if "value" in record or "value_text" in record:
+            if record.get("value") is not None or record.get("value_text") is not None:
                 raise ProtocolError(
                     ErrorCode.INVALID_REQUEST, "a record has one of json, value and value_text"
                 )

@@ -43,7 +43,7 @@ READS_PER_TURN = 64
 READ_BYTES = 64 * 1024
 BACKLOG = 512
 LISTEN_AGAIN_MS = 1_000
-NICENESS = 5
+NICENESS = 10
 """Less urgent than the processes that carry records: an HTTP client must not delay those."""
 _log = logging.getLogger(__name__)
 

@@ -4,15 +4,17 @@ A client is connected to a node that stays. Publishing goes on by itself: the fi
 a node comes within seconds on a busy machine, and in under one on a quiet one.
 """
 
+import re
 import signal
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from cluster_nodes import ClusterNodes
+from cluster_nodes import ClusterNodes, Node
 from etcd_members import etcd_binary
 from patience import TIMEOUT_S, wait_until
 from planaria import Client
@@ -26,7 +28,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterNodes]:
-    with ClusterNodes(tmp_path_factory.mktemp("cluster")) as nodes:
+    settings = ("refuse_unsafe_stop=false", "http_endpoint=127.0.0.1:*")
+    with ClusterNodes(tmp_path_factory.mktemp("cluster"), settings=settings) as nodes:
         yield nodes
 
 
@@ -78,6 +81,45 @@ def test_a_topic_is_replicated_and_served_through_any_node(cluster: ClusterNodes
         with Client(node.endpoint) as other:
             found = consumed(other, "EVERYWHERE", f"group-{node.name}", 30)
             assert sorted(found) == list(range(30))
+
+
+def test_every_node_serves_its_part_of_the_metrics_and_the_state_of_the_cluster(
+    cluster: ClusterNodes, client: Client
+) -> None:
+    client.create_topic("METERED", 3)
+    publish(client, "METERED", 0, 30)
+    places = [http_endpoint(node) for node in cluster.nodes]
+
+    def sums(sample: str) -> float:
+        return sum(value for place in places if (value := metric(place, sample)) is not None)
+
+    wait_until(lambda: sums('planaria_topic_records_in_total{topic="METERED"}') == 30)
+    assert sums('planaria_topic_partitions{topic="METERED"}') == 3
+    assert sums("planaria_cluster_controller") == 1
+    wait_until(lambda: sums('planaria_cluster_nodes{state="alive"}') == 9)
+    wait_until(lambda: sums('planaria_replica_records_in_total{topic="METERED"}') == 60)
+    with client.consumer("metered", ["METERED"], auto_offset_reset="earliest", auto_commit=False) as consumer:
+        read = len(consumer.poll(TIMEOUT_S, max_messages=6))
+        consumer.commit()
+        # The group's coordinator is on one node, and most of the partitions that it reads are led by others.
+        wait_until(lambda: sums('planaria_group_lag{group="metered",topic="METERED"}') == 30 - read)
+        assert sums('planaria_group_lag_seconds{group="metered",topic="METERED"}') > 0
+    for place in places:
+        with urllib.request.urlopen(f"{place}/critical", timeout=TIMEOUT_S) as reply:
+            assert reply.status == 200
+
+
+def http_endpoint(node: Node) -> str:
+    with Client(node.endpoint) as client:
+        [found] = [actor.endpoint for actor in client.status().actors if actor.address == "http"]
+    assert found is not None
+    return found
+
+
+def metric(place: str, sample: str) -> float | None:
+    with urllib.request.urlopen(f"{place}/metrics", timeout=TIMEOUT_S) as reply:
+        found = re.search(rf"^{re.escape(sample)} (\S+)$", reply.read().decode(), re.MULTILINE)
+    return None if found is None else float(found[1])
 
 
 def test_a_killed_node_loses_nothing_acknowledged_and_comes_back(
