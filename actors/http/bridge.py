@@ -96,7 +96,7 @@ class Bridge:
         operation, names = found
         try:
             exchange = self._exchange_of(request, operation, names)
-        except (msgspec.ValidationError, msgspec.DecodeError, ValueError) as error:
+        except (msgspec.ValidationError, msgspec.DecodeError, ValueError, RecursionError) as error:
             return self._respond(request.connection, problem(400, str(error)), now)
         except ProtocolError as error:
             return self._respond(request.connection, problem_of(error.body), now)

@@ -255,7 +255,11 @@ class Connections:
                 return None
             if isinstance(event, h11.Request):
                 link.deadline = now + HEAD_MS
-                link.request = _request(number, event)
+                try:
+                    link.request = _request(number, event)
+                except ValueError as error:
+                    self._refuse(number, link, 400, f"the target is no URL: {error}", now)
+                    return None
             elif isinstance(event, h11.Data):
                 link.body += event.data
                 if len(link.body) > MAX_BODY_BYTES:
