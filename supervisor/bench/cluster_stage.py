@@ -17,7 +17,8 @@ from ...transport.client.client import Client
 from ...transport.client.cluster_admin import ClusterAdmin
 from ...transport.protocol.cluster import ClusterStatusReply, PartitionReport
 from ...transport.protocol.errors import PlanariaError
-from ..local_cluster import LOOPBACK, LocalCluster, LocalMachine, LocalMember
+from ..free_ports import LOOPBACK
+from ..local_cluster import LocalCluster, LocalMachine, LocalMember
 
 FAILOVER_TOPIC = "FAILOVER"
 PARTITIONS = 3

@@ -14,7 +14,8 @@ from patience import TIMEOUT_S
 from planaria.supervisor.chaos.cluster.network import Network
 from planaria.supervisor.chaos.cluster.replicas import differences
 from planaria.supervisor.chaos.cluster.rules import Rule
-from planaria.supervisor.local_cluster import Route, free_ports
+from planaria.supervisor.free_ports import free_ports
+from planaria.supervisor.local_cluster import Route
 from planaria.transport.addresses import TopicPartition
 from planaria.transport.batch import build, stamp
 

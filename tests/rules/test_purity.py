@@ -105,6 +105,7 @@ IMPURE: dict[str, str] = {
     "supervisor/forking.py": "starts a process of the fork server",
     "supervisor/launcher.py": "starts and kills children",
     "supervisor/launches.py": "watches the answers of the fork server",
+    "supervisor/free_ports.py": "claims ports",
     "supervisor/local_cluster.py": "runs and kills etcd and nodes",
     "supervisor/logs.py": "reads the time that log lines carry",
     "supervisor/measurement.py": "asks the system for its limits",

@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from etcd_members import Members, free_ports
+from etcd_members import Members
 from patience import TIMEOUT_S, pause_after
 from planaria import Client
+from planaria.supervisor.free_ports import free_ports
 from planaria.transport.protocol.errors import PlanariaError
 
 

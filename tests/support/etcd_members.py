@@ -8,18 +8,16 @@ import http.client
 import importlib.util
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from patience import TIMEOUT_S
 from planaria.actors.metadata.etcd.connections import Endpoint
+from planaria.supervisor.free_ports import free_ports
 
 BINARY = "PLANARIA_ETCD"
 
@@ -32,18 +30,6 @@ def etcd_binary() -> str | None:
     if package is None or package.origin is None:
         return None
     return str(Path(package.origin).parent / "etcdbin" / "etcd")
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports without a listener, from below the kernel's range for outgoing connections."""
-    draw = random.SystemRandom()
-    found: set[int] = set()
-    while len(found) < count:
-        port = draw.randrange(20_000, 32_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found.add(port)
-    return list(found)
 
 
 class Member:
