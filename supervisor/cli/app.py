@@ -35,6 +35,7 @@ from . import (
     recover,
     security,
     serve,
+    top,
     topic,
     trace,
     transaction,
@@ -102,6 +103,7 @@ app.command(cls=Command, rich_help_panel=BROKER)(console.console)
 app.command(cls=Command, rich_help_panel=BROKER)(worker.worker)
 app.add_typer(deploy.app, name="deploy", rich_help_panel=BROKER)
 app.command(cls=Command, rich_help_panel=BROKER)(operate.status)
+app.command(cls=Command, rich_help_panel=BROKER)(top.top)
 app.command(cls=Command, rich_help_panel=BROKER)(health.health)
 app.command(cls=Command, rich_help_panel=BROKER)(operate.kill)
 app.command(cls=Command, rich_help_panel=BROKER)(operate.revive)

@@ -78,6 +78,7 @@ ATTACHED = [
     "status --check",
     "health",
     "lag",
+    "top --once --interval 0.1",
     "lag --json",
     "kill partition/SHOWN/0",
     "revive controller",
