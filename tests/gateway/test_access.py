@@ -19,6 +19,7 @@ from planaria.transport.security.credentials import KeyRecord, TokenRecord
 from planaria.transport.security.new_credentials import hash_password, make_token
 from planaria.transport.security.principals import Principal, Role, SecurityTable
 from planaria.transport.security.rights import RIGHTS, RIGHTS_ON, Need, Right, Rule
+from planaria.transport.security.vouchers import Voucher
 
 INTERNAL_KEY, ADMIN_KEY, SHOP_KEY, STRANGER = ("i" * 40, "a" * 40, "s" * 40, "x" * 40)
 NOW = 1_790_000_000_000
@@ -221,3 +222,51 @@ def test_a_client_that_has_greeted_a_gateway_before_this_one_is_asked_to_greet_a
 
 def test_the_greeting_and_its_withdrawal_need_no_right() -> None:
     assert needs_of(Hello()) == needs_of(Cancel()) == NOTHING
+
+
+# Connections that the TLS door relays.
+
+CERTIFIED = Voucher(bytes(8), "10.0.0.1", "shop", NOW + 1_000).key
+BY_TOKEN = Voucher(bytes([1] * 8), "10.0.0.1").key
+TOKEN, TOKEN_ID, DIGEST = make_token()
+RECORD = TokenRecord(token_id=TOKEN_ID, sha256=DIGEST, created_ms=0)
+
+
+def greeted(*rules: Rule, is_disabled: bool = False) -> Access:
+    """Return the table with the principal `shop`, whose token one of the connections has given."""
+    made = access(shop(*rules, tokens=(RECORD,)))
+    made.greet(BY_TOKEN, Hello(token=TOKEN), NOW)
+    if is_disabled:
+        made.configure(SecurityTable(principals={"shop": shop(*rules, is_disabled=True)}))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "request_"), REQUEST_SAMPLES, ids=lambda each: each if isinstance(each, str) else ""
+)
+def test_a_request_over_tls_is_served_as_over_curve(name: str, request_: Request) -> None:
+    needs = needs_of(request_)
+    rules = [rule_for(need, need.rights[0]) for need in needs]
+    for key in (CERTIFIED, BY_TOKEN):
+        assert refusal(greeted(*rules), request_, key) is None
+        assert refusal(greeted(), request_, key) == (ErrorCode.FORBIDDEN if needs else None)
+        assert refusal(greeted(*rules, is_disabled=True), request_, key) == ErrorCode.UNAUTHENTICATED
+    other = Voucher(bytes([2] * 8), "10.0.0.1").key
+    assert refusal(greeted(*rules), request_, other) == ErrorCode.UNAUTHENTICATED
+
+
+def test_a_certificate_is_no_administrator_expires_and_needs_a_principal() -> None:
+    made = greeted()
+    for name, expires_ms in (("admin", NOW + 1), ("internal", NOW + 1), ("stranger", NOW + 1), ("shop", NOW)):
+        assert made.principal_of(Voucher(bytes(8), "::1", name, expires_ms).key, NOW) is None
+    assert made.principal_of(CERTIFIED, NOW) == "shop"
+    assert made.expiry_ms(CERTIFIED, NOW) == NOW + 1_000
+
+
+def test_tokens_are_refused_where_keys_and_certificates_are_required_and_on_connections_without_a_key() -> (
+    None
+):
+    strict = access(Principal(tokens=(RECORD,)), takes_sessions=False)
+    for made, key in ((strict, CERTIFIED), (strict, BY_TOKEN), (greeted(), "")):
+        with pytest.raises(ProtocolError, match="no tokens and passwords are accepted here"):
+            made.greet(key, Hello(token=TOKEN), NOW)
