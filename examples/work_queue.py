@@ -1,8 +1,9 @@
 """A work queue: many workers share one partition, each job is done by one of them, impossible jobs become dead letters.
 
 Run it:      python examples/work_queue.py
-You will see a worker die while it holds a job, whose lock expires so that another one does it; a job that fails once
-and is done the second time; and a job that always fails, which ends in the dead-letter topic.
+You will see a worker die while it holds a job, which another one gets half a second after the connection was lost (the
+broker's `disconnect_grace_ms`); a job that fails once and is done the second time; and a job that always fails, which
+ends in the dead-letter topic.
 """
 
 import multiprocessing
@@ -16,7 +17,7 @@ from planaria import Broker, Client, Reject, ShareMessage
 
 JOBS = 12
 LOCK_MS = 1_000
-"""Lock of the worker that dies.
+"""Lock of the worker that dies: its job returns when the lock expires, should the loss of the connection stay unnoticed.
 
 The others get half a minute for a job: an expired lock gives the job to a second worker.
 """
