@@ -18,5 +18,5 @@ def consumer_report(state: GroupState) -> GroupReport:
         state=state.shown_as(name, is_held=False),
         members=len(state.members),
         generation=state.generation,
-        positions=tuple(GroupPosition(*tp, offset) for tp, offset in positions.items()),
+        positions=tuple(GroupPosition(*tp, offset) for tp, offset in sorted(positions.items())),
     )

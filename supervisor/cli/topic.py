@@ -170,6 +170,9 @@ def _print_description(found: TopicDescription) -> None:
     settings = msgspec.structs.asdict(found.config)
     width = max(map(len, settings))
     note(f"topic {found.topic}, id {found.topic_id}")
+    if found.mirror is not None:
+        reason = f": {found.mirror.reason}" if found.mirror.reason else ""
+        note(f"mirror {found.mirror.mirror}, {found.mirror.state}{reason}")
     note("".join(f"  {key:{width}}  {_setting_text(key, value)}\n" for key, value in settings.items()))
     print_table(
         Listing(

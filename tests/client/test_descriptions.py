@@ -18,6 +18,7 @@ from planaria.transport.protocol import (
     data,
     delayed,
     groups,
+    mirrored,
     operations,
     quotas,
     shares,
@@ -29,6 +30,8 @@ from planaria.transport.protocol import (
 PAIRS: list[tuple[type, type]] = [
     (descriptions.TopicSummary, topics.TopicSummary),
     (descriptions.PartitionDescription, topics.PartitionDescription),
+    (descriptions.MirrorFork, mirrored.Fork),
+    (descriptions.TopicMirror, mirrored.TopicMirror),
     (descriptions.TopicDescription, topics.DescribeTopicReply),
     (descriptions.GroupMember, groups.MemberDescription),
     (descriptions.GroupPause, groups.GroupPause),

@@ -107,7 +107,7 @@ def test_a_host_that_no_name_server_can_know_is_named() -> None:
 @pytest.mark.parametrize(
     "endpoint",
     [
-        "tcp://host", "tcp://host:0", "tcp://host:70000", "host:1", "", None, 7, "tcp://:1", "tcp://a..b:1",
+        "tcp://host", "tcp://host:0", "tcp://host:70000", "host:1", "", 7, "tcp://:1", "tcp://a..b:1",
         f"tcp://{'x' * 70}:1", "tcp://a b:1", "tcp://a:1 ", "tcp://a:1\n", "tcp://a/b:1", "tcp://a@b:1",
         "tcp://*:1", "tcp://a:*", "tcp://::1:5570", "tcp://[::1:5570", "tcp://::1]:5570", "tcp://[]:1",
         "tcp://[a]:1", "tcp://[127.0.0.1]:1", "tcp://[::1]x:1", "tcp://[::1]", "ipc:///tmp/x", "inproc://x",
@@ -115,5 +115,7 @@ def test_a_host_that_no_name_server_can_know_is_named() -> None:
     ],
 )  # fmt: skip
 def test_a_malformed_endpoint_is_refused_at_once(endpoint: Any) -> None:
-    with pytest.raises(InvalidOption, match=r"tcp://HOST:PORT, with an IPv6 address in brackets"):
+    with pytest.raises(
+        InvalidOption, match=r"tcp://HOST:PORT or tls://HOST:PORT, with an IPv6 address in brackets"
+    ):
         Client(endpoint)

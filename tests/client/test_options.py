@@ -70,7 +70,7 @@ def test_topics_are_one_name_or_several() -> None:
 def test_a_client_refuses_before_it_connects(endpoint: str) -> None:
     with pytest.raises(InvalidOption, match="request_timeout_ms"):
         Client(endpoint, request_timeout_ms=0)
-    for malformed in ("tcp://a", f"{endpoint},b", [endpoint, "b:1"], [], 5570, None):
+    for malformed in ("tcp://a", f"{endpoint},b", [endpoint, "b:1"], [], 5570):
         with pytest.raises(InvalidOption, match="endpoint: "):
             Client(malformed)  # type: ignore[arg-type]
     with Client(endpoint) as client:

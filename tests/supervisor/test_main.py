@@ -51,6 +51,7 @@ def test_the_brokers_tree_names_the_actors_of_this_package() -> None:
         "schedulers",
         "subscribers",
         "deployments",
+        "mirrors",
     ]
     assert "planaria.actors.partition.process" in preloaded_modules("broker")
     # Last: it freezes the objects loaded by then.

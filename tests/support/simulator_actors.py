@@ -382,7 +382,7 @@ class _Unread:
 class _NoMonitor:
     """Simulated connections end without an event: requests on them end by their timeout."""
 
-    def __init__(self, _: Any, server: Any, endpoint: str, *__: Any) -> None:
+    def __init__(self, _: Any, server: Any, endpoint: str, *__: Any, **___: Any) -> None:
         self.monitor = self.queue = _Unread()
         if endpoint.startswith("ipc://"):
             server.bind(endpoint)

@@ -48,6 +48,32 @@ class PartitionDescription(Struct, frozen=True, kw_only=True):
     """The reason why it is offline."""
 
 
+class MirrorFork(Struct, frozen=True, kw_only=True):
+    """The end of the part of a promoted partition that it has in common with its source."""
+
+    partition: int
+    offset: int
+    """The first offset that was not copied."""
+    leader_epoch: int
+    """The highest leader epoch below it, -1 without batches."""
+    source_high_watermark: int
+    """The source's as last reported, -1 if unknown. The records between the two were not copied."""
+    heard_at_ms: int
+    """The time of that report in milliseconds since the epoch, -1 if unknown."""
+
+
+class TopicMirror(Struct, frozen=True, kw_only=True):
+    """The mirror that fills a topic, or filled it until it was promoted."""
+
+    mirror: str
+    state: str
+    """following, faulted, sealed, or promoted."""
+    reason: str
+    """The reason of a fault."""
+    forks: list[MirrorFork]
+    """One for each partition, once it is promoted."""
+
+
 class TopicDescription(Struct, frozen=True, kw_only=True):
     """A topic, its configuration and its partitions."""
 
@@ -57,6 +83,8 @@ class TopicDescription(Struct, frozen=True, kw_only=True):
     config: TopicConfig
     """All settings, as `create_topic` and `alter_topic` take them."""
     partitions: list[PartitionDescription]
+    mirror: TopicMirror | None = None
+    """None for a topic that follows no other broker's, and never did."""
 
 
 class LogPosition(Struct, frozen=True, kw_only=True):
