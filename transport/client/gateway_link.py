@@ -131,8 +131,10 @@ class GatewayLink:
         elif fault == "mechanism":
             reason = "has authentication: a key, a token or a password is needed"
         else:
-            # Also a proxy without a broker behind it does this, so it may pass.
-            advice = "is server_key the broker's?" if encrypts else "does it need credentials?"
+            # Also a proxy without a broker behind it does this, so it may pass. So does a broker without authentication
+            # that has read our greeting before we have read its own.
+            ours = "is server_key the broker's, and has the broker authentication?"
+            advice = ours if encrypts else "does it need credentials?"
             self._details[self._endpoint] = f": it closes the connection during the handshake; {advice}"
             return None
         return ErrorBody(ErrorCode.UNAUTHENTICATED, f"the broker at {self._endpoint} {reason}")
