@@ -24,7 +24,7 @@ from planaria.transport.protocol.topics import ListTopicsReply
 INTERVAL_S = 15
 """Usual time between two scrapes."""
 MAX_SHARE = 0.03
-"""Share of one processor. It is a quarter of this on a quiet machine."""
+"""Share of one processor, on a machine with other work."""
 
 
 def test_a_scrape_of_a_thousand_actors_costs_little() -> None:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -230,3 +231,20 @@ def test_killed_at_random_nothing_is_lost_or_doubled(sites: Sites) -> None:
     assert records(sites.here, "D") == records(sites.source, "D")
     assert len(records(sites.here, "D")) == 1 + 300 * len(victims)
     sites.change("d", "delete")
+
+
+def test_a_mirror_of_a_mirror_has_the_offsets_and_the_topic_id_of_the_first_source(
+    sites: Sites, tmp_path: Path
+) -> None:
+    fill(sites.source, "M.ORDERS", 200)
+    sites.mirror("m", "M.ORDERS")
+    wait_until(caught_up(sites, "M.ORDERS"))
+    with Broker(tmp_path / "beyond", **SETTINGS) as broker:
+        beyond = Sites(sites.brokers[1], broker)
+        beyond.mirror("m", "M.ORDERS")
+        wait_until(caught_up(beyond, "M.ORDERS"))
+        fill(sites.source, "M.ORDERS", 50)
+        wait_until(lambda: ends(beyond.here, "M.ORDERS") == ends(sites.source, "M.ORDERS"))
+        assert records(beyond.here, "M.ORDERS") == records(sites.source, "M.ORDERS")
+        first = sites.source.describe_topic("M.ORDERS").topic_id
+        assert beyond.here.describe_topic("M.ORDERS").topic_id == first
