@@ -219,7 +219,14 @@ func (c *Client) begin(deadline <-chan time.Time) (zmq4.Socket, uint64, chan jso
 func (c *Client) notSent() error {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
-	return fmt.Errorf("no connection to %s: %w", c.url, errors.Join(c.failure, c.ctx.Err(), context.DeadlineExceeded))
+	reason := c.ctx.Err() // after Close
+	if reason == nil {
+		reason = c.failure
+	}
+	if reason == nil {
+		reason = context.DeadlineExceeded
+	}
+	return fmt.Errorf("no connection to %s: %w", c.url, reason)
 }
 
 // run keeps a connection and passes on its replies, until the client is closed. A connection that is lost ends the requests
