@@ -4,6 +4,7 @@ Also guarantees for the whole session: no process is left running, no socket of 
 and random tests can be replayed.
 """
 
+import gc
 import os
 import random
 import shutil
@@ -24,6 +25,8 @@ from example_counts import is_exploring, register_profiles
 from leaked_processes import Leak, kill_leaked, mark_session
 from planaria.supervisor import config
 from planaria.supervisor.launch import SupervisorHandle, launch_supervisor
+
+gc.disable()  # until the tests are collected: a pass over the imported modules and the thousands of tests frees nothing
 
 register_profiles()
 settings.load_profile("ordinary")
@@ -75,6 +78,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         chosen = getattr(getattr(item, "callspec", None), "params", {})
         if "seed" in getattr(item, "fixturenames", ()) and "seed" not in chosen:
             item.add_marker("seeded")
+
+
+def pytest_collection_finish() -> None:
+    """Keep the collected tests out of every later pass of the garbage collector."""
+    gc.freeze()
+    gc.enable()
 
 
 def _order_of_files(paths: Iterable[Path]) -> dict[Path, float]:

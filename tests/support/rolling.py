@@ -70,7 +70,7 @@ class Load:
                 ).result()
                 self.longest_s = max(self.longest_s, time.monotonic() - began)
                 self.published += 1
-                time.sleep(0.002)
+                time.sleep(0.01)
 
     def _consume(self, client: Client) -> None:
         with client.consumer("rolled", [TOPIC], auto_offset_reset="earliest") as consumer:

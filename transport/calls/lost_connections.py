@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
+from ..socket_events import receive_event
 from .events import Disconnected
 from .performer import Performer
 
@@ -26,7 +26,7 @@ class LostConnections:
         self._calls.used.add(self.monitor)
         with suppress(zmq.Again):
             while True:
-                endpoint = recv_monitor_message(self.monitor, zmq.NOBLOCK)["endpoint"].decode()
+                endpoint = receive_event(self.monitor, zmq.NOBLOCK).endpoint
                 if endpoint.startswith("tcp://"):
                     self._calls.handle(Disconnected(endpoint), self._now_ms())
 

@@ -15,7 +15,6 @@ from typing import Protocol, TypeVar
 from weakref import WeakSet
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from ..calls.connections import Owner
 from ..calls.events import (
@@ -35,6 +34,7 @@ from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError
 from ..protocol.message import Reply
 from ..request_context import ContextFrames
 from ..security.keys import NO_CREDENTIALS, ClientCredentials
+from ..socket_events import receive_event
 from ..sockets import (
     calls_socket,
     end_context,
@@ -284,15 +284,14 @@ class NetworkThread:
         self._used.add(self._monitor)
         with suppress(zmq.Again):
             while True:
-                seen = recv_monitor_message(self._monitor, zmq.NOBLOCK)
-                endpoint = seen["endpoint"].decode()
-                if seen["event"] in _HANDSHAKE_FAULTS:
-                    fault = _handshake_fault(seen["event"], seen["value"])
+                event, value, endpoint = receive_event(self._monitor, zmq.NOBLOCK)
+                if event in _HANDSHAKE_FAULTS:
+                    fault = _handshake_fault(event, value)
                     self._dispatch.hand(self.owner, HandshakeFailed(endpoint, fault), now)
                     continue
-                self._silence.on_event(seen["event"], endpoint, seen["value"])
-                if seen["event"] != zmq.EVENT_CONNECTED:
-                    is_refused = seen["event"] == zmq.EVENT_CONNECT_RETRIED
+                self._silence.on_event(event, endpoint, value)
+                if event != zmq.EVENT_CONNECTED:
+                    is_refused = event == zmq.EVENT_CONNECT_RETRIED
                     self._dispatch.hand(self.owner, Disconnected(endpoint, is_refused), now)
 
 

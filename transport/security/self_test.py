@@ -8,9 +8,9 @@ side before the actor is ready, so a broker that would serve strangers does not 
 import time
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from ..protocol.errors import OperatorNeeded
+from ..socket_events import receive_event
 from .curve import Zap, secure_client
 from .key_files import new_key_pair
 from .keys import ClientKeys
@@ -57,7 +57,7 @@ def _check(
             zap.answer()
             if not monitor.poll(_POLL_MS):
                 continue
-            if recv_monitor_message(monitor)["event"] in _ENDED:
+            if receive_event(monitor).event in _ENDED:
                 return
             raise OperatorNeeded(f"authentication: the self-test failed: {who} was admitted at {endpoint}")
         raise TimeoutError(f"authentication: the self-test of {endpoint} took too long with {who}")
