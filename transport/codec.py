@@ -159,7 +159,7 @@ class RequestDecoder:
         except _UNREADABLE as error:
             request = self._coerced(header, error)
         if is_json(header) and _LONG_NUMBER.search(header):
-            _check_numbers(request)
+            check_numbers(request)
         return request
 
     def _coerced(self, header: bytes, error: Exception) -> Request:
@@ -183,8 +183,8 @@ class RequestDecoder:
         return ProtocolError(ErrorCode.INVALID_REQUEST, f"{op}: {why}")
 
 
-def _check_numbers(request: Request) -> None:
-    """Refuse numbers that MessagePack cannot forward. The id alone is exempt: it is echoed unchanged."""
+def check_numbers(request: Request) -> None:
+    """Raise ProtocolError for numbers that MessagePack cannot forward. The id alone is exempt: it is echoed unchanged."""
     try:
         _to_msgpack(msgspec.structs.replace(request, id=None))
     except OverflowError as error:

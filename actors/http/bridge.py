@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from ...transport.addresses import Address, Kind
+from ...transport.codec import check_numbers
 from ...transport.machine import Answered, Call, CancelCall, Failed
 from ...transport.protocol.data import Fetch, FetchReply, PublishReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
@@ -122,6 +123,7 @@ class Bridge:
                 max_wait_ms=STREAM_WAIT_MS,
                 max_bytes=min(made.max_bytes, STREAM_BYTES),
             )
+        check_numbers(made)
         hello = self._hello_of(request.headers.get("authorization", ""))
         session = ""
         if hello is not None:

@@ -27,6 +27,10 @@ REQUESTS = {
     "waiting": _POST + b"Expect: 100-continue\r\nContent-Length: 9\r\n\r\n",
     "nested": post(b"[" * 100_000),
     "nested value": post(b'{"records":[{"json":' + b"[" * 50_000 + b"]" * 50_000 + b"}]}"),
+    "numbers": _POST.replace(b"topics/T/records", b"groups/g/heartbeat")
+    + b'Content-Length: 60\r\n\r\n{"member_id":"m","owned":{"T":[99999999999999999999999999]}}',
+    "resumed": b"GET /topics/T/partitions/0/records?offset=0 HTTP/1.1\r\nHost: localhost\r\n"
+    b"Accept: text/event-stream\r\nLast-Event-ID: 99999999999999999999999999\r\n\r\n",
     "surrogates": post(b'{"records": [{"json": "\\ud800"}]}'),
 }
 
@@ -52,7 +56,7 @@ def send(data: bytes, *, is_secured: bool = False) -> list[bytes]:
     return answers
 
 
-@pytest.mark.parametrize("name", ["target", "nested", "nested value"])
+@pytest.mark.parametrize("name", ["target", "nested", "nested value", "numbers", "resumed"])
 def test_an_odd_request_is_refused(name: str) -> None:
     [answer] = send(REQUESTS[name])
     assert answer.startswith(b"HTTP/1.1 400")
