@@ -22,8 +22,8 @@ demo: $(STAMP) ## replay real flights while actors are being killed
 	$(BIN)/python -m planaria demo
 
 .PHONY: test
-test: $(COMPILED) ## all tests but the long ones, four workers for each core: they wait more than they compute
-	$(BIN)/python -m pytest -n $$((4 * $$(getconf _NPROCESSORS_ONLN))) --dist loadfile --no-loadscope-reorder
+test: $(COMPILED) ## all tests but the long ones, three workers for each core: they wait more than they compute
+	$(BIN)/python -m pytest -n $$((3 * $$(getconf _NPROCESSORS_ONLN))) --dist loadfile --no-loadscope-reorder
 
 .PHONY: explore
 explore: $(STAMP) ## twenty times as many random examples as in `make test`, and new ones in every run

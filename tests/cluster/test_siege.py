@@ -33,6 +33,12 @@ def besiege(seed: int, faults: int, interval_ms: int, **load: Any) -> None:
     assert report.verdict.refused == report.verdict.unknown == 0
 
 
+def test_a_cluster_under_a_few_faults_keeps_every_promise(seed: int) -> None:
+    besiege(seed, 6, 1_000, **LIGHT)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(600)
 def test_a_cluster_under_fifteen_faults_keeps_every_promise(seed: int) -> None:
     besiege(seed, 12, 1_000, **LIGHT)  # a quarter of the faults strike in pairs
 

@@ -194,7 +194,7 @@ def test_a_group_passes_the_damage_by_a_reset_and_reads_the_rest(
         assert seen == intact(values, [(first, following)])
 
 
-@pytest.mark.parametrize("name", ["two places", "middle segment"])
+@pytest.mark.parametrize("name", ["two places", pytest.param("middle segment", marks=pytest.mark.chaos)])
 def test_a_share_consumer_gets_all_that_is_intact(
     data_dir: Path, values: dict[int, bytes], name: str
 ) -> None:
@@ -307,7 +307,7 @@ def test_an_unreadable_range_of_a_work_queue_is_dead_at_once(data_dir: Path, for
         assert f"dead records wait, {following - first} of them, from offset {first}" in alarm
 
 
-@pytest.mark.parametrize("name", ["a page of zeros", "middle segment"])
+@pytest.mark.parametrize("name", [pytest.param("a page of zeros", marks=pytest.mark.chaos), "middle segment"])
 def test_a_fetch_in_json_is_told_where_to_go_on(data_dir: Path, values: dict[int, bytes], name: str) -> None:
     losses = DAMAGES[name](data_dir)
     with Broker(data_dir) as broker, zmq.Context() as context, context.socket(zmq.DEALER) as peer:

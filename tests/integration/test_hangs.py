@@ -10,6 +10,8 @@ import pytest
 
 from live_trees import TIMEOUT_S, actor, pid_of, until, until_reborn, until_state, wait_gone
 from planaria import Broker
+from planaria.supervisor.broker import LOG_FILE
+from planaria.testing import TestBroker
 
 pytestmark = pytest.mark.processes
 
@@ -18,9 +20,16 @@ MARGIN_S = 60.0
 HANG_S = 1.0
 
 
-@pytest.fixture
-def broker(data_dir: Path) -> Iterator[Broker]:
-    with Broker(data_dir, hang_timeout_ms=int(HANG_S * 1_000), heartbeat_interval_ms=200) as broker:
+@pytest.fixture(scope="module")
+def broker_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBroker]:
+    with TestBroker(
+        tmp_path_factory.mktemp("module"),
+        hang_timeout_ms=int(HANG_S * 1_000),
+        heartbeat_interval_ms=200,
+        restart_intensity=1_000_000,
+        backoff_reset_ms=1,
+        topic_defaults={},
+    ) as broker:
         yield broker
 
 
@@ -48,14 +57,12 @@ def test_a_frozen_actor_is_replaced(broker: Broker, address: str) -> None:
     assert broker.client.group_offsets("g") == {("T", 0): 2}
 
 
-def test_a_frozen_actor_writes_its_stack_when_it_can(broker: Broker, data_dir: os.PathLike[str]) -> None:
+def test_a_frozen_actor_writes_its_stack_when_it_can(broker: Broker, data_of_the_module: Path) -> None:
     """A stopped process cannot; one that is aborted while it runs can."""
     before = actor(broker.client, "controller")
     broker.kill("controller", "SIGABRT")
     until_reborn(broker.client, before)
-    log = (os.fspath(data_dir)) + "/logs/broker.log"
-    with open(log, encoding="utf-8") as stream:
-        text = stream.read()
+    text = (data_of_the_module / LOG_FILE).read_text()
     assert "Fatal Python error: Aborted" in text
     assert "transport/loop.py" in text
 

@@ -17,6 +17,7 @@ from patience import TIMEOUT_S
 from planaria import Broker
 from planaria.supervisor.admin_link import AdminLink, Undelivered
 from planaria.supervisor.run_directory import same_endpoint, supervisors_at
+from planaria.testing import TestBroker
 from planaria.transport.client.errors import Closed
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 from planaria.transport.protocol.operations import ActorStatus
@@ -27,9 +28,16 @@ ANSWERED_WITHIN_MS = 100
 """On a machine with time to run the supervisor; other load is added by `busy_ms`."""
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    with Broker(tmp_path / "data", hang_timeout_ms=60_000) as broker:
+@pytest.fixture(scope="module")
+def broker_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestBroker]:
+    with TestBroker(
+        tmp_path_factory.mktemp("module"),
+        hang_timeout_ms=60_000,
+        heartbeat_interval_ms=200,
+        restart_intensity=1_000_000,
+        backoff_reset_ms=1,
+        topic_defaults={},
+    ) as broker:
         yield broker
 
 
@@ -118,7 +126,8 @@ def test_the_gateway_that_kills_itself_says_so_first(broker: Broker) -> None:
         before = actor(broker, "gateway/0")
 
 
-def test_status_is_answered_while_many_actors_start(broker: Broker) -> None:
+def test_status_is_answered_while_many_actors_start(own_broker: Broker) -> None:
+    broker = own_broker
     (control,) = supervisors_at(broker.endpoint)
     count = 60
     with AdminLink(control, lambda: False) as link:

@@ -585,13 +585,22 @@ def _live(directory: Path, files: FaultyFiles, before: Path | None = None) -> Wr
     return written
 
 
-@pytest.mark.parametrize("power", ["on", "cut"])
-def test_dying_before_any_call_leaves_the_old_or_the_new(tmp_path: Path, power: str) -> None:
+@pytest.mark.parametrize(
+    ("power", "every"),
+    [
+        ("on", 2),
+        ("cut", 2),
+        *(pytest.param(*case, marks=pytest.mark.chaos) for case in [("on", 1), ("cut", 1)]),
+    ],
+)
+def test_dying_before_any_call_leaves_the_old_or_the_new(tmp_path: Path, power: str, every: int) -> None:
+    """The ordinary run takes every other call with each state of the power, and so all calls."""
     counting = FaultyFiles()
     written = _live(tmp_path / "all", counting)
     first = counting.calls.index("compaction")
     assert len(counting.calls) - first > 50
-    for die_before in range(first + 1, len(counting.calls)):
+    begin = first + 1 + (every - 1) * (power == "cut")
+    for die_before in range(begin, len(counting.calls), every):
         directory = tmp_path / str(die_before)
         files = FaultyFiles(die_before)
         with pytest.raises(Died):
