@@ -98,6 +98,25 @@ def _order_of_files(paths: Iterable[Path]) -> dict[Path, float]:
     return order | {path: FILES_PER_CLUSTER * number - 0.5 for number, path in enumerate(clusters)}
 
 
+ONE_WORKER = "tests/rules/"
+"""The files of this folder run in one worker: they read the same sources, and each worker would parse all of them."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Return the scheduler of a run with `--dist loadfile`, None for any other."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling  # a run without xdist does not have it
+
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc, unused-ignore]
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return ONE_WORKER if file.startswith(ONE_WORKER) else file
+
+    return Scheduling(config, log)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     leaks = session.config.stash.setdefault(_leaks_key, [])
     leaks += kill_leaked(session.config.stash[_mark_key])

@@ -60,7 +60,7 @@ def test_nothing_is_lost_or_doubled_over_kills_of_every_process(
     create_topics(broker)
     own = set(marked_processes(tree_mark))
     with WorkerProcess(tmp_path, broker.endpoint, "--processes", "2") as worker:
-        publish(broker, range(400))
+        publish(broker, range(200))
         with broker.producer() as producer:
             producer.publish("ORDERS", {"number": "deadly"}, key="deadly").result()
         first = worker.pid_of("subscriber/billing/1")
@@ -68,10 +68,10 @@ def test_nothing_is_lost_or_doubled_over_kills_of_every_process(
         os.kill(first, signal.SIGKILL)
         until(lambda: worker.pid_of("subscriber/billing/1") != first, "the process is started again")
         os.kill(broker.supervisor_pid, signal.SIGKILL)
-        publish(broker, range(400, 600))
+        publish(broker, range(200, 300))
         os.kill(worker.supervisor_pid(), signal.SIGKILL)
         worker.until_logged("tree up", 2)
-        publish(broker, range(600, 800))
+        publish(broker, range(300, 400))
         worker.process.kill()
     until(
         lambda: (
@@ -80,10 +80,10 @@ def test_nothing_is_lost_or_doubled_over_kills_of_every_process(
         "a killed worker leaves no processes",
     )
     with WorkerProcess(tmp_path, broker.endpoint, "--processes", "2") as worker:
-        until(lambda: len(paid(broker)) >= 800, "all orders are handled")
+        until(lambda: len(paid(broker)) >= 400, "all orders are handled")
         letters = until(lambda: read_topic(broker.client, "DLQ"), "the deadly order is a dead letter")
         assert worker.stop() == 0
-    assert Counter(paid(broker)) == Counter(range(800))
+    assert Counter(paid(broker)) == Counter(range(400))
     assert [decode(letter.headers).failures for letter in letters] == [3]
     assert not broker.describe_group("billing").members, "they have left the group"
 
