@@ -11,7 +11,7 @@ import pytest
 
 from fake_broker import FakeBroker
 from live_trees import until
-from patience import TIMEOUT_S
+from patience import TIMEOUT_S, wait_until
 from planaria.transport.batch import build
 from planaria.transport.client import (
     BufferFull,
@@ -215,6 +215,8 @@ def test_who_waits_is_let_pass_when_the_network_thread_has_done_its_work(
         waiting = threads.submit(delivery.result, 10)
         while not (gates := list(delivery._batch.gates)):
             assert not waiting.done()
+        # Until then the waiting thread may run the turns itself.
+        wait_until(lambda: gates[0] in client._network._turns.handover.waits)
         passed: list[bool] = []
         delivery.add_callback(lambda _: passed.append(not gates[0]._lock.locked()))
         broker.start_partition("T", 0)

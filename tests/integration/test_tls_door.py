@@ -17,7 +17,7 @@ import planaria.aio
 from abuse_victim import FLOOR_MS, Seen, Victim, crowd, restarts
 from abuse_victim import TOPIC as VICTIM_TOPIC
 from handshake_abusers import ABUSERS
-from live_trees import until
+from live_trees import until, until_state
 from patience import TIMEOUT_S
 from planaria import Broker, Client
 from planaria.supervisor.security import initialise
@@ -205,6 +205,7 @@ def test_clients_outlive_the_door_and_the_gateway(doors: Doors) -> None:
             deliveries = []
             for address in (DOOR, "gateway/0", DOOR):
                 deliveries += [producer.publish("ORDERS", n) for n in range(50)]
+                until_state(doors.admin, address, "ready")
                 doors.broker.kill(address)
                 deliveries += [producer.publish("ORDERS", n) for n in range(50)]
             offsets = [each.result(60).offset for each in deliveries]

@@ -86,9 +86,13 @@ class TopicCache:
         return topic in self._unknown
 
     def topic_id(self, topic: str) -> str | None:
-        """Return the id that distinguishes the topic from others of the same name."""
+        """Return the id that distinguishes the topic from others of the same name.
+
+        That of a topic that is gone, until there is another one: its messages may still be on their way, and a later
+        topic must be able to refuse them.
+        """
         found = self._topics.get(topic)
-        return found.topic_id if found is not None else None
+        return found.topic_id if found is not None else self._gone.get(topic)
 
     def partition_count(self, topic: str) -> int | None:
         found = self._topics.get(topic)
