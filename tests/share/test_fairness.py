@@ -160,6 +160,15 @@ def test_a_noisy_key_of_a_hundred_thousand_records_delays_no_other(group: Simula
     assert acquired(group, "m", 2) == [1, 100_000]
 
 
+def test_a_record_that_comes_while_others_wait_is_found_before_they_are_done(group: SimulatedShare) -> None:
+    configure(group, fair=True)
+    publish(group, "a" * 100)
+    for number in range(3):
+        assert acquired(group, "m", 1) == [number]  # of the known records
+    publish(group, "b")
+    assert 100 in [*acquired(group, "m", 1), *acquired(group, "n", 1), *acquired(group, "o", 1)]
+
+
 @pytest.mark.chaos
 @pytest.mark.processes
 def test_another_key_is_served_within_a_second_behind_a_noisy_one(tmp_path: Path) -> None:

@@ -118,6 +118,7 @@ class Acquisitions:
         if not taken and not is_changed:
             return effects + self.on_durable(acquired)
         self._recorder.wait(acquired, is_gathered=True)
+        effects += self._look_behind(taken)
         return effects
 
     def on_partition_answered(self, tp: TopicPartition) -> None:
@@ -140,8 +141,18 @@ class Acquisitions:
                 acquired = Acquired(waiting.sender, waiting.request, taken, lock_ms)
                 self._replies.add(acquired)
                 self._recorder.wait(acquired, is_gathered=True)
+                effects += self._look_behind(taken)
             else:
                 effects += self._wait(waiting, settings, now)
+        return effects
+
+    def _look_behind(self, taken: list[tuple[TopicPartition, Span]]) -> list[LoopEffect]:
+        """Ask for records behind those that are known, although these wait: a new one may have the next key in turn."""
+        effects: list[LoopEffect] = []
+        for tp in dict.fromkeys(tp for tp, _ in taken):
+            part = self._partitions.get(tp)
+            if part is not None and part.queue is not None and part.queue.end >= part.tail:
+                effects += self._log_bounds.request_tail(tp, part)
         return effects
 
     def _giving(self, now: int) -> set[TopicPartition]:

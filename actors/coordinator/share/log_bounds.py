@@ -44,6 +44,10 @@ class LogBounds:
         wait_ms = wait_ms if part.is_verified else 0
         return self._tails.poll(part.reader(tp, part.end), wait_ms)
 
+    def request_tail(self, tp: TopicPartition, part: SharePartition) -> list[LoopEffect]:
+        """Request the end of the log as it is now, unless a request is already in flight."""
+        return self._tails.poll(part.reader(tp, part.end), 0)
+
     def is_behind(self, tp: TopicPartition) -> bool:
         """Return True if records already in the log may still be unknown."""
         return self._tails.is_behind(tp)
