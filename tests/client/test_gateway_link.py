@@ -3,10 +3,11 @@
 import pytest
 
 from exchange_driver import Wire
-from planaria.transport.calls.events import Disconnected, Resolved
+from planaria.transport.calls.events import Disconnected, GreetingRead, HandshakeFailed, Resolved
 from planaria.transport.client.gateway_link import SILENCE_MS, SILENT_LOOKS
 from planaria.transport.machine import Failed
 from planaria.transport.protocol.data import ListOffsets
+from planaria.transport.protocol.errors import ErrorCode
 from planaria.transport.protocol.session import (
     Hello,
     Metadata,
@@ -228,3 +229,33 @@ def test_endpoints_of_processes_of_another_node_are_forgotten() -> None:
     wire.answer(metadata, MetadataReply(version=1, instance_id="of-another-node", topics=[topic]))
     (send,) = wire.take(ListOffsets)
     assert send.route == wire.routes[B], "it runs on another machine, and nothing suspects its partitions"
+
+
+def test_a_handshake_that_the_broker_ends_is_explained_by_its_greeting() -> None:
+    wire = Wire(True, A, B)
+    wire.ask_gateway()
+    wire.feed(HandshakeFailed(A, "closed"))
+    wire.feed(HandshakeFailed(A, "closed"))
+    assert wire.read_greetings == [A], "one at a time"
+    wire.feed(Disconnected(A))
+    wire.feed(GreetingRead(A, ""))
+    assert wire.owner.heard == [], "there was no greeting, as by a proxy without a broker"
+    wire.feed(HandshakeFailed(B, "closed"))
+    wire.feed(GreetingRead(B, "NULL"))
+    assert wire.owner.heard == [], "the reason is another one"
+    wire.feed(HandshakeFailed(B, "closed"))
+    wire.feed(Disconnected(B))
+    wire.feed(GreetingRead(B, "CURVE"))
+    (failed,) = wire.owner.heard
+    assert isinstance(failed, Failed)
+    assert failed.error.code == ErrorCode.UNAUTHENTICATED
+    assert f"the broker at {B} has authentication" in failed.error.message
+
+
+def test_a_greeting_that_is_read_after_the_session_began_changes_nothing() -> None:
+    wire = Wire(True, A)
+    wire.feed(HandshakeFailed(A, "closed"))
+    wire.greet()
+    wire.ask_gateway()
+    wire.feed(GreetingRead(A, "CURVE"))
+    assert wire.owner.heard == []

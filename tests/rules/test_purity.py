@@ -148,6 +148,7 @@ IMPURE: dict[str, str] = {
     "transport/client/turn_taking.py": "threads that take turns at the socket",
     "transport/client/waiting.py": "a program's thread waits here",
     "transport/client/network.py": "the client's socket, its thread and its clock",
+    "transport/client/greeting.py": "reads from a connection, in a thread",
     "transport/client/resolver.py": "asks the system's resolver, in a thread",
     "transport/client/shield.py": "the program's signal handlers",
     "transport/client/until_signal.py": "the program's signal handlers",

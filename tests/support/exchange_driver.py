@@ -11,6 +11,7 @@ from planaria.transport.calls.events import (
     Deliver,
     Disconnect,
     LocalityKnown,
+    ReadGreeting,
     Resolve,
     Send,
     SilenceMeasured,
@@ -68,6 +69,7 @@ class Wire:
         self.sent: list[Send] = []
         self.routes: dict[str, bytes] = {}
         self.lookups: list[str] = []
+        self.read_greetings: list[str] = []
         self.owner = Owner()
         self.perform(self.exchange.start(0))
 
@@ -90,6 +92,8 @@ class Wire:
                     self.feed(LocalityKnown(instance_id, self.is_local))
                 case Resolve(endpoint=endpoint):
                     self.lookups.append(endpoint)
+                case ReadGreeting(endpoint=endpoint):
+                    self.read_greetings.append(endpoint)
                 case CheckSilence(endpoint=endpoint):
                     if self.silence_ms is not None:
                         self.feed(SilenceMeasured(endpoint, self.silence_ms))

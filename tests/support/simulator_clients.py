@@ -72,7 +72,12 @@ class ClientHost(Host):
         self.topics = directory.topics
         self._exchange = Exchange(directory, retry=retry, jitter=jitter)
         self._dispatch = Dispatch(
-            self._exchange, self._socket, lambda *_: self._is_local, lambda _: None, lambda _: None
+            self._exchange,
+            self._socket,
+            lambda *_: self._is_local,
+            lambda _: None,
+            lambda _: None,
+            lambda _: None,
         )
         self._monitor: deque[tuple[str, bool]] = deque()
         self._is_begun = False

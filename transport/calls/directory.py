@@ -60,7 +60,7 @@ Location: TypeAlias = Connection | ErrorBody | None
 
 class Directory(Protocol):
     """Effects are those above, SetTimer, CancelTimer (TimerFired comes back), Connect, Send, CheckLocality, CheckSilence,
-    and Resolve."""
+    Resolve and ReadGreeting."""
 
     uses_envelopes: bool
     """True if an attempt travels in an envelope in front of the header, False if as the header's id."""

@@ -8,7 +8,8 @@ Disconnected     the socket's monitor              CancelTimers        the shell
 Undeliverable    a Send that failed                CheckLocality       the shell: looks at the broker's run directory
 LocalityKnown    CheckLocality                     CheckSilence        the shell: reads the connection's statistics
 SilenceMeasured  CheckSilence                      Resolve             the shell: the system's resolver, in a thread
-Resolved         Resolve
+Resolved         Resolve                           ReadGreeting        the shell: a connection of its own, in a thread
+GreetingRead     ReadGreeting
 HandshakeFailed  the socket's monitor
 Wanted           a user of a topic
 PeerUp, PeerDown, PeersAsleep  the supervisor
@@ -94,6 +95,13 @@ class Resolved(Struct, frozen=True):
     """True if one side does not accept the certificate of the other: another attempt changes nothing."""
 
 
+class GreetingRead(Struct, frozen=True):
+    """The mechanism that a broker's greeting names; empty if no greeting came."""
+
+    endpoint: str
+    mechanism: str
+
+
 class SilenceMeasured(Struct, frozen=True):
     endpoint: str
     silence_ms: int
@@ -153,5 +161,11 @@ class CheckSilence(Struct, frozen=True):
 
 class Resolve(Struct, frozen=True):
     """Look up the host of an endpoint. Results in Resolved, however long the lookup takes."""
+
+    endpoint: str
+
+
+class ReadGreeting(Struct, frozen=True):
+    """Read the greeting of a broker that closes connections during the handshake. Results in GreetingRead."""
 
     endpoint: str

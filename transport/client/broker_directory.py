@@ -26,6 +26,7 @@ from ..calls.events import (
     CheckLocality,
     CheckSilence,
     Connect,
+    GreetingRead,
     HandshakeFailed,
     LocalityKnown,
     Resolved,
@@ -163,8 +164,9 @@ class BrokerDirectory:
                 gateway = self._link.connection
                 if gateway is None or self._connections.at(endpoint) is not gateway:
                     return []
-                refusal = self._link.on_handshake_failed(fault)
-                return [] if refusal is None else [Refused(refusal)]
+                return self._link.on_handshake_failed(fault)
+            case GreetingRead(mechanism=mechanism):
+                return self._link.on_greeting_read(mechanism)
             case TimerFired(key=key):
                 return self._on_timer(key, now)
         raise AssertionError(f"no such event: {event!r}")

@@ -17,6 +17,7 @@ from ..calls.events import (
     CheckSilence,
     Deliver,
     LocalityKnown,
+    ReadGreeting,
     Resolve,
     SilenceMeasured,
 )
@@ -36,14 +37,15 @@ class Dispatch:
         is_here: Callable[[str, str], bool],
         silence_ms: Callable[[str], int | None],
         resolve: Callable[[str], None],
+        read_greeting: Callable[[str], None],
         contexts: ContextFrames | None = None,
         keys: ClientKeys | None = None,
     ) -> None:
         """Take the operations of the host as callbacks.
 
         `is_here` returns True if the broker with this run directory and instance runs on this machine. `silence_ms`
-        returns the time since the last byte from an endpoint. `resolve` posts Resolved to `performer` later. The last
-        two are those of the performer.
+        returns the time since the last byte from an endpoint. `resolve` posts Resolved to `performer` later, and
+        `read_greeting` GreetingRead. The last two are those of the performer.
         """
         self.inbox: deque[tuple[Owner, Event]] = deque()
         """Events posted by any thread."""
@@ -57,6 +59,7 @@ class Dispatch:
         self._is_here = is_here
         self._silence_ms = silence_ms
         self._resolve = resolve
+        self._read_greeting = read_greeting
 
     @property
     def is_busy(self) -> bool:
@@ -141,6 +144,8 @@ class Dispatch:
                 self.performer.handle(known, self._now)
             case Resolve(endpoint=endpoint):
                 self._resolve(endpoint)
+            case ReadGreeting(endpoint=endpoint):
+                self._read_greeting(endpoint)
             case CheckSilence(endpoint=endpoint):
                 silence_ms = self._silence_ms(endpoint)
                 if silence_ms is not None:

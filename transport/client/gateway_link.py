@@ -12,6 +12,10 @@ The endpoints are those of the program, and those of the nodes that the broker h
 beginning after the one that was lost, which is the last of its round. A name is looked up again for each attempt, so a
 broker that has moved is found. A host given as an address is not looked up; if it is the only endpoint, ZeroMQ itself
 dials it again while nothing listens there. Called by the broker's directory alone.
+
+A broker whose mechanism (NULL or CURVE) is another than ours closes the connection as soon as it has read our greeting,
+often before its own is sent: the side that reads first knows the reason, the other only that the connection was closed.
+So after such an end the broker's greeting is read on a connection that waits for it, which decides.
 """
 
 from collections import deque
@@ -21,14 +25,14 @@ from msgspec import UNSET, UnsetType
 
 from ..addresses import GATEWAY
 from ..calls.connections import Connection, Connections
-from ..calls.directory import Ask, Lost
-from ..calls.events import Connect, HandshakeFault, Resolve, Resolved
+from ..calls.directory import Ask, Lost, Refused
+from ..calls.events import Connect, HandshakeFault, ReadGreeting, Resolve, Resolved
 from ..calls.retry import Jitter, RetryPolicy
 from ..endpoints import is_tls, numeric_endpoint
 from ..machine import Call, CancelTimer, Effect, SetTimer
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.session import Hello, HelloReply, Node
-from ..security.keys import NO_CREDENTIALS, ClientCredentials
+from ..security.keys import CURVE, NO_CREDENTIALS, NULL, ClientCredentials
 from .usable_nodes import usable_nodes
 
 HELLO_TIMEOUT_MS = 5_000
@@ -82,6 +86,8 @@ class GatewayLink:
         self._silent_looks = 0
         self._has_failed = False
         """True if the handshake of the present connection failed."""
+        self._read: str | None = None
+        """The endpoint whose broker's greeting is being read."""
 
     @property
     def is_dialled_by_zeromq(self) -> bool:
@@ -120,24 +126,36 @@ class GatewayLink:
             named = [node.endpoint for node in usable_nodes(nodes, self._credentials)]
             self._endpoints = tuple(dict.fromkeys((*self._given, *named)))
 
-    def on_handshake_failed(self, fault: HandshakeFault) -> ErrorBody | None:
-        """Return the refusal of all calls, if another attempt would change nothing."""
+    def on_handshake_failed(self, fault: HandshakeFault) -> list[Effect]:
+        """Refuse all calls, if another attempt would change nothing."""
         self._has_failed = self.session is None
-        encrypts = self._credentials.keys is not None
         if fault == "refused":
-            reason = "refuses this key: it is not known, or disabled or expired"
-        elif fault == "mechanism" and encrypts:
-            reason = "has no authentication: connect without credentials"
-        elif fault == "mechanism":
-            reason = "has authentication: a key, a token or a password is needed"
-        else:
-            # Also a proxy without a broker behind it does this, so it may pass. So does a broker without authentication
-            # that has read our greeting before we have read its own.
-            ours = "is server_key the broker's, and has the broker authentication?"
-            advice = ours if encrypts else "does it need credentials?"
-            self._details[self._endpoint] = f": it closes the connection during the handshake; {advice}"
-            return None
-        return ErrorBody(ErrorCode.UNAUTHENTICATED, f"the broker at {self._endpoint} {reason}")
+            return [_refused(self._endpoint, "refuses this key: it is not known, or disabled or expired")]
+        if fault == "mechanism":
+            return [self._other_mechanism(self._endpoint)]
+        # Also a proxy without a broker behind it does this, so it may pass.
+        advice = (
+            "does it need credentials?" if self._credentials.keys is None else "is server_key the broker's?"
+        )
+        self._details[self._endpoint] = f": it closes the connection during the handshake; {advice}"
+        if self.connection is None or self.session is not None or self._read is not None:
+            return []
+        self._read = self._endpoint
+        return [ReadGreeting(self.connection.endpoint)]
+
+    def on_greeting_read(self, mechanism: str) -> list[Effect]:
+        """Refuse all calls if the broker's mechanism is another than ours; none is known without a greeting."""
+        endpoint, self._read = self._read, None
+        assert endpoint is not None
+        ours = NULL if self._credentials.keys is None else CURVE
+        if self.session is not None or mechanism in ("", ours):
+            return []
+        return [self._other_mechanism(endpoint)]
+
+    def _other_mechanism(self, endpoint: str) -> Refused:
+        if self._credentials.keys is not None:
+            return _refused(endpoint, "has no authentication: connect without credentials")
+        return _refused(endpoint, "has authentication: a key, a token or a password is needed")
 
     def is_dead(self, silence_ms: int) -> bool:
         """Return True if the connection, checked about every second, no longer carries any bytes."""
@@ -206,3 +224,7 @@ class GatewayLink:
         )
         key = (HELLO, self.greeting)
         return Ask(connection, Call(key, GATEWAY, hello, HelloReply, timeout_ms=2 * HELLO_TIMEOUT_MS))
+
+
+def _refused(endpoint: str, reason: str) -> Refused:
+    return Refused(ErrorBody(ErrorCode.UNAUTHENTICATED, f"the broker at {endpoint} {reason}"))

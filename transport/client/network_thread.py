@@ -44,6 +44,7 @@ from ..wake_pipe import WakePipe
 from .broker_directory import BrokerDirectory
 from .dispatch import Dispatch
 from .errors import Closed, Forked
+from .greeting import read_greeting
 from .options import InvalidOption
 from .resolver import resolve
 from .silence import Silence
@@ -120,6 +121,7 @@ class NetworkThread:
             _is_here,
             self._silence.measure_ms,
             self._resolve,
+            self._read_greeting,
             contexts,
             credentials.keys,
         )
@@ -279,6 +281,9 @@ class NetworkThread:
             self._tls.dial(endpoint, tell)
         else:
             resolve(endpoint, tell)
+
+    def _read_greeting(self, endpoint: str) -> None:
+        read_greeting(endpoint, lambda found: self.post(self.owner, found))
 
     def _hear_monitor(self, now: int) -> None:
         self._used.add(self._monitor)

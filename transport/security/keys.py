@@ -8,6 +8,10 @@ from msgspec import Struct
 from .credentials import PublicKey
 from .tls_options import Tls
 
+NULL = "NULL"
+CURVE = "CURVE"
+"""Names of ZMTP's mechanisms: without encryption, and with keys."""
+
 
 class KeyPair(Struct, frozen=True, kw_only=True):
     public_key: PublicKey
