@@ -9,7 +9,8 @@
        ├── cycle ─────▶ waiting, until its turn in the order comes again
        └── down ──────▶ stopped
     A child that needs no restart (temporary; transient after exit 0) ends in stopped as well. A child that announced
-    that it falls asleep, and then exited with 0, is asleep until it is woken: then it waits for a launch, not a restart.
+    that it falls asleep, and then exited in order, is asleep until it is woken: then it waits for a launch, not a
+    restart.
 
 Only a confirmed death leaves starting, recovering, ready and stopping, so two processes of one child never coexist.
 """

@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
 from ..transport.addresses import Address
+from ..transport.protocol.control import ASLEEP_EXIT
 from .events import ChildDied
 
 STATUS_MS = 100
 """Time that a death waits for the exit status, which arrives through the fork server."""
-EXIT_REPORT_TIMEOUT_MS = 100
-"""Time that a death by exception waits for its exit report, which uses another channel and may arrive later."""
 EXCEPTION_EXIT = 1
+REPORT_TIMEOUTS_MS = {EXCEPTION_EXIT: 100, ASLEEP_EXIT: 1000}
+"""Time that a death waits for its report, by exit status: the report uses another channel and may arrive later. An
+exception may end a process without a report; an actor that falls asleep always sends one."""
+NORMAL_EXITS = (0, ASLEEP_EXIT)
 # Status that multiprocessing reports if its fork server died and the real status is lost.
 _STATUS_LOST = 255
 
@@ -76,7 +79,8 @@ class DeathWatch:
             # Its death will be reported.
             return
 
-    def note_exit_report(self, address: Address, incarnation: int) -> None:
+    def note_report(self, address: Address, incarnation: int) -> None:
+        """Note that the message has arrived by which this incarnation explains its end."""
         watched = self._watched.get((address, incarnation))
         if watched is not None:
             watched.has_reported = True
@@ -110,9 +114,9 @@ class DeathWatch:
             code = watched.process.exitcode
             if code is None and watched.status_by is not None and now < watched.status_by:
                 continue
-            if code == EXCEPTION_EXIT and not watched.has_reported:
+            if code in REPORT_TIMEOUTS_MS and not watched.has_reported:
                 if watched.report_by is None:
-                    watched.report_by = now + EXIT_REPORT_TIMEOUT_MS
+                    watched.report_by = now + REPORT_TIMEOUTS_MS[code]
                     self._silence(watched)
                 if now < watched.report_by:
                     continue
@@ -125,7 +129,7 @@ class DeathWatch:
         del self._watched[watched.address, watched.incarnation]
         if code is not None:
             watched.process.close()
-        return ChildDied(watched.address, watched.incarnation, describe_exit(code), code == 0)
+        return ChildDied(watched.address, watched.incarnation, describe_exit(code), code in NORMAL_EXITS)
 
     def _silence(self, watched: _Watched) -> None:
         sentinel = watched.process.sentinel

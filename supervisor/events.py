@@ -44,7 +44,7 @@ class ChildDied(Struct, frozen=True):
     incarnation: int
     reason: str
     is_normal: bool
-    """True if it exited with 0."""
+    """True if it ended in good order: with 0, or to sleep."""
 
 
 class ChildDeaf(Struct, frozen=True):

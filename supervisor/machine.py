@@ -6,7 +6,7 @@
     Heartbeat, Ready            recovering, ready; the directory is notified; the next in order are launched
     ActorFailed                 its exit report is kept for the reason of its death
     Watch                       it is notified of another actor's state, and of each change
-    FallingAsleep               its exit with 0 leads to no restart, unless it is woken before it is gone
+    FallingAsleep               its exit leads to no restart, unless it is woken before it is gone
     ChildDied                   restart with backoff, quarantine, or rest; siblings by strategy; the directory is notified
     check timer                 a child without progress for too long is aborted (its stack goes to the log), then killed
     wake timer                  a sleeping child is launched without a wake-up: it set the time when it fell asleep

@@ -266,8 +266,8 @@ class SupervisorProcess:
             self._reply(Reply(Sender(route, id_of(header), is_json(header)), error.body))
             return
         if isinstance(request, Ready | Heartbeat | ActorFailed | FallingAsleep | Watch):
-            if isinstance(request, ActorFailed):
-                self._deaths.note_exit_report(request.address, request.incarnation)
+            if isinstance(request, ActorFailed | FallingAsleep):
+                self._deaths.note_report(request.address, request.incarnation)
             self._dispatch(request)
         else:
             self._dispatch(Received(Sender(route, request.id, is_json(header)), request))

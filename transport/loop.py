@@ -45,7 +45,16 @@ from .machine import (
 )
 from .meters import raw_report
 from .poller import Poller
-from .protocol.control import FallingAsleep, Heartbeat, PeerDown, PeersAsleep, PeerUp, Phase, Ready
+from .protocol.control import (
+    ASLEEP_EXIT,
+    FallingAsleep,
+    Heartbeat,
+    PeerDown,
+    PeersAsleep,
+    PeerUp,
+    Phase,
+    Ready,
+)
 from .protocol.control import Stop as StopNotice
 from .protocol.message import Request
 from .replies import Answer, Replies
@@ -127,8 +136,8 @@ class Loop(Turns[Any]):
     def slept_ms(self) -> int:
         return self._clock.slept_ms
 
-    def run(self) -> None:
-        """Start the actor, serve until it stops or the supervisor has ended, then close."""
+    def run(self) -> bool:
+        """Start the actor, serve until it stops or the supervisor has ended, then close. Return True if it sleeps."""
         self.progress()
         if self._actor.endpoint() is not None:
             self._server = ServerSide(
@@ -157,6 +166,7 @@ class Loop(Turns[Any]):
         while not self._stopping:
             self._turn()
         self._finish()
+        return self._sleep is not None
 
     def _finish(self) -> None:
         """End the actor, and report as the last message that it sleeps, if it does."""
@@ -378,5 +388,10 @@ def is_order(frames: list[bytes]) -> bool:
 
 
 def run_actor(actor: Actor[Any, Any], context: ActorContext) -> None:
-    """Run an actor in this process until it stops. Called by each actor's `main(context)`."""
-    Loop(actor, context).run()
+    """Run an actor in this process until it stops. Called by each actor's `main(context)`.
+
+    Raises:
+        SystemExit: it sleeps; the exit status tells the supervisor so.
+    """
+    if Loop(actor, context).run():
+        raise SystemExit(ASLEEP_EXIT)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from planaria.supervisor.deaths import DeathWatch, describe_exit
+from planaria.supervisor.deaths import EXCEPTION_EXIT, DeathWatch, describe_exit
 from planaria.supervisor.events import ChildDied
+from planaria.transport.protocol.control import ASLEEP_EXIT
 
 
 @pytest.mark.parametrize(
@@ -87,14 +88,17 @@ def test_the_exit_code_is_told(watch: Watch, code: int, is_normal: bool) -> None
 
 
 @pytest.mark.processes
-def test_a_death_by_exception_waits_for_its_last_word(watch: Watch) -> None:
-    process = watch.start(os._exit, 1)
+@pytest.mark.parametrize(("code", "is_normal"), [(EXCEPTION_EXIT, False), (ASLEEP_EXIT, True)])
+def test_a_death_that_is_explained_waits_for_the_explanation(
+    watch: Watch, code: int, is_normal: bool
+) -> None:
+    process = watch.start(os._exit, code)
     process.join()
     for key, _ in watch.selector.select(5):
         watch.deaths.on_readable(key.data, now_ms())
     assert watch.deaths.deaths(0) == []
-    watch.deaths.note_exit_report("a", 1)
-    assert watch.deaths.deaths(0) == [ChildDied("a", 1, "exit code 1", False)]
+    watch.deaths.note_report("a", 1)
+    assert watch.deaths.deaths(0) == [ChildDied("a", 1, f"exit code {code}", is_normal)]
 
 
 @pytest.mark.processes

@@ -99,8 +99,12 @@ class ActorFailed(Request, tag="failed", frozen=True):
     """Another start would fail in the same way."""
 
 
+ASLEEP_EXIT = 3
+"""Exit status of an actor that has sent FallingAsleep: its death waits for that message, which may arrive later."""
+
+
 class FallingAsleep(Request, tag="falling_asleep", frozen=True):
-    """The actor exits in good order and is started again by a call, or at its time."""
+    """The actor exits with ASLEEP_EXIT and is started again by a call, or at its time."""
 
     address: Address
     incarnation: int
