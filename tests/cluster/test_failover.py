@@ -16,8 +16,9 @@ import pytest
 
 from cluster_nodes import ClusterNodes, Node
 from etcd_members import etcd_binary
+from linked_sites import LinkedSites, contents
 from patience import TIMEOUT_S, wait_until
-from planaria import Client
+from planaria import Broker, Client
 from planaria.transport.protocol.errors import PlanariaError
 
 pytestmark = [
@@ -137,6 +138,24 @@ def test_a_killed_node_loses_nothing_acknowledged_and_comes_back(
     publish(client, "KILLED", 100, 50)
     with Client(victim.endpoint) as returned:
         assert sorted(consumed(returned, "KILLED", "all", 150)) == list(range(150))
+
+
+def test_a_mirror_of_a_cluster_goes_on_at_the_next_leaders(
+    cluster: ClusterNodes, client: Client, tmp_path: Path
+) -> None:
+    """Long forms: `test_mirrors.py`."""
+    client.create_topic("MIRRORED", 3)
+    with Broker(tmp_path / "alone") as broker:
+        sites = LinkedSites(client, broker.client, ",".join(node.endpoint for node in cluster.nodes))
+        sites.mirror("copy", "MIRRORED", bytes_per_second=20_000)
+        publish(client, "MIRRORED", 0, 100)
+        victim = cluster.nodes[2]
+        victim.kill()
+        publish(client, "MIRRORED", 100, 50)
+        wait_until(sites.is_caught_up("MIRRORED"))
+        assert contents(broker.client, "MIRRORED") == contents(client, "MIRRORED")
+    victim.start()
+    cluster.wait_until_serving(victim)
 
 
 def test_a_frozen_node_is_replaced_and_its_leaders_are_fenced(cluster: ClusterNodes, client: Client) -> None:
