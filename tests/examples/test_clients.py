@@ -48,6 +48,13 @@ PROGRAMS = {
         "go build -o build/example",
         is_over_tls=True,
     ),
+    "rust": Program(
+        os.fspath(CLIENTS / "rust" / "build" / "example"),
+        [],
+        "build/example",
+        "cargo build",
+        is_over_tls=True,
+    ),
 }
 
 
