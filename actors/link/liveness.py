@@ -25,6 +25,7 @@ class _Watched(Struct):
     quiet_since: int
     connection: bytes | None = None
     is_connected: bool = True
+    has_pinged: bool = False
 
 
 class Liveness:
@@ -50,6 +51,7 @@ class Liveness:
             watched.quiet_since = now
             watched.connection = connection
             watched.is_connected = True
+            watched.has_pinged = True
 
     def on_closed(self, connection: bytes, now: int) -> bool:
         """Return True if a watched node was lost with this connection."""
@@ -73,7 +75,7 @@ class Liveness:
 
     def report(self, now: int) -> LinkReport:
         peers = (
-            PeerState(node, watched.is_connected, max(0, now - watched.quiet_since))
+            PeerState(node, watched.is_connected, max(0, now - watched.quiet_since), watched.has_pinged)
             for node, watched in sorted(self._watched.items())
         )
         return LinkReport(self._node, tuple(peers))

@@ -60,8 +60,6 @@ from .relays import Relays, refusal
 from .roster import Roster
 
 CALM_INTERVAL_MS = 1_000
-REPORT_LIFE_MS = 2_500
-"""Time after which another link's report is no longer passed on."""
 
 REQUESTS: tuple[type[Request], ...] = (Relay, Forward, AdmitCatchUp, Ping, Cancel)
 
@@ -80,7 +78,8 @@ class LinkMachine:
         self._liveness = Liveness(node)
         self._catch_up = CatchUp(catch_up_bytes_per_second)
         self._watchers: tuple[str, ...] = ()
-        self._reports: dict[str, tuple[LinkReport, int]] = {}
+        self._reports: dict[str, LinkReport] = {}
+        """Reports of other links since the last one to the controller, which each reaches once."""
         self._reported_at = 0
         self._beat_at = 0
         self._was_calm = True
@@ -132,7 +131,7 @@ class LinkMachine:
     def _on_ping(self, received: Received, ping: Ping, now: int) -> list[Effect]:
         effects = self.roster.on_ping(ping.node, ping.start_id, ping.incarnation)
         self._liveness.on_ping(ping, received.sender.route[0], now)
-        self._reports[ping.node] = (ping.report, now)
+        self._reports[ping.node] = ping.report
         return effects if ping.report.is_calm else effects + self._report(now)
 
     def _on_answered(self, answered: Answered, now: int) -> list[Effect]:
@@ -148,9 +147,6 @@ class LinkMachine:
                 watched = [node for node in self.roster.others if self._node in monitors[node]]
                 self._watchers = monitors.get(self._node, ())
                 self._liveness.watch(watched, now)
-                self._reports = {
-                    node: kept for node, kept in self._reports.items() if node in self.roster.nodes
-                }
                 return effects
         assert_never(key)
 
@@ -204,5 +200,5 @@ class LinkMachine:
     def _report(self, now: int) -> list[Effect]:
         """Report to the controller of this node."""
         self._reported_at = now
-        others = (report for report, at in self._reports.values() if now - at < REPORT_LIFE_MS)
-        return [Cast(CONTROLLER, LinkReports(reports=(self._liveness.report(now), *others)))]
+        others, self._reports = self._reports, {}
+        return [Cast(CONTROLLER, LinkReports(reports=(self._liveness.report(now), *others.values())))]

@@ -109,3 +109,14 @@ def test_a_ping_that_is_read_after_the_end_of_its_connection_is_no_sign_of_life(
     assert liveness.report(100).peers == (PeerState("b", False, 90),)
     liveness.on_ping(ping, b"2", 120)
     assert liveness.report(120).peers == (PeerState("b", True, 0),)
+
+
+def test_a_node_that_has_sent_no_ping_yet_is_reported_as_such() -> None:
+    liveness = Liveness("a")
+    liveness.watch(["b"], 0)
+    assert liveness.report(50).peers == (PeerState("b", True, 50, has_pinged=False),)
+    ping = Ping(node="b", start_id="1", incarnation=1, report=LinkReport("b", ()))
+    liveness.on_ping(ping, b"1", 60)
+    assert liveness.report(60).peers == (PeerState("b", True, 0, has_pinged=True),)
+    liveness.forget("b", 70)
+    assert not liveness.report(70).peers[0].has_pinged

@@ -1,10 +1,12 @@
 """The controllers of several nodes around one store, driven by a seed. No process, no socket, no real time.
 
 The machines are the product's own (`actors/controller/cluster/machine.py`). Simulated are the store, whose events reach
-each node late and whose answers may be lost, its sessions, the reports of the links, and the partitions' processes.
+each node late and whose answers may be lost, its sessions, the reports of the links, which may be late, and the
+partitions' processes.
 
 Checked after every step: a leader epoch is given to one process at most; each next leader was a member; the replicas of
-a partition are on different nodes. At the end, with all faults healed, each partition is led by a process that is up.
+a partition are on different nodes; a dead node that is suspected stays so until its session ends. At the end, with all
+faults healed, each partition is led by a process that is up.
 """
 
 from collections import deque
@@ -47,6 +49,9 @@ class SimulatedNode:
     def __init__(self, world: "SimulatedCluster", name: str, start: int) -> None:
         self.world = world
         self.name = name
+        self.started_at = world.now
+        self.suspected: set[tuple[str, str]] = set()
+        """The nodes that its controller suspected after the last step, with their starts."""
         self.own = NodeSession(
             node=name, data_id=f"disk-{name}", start_id=f"{name}-{start}", endpoint="", peer_endpoint=""
         )
@@ -134,6 +139,10 @@ class SimulatedCluster:
         self._topic_ids = count(1)
         self.leaders: dict[tuple[TopicPartition, str, int], tuple[str, int]] = {}
         self.cuts: set[tuple[str, str]] = set()
+        self.delays: dict[tuple[str, str], tuple[int, LinkReport]] = {}
+        """Links whose reports come late: the time at which the one that is on its way arrives."""
+        self.ended: dict[str, int] = {}
+        """The time at which each node was last killed."""
         self.nodes: dict[str, SimulatedNode] = {}
         self.starts: Iterator[int] = count(1)
         for number in range(nodes):
@@ -147,7 +156,14 @@ class SimulatedCluster:
         self._begin_session(node)
 
     def kill(self, name: str) -> None:
+        if self.nodes[name].is_up:
+            self.ended[name] = self.now
         self.nodes[name].is_up = False
+
+    def delay(self, reporter: str, receiver: str, duration_ms: int) -> None:
+        """Let the next report of one link to one controller come late, and none before it."""
+        report = self._report_of(self.nodes[reporter])
+        self.delays[reporter, receiver] = (self.now + duration_ms, report)
 
     def create(self, topic: str, partitions: int, replication_factor: int = 3, minimum: int = 2) -> None:
         number = next(self._topic_ids)
@@ -238,6 +254,8 @@ class SimulatedCluster:
             for partition, incarnation in list(node.running.items()):
                 if incarnation < 0 and self.random.random() < 0.5:
                     node.process_starts(partition)
+        if node.runs:
+            self._check_suspicion(node)
 
     def _change_in_sync(self, node: SimulatedNode) -> None:
         """Let the leaders on a node take in the followers that run, and put out one that does not."""
@@ -266,20 +284,31 @@ class SimulatedCluster:
 
     def _report(self) -> None:
         """Deliver the reports of all links to all controllers, as far as the network is whole."""
-        reports = []
+        reports = [self._report_of(node) for node in self.nodes.values() if node.runs]
         for node in self.nodes.values():
             if node.runs:
-                peers = tuple(
-                    self._peer_state(node, other) for other in self.nodes.values() if other is not node
-                )
-                reports.append(LinkReport(node.name, peers))
-        for node in self.nodes.values():
-            if node.runs:
-                heard = tuple(report for report in reports if (report.reporter, node.name) not in self.cuts)
-                node.perform(node.cluster.on_link_reports(LinkReports(reports=heard), self.now))
+                received = [report for each in reports if (report := self._received(each, node.name))]
+                node.perform(node.cluster.on_link_reports(LinkReports(reports=tuple(received)), self.now))
+
+    def _received(self, report: LinkReport, receiver: str) -> LinkReport | None:
+        """Return the report that arrives now; None if none does."""
+        route = (report.reporter, receiver)
+        if route in self.delays:
+            arrives_at, late = self.delays[route]
+            if self.now < arrives_at:
+                return None
+            del self.delays[route]
+            return late
+        return None if route in self.cuts else report
+
+    def _report_of(self, node: SimulatedNode) -> LinkReport:
+        others = [other for other in self.nodes.values() if other is not node]
+        return LinkReport(node.name, tuple(self._peer_state(node, other) for other in others))
 
     def _peer_state(self, node: SimulatedNode, other: SimulatedNode) -> PeerState:
         if not other.is_up:
+            if self.ended[other.name] <= node.started_at:
+                return PeerState(other.name, True, self.now - node.started_at, has_pinged=False)
             return PeerState(other.name, False, 100)
         is_silent = other.is_frozen or (other.name, node.name) in self.cuts
         return PeerState(other.name, True, 2_000 if is_silent else 0)
@@ -291,6 +320,16 @@ class SimulatedCluster:
             key = (role.partition, role.record.topic_id, role.record.leader_epoch)
             process = (node.own.start_id, role.incarnation)
             assert self.leaders.setdefault(key, process) == process, f"two leaders of one epoch: {key}"
+
+    def _check_suspicion(self, node: SimulatedNode) -> None:
+        sessions = node.cluster.mirror.sessions
+        suspected = {(name, sessions[name].start_id) for name in node.cluster._suspicion.suspected}
+        for name, start_id in node.suspected - suspected:
+            other = self.nodes[name]
+            is_dead = not other.is_up and other.own.start_id == start_id
+            is_in_session = name in sessions and sessions[name].start_id == start_id
+            assert not (is_dead and is_in_session), f"{node.name} trusts {name}, which is dead"
+        node.suspected = suspected
 
     def _check_change(self, before: Any, after: Any) -> None:
         assert len(set(after.replicas)) == len(after.replicas)

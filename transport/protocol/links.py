@@ -61,6 +61,8 @@ class PeerState(Struct, frozen=True, array_like=True):
     is_connected: bool
     quiet_ms: int
     """Time since its last message, or since the loss of its connection."""
+    has_pinged: bool = True
+    """True once it has sent a ping in this start of it; until then it counts as connected, without any proof of life."""
 
 
 class LinkReport(Struct, frozen=True, array_like=True):

@@ -3,7 +3,8 @@
     request                            answered
     cluster_status, plan_rebalance     at once
     a change                           when its write has its outcome; at once if it is made already, or refused
-    elect_leader, unclean              the same, after the live replicas have said how far their logs reach
+    elect_leader, unclean              the same, after the live replicas have said how far their logs reach, or the
+                                       leader that it is there
 
 `operators.py` decides what each of them writes.
 """

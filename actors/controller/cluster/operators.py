@@ -5,7 +5,8 @@
     reassign_partitions   partitions/..: `reassignment.begun`          no such partition or node, too few replicas
     ... of all of them    topics/..: the new `replication_factor`
     elect_leader          partitions/..: the preferred replica leads   it is not in sync
-    ... unclean           partitions/..: `elections.forced`            no live replica has answered
+    ... unclean           partitions/..: `elections.forced`            no live replica has answered; its leader has a
+                                                                       session, and does not answer
 
 The leading controller carries the changes out (`deciding.py`, `assignments.py`), so they outlive every controller. A
 request that finds its change made already writes nothing, so it can be repeated.
@@ -206,6 +207,12 @@ def elected(situation: Situation, request: ElectLeader, ends: Mapping[str, LogEn
     minimum = situation.minimum(request.topic)
     following: PartitionRecord | None
     if is_led(record, live):
+        if request.unclean and record.leader not in ends:
+            raise ProtocolError(
+                ErrorCode.ACTOR_UNAVAILABLE,
+                f"the leader of {_name(partition)} on node {record.leader!r} does not answer, and the session of that"
+                " node has not ended yet: try again",
+            )
         if record.leader == record.replicas[0]:
             return []
         following = preferred(record, live, minimum)
@@ -234,11 +241,16 @@ def elected(situation: Situation, request: ElectLeader, ends: Mapping[str, LogEn
 
 
 def candidates(situation: Situation, request: ElectLeader) -> list[str]:
-    """Return the nodes whose replicas an unclean election has to ask; none if it is not unclean. Raises ProtocolError."""
+    """Return the nodes whose replicas an unclean election has to ask; none if it is not unclean. Raises ProtocolError.
+
+    If the partition is led, its leader has to answer: its node may have died a moment ago.
+    """
     partition, versioned = _known(situation, request.topic, request.partition)
     record, live = versioned.record, situation.live
     members = (*record.in_sync, *record.eligible)
-    if not request.unclean or is_led(record, live) or first_live(record, members, live) is not None:
+    if request.unclean and is_led(record, live):
+        return [record.leader]
+    if not request.unclean or first_live(record, members, live) is not None:
         return []
     found = [node for node in record.replicas if node in live]
     if not found:

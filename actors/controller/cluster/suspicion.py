@@ -6,8 +6,8 @@ costs a change of leaders, never data.
 
     state       means                               left by
     trusted     it may lead                         enough reports -> suspected
-    suspected   it leads nothing; it may be alive   its session ends -> gone; a new start -> trusted; every reporter
-                                                    is connected to it for `TRUST_AGAIN_MS` -> trusted
+    suspected   it leads nothing; it may be alive   its session ends -> gone; a new start -> trusted; proofs of life
+                                                    for `TRUST_AGAIN_MS` -> trusted
     gone        it has no session                   a new session -> trusted
 
 - Each node is watched by its monitors, a few other nodes (`monitors_of`).
@@ -16,6 +16,9 @@ costs a change of leaders, never data.
 - A lost connection counts after `LOST_MS`, silence after the node's own limit: `SILENT_MS`, doubled by each suspicion
   that was wrong, up to `MAX_SILENT_MS`, halved again after each `FORGIVE_MS` without one. It was wrong if the node is
   connected again within twice the limit: then some patience would have saved the changes of leaders.
+- Proof of life: more than half of its monitors, again and again, have had a ping of it since it was suspected, and none
+  misses it. A report that is late, a monitor that has just started and reports that arrive no more prove nothing: a dead
+  node stays suspected until its session ends.
 - The report of a node that has lost more than half of those it monitors is ignored: that node is cut off itself.
 """
 
@@ -41,7 +44,7 @@ class _Node:
         self.is_suspected = False
         self.suspected_at = 0
         self.connected_since: int | None = None
-        """Time since which all reporters are connected to it, while it is suspected."""
+        """Time since which there are proofs that it lives, while it is suspected."""
         self.forgiven_at = 0
         self.trusted_until = 0
 
@@ -65,7 +68,8 @@ class Suspicion:
         self._reports = {name: kept for name, kept in self._reports.items() if name in self._nodes}
 
     def on_new_start(self, node: str, now: int) -> None:
-        """Trust a node that has started again. The reports so far concern its earlier start."""
+        """Trust a node that has started again. The reports so far concern its earlier start, or are of that one."""
+        self._reports.pop(node, None)
         if node in self._nodes:
             self._nodes[node].is_suspected = False
             self._nodes[node].connected_since = None
@@ -80,17 +84,19 @@ class Suspicion:
 
     def decide(self, now: int) -> frozenset[str]:
         """Return the nodes that are suspected now."""
-        reports = [report for report, at in self._reports.values() if now - at <= _life_ms(report)]
-        reports = [report for report in reports if not self._is_cut_off(report)]
-        about: dict[str, list[PeerState]] = {name: [] for name in self._nodes}
-        for report in reports:
+        about: dict[str, list[tuple[PeerState, int]]] = {name: [] for name in self._nodes}
+        for report, at in self._reports.values():
+            if now - at > _life_ms(report) or self._is_cut_off(report):
+                continue
             for state in report.peers:
                 if report.reporter in self._monitors.get(state.node, ()):
-                    about[state.node].append(state)
+                    about[state.node].append((state, at))
         for name, node in self._nodes.items():
-            against = sum(self._is_missed(state, node.silent_ms) for state in about[name])
+            against = sum(self._is_missed(state, node.silent_ms) for state, _ in about[name])
             if node.is_suspected:
-                self._reconsider(node, bool(about[name]) and against == 0, now)
+                proofs = [at for state, at in about[name] if _proves_life(state, at - node.suspected_at)]
+                is_proven = against == 0 and len(proofs) * 2 > len(self._monitors[name])
+                self._reconsider(node, min(proofs) if is_proven else None, now)
             elif (
                 now >= node.trusted_until
                 and against >= MIN_REPORTERS
@@ -103,12 +109,13 @@ class Suspicion:
                 node.forgiven_at = now
         return self.suspected
 
-    def _reconsider(self, node: _Node, is_connected_now: bool, now: int) -> None:
-        if not is_connected_now:
+    def _reconsider(self, node: _Node, proven_at: int | None, now: int) -> None:
+        """`proven_at` is the time of the oldest proof that counts; None: there are too few."""
+        if proven_at is None:
             node.connected_since = None
         elif node.connected_since is None:
             node.connected_since = now
-        elif now - node.connected_since >= TRUST_AGAIN_MS:
+        elif now - node.connected_since >= TRUST_AGAIN_MS and proven_at > node.connected_since:
             was_wrong = node.connected_since - node.suspected_at < 2 * node.silent_ms
             node.is_suspected = False
             node.connected_since = None
@@ -124,6 +131,11 @@ class Suspicion:
 
     def _is_missed(self, state: PeerState, silent_ms: int) -> bool:
         return state.quiet_ms >= (silent_ms if state.is_connected else LOST_MS)
+
+
+def _proves_life(state: PeerState, after_ms: int) -> bool:
+    """Return True if a report that came this time after the suspicion is of a ping since then."""
+    return state.is_connected and state.has_pinged and state.quiet_ms < after_ms
 
 
 def _life_ms(report: LinkReport) -> int:

@@ -1,6 +1,7 @@
 """The controllers of a cluster over faults of nodes, processes, sessions, links and the store's answers."""
 
 import os
+from itertools import product
 
 import msgspec
 import pytest
@@ -232,7 +233,7 @@ def run_with_faults(seed: int) -> SimulatedCluster:
     for _ in range(25):
         name = choose.choice(list(world.nodes))
         node = world.nodes[name]
-        fault = choose.randrange(7)
+        fault = choose.randrange(8)
         if fault == 0 and node.is_up:
             world.kill(name)
         elif fault == 1 and not node.is_up:
@@ -248,6 +249,9 @@ def run_with_faults(seed: int) -> SimulatedCluster:
             world.cuts.clear()
         elif fault == 6 and choose.random() < 0.3:
             world.create(choose.choice(["T", "U"]), choose.randrange(1, 6))
+        elif fault == 7:
+            for other in world.nodes:
+                world.delay(name, other, choose.choice((300, 1_000, 2_400, 3_000)))
         world.run(choose.choice((20, 100, 500, 2_000, 7_000)))
     heal(world)
     return world
@@ -345,6 +349,30 @@ def test_orders_outlive_the_death_of_any_node_at_any_step(seed: int) -> None:
         assert not record.is_reassigned, (partition, record)
         assert record.in_sync_nodes == set(record.replicas), (partition, record)
     assert world.truth.settings == {}
+
+
+def restart_beside_a_dead_node(seed: int) -> None:
+    """Kill two of three nodes and start one again: its link knows nothing of the other, and reports come late."""
+    world = steady(seed)
+    choose = world.random
+    back, gone = killed = choose.sample(sorted(world.nodes), 2)
+    choose.shuffle(killed)
+    for name in killed:
+        world.kill(name)
+        world.run(choose.choice((20, 500, 1_000)))
+    world.start(back)
+    for _ in range(4):
+        world.run(choose.choice((100, 200, 600, 1_000)))
+        for route in product(world.nodes, world.nodes):
+            if world.nodes[route[0]].runs and route not in world.delays and choose.random() < 0.7:
+                world.delay(*route, choose.choice((400, 3_000)))
+    world.run(8_000)
+    assert gone not in world.truth.sessions
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_a_dead_node_is_suspected_until_its_session_ends(seed: int) -> None:
+    restart_beside_a_dead_node(seed)
 
 
 def search() -> None:

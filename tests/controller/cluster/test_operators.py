@@ -207,17 +207,26 @@ def test_an_unclean_leader_is_elected_only_if_no_other_replica_can_lead() -> Non
         elect(offline)
     with pytest.raises(ProtocolError, match="no live replica of T/0 has answered"):
         elect(offline, unclean=True)
-    for led in (
-        situation(),
+    for about_to_be_led in (
         situation(in_sync="ab", nodes="bcd"),
         situation(in_sync="a", eligible="b", nodes="bcd"),
     ):
-        assert candidates(led, UNCLEAN) == []
+        assert candidates(about_to_be_led, UNCLEAN) == []
     assert elect(situation(in_sync="ab", nodes="bcd"), unclean=True) == []
     assert elect(situation(in_sync="a", eligible="b", nodes="bcd"), unclean=True) == []
     assert candidates(offline, UNCLEAN) == ["b", "c"]
     with pytest.raises(ProtocolError, match="start one of a, b, c"):
         candidates(situation(in_sync="a", nodes="d"), UNCLEAN)
+
+
+def test_a_leader_that_does_not_answer_an_unclean_election_is_not_said_to_lead() -> None:
+    led = situation(in_sync="a")
+    assert candidates(led, UNCLEAN) == ["a"]
+    with pytest.raises(ProtocolError, match="on node 'a' does not answer") as refusal:
+        elected(led, UNCLEAN, {})
+    assert refusal.value.retriable
+    assert elected(led, UNCLEAN, {"a": LogEnd(3, 100)}) == []
+    assert candidates(led, ElectLeader(topic="T", partition=0)) == []
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ class Cluster:
         self.silent_since: dict[tuple[str, str], int] = {}
         self.lost_since: dict[tuple[str, str], int] = {}
         self.dead: set[str] = set()
+        self.new: set[str] = set()
+        """Reporters that have had no ping of the silent nodes in their own start."""
 
     def silence(self, node: str, to: tuple[str, ...] = NODES) -> None:
         self.silent_since |= {(reporter, node): self.now for reporter in to}
@@ -56,7 +58,8 @@ class Cluster:
             if node != reporter:
                 lost = self.lost_since.get((reporter, node))
                 since = self.silent_since.get((reporter, node), self.now) if lost is None else lost
-                peers.append(PeerState(node, lost is None, self.now - since))
+                has_pinged = reporter not in self.new or since == self.now
+                peers.append(PeerState(node, lost is None, self.now - since, has_pinged))
         return LinkReport(reporter, tuple(peers))
 
 
@@ -118,6 +121,46 @@ def test_a_wrong_suspicion_ends_and_makes_the_next_one_slower() -> None:
     assert cluster.suspicion.suspected == frozenset()
     cluster.silence("c")
     assert cluster.run(5_000) == 2 * SILENT_MS
+
+
+def test_a_monitor_that_has_just_started_proves_nothing_for_a_dead_node() -> None:
+    """The report of the other monitor comes late, and the last one of the new monitor still counts."""
+    cluster = Cluster()
+    cluster.dead.add("c")
+    cluster.lose("c")
+    cluster.run(1_000)
+    cluster.suspicion.on_new_start("b", cluster.now)
+    for _ in range(20):
+        cluster.now += 500
+        calm = (PeerState("a", True, 0), PeerState("c", True, 0, False))
+        cluster.suspicion.on_report(LinkReport("b", calm), cluster.now)
+        assert cluster.suspicion.decide(cluster.now) == {"c"}
+
+
+def test_one_late_report_proves_nothing_for_a_dead_node() -> None:
+    cluster = Cluster()
+    cluster.dead.add("c")
+    cluster.silence("c")
+    cluster.run(1_000)
+    late = cluster.now + 100
+    for reporter, other in (("a", "b"), ("b", "a")):
+        calm = (PeerState(other, True, 0), PeerState("c", True, 50))
+        cluster.suspicion.on_report(LinkReport(reporter, calm), late)
+    assert cluster.suspicion.decide(late + 100) == {"c"}
+    assert cluster.suspicion.decide(late + 100 + TRUST_AGAIN_MS) == {"c"}
+
+
+def test_one_monitor_of_two_does_not_prove_that_a_suspected_node_lives() -> None:
+    cluster = Cluster()
+    cluster.silence("c")
+    cluster.run(1_000)
+    cluster.heal()
+    cluster.dead.add("b")
+    cluster.run(10_000)
+    assert cluster.suspicion.suspected == {"c"}
+    cluster.suspicion.on_sessions(("a", "c"))
+    cluster.run(TRUST_AGAIN_MS + 1_500)
+    assert cluster.suspicion.suspected == frozenset()
 
 
 def test_a_suspicion_that_lasts_was_right_and_slows_nothing() -> None:
