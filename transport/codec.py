@@ -63,6 +63,8 @@ _probe_reply_msgpack = msgspec.msgpack.Decoder(_ReplyProbe).decode
 _reply_decoders: dict[type[Reply], Any] = {}
 """Made at the first reply of a type."""
 _probe_reply_json = msgspec.json.Decoder(_ReplyProbe).decode
+_ERROR = b"error"
+"""Part of every refusal in MessagePack, which has no escapes."""
 
 
 def is_json(header: bytes) -> bool:
@@ -71,6 +73,8 @@ def is_json(header: bytes) -> bool:
 
 def split_envelope(frames: Sequence[bytes]) -> tuple[tuple[bytes, ...], bytes, Sequence[bytes]]:
     """Return (envelope, header, payload). Raises ProtocolError when there is no header at its place."""
+    if len(frames) > MAX_ENVELOPE_FRAMES and not frames[1] and frames[2][:1] in _MAP_STARTS:  # nearly always
+        return (frames[0], frames[1]), frames[2], frames[3:]
     position = _header_at(frames)
     if position is not None:
         return tuple(frames[:position]), _trimmed(frames[position]), frames[position + 1 :]
@@ -201,9 +205,10 @@ def decode_reply(header: bytes, reply_type: type[Reply]) -> Any:
     """Return the typed reply, or the ErrorBody of a refusal. Raises ProtocolError when it is neither."""
     as_json = is_json(header)
     try:
-        found = _probe_reply_json(header) if as_json else _probe_reply_msgpack(header)
-        if found.error is not None:
-            return found.error
+        if as_json or _ERROR in header:
+            found = _probe_reply_json(header) if as_json else _probe_reply_msgpack(header)
+            if found.error is not None:
+                return found.error
         if as_json:
             return msgspec.json.decode(header, type=reply_type, dec_hook=from_text)
         decode = _reply_decoders.get(reply_type)

@@ -93,6 +93,8 @@ class Loop(Turns[Any]):
         self._phase: Phase = "starting"
         self._turns = 0
         self._next_beat = 0
+        self._ended_at = 0
+        """The time at the end of the last turn."""
         self._zmq = sockets.new_context()
         self._link = sockets.control_link(
             self._zmq, context.control_endpoint, context.address, context.incarnation
@@ -214,9 +216,7 @@ class Loop(Turns[Any]):
         if self._calls.has_arrived:
             self._calls.receive(self.now)
         if self._calls.socket in ready:
-            self._drain(
-                self._calls.socket, lambda frames: self._calls.arrive(frames[0], frames[1:], self._now_ms())
-            )
+            self._drain(self._calls.socket, self._on_call_message)
         if self._server is not None:
             self._serve(self._server, ready)
         for source in ready:
@@ -252,8 +252,10 @@ class Loop(Turns[Any]):
     def _end_turn(self) -> None:
         self._turns += 1
         super()._end_turn()
-        if self._now_ms() >= self._next_beat:
+        self._ended_at = self._now_ms()
+        if self._ended_at >= self._next_beat:
             self._beat()
+            self._ended_at = self._now_ms()
 
     def _expire_calls(self, now: int) -> None:
         self._calls.expire(now)
@@ -265,7 +267,7 @@ class Loop(Turns[Any]):
         for at in (self._timers.next_at(), self._calls.next_at()):
             if at is not None and at < wake_at:
                 wake_at = at
-        return max(0, wake_at - self._now_ms())
+        return max(0, wake_at - self._ended_at)
 
     def _drain(
         self,
@@ -293,6 +295,9 @@ class Loop(Turns[Any]):
                 break
         self._used.add(socket)
 
+    def _on_call_message(self, frames: list[bytes]) -> None:
+        self._calls.arrive(frames[0], frames[1:], self._now_ms())
+
     def _on_control(self, frames: list[bytes]) -> None:
         if not is_order(frames):
             self._calls.arrive(SUPERVISOR_ROUTE, frames, self.now)
@@ -307,10 +312,6 @@ class Loop(Turns[Any]):
 
     def _answer(self, reply: Reply) -> None:
         self._outbox.append(self._replies.make(reply))
-
-    def _release(self) -> None:
-        super()._release()
-        self._replies.large_bytes = 0
 
     def _send_reply(self, answer: Answer) -> None:
         assert self._server is not None

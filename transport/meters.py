@@ -41,6 +41,11 @@ class Histogram:
         self.counts[bisect_left(self.bounds_us, took_us)] += 1
         self.total_us += took_us
 
+    def add_all(self, other: "Histogram") -> None:
+        """Add the counts of a histogram with the same bounds."""
+        self.counts = [own + its for own, its in zip(self.counts, other.counts, strict=True)]
+        self.total_us += other.total_us
+
     def durations(self) -> Durations:
         return Durations(bounds_us=self.bounds_us, counts=tuple(self.counts), total_us=self.total_us)
 
@@ -54,8 +59,8 @@ class Meters:
         self.clock_us = clock_us
         self._messages_in = self._bytes_in = 0
         self._messages_out = self._bytes_out = 0
-        self._answers: dict[tuple[type[Request] | None, str], int] = {}
-        self._latencies: dict[type[Request], Histogram] = {}
+        self._answers: dict[tuple[type[Request] | None, str], Histogram] = {}
+        """By kind of request and outcome; the durations of unreadable requests mean nothing."""
         self._syncs = Histogram(SYNC_BOUNDS_US)
 
     def on_received(self, size_bytes: int) -> None:
@@ -68,18 +73,14 @@ class Meters:
 
     def on_answer(self, to: Sender, body: Reply | ErrorBody | bytes) -> None:
         """Count the answer to a request, and the time since its arrival."""
-        kind = to.kind
-        if isinstance(body, ErrorBody):
-            outcome = body.code
+        if isinstance(body, bytes):
+            outcome: str = FORWARDED
         else:
-            outcome = FORWARDED if isinstance(body, bytes) else DONE
-        key = (kind, outcome)
-        self._answers[key] = self._answers.get(key, 0) + 1
-        if kind is not None:
-            latency = self._latencies.get(kind)
-            if latency is None:
-                latency = self._latencies[kind] = Histogram()
-            latency.add(self.clock_us() - to.arrived_us)
+            outcome = body.code if isinstance(body, ErrorBody) else DONE
+        answers = self._answers.get((to.kind, outcome))
+        if answers is None:
+            answers = self._answers[to.kind, outcome] = Histogram()
+        answers.add(self.clock_us() - to.arrived_us)
 
     def on_synced(self, since_us: int) -> None:
         """Count a sync that began at `since_us` and has ended."""
@@ -87,8 +88,12 @@ class Meters:
 
     def report(self, actor: "Actor[Any, Any]", is_ready: bool, gauges: Mapping[str, int]) -> ActorReport:
         requests: dict[str, dict[str, int]] = {}
-        for (kind, outcome), count in self._answers.items():
-            requests.setdefault(UNREADABLE if kind is None else op_of(kind), {})[outcome] = count
+        latencies: dict[str, Histogram] = {}
+        for (kind, outcome), answers in self._answers.items():
+            op = UNREADABLE if kind is None else op_of(kind)
+            requests.setdefault(op, {})[outcome] = sum(answers.counts)
+            if kind is not None:
+                latencies.setdefault(op, Histogram()).add_all(answers)
         return ActorReport(
             alarms=actor.alarms_now(),
             in_flight=actor.in_flight() if is_ready else (),
@@ -104,7 +109,7 @@ class Meters:
             gauges={**gauges, **(actor.gauges() if is_ready else {})},
             requests=requests,
             syncs=self._syncs.durations(),
-            latencies={op_of(kind): each.durations() for kind, each in self._latencies.items()},
+            latencies={op: each.durations() for op, each in latencies.items()},
             lateness=actor.lateness() if is_ready else Durations(),
             log=actor.log_report() if is_ready else None,
             group=actor.group_report() if is_ready else None,

@@ -35,7 +35,10 @@ class Poller:
 
     def wait(self, timeout_ms: int) -> list[Any]:
         """Return the sources that may be readable: at once if there are any, otherwise after `timeout_ms` at most."""
-        ready: list[Any] = [socket for socket in self._used if int(socket.get(_EVENTS)) & _READABLE]
+        ready: list[Any] = []
+        for socket in self._used:
+            if int(socket.get(_EVENTS)) & _READABLE:
+                ready.append(socket)  # noqa: PERF401 - a comprehension is a call
         self._used.clear()
         for descriptor, _ in self._poll.poll(0 if ready else timeout_ms):
             source = self._sources[descriptor]

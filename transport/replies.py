@@ -35,7 +35,7 @@ class Replies:
         self._meters = meters
         self._untaken = Untaken()
         self.large_bytes = 0
-        """Bytes of the large replies of this turn."""
+        """Bytes of the large replies that this turn has not sent yet."""
         self.dropped = 0
         """Replies dropped because the peer was gone or did not read; logged each time the number doubles."""
 
@@ -48,7 +48,9 @@ class Replies:
         if not isinstance(body, bytes):
             body.id = reply.to.id
             body = encode_header(body, reply.to.is_json)
-        size_bytes = len(body) + sum(map(len, reply.payload))
+        size_bytes = len(body)
+        if reply.payload:
+            size_bytes += sum(map(len, reply.payload))
         frames = [*reply.to.route, body, *reply.payload]
         if size_bytes < COPY_LIMIT_BYTES:
             self._meters.on_sent(size_bytes)
@@ -66,6 +68,7 @@ class Replies:
             if not tracked_bytes:
                 sockets.send_frames(socket, frames)
                 return
+            self.large_bytes -= tracked_bytes
             tracker = socket.send_multipart(frames, _DONTWAIT, copy=False, track=True)
             assert tracker is not None
             self._untaken.on_sent(frames[0], tracked_bytes, tracker)

@@ -43,6 +43,7 @@ class Turns(Generic[OwnEventT]):
         self._actor = actor
         actor.loop = self
         self.meters = Meters(self.clock_us)
+        self._now_ms: Callable[[], int] = lambda: self.now
         self._timers = Timers()
         self._outbox: list[Any] = []
         self._outgoing: list[Outgoing] = []
@@ -109,7 +110,7 @@ class Turns(Generic[OwnEventT]):
 
     def dispatch(self, event: LoopEvent | OwnEventT) -> None:
         """Pass an event of this turn to the machine and perform its effects."""
-        for effect in self._actor.machine.handle(event, self.now):
+        for effect in self._actor.machine.handle(event, self._now_ms()):
             self._take_up(effect)
 
     def _take_up(self, effect: Any) -> None:
@@ -133,7 +134,7 @@ class Turns(Generic[OwnEventT]):
             self._actor.perform(effect)
 
     def _end_turn(self) -> None:
-        now = self.now
+        now = self._now_ms()
         self._expire_calls(now)
         if self._timers.has_due(now):
             for key in self._timers.pop_due(now):

@@ -132,24 +132,15 @@ class Lanes:
 
     def admit(self, effects: list[Effect], now: int) -> list[Effect]:
         """Return the effects without the calls that have to wait."""
-        for effect in effects:
-            if self._is_new(effect):
-                break
-        else:
-            return effects
-        admitted: list[Effect] = []
-        for effect in effects:
-            if self._is_new(effect):
+        admitted = effects
+        for index, effect in enumerate(effects):
+            is_calls = type(effect) is Call and isinstance(effect.key, ClientCall)
+            if is_calls and effect.key not in self._addresses:
+                admitted = effects[:index] if admitted is effects else admitted
                 admitted += self._admit(effect, now)
-            else:
+            elif admitted is not effects:
                 admitted.append(effect)
         return admitted
-
-    def _is_new(self, effect: Effect) -> bool:
-        """Return True for a client's call that has not been admitted yet."""
-        return (
-            type(effect) is Call and isinstance(effect.key, ClientCall) and effect.key not in self._addresses
-        )
 
     def _admit(self, call: Call, now: int) -> list[Effect]:
         ticket = self._tickets.get(call.key.ticket)

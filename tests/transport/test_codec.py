@@ -10,10 +10,10 @@ import pytest
 
 from planaria.transport import codec
 from planaria.transport.codec import RequestDecoder, decode_reply, encode_header, id_of, split_envelope
-from planaria.transport.protocol.data import Fetch, FetchReply, Produce, Publish
+from planaria.transport.protocol.data import Fetch, FetchReply, Produce, ProducedBatch, ProduceReply, Publish
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from planaria.transport.protocol.groups import GroupHeartbeat
-from planaria.transport.protocol.message import MAX_FRAMES, MAX_HEADER_BYTES, ErrorReply
+from planaria.transport.protocol.message import MAX_FRAMES, MAX_HEADER_BYTES, Done, ErrorReply
 from planaria.transport.protocol.session import Hello, Metadata
 
 DECODER = RequestDecoder((Fetch, Publish, Produce, Hello, GroupHeartbeat))
@@ -296,3 +296,12 @@ def test_a_json_header_may_begin_with_white_space_or_a_mark(before: bytes, envel
 
 def test_an_empty_payload_frame_is_no_delimiter() -> None:
     assert split_envelope([b"{}", b"", b"p"]) == ((), b"{}", [b"", b"p"])
+
+
+def test_a_reply_that_speaks_of_an_error_is_no_refusal() -> None:
+    failed = ProducedBatch(-1, error=ErrorBody(ErrorCode.INVALID_BATCH, "an error"))
+    body = ProduceReply(batches=[failed], high_watermark=1)
+    refused = ErrorBody(ErrorCode.UNKNOWN_TOPIC, "no such topic")
+    for as_json in (False, True):
+        assert decode_reply(encode_header(body, as_json), ProduceReply) == body
+        assert decode_reply(encode_header(ErrorReply(error=refused), as_json), Done) == refused

@@ -137,9 +137,8 @@ class Exchange:
     def expire(self, now: int) -> list[Effect]:
         """Handle the timers that are due."""
         effects: list[Effect] = []
-        if self.timers.has_due(now):
-            for key in self.timers.pop_due(now):
-                effects += self.on_timer(key, now)
+        for key in self.timers.pop_due(now):
+            effects += self.on_timer(key, now)
         return effects
 
     def on_timer(self, key: Any, now: int) -> list[Effect]:

@@ -93,7 +93,8 @@ class Performer:
         return self.exchange.timers.next_at()
 
     def expire(self, now: int) -> None:
-        self._perform(self.exchange.expire(now), now)
+        if self.exchange.timers.has_due(now):
+            self._perform(self.exchange.expire(now), now)
 
     def receive(self, now: int) -> None:
         """Process the messages that have arrived, up to MAX_RECEIVED_A_TURN."""
