@@ -8,7 +8,10 @@ h11 is the protocol (RFC 9112) without IO; this module adds the limits of a serv
     sending    the answer, or a part of it, leaves     SEND_MS
 
     connections   MAX_CONNECTIONS; a newcomer displaces the one that has been reading for longest; if none is,
-                  the newcomer is closed. ACCEPTS_PER_SECOND are taken, the system queues the others.
+                  the newcomer is closed
+    work          WORK_PER_SECOND new connections, pieces of requests, and requests that are answered here. Beyond it
+                  nothing is accepted and read for REST_MS, so the system gathers what arrives in small pieces. A
+                  request that was passed on to the broker is work of the broker, which has limits of its own.
     a request     MAX_HEAD_BYTES, MAX_BODY_BYTES; while it is asked, MAX_AHEAD_BYTES of later ones
     answers       MAX_UNSENT_BYTES of all together; beyond it 503
 
@@ -23,10 +26,11 @@ from msgspec import Struct
 
 from ...transport.machine import CancelTimer, SetTimer
 from ...transport.token_bucket import TokenBucket
-from .effects import Accept, Close, Effect, Send
+from .effects import Close, Effect, Rest, Send
 
 MAX_CONNECTIONS = 256
-ACCEPTS_PER_SECOND = 1_000
+WORK_PER_SECOND = 500
+REST_MS = 20
 MAX_HEAD_BYTES = 16 * 1024
 MAX_BODY_BYTES = 1024 * 1024
 MAX_AHEAD_BYTES = 64 * 1024
@@ -60,8 +64,8 @@ class TickTimer(Struct, frozen=True):
     """The next check of deadlines."""
 
 
-class AcceptTimer(Struct, frozen=True):
-    """The time from which more connections are taken."""
+class RestTimer(Struct, frozen=True):
+    """The end of a rest."""
 
 
 class _Connection(Struct):
@@ -84,7 +88,8 @@ class Connections:
         self._all: dict[int, _Connection] = {}
         """In the order in which they began to read."""
         self._unsent_bytes = 0
-        self._bucket: TokenBucket | None = None
+        self._work: TokenBucket | None = None
+        self._is_resting = False
         self._is_ticking = False
         self.effects: list[Effect] = []
         """Effects of the event that is being handled; taken by the machine."""
@@ -97,13 +102,7 @@ class Connections:
     # Events
 
     def on_opened(self, number: int, now: int) -> None:
-        if self._bucket is None:
-            self._bucket = TokenBucket(ACCEPTS_PER_SECOND, now)
-        self._bucket.wait_ms(now)
-        self._bucket.charge(1)
-        wait_ms = self._bucket.wait_ms(now)
-        if wait_ms:
-            self.effects += [Accept(False), SetTimer(AcceptTimer(), now + wait_ms)]
+        self._charge(now)
         if len(self._all) >= MAX_CONNECTIONS and not self._displace():
             self.effects.append(Close(number))
             return
@@ -113,11 +112,13 @@ class Connections:
             self._is_ticking = True
             self.effects.append(SetTimer(TickTimer(), now + TICK_MS))
 
-    def on_accept_timer(self) -> None:
-        self.effects.append(Accept(True))
+    def on_rest_timer(self) -> None:
+        self._is_resting = False
+        self.effects.append(Rest(False))
 
     def on_arrived(self, number: int, data: bytes, now: int) -> HttpRequest | None:
         """Return the request that is complete now."""
+        self._charge(now)
         link = self._all.get(number)
         if link is None:
             return None
@@ -240,6 +241,21 @@ class Connections:
         return head + body + tail
 
     # Parts
+
+    def pass_on(self) -> None:
+        """Take back the charge for a request that the broker answers."""
+        assert self._work is not None
+        self._work.charge(-1)
+
+    def _charge(self, now: int) -> None:
+        """Charge a piece of work, and rest if it was one too many."""
+        if self._work is None:
+            self._work = TokenBucket(WORK_PER_SECOND, now)
+        self._work.charge(1)
+        wait_ms = self._work.wait_ms(now)
+        if wait_ms and not self._is_resting:
+            self._is_resting = True
+            self.effects += [Rest(True), SetTimer(RestTimer(), now + max(wait_ms, REST_MS))]
 
     def _next(self, number: int, link: _Connection, now: int) -> HttpRequest | None:
         while True:

@@ -51,8 +51,8 @@ class Close(Struct, frozen=True):
     connection: int
 
 
-class Accept(Struct, frozen=True):
-    """Take new connections from now on, or leave them to the system."""
+class Rest(Struct, frozen=True):
+    """Accept and read nothing from now on, or go on."""
 
     is_on: bool
 
@@ -64,6 +64,6 @@ class Measure(Struct, frozen=True):
 
 
 OwnEvent: TypeAlias = Opened | Arrived | Ended | Drained | Measured
-OwnEffect: TypeAlias = Send | Close | Accept | Measure
+OwnEffect: TypeAlias = Send | Close | Rest | Measure
 Event: TypeAlias = LoopEvent | OwnEvent
 Effect: TypeAlias = LoopEffect | OwnEffect

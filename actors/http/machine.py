@@ -29,7 +29,7 @@ from ...transport.machine import (
     WallClockStepped,
 )
 from .bridge import Bridge, BridgeCall, HelloCall
-from .connections import AcceptTimer, Connections, HttpRequest, HttpResponse, TickTimer
+from .connections import Connections, HttpRequest, HttpResponse, RestTimer, TickTimer
 from .effects import Arrived, Drained, Effect, Ended, Event, Measured, Opened
 from .exposition import CONTENT_TYPE
 from .health import is_critical, strictly_unready, unready
@@ -108,8 +108,8 @@ class HttpMachine:
                 return self._looks.finish(now)
             case TimerFired(key=TickTimer()):
                 self.connections.on_tick(now)
-            case TimerFired(key=AcceptTimer()):
-                self.connections.on_accept_timer()
+            case TimerFired(key=RestTimer()):
+                self.connections.on_rest_timer()
             case TimerFired(key=LookTimer()):
                 return self._looks.on_timer(now)
             case Answered(key=BridgeCall() | HelloCall()) | Failed(key=BridgeCall() | HelloCall()):
@@ -137,7 +137,10 @@ class HttpMachine:
         if answer is None:
             methods = methods_of(request.path) if self._bridge is not None else []
             if self._bridge is not None and request.method in methods:
-                return self._bridge.on_request(request, now)
+                effects = self._bridge.on_request(request, now)
+                if self.connections.is_waiting(request.connection):
+                    self.connections.pass_on()
+                return effects
             if methods:
                 refusal = problem(
                     405, f"{request.path[:200]} takes other methods", (("allow", ", ".join(methods)),)

@@ -1,10 +1,12 @@
 """The HTTP actor's process: a listening socket and its connections around the machine. Impure and thin.
 
-One selector holds all of them, and the loop watches the selector: so the number of connections costs the loop nothing.
+One selector holds all of them, so the number of connections costs the loop nothing. The loop watches the selector
+through another one, from which it is taken during a rest.
 The process gives way to all others of the broker. Started by the supervisor through `main`.
 """
 
 import errno
+import gc
 import logging
 import os
 import selectors
@@ -24,7 +26,6 @@ from ...transport.security.broker_keys import internal_key
 from ...transport.security.key_files import read_key_file
 from ...transport.security.keys import ClientKeys
 from .effects import (
-    Accept,
     Arrived,
     Close,
     Drained,
@@ -34,6 +35,7 @@ from .effects import (
     Opened,
     OwnEffect,
     OwnEvent,
+    Rest,
     Send,
 )
 from .machine import HttpMachine
@@ -45,6 +47,9 @@ BACKLOG = 512
 LISTEN_AGAIN_MS = 1_000
 NICENESS = 10
 """Less urgent than the processes that carry records: an HTTP client must not delay those."""
+GARBAGE_THRESHOLD = 100_000
+"""The reports of 1,000 actors are 100,000 objects, which the garbage collector would go through several times in a look.
+None of them is part of a cycle."""
 _log = logging.getLogger(__name__)
 
 
@@ -83,10 +88,11 @@ class HttpActor(Actor[OwnEvent, OwnEffect]):
             is_secured=bool(self._arguments.server_key_file),
         )
         self._selector = selectors.DefaultSelector()
+        self._gate = selectors.DefaultSelector()
         self._numbers = count(1)
         self._peers: dict[int, _Peer] = {}
         self._listener: socket.socket | None = None
-        self._is_accepting = True
+        self._is_resting = False
         self._listen_at = 0
 
     def endpoint(self) -> None:
@@ -106,8 +112,10 @@ class HttpActor(Actor[OwnEvent, OwnEffect]):
 
     def start(self) -> None:
         os.nice(NICENESS)
+        gc.set_threshold(GARBAGE_THRESHOLD)
         self._listen()
-        self.loop.watch(self._selector.fileno(), self._on_ready)
+        self._gate.register(self._selector.fileno(), selectors.EVENT_READ)
+        self.loop.watch(self._gate.fileno(), self._on_ready)
 
     def end_turn(self) -> None:
         if self._listener is None and self.loop.now >= self._listen_at:
@@ -122,8 +130,8 @@ class HttpActor(Actor[OwnEvent, OwnEffect]):
                     self._flush(number, peer)
             case Close(connection=number):
                 self._close(number)
-            case Accept(is_on=is_on):
-                self._accept_or_not(is_on)
+            case Rest(is_on=is_on):
+                self._rest(is_on)
             case Measure(pids=pids):
                 disk = shutil.disk_usage(self.context.data_directory)
                 memory = {pid: own_memory_bytes(pid) for pid in pids}
@@ -136,6 +144,7 @@ class HttpActor(Actor[OwnEvent, OwnEffect]):
             self._close(number)
         if self._listener is not None:
             self._listener.close()
+        self._gate.close()
         self._selector.close()
 
     # The listening socket
@@ -156,19 +165,17 @@ class HttpActor(Actor[OwnEvent, OwnEffect]):
         self.alarms = ()
         self._selector.register(self._listener, selectors.EVENT_READ, 0)
 
-    def _accept_or_not(self, is_on: bool) -> None:
-        if self._listener is None or is_on == self._is_accepting:
-            return
-        self._is_accepting = is_on
+    def _rest(self, is_on: bool) -> None:
+        self._is_resting = is_on
         if is_on:
-            self._selector.register(self._listener, selectors.EVENT_READ, 0)
+            self._gate.unregister(self._selector.fileno())
         else:
-            self._selector.unregister(self._listener)
+            self._gate.register(self._selector.fileno(), selectors.EVENT_READ)
 
     def _accept(self) -> None:
         assert self._listener is not None
         for _ in range(ACCEPTS_PER_TURN):
-            if not self._is_accepting:
+            if self._is_resting:
                 return
             try:
                 connection, _address = self._listener.accept()
@@ -185,6 +192,8 @@ class HttpActor(Actor[OwnEvent, OwnEffect]):
 
     def _on_ready(self) -> None:
         for key, events in self._selector.select(0)[:READS_PER_TURN]:
+            if self._is_resting:
+                return
             number: int = key.data
             if not number:
                 self._accept()

@@ -11,11 +11,12 @@ from planaria.actors.http.connections import (
     MAX_HEAD_BYTES,
     MAX_UNSENT_BYTES,
     SEND_MS,
+    WORK_PER_SECOND,
     Connections,
     HttpRequest,
     HttpResponse,
 )
-from planaria.actors.http.effects import Accept, Close, Send
+from planaria.actors.http.effects import Close, Rest, Send
 
 GET = b"GET /metrics?a=1 HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = HttpResponse(200, b"fine", "text/plain")
@@ -135,13 +136,28 @@ def test_a_newcomer_displaces_the_slowest_reader_and_never_one_that_waits_for_it
     assert len(table.connections) == MAX_CONNECTIONS
 
 
-def test_connections_are_taken_at_a_limited_rate() -> None:
+def test_work_is_done_at_a_limited_rate() -> None:
     table = Table()
-    for number in range(1_000):
+    for number in range(WORK_PER_SECOND):
         table.open(number)
-    assert Accept(False) in table.connections.effects
-    table.connections.on_accept_timer()
-    assert table.connections.effects[-1] == Accept(True)
+    assert table.connections.effects.count(Rest(True)) == 1
+    table.connections.on_rest_timer()
+    assert table.connections.effects[-1] == Rest(False)
+    table.now += 1_000
+    for _ in range(WORK_PER_SECOND):
+        table.send(b"G", WORK_PER_SECOND - 1)
+    assert table.connections.effects[-2] == Rest(True)
+
+
+def test_requests_that_the_broker_answers_are_no_work_of_the_bridge() -> None:
+    table = Table()
+    table.open()
+    for _ in range(2 * WORK_PER_SECOND):
+        assert table.send(GET) is not None
+        table.connections.pass_on()
+        table.connections.respond(1, OK, table.now)
+        table.connections.on_drained(1, table.now)
+    assert Rest(True) not in table.connections.effects
 
 
 def test_memory_is_bounded_whatever_clients_send_and_do_not_read(table: Table) -> None:
