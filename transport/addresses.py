@@ -75,6 +75,8 @@ _NUMBERED = frozenset(
         *(*_SUBSCRIBERS, Kind.SCHEDULER, Kind.TRANSACTIONS, Kind.GATEWAY),
     }
 )
+_NAMED_OR_NUMBERED = _NAMED | _NUMBERED
+_OF_GROUPS = frozenset({Kind.COORDINATOR, *_SUBSCRIBERS})
 
 
 class TopicPartition(NamedTuple):
@@ -118,7 +120,7 @@ class Address(str):
 
     @property
     def _is_complete(self) -> bool:
-        if self == GATEWAY or self.kind not in _NAMED | _NUMBERED:
+        if self == GATEWAY or self.kind not in _NAMED_OR_NUMBERED:
             return True
         is_named, is_numbered = bool(self.name), self.number is not None
         return is_named == (self.kind in _NAMED) and is_numbered == (self.kind in _NUMBERED)
@@ -147,7 +149,7 @@ class Address(str):
     @property
     def group(self) -> str | None:
         """Group of a coordinator or of a hosted subscriber; None for any other actor."""
-        return self.name if self.kind in (Kind.COORDINATOR, *_SUBSCRIBERS) else None
+        return self.name if self.kind in _OF_GROUPS else None
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("an address does not change")

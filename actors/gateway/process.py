@@ -96,7 +96,6 @@ class GatewayActor(Actor[PasswordChecked, CheckPassword]):
         return {
             "requests_open": self.machine.open_requests,
             "limited_connections": limits.open_connections,
-            "refused_by_limits": limits.refused,
         }
 
     def knows(self, key: str) -> bool | None:
@@ -118,7 +117,8 @@ class GatewayActor(Actor[PasswordChecked, CheckPassword]):
         self._passwords.start(effect)
 
     def counters(self) -> dict[str, int]:
-        return {"throttled_ms": self.machine.quotas.throttled_ms}
+        quotas = self.machine.quotas
+        return {"throttled_ms": quotas.throttled_ms, "refused_by_limits": quotas.limits.refused}
 
     def _on_passwords(self) -> None:
         for checked in self._passwords.ended():

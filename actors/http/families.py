@@ -55,6 +55,10 @@ FAMILIES: dict[str, Family] = {
         "counter", _TOPIC, "Time for which a partition refused producers because a group was behind."
     ),
     "planaria_throttled_seconds_total": Family("counter", (), "Time for which quotas delayed requests."),
+    "planaria_limited_connections": Family("gauge", (), "Connections that hold a place under a limit."),
+    "planaria_refused_by_limits_total": Family(
+        "counter", (), "Requests refused for a limit of connections or of requests in flight."
+    ),
     # Requests
     "planaria_requests_total": Family(
         "counter", ("actor_kind", "op", "outcome"), "Answers: done, forwarded, or the code of an error."

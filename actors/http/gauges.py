@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from ...transport.addresses import TopicPartition
+from ...transport.addresses import Kind, TopicPartition
 from ...transport.protocol.cluster import ClusterStatusReply
+from ...transport.protocol.operations import ActorReport, LogReport
 from .families import Histogram, Labels, Samples
 from .health import is_critical
 from .lag import GroupLag
@@ -22,6 +23,7 @@ GAUGES = {
     "fetches_parked": "planaria_fetches_parked",
 }
 SUMS = {
+    "limited_connections": "planaria_limited_connections",
     "transactions_open": "planaria_transactions_open",
     "messages_pending": "planaria_scheduled_messages",
 }
@@ -52,10 +54,17 @@ def gauges(seen: Observation, version: str, node: str) -> Samples:
         ("planaria_disk_free_bytes", ()): seen.disk_free_bytes,
         ("planaria_disk_size_bytes", ()): seen.disk_size_bytes,
     }
+    by_kind: dict[str, list[SeenActor]] = {}
     for actor in seen.actors:
-        _add_actor(found, actor, seen.memory)
-        _add_log(found, actor)
-        _add_group(found, actor)
+        by_kind.setdefault(actor.address.kind, []).append(actor)
+        if actor.report.log is not None:
+            _add_log(found, actor, actor.report.log)
+        elif (group := actor.address.group) is not None:
+            _add_group(found, group, actor.report)
+        elif actor.address.kind == Kind.MIRROR:
+            _add_mirror(found, actor)
+    for kind, actors in by_kind.items():
+        _add_kind(found, kind, actors, seen.memory)
     _add_lags(found, seen)
     if seen.cluster is not None:
         _add_cluster(found, seen.cluster)
@@ -66,29 +75,36 @@ def _add(found: Samples, name: str, labels: Labels, value: float) -> None:
     found[name, labels] = found.get((name, labels), 0) + value
 
 
-def _add_actor(found: Samples, actor: SeenActor, memory: Mapping[int, int]) -> None:
-    kind, report = actor.address.kind, actor.report
-    _add(found, "planaria_actors", (kind, actor.state), 1)
-    _add(found, "planaria_actor_quarantined", (kind,), actor.state == "quarantined")
-    _add(found, "planaria_alarms", (kind,), len(report.alarms))
-    if actor.pid is not None:
-        _add(found, "planaria_actor_memory_bytes", (kind,), memory.get(actor.pid, 0))
-    for name, value in report.gauges.items():
+def _add_kind(found: Samples, kind: str, actors: list[SeenActor], memory: Mapping[int, int]) -> None:
+    states = Counter(actor.state for actor in actors)
+    for state, count in states.items():
+        found["planaria_actors", (kind, state)] = count
+    found["planaria_actor_quarantined", (kind,)] = states["quarantined"]
+    found["planaria_alarms", (kind,)] = sum(len(actor.report.alarms) for actor in actors)
+    pids = [actor.pid for actor in actors if actor.pid is not None]
+    if pids:
+        found["planaria_actor_memory_bytes", (kind,)] = sum(memory.get(pid, 0) for pid in pids)
+    reported = [actor.report.gauges for actor in actors]
+    for name in set().union(*reported):
+        total = sum(each.get(name, 0) for each in reported)
         if name in GAUGES:
-            _add(found, GAUGES[name], (kind,), value)
+            found[GAUGES[name], (kind,)] = total
         elif name in SUMS:
-            _add(found, SUMS[name], (), value)
-        elif name == "mirror_lag_ms":
-            found["planaria_mirror_lag_seconds", (actor.address.name,)] = value / 1_000
+            _add(found, SUMS[name], (), total)
+
+
+def _add_mirror(found: Samples, actor: SeenActor) -> None:
+    labels = (actor.address.name,)
+    for name, value in actor.report.gauges.items():
+        if name == "mirror_lag_ms":
+            found["planaria_mirror_lag_seconds", labels] = value / 1_000
         elif name.startswith(MIRROR):
-            found[f"planaria_{name}", (actor.address.name,)] = value
-    if actor.address.group is not None:
-        _add(found, "planaria_group_retrying", (actor.address.group,), report.retrying.count)
+            found[f"planaria_{name}", labels] = value
 
 
-def _add_log(found: Samples, actor: SeenActor) -> None:
-    log, topic = actor.report.log, actor.topic
-    if log is None or topic is None:
+def _add_log(found: Samples, actor: SeenActor, log: LogReport) -> None:
+    topic = actor.topic
+    if topic is None:
         return
     _add(found, "planaria_topic_size_bytes", (topic,), log.size_bytes)
     if log.role != "leader":
@@ -105,14 +121,14 @@ def _add_log(found: Samples, actor: SeenActor) -> None:
         found[key] = max(found.get(key, 0), lag)
 
 
-def _add_group(found: Samples, actor: SeenActor) -> None:
-    group = actor.report.group
-    if group is None:
-        return
-    name = actor.address.name
-    found["planaria_group_members", (name,)] = group.members
-    found["planaria_group_state", (name, group.type, group.state)] = 1
-    found["planaria_group_rebalances_total", (name,)] = group.generation
+def _add_group(found: Samples, name: str, report: ActorReport) -> None:
+    """Add what a coordinator or a hosted subscriber of the group reports."""
+    _add(found, "planaria_group_retrying", (name,), report.retrying.count)
+    group = report.group
+    if group is not None:
+        found["planaria_group_members", (name,)] = group.members
+        found["planaria_group_state", (name, group.type, group.state)] = 1
+        found["planaria_group_rebalances_total", (name,)] = group.generation
 
 
 def _add_lags(found: Samples, seen: Observation) -> None:

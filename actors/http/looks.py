@@ -22,7 +22,7 @@ from ...transport.protocol.control import ActorReports, ActorReportsReply, Repor
 from ...transport.protocol.operations import ActorReport
 from ...transport.protocol.topics import ListTopics, ListTopicsReply
 from .effects import Effect, Measure, Measured
-from .exposition import page
+from .exposition import Exposition
 from .gauges import Observation, detailed, gauges
 from .kafka_names import kafka_samples
 from .lag import LagCall, Lags
@@ -72,6 +72,7 @@ class Looks:
         self._version = version
         self._with_kafka_names = with_kafka_names
         self._totals = Totals(is_first=is_first)
+        self._expositions: dict[PageName, Exposition] = {"metrics": Exposition(), "detailed": Exposition()}
         self._lags = Lags()
         self._memory: dict[int, int] = {}
         self._waiting: list[OnSeen] = []
@@ -189,11 +190,11 @@ class Looks:
 
     def page(self, name: PageName, seen: Observation) -> bytes:
         if name == "detailed":
-            return page(*detailed(seen))
+            return self._expositions[name].page(*detailed(seen))
         samples = self._totals.samples() | gauges(seen, self._version, self._node)
         if self._with_kafka_names:
             samples |= kafka_samples(seen)
-        return page(samples, self._totals.histograms)
+        return self._expositions[name].page(samples, self._totals.histograms)
 
 
 def _seen(actor: ReportedActor, report: ActorReport) -> SeenActor:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ...transport.addresses import Address, Kind
 from ...transport.protocol.operations import ActorReport, ActorState, Durations
@@ -36,6 +37,7 @@ TOPIC_COUNTERS = {
 }
 BROKER_COUNTERS = {
     "throttled_ms": "planaria_throttled_seconds_total",
+    "refused_by_limits": "planaria_refused_by_limits_total",
     "leaderships": "planaria_leaders_elected_total",
 }
 
@@ -58,9 +60,23 @@ class SeenActor(Struct, frozen=True, kw_only=True):
         return self.address.name if self.address.kind in (Kind.PARTITION, Kind.REPLICA) else None
 
 
+class _Cell(Struct):
+    """A sum, shared by the actors that count for it."""
+
+    value: int = 0
+
+
 class _Known(Struct):
+    """The counts of an actor at the last look."""
+
     incarnation: int
-    counts: dict[Key, int]
+    shape: tuple[object, ...]
+    """Names in its report. As long as they are the same, so are `keys` and `cells`."""
+    keys: list[Key | None]
+    """The metrics of `counts`, in the same order; None for a count of no metric."""
+    cells: list[_Cell | None]
+    """The sums of `keys`."""
+    counts: list[int]
     durations: dict[Key, Durations]
     source: tuple[ActorReport, int, int]
     """The report, restarts and hangs from which they are."""
@@ -72,10 +88,17 @@ class _Known(Struct):
         return is_same and (restarts, hangs) == (actor.restarts, actor.hangs)
 
 
+class _Gathered(Struct):
+    """Durations of all actors for one histogram, to be added at once."""
+
+    new: list[Durations]
+    old: list[Durations]
+
+
 class Totals:
     def __init__(self, *, is_first: bool) -> None:
         """`is_first` if this is the first process of the broker's life that counts."""
-        self._counts: dict[Key, int] = {}
+        self._sums: dict[Key, _Cell] = {}
         self.histograms: dict[Key, Histogram] = {}
         self._known: dict[Address, _Known] = {}
         self._is_baseline = not is_first
@@ -84,62 +107,82 @@ class Totals:
         known: dict[Address, _Known] = {}
         topics: set[str] = set()
         groups: set[str] = set()
+        gathered: dict[Key, _Gathered] = {}
         for actor in actors:
+            address = actor.address
             if actor.topic is not None:
                 topics.add(actor.topic)
-            if actor.address.group is not None:
-                groups.add(actor.address.group)
-            before = self._known.get(actor.address)
+            if address.group is not None:
+                groups.add(address.group)
+            before = self._known.get(address)
             if before is not None and before.shows(actor):
-                known[actor.address] = before
-                continue
-            source = (actor.report, actor.restarts, actor.hangs)
-            now = _Known(actor.incarnation, dict(_counts_of(actor)), dict(_durations_of(actor)), source)
-            self._add(now, before)
-            if before is not None and not actor.report.counters:
-                # It has not reported yet, or has ended: its last values are still the ones to compare with.
-                now = _Known(before.incarnation, before.counts | now.counts, before.durations, source)
-            known[actor.address] = now
+                known[address] = before
+            else:
+                known[address] = self._count(actor, before, gathered)
+        for key, durations in gathered.items():
+            self._add_durations(key, durations)
         self._known, self._is_baseline = known, False
         self._forget(topics, groups)
 
     def samples(self) -> Samples:
         found: Samples = {}
-        for (name, labels), count in self._counts.items():
-            found[name, labels] = count / 1_000 if name.endswith("_seconds_total") else count
+        for (name, labels), cell in self._sums.items():
+            found[name, labels] = cell.value / 1_000 if name.endswith("_seconds_total") else cell.value
         return found
 
-    def _add(self, now: _Known, before: _Known | None) -> None:
-        is_same = before is not None and before.incarnation == now.incarnation
-        for key, count in now.counts.items():
-            # Counts of the supervisor outlive the incarnations of a child.
-            outlives = key[0] in _OF_THE_SUPERVISOR
-            earlier = before.counts.get(key, 0) if before is not None and (is_same or outlives) else 0
-            added = 0 if self._is_baseline else max(0, count - earlier)
-            self._counts[key] = self._counts.get(key, 0) + added
-        for key, durations in now.durations.items():
-            sums = self.histograms.get(key)
-            if sums is None:
-                sums = self.histograms[key] = Histogram(durations.bounds_us, [0] * len(durations.counts))
-            if self._is_baseline:
-                continue
-            last = before.durations.get(key) if before is not None and is_same else None
-            if last is None:
-                sums.counts = [a + b for a, b in zip(sums.counts, durations.counts, strict=True)]
-                sums.total_us += durations.total_us
-            elif last.counts != durations.counts:
-                sums.counts = [
-                    a + b - c for a, b, c in zip(sums.counts, durations.counts, last.counts, strict=True)
-                ]
-                sums.total_us += durations.total_us - last.total_us
+    def _count(self, actor: SeenActor, before: _Known | None, gathered: dict[Key, _Gathered]) -> _Known:
+        """Add what an actor has counted since `before`."""
+        report = actor.report
+        counts = [actor.restarts, actor.hangs, *report.counters.values()]
+        for outcomes in report.requests.values():
+            counts += outcomes.values()
+        shape = _shape_of(report)
+        is_same = before is not None and before.incarnation == actor.incarnation
+        if before is not None and before.shape == shape:
+            keys, cells = before.keys, before.cells
+            # Counts of the supervisor, the first two, outlive the incarnations of a child.
+            earlier = before.counts if is_same else [*before.counts[:2], *(0 for _ in counts[2:])]
+        else:
+            keys = list(_keys_of(actor))
+            cells = [None if key is None else self._sums.setdefault(key, _Cell()) for key in keys]
+            last = {} if before is None else dict(zip(before.keys, before.counts, strict=True))
+            kept = keys if is_same else keys[:2]
+            earlier = [*(last.get(key, 0) for key in kept), *(0 for _ in keys[len(kept) :])]
+        if not self._is_baseline:
+            for cell, count, less in zip(cells, counts, earlier, strict=True):
+                if count > less and cell is not None:
+                    cell.value += count - less
+        durations = dict(_durations_of(actor))
+        _gather(durations, before.durations if before is not None and is_same else {}, gathered)
+        source = (report, actor.restarts, actor.hangs)
+        if before is not None and not report.counters:
+            # It has not reported yet, or has ended: its last values are still the ones to compare with.
+            counts = [*counts[:2], *before.counts[2:]]
+            return replace(before, counts=counts, source=source)
+        return _Known(actor.incarnation, shape, keys, cells, counts, durations, source)
+
+    def _add_durations(self, key: Key, gathered: _Gathered) -> None:
+        sums = self.histograms.get(key)
+        if sums is None:
+            first = gathered.new[0]
+            sums = self.histograms[key] = Histogram(first.bounds_us, [0] * len(first.counts))
+        if self._is_baseline:
+            return
+        columns = zip(sums.counts, *(each.counts for each in gathered.new), strict=True)
+        sums.counts = [sum(column) for column in columns]
+        sums.total_us += sum(each.total_us for each in gathered.new)
+        if gathered.old:
+            less = (sum(column) for column in zip(*(each.counts for each in gathered.old), strict=True))
+            sums.counts = [a - b for a, b in zip(sums.counts, less, strict=True)]
+            sums.total_us -= sum(each.total_us for each in gathered.old)
 
     def _forget(self, topics: set[str], groups: set[str]) -> None:
         """Forget the sums of topics and groups that are gone: programs may make any number of them."""
-        for key in list(self._counts):
+        for key in list(self._sums):
             name, labels = key
             is_gone = name in _BY_TOPIC and labels[0] not in topics
             if is_gone or (name in _BY_GROUP and labels[0] not in groups):
-                del self._counts[key]
+                del self._sums[key]
 
 
 _BY_TOPIC = frozenset(TOPIC_COUNTERS.values())
@@ -147,27 +190,38 @@ _BY_GROUP = frozenset({"planaria_retries_total", "planaria_dead_letters_total"})
 _OF_THE_SUPERVISOR = ("planaria_actor_restarts_total", "planaria_actor_hang_kills_total")
 
 
-def _counts_of(actor: SeenActor) -> Iterator[tuple[Key, int]]:
-    kind, report, topic = actor.address.kind, actor.report, actor.topic
-    yield (_OF_THE_SUPERVISOR[0], (kind,)), actor.restarts
-    yield (_OF_THE_SUPERVISOR[1], (kind,)), actor.hangs
-    for name, count in report.counters.items():
-        if name in ACTOR_COUNTERS:
-            yield (ACTOR_COUNTERS[name], (kind,)), count
-        elif name in TOPIC_COUNTERS and topic is not None:
-            yield (TOPIC_COUNTERS[name], (topic,)), count
-        elif name in BROKER_COUNTERS:
-            yield (BROKER_COUNTERS[name], ()), count
-        elif name == "retries" and actor.address.group is not None:
-            yield ("planaria_retries_total", (actor.address.group,)), count
-        elif name.startswith("dead_letters:") and actor.address.group is not None:
-            reason = name.partition(":")[2]
-            yield ("planaria_dead_letters_total", (actor.address.group, reason)), count
-        elif name.startswith("transactions:"):
-            yield ("planaria_transactions_total", (name.partition(":")[2],)), count
+def _shape_of(report: ActorReport) -> tuple[object, ...]:
+    return (tuple(report.counters), *((op, *outcomes) for op, outcomes in report.requests.items()))
+
+
+def _keys_of(actor: SeenActor) -> Iterator[Key | None]:
+    """Yield the metrics of an actor's counts: of the supervisor, then those of `counters` and `requests` in order."""
+    kind, report = actor.address.kind, actor.report
+    for name in _OF_THE_SUPERVISOR:
+        yield name, (kind,)
+    for name in report.counters:
+        yield _key_of(actor, name)
     for op, outcomes in report.requests.items():
-        for outcome, count in outcomes.items():
-            yield ("planaria_requests_total", (kind, op, outcome)), count
+        for outcome in outcomes:
+            yield "planaria_requests_total", (kind, op, outcome)
+
+
+def _key_of(actor: SeenActor, counter: str) -> Key | None:
+    topic, group = actor.topic, actor.address.group
+    name, _, rest = counter.partition(":")
+    if counter in ACTOR_COUNTERS:
+        return ACTOR_COUNTERS[counter], (actor.address.kind,)
+    if counter in TOPIC_COUNTERS:
+        return None if topic is None else (TOPIC_COUNTERS[counter], (topic,))
+    if counter in BROKER_COUNTERS:
+        return BROKER_COUNTERS[counter], ()
+    if name == "transactions":
+        return "planaria_transactions_total", (rest,)
+    if group is None:
+        return None
+    if counter == "retries":
+        return "planaria_retries_total", (group,)
+    return ("planaria_dead_letters_total", (group, rest)) if name == "dead_letters" else None
 
 
 def _durations_of(actor: SeenActor) -> Iterator[tuple[Key, Durations]]:
@@ -178,3 +232,19 @@ def _durations_of(actor: SeenActor) -> Iterator[tuple[Key, Durations]]:
         yield ("planaria_delivery_lateness_seconds", ()), report.lateness
     for op, durations in report.latencies.items():
         yield ("planaria_request_seconds", (kind, op)), durations
+
+
+def _gather(
+    durations: dict[Key, Durations], last: dict[Key, Durations], gathered: dict[Key, _Gathered]
+) -> None:
+    """Gather the durations that have changed since the last look at the same incarnation."""
+    for key, now in durations.items():
+        before = last.get(key)
+        if before is not None and before.counts == now.counts:
+            continue
+        found = gathered.get(key)
+        if found is None:
+            found = gathered[key] = _Gathered([], [])
+        found.new.append(now)
+        if before is not None:
+            found.old.append(before)

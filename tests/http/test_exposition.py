@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from planaria.actors.http.exposition import page
+from planaria.actors.http.exposition import Exposition
 from planaria.actors.http.families import FAMILIES, Histogram
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
@@ -11,14 +11,18 @@ UNITS = ("_seconds", "_bytes", "_total", "_records")
 
 
 def test_labels_are_escaped_and_samples_of_a_family_stand_together() -> None:
-    text = page(
-        {
-            ("planaria_group_members", ('a"b\\c\nd',)): 2,
-            ("planaria_uptime_seconds", ()): 1.5,
-            ("planaria_group_members", ("a",)): True,
-        },
-        {},
-    ).decode()
+    text = (
+        Exposition()
+        .page(
+            {
+                ("planaria_group_members", ('a"b\\c\nd',)): 2,
+                ("planaria_uptime_seconds", ()): 1.5,
+                ("planaria_group_members", ("a",)): True,
+            },
+            {},
+        )
+        .decode()
+    )
     samples = [line for line in text.splitlines() if not line.startswith("#")]
     assert samples == [
         "planaria_uptime_seconds 1.5",
@@ -31,7 +35,7 @@ def test_labels_are_escaped_and_samples_of_a_family_stand_together() -> None:
 
 def test_buckets_are_cumulative_and_in_seconds() -> None:
     histogram = Histogram((500, 2_500_000), [3, 0, 1], 4_000_000)
-    text = page({}, {("planaria_fsync_seconds", ("partition",)): histogram}).decode()
+    text = Exposition().page({}, {("planaria_fsync_seconds", ("partition",)): histogram}).decode()
     assert [line for line in text.splitlines() if not line.startswith("#")] == [
         'planaria_fsync_seconds_bucket{actor_kind="partition",le="0.0005"} 3',
         'planaria_fsync_seconds_bucket{actor_kind="partition",le="2.5"} 3',
