@@ -351,5 +351,5 @@ def test_a_short_timeout_is_kept(client: Client, broker: FakeBroker, leads: Any)
     began = client._network.now_ms()
     with pytest.raises(TimedOut):
         delivery.result(0.05)
-    assert 45 <= client._network.now_ms() - began < 1_000
+    assert 45 <= client._network.now_ms() - began < 10_000
     assert shell.LEAD_MS < 45

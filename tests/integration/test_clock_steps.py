@@ -132,7 +132,7 @@ def test_an_open_transaction_outlives_a_step_and_a_restart(data_dir: Path, step:
                 if actor.address.startswith("transactions/"):
                     restart(broker, actor.address)
             told_ms = until(lambda: open_since_ms(broker), "the transaction that is still open")
-            assert abs(told_ms - started_ms - hours * HOUR_MS) < 1_000, "as the clock goes now"
+            assert abs(told_ms - started_ms - hours * HOUR_MS) < 60_000, "as the clock goes now"
             transaction.publish("T", "two", partition=0)
         assert arrived(broker) == ["one", "two"]
 

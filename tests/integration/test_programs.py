@@ -388,7 +388,7 @@ def test_timeout_publishing_without_a_broker_takes_no_longer_than_told(endpoint:
             producer.publish("T", b"x")
         with pytest.raises(DeliveryFailed, match="never sent"):
             client.publish("T", b"x", timeout=0.3)
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20, "the default is 60 for the two"
 
 
 def test_signal_a_stop_while_it_starts_is_a_stop_in_order(data_dir: Path, endpoint: str) -> None:
