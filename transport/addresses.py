@@ -26,6 +26,9 @@ DELAYED_TOPIC = "__delayed"
 TRANSACTIONS_TOPIC = "__transactions"
 """The internal topic in which the coordinators of transactions keep them."""
 
+DIVERGED_PREFIX = "__diverged."
+"""Prefix of topics with records of a former source, set aside when it rejoined the topic that was promoted."""
+
 AUDIT_TOPIC = "__audit"
 """The internal topic with the records of administrative acts and of refusals."""
 

@@ -1,7 +1,8 @@
 """Mirrors: topics of other brokers that are copied here, and the processes that copy them. Pure.
 
     mirrors/<name>           the source, the patterns, a version that rises with each change
-    topics/<topic>.mirror    following, faulted, sealed or promoted (`transport/protocol/mirrored.py`)
+    topics/<topic>.mirror    rejoining (`rejoins.py`), following, faulted, sealed or promoted
+                             (`transport/protocol/mirrored.py`)
 
 A mirror's process runs on one node, which every controller computes from the live nodes alone (as for deployments). It
 asks for everything that is stored: a topic to be made, a fault to be kept. Its figures are not stored.
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 from msgspec.structs import replace
 
-from ...transport.addresses import Address, Kind, mirror_address, partition_address
+from ...transport.addresses import Address, Kind, is_internal, mirror_address, partition_address
 from ...transport.machine import Call, Reply, Sender
 from ...transport.patterns import name_fault
 from ...transport.protocol.control import ChildSpec
@@ -40,6 +41,7 @@ from ...transport.protocol.mirrors import (
     PromoteMirrorReply,
     PromotePartition,
     PromotePartitionReply,
+    RejoinTopic,
     ReportMirror,
     SealMirror,
     SealMirrorReply,
@@ -53,6 +55,7 @@ from .deployments import Deployments, Nodes, placed_one
 from .effects import Effect
 from .keys import MirrorCall
 from .names import check_topic_name
+from .rejoins import Rejoins, with_topic_mirror
 from .topics import Topics
 
 ATTEMPT_MS = 5_000
@@ -66,6 +69,7 @@ class Mirrors:
         self._decisions = decisions
         self._topics = topics
         self._nodes = nodes
+        self._rejoins = Rejoins(decisions, topics, nodes)
         self.commands = ChildCommands()
         self._running: dict[Address, ChildSpec] = {}
         self._reports: dict[str, MirrorReport] = {}
@@ -93,6 +97,8 @@ class Mirrors:
                 return self._on_topic(sender, request, now)
             case FaultTopic():
                 return self._on_fault(sender, request)
+            case RejoinTopic():
+                return self._rejoins.on_step(sender, request, now)
             case ReportMirror():
                 self._reports[request.report.mirror] = request.report
         return []
@@ -124,7 +130,7 @@ class Mirrors:
             raise ProtocolError(ErrorCode.UNKNOWN_MIRROR, f"there is no mirror {name!r}")
         follow_up = FollowUp("mirror_changed", name, sender)
         if request.action == "delete":
-            return self._decisions.decide(latest.decided((Delete(f"mirrors/{name}"),)), follow_up)
+            return self._decisions.decide(_without_mirror(latest, name), follow_up)
         spec = mirror.spec
         if request.bytes_per_second is not None:
             spec = replace(spec, bytes_per_second=request.bytes_per_second)
@@ -134,7 +140,7 @@ class Mirrors:
         if request.action == "resume":
             for entry in _topics_of(latest, name, "faulted"):
                 assert entry.mirror is not None
-                catalog = _with_topic_mirror(
+                catalog = with_topic_mirror(
                     catalog, entry.topic, replace(entry.mirror, state="following", reason="")
                 )
         return self._decisions.decide(catalog, follow_up)
@@ -150,6 +156,9 @@ class Mirrors:
         mirror = TopicMirror(mirror=request.mirror)
         if entry is None:
             return self._topics.on_mirrored(sender, request, mirror, now)
+        rejoined = self._rejoins.on_topic(sender, request, entry, now)
+        if rejoined is not None:
+            return rejoined
         _check_entry(entry, request)
         return self._topics.on_mirrored_again(sender, request, now)
 
@@ -160,7 +169,7 @@ class Mirrors:
         if mirror is None or mirror.mirror != request.mirror or mirror.state != "following":
             return [Reply(sender, Done())]
         changed = replace(mirror, state="faulted", reason=request.reason)
-        catalog = _with_topic_mirror(latest, request.topic, changed)
+        catalog = with_topic_mirror(latest, request.topic, changed)
         return self._decisions.decide(catalog, FollowUp("mirror_topic_changed", request.topic, sender))
 
     # -- promotion
@@ -168,7 +177,8 @@ class Mirrors:
     def _on_promote(self, sender: Sender, request: PromoteMirror) -> list[Effect]:
         latest = self._decisions.latest
         all_topics = sorted(entry.topic for entry in _topics_of(latest, request.mirror))
-        topics = all_topics if request.topics is None else request.topics
+        chosen = [topic for topic in all_topics if not is_internal(topic)]
+        topics = chosen if request.topics is None else request.topics
         unknown = [topic for topic in topics if topic not in all_topics]
         if not topics or unknown:
             names = ", ".join(map(repr, unknown)) or "any topic"
@@ -177,10 +187,13 @@ class Mirrors:
         for topic in topics:
             mirror = latest.topics[topic].mirror
             assert mirror is not None
+            if mirror.state == "rejoining":
+                message = f"{topic} rejoins: its mirror finishes that by itself, also without the source"
+                raise ProtocolError(ErrorCode.CONFLICT, message, retriable=True)
             if mirror.state != "promoted":
                 waiting.add(topic)
             if mirror.state in ("following", "faulted"):
-                catalog = _with_topic_mirror(catalog, topic, replace(mirror, state="sealed"))
+                catalog = with_topic_mirror(catalog, topic, replace(mirror, state="sealed"))
         self._promotions.append((sender, waiting, topics))
         if catalog is latest:
             return self._answer_promotions()
@@ -211,7 +224,7 @@ class Mirrors:
             return []
         ordered = tuple(forks[partition] for partition in range(entry.partitions))
         promoted = replace(entry.mirror, state="promoted", reason="", forks=ordered)
-        catalog = _with_topic_mirror(self._decisions.latest, key.topic, promoted)
+        catalog = with_topic_mirror(self._decisions.latest, key.topic, promoted)
         return self._decisions.decide(catalog, FollowUp("mirror_promoted", key.topic))
 
     def on_failed(self, key: MirrorCall) -> list[Effect]:
@@ -306,6 +319,8 @@ class Mirrors:
         report = known or MirrorReport(mirror=name, spec=mirror.spec, state="starting")
         topics = {each.topic: each for each in report.topics}
         for entry in _topics_of(self._decisions.durable, name):
+            if is_internal(entry.topic):
+                continue
             assert entry.mirror is not None
             stored, seen = entry.mirror, topics.get(entry.topic)
             topics[entry.topic] = MirroredTopic(
@@ -314,6 +329,7 @@ class Mirrors:
                 reason=stored.reason or (seen.reason if seen is not None else ""),
                 partitions=seen.partitions if seen is not None and stored.state != "promoted" else [],
                 forks=list(stored.forks),
+                diverged=stored.diverged,
             )
         return replace(
             report,
@@ -327,9 +343,12 @@ def _with_mirror(catalog: Catalog, name: str, mirror: Mirror) -> Catalog:
     return catalog.decided((put(f"mirrors/{name}", mirror),))
 
 
-def _with_topic_mirror(catalog: Catalog, topic: str, mirror: TopicMirror) -> Catalog:
-    entry = replace(catalog.topics[topic], mirror=mirror)
-    return catalog.decided((put(f"topics/{topic}", entry),))
+def _without_mirror(catalog: Catalog, name: str) -> Catalog:
+    """Delete a mirror. A topic that it has promoted may follow a later one of its name."""
+    for entry in _topics_of(catalog, name, "promoted"):
+        assert entry.mirror is not None
+        catalog = with_topic_mirror(catalog, entry.topic, replace(entry.mirror, mirror=""))
+    return catalog.decided((Delete(f"mirrors/{name}"),))
 
 
 def _topics_of(catalog: Catalog, mirror: str, *states: str) -> list[TopicEntry]:
@@ -345,13 +364,20 @@ def _topics_of(catalog: Catalog, mirror: str, *states: str) -> list[TopicEntry]:
 def _check_entry(entry: TopicEntry, request: MirrorTopic) -> None:
     """Raise ProtocolError if the topic here is not a copy that this mirror may go on with."""
     found, topic = entry.mirror, entry.topic
-    if found is None and entry.topic_id == request.topic_id:
+    is_same = entry.topic_id == request.topic_id
+    if is_same and request.forks and (found is None or not found.mirror):
+        message = (
+            f"{topic} of the source was promoted in place of this one: mirror failback lets it follow again"
+        )
+        raise ProtocolError(ErrorCode.TOPIC_EXISTS, message)
+    if found is None and is_same:
         message = f"{topic} of the source is a copy of this broker's {topic}: a loop is not mirrored"
         raise ProtocolError(ErrorCode.TOPIC_EXISTS, message)
     if found is None:
         raise ProtocolError(ErrorCode.TOPIC_EXISTS, f"{topic} is here already, and no copy of the source's")
     if found.mirror != request.mirror:
-        raise ProtocolError(ErrorCode.TOPIC_EXISTS, f"{topic} is a copy made by mirror {found.mirror!r}")
+        whose = f"is a copy made by mirror {found.mirror!r}" if found.mirror else "was promoted here"
+        raise ProtocolError(ErrorCode.TOPIC_EXISTS, f"{topic} {whose}")
     if found.state in ("promoted", "sealed"):
         raise ProtocolError(ErrorCode.NOT_MIRRORED, f"{topic} was promoted")
     if found.state == "faulted":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from ...transport.addresses import AUDIT_TOPIC, OFFSETS_TOPIC, is_internal
+from ...transport.addresses import AUDIT_TOPIC, DIVERGED_PREFIX, OFFSETS_TOPIC, is_internal
 from ...transport.batch import InvalidBatch, decode_records, verify
 from ...transport.protocol.errors import PlanariaError
 from ..journal.owners import owner_of
@@ -114,7 +114,7 @@ class _CatalogRecovery:
             config = OFFSETS_CONFIG
         elif label.topic == AUDIT_TOPIC:
             config = AUDIT_CONFIG
-        elif is_internal(label.topic):
+        elif is_internal(label.topic) and not label.topic.startswith(DIVERGED_PREFIX):
             config = CONFIG
         elif topic_label_of(folder, self._files) is None:
             self._lines.append(f"{label.topic}: its label is missing; it has the default configuration now")

@@ -9,7 +9,7 @@ A deletion interrupted by a crash continues at the next start: the catalog names
 
 import msgspec
 
-from ...transport.addresses import Address, is_internal
+from ...transport.addresses import DIVERGED_PREFIX, Address, is_internal
 from ...transport.machine import Cast, Reply, Sender, SetTimer
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
@@ -112,9 +112,7 @@ class Topics:
             min_in_sync_replicas=entry.config.min_in_sync_replicas,
         )
         if (config, request.partitions) == (entry.config, entry.partitions):
-            follow_up = FollowUp("topic_awaited", request.topic, sender)
-            waits = self._decisions.wait_for_latest(follow_up)
-            return [] if waits else self.apply_awaited(follow_up, now)
+            return self.awaited(sender, request.topic, now)
         self._room.check_partitions(latest, request.partitions - entry.partitions)
         catalog = latest.with_topic_changed(request.topic, request.partitions, config)
         return self._decisions.decide(catalog, FollowUp("topic_altered", request.topic, sender))
@@ -122,7 +120,11 @@ class Topics:
     def _on_existing(self, sender: Sender, request: CreateTopic, now: int) -> list[Effect]:
         if not request.if_not_exists:
             raise ProtocolError(ErrorCode.TOPIC_EXISTS, f"topic {request.topic!r} exists")
-        follow_up = FollowUp("topic_awaited", request.topic, sender)
+        return self.awaited(sender, request.topic, now)
+
+    def awaited(self, sender: Sender, topic: str, now: int) -> list[Effect]:
+        """Describe a topic once everything decided so far is durable, and its partitions are up."""
+        follow_up = FollowUp("topic_awaited", topic, sender)
         if self._decisions.wait_for_latest(follow_up):
             return []
         return self.apply_awaited(follow_up, now)
@@ -150,7 +152,8 @@ class Topics:
 
     def on_delete(self, sender: Sender, request: DeleteTopic) -> list[Effect]:
         known_topic(self._decisions.latest, request.topic)
-        refuse_internal(request.topic)
+        if not request.topic.startswith(DIVERGED_PREFIX):
+            refuse_internal(request.topic)
         catalog = self._decisions.latest.without_topic(request.topic)
         return self._decisions.decide(catalog, FollowUp("topic_deleted", request.topic, sender))
 

@@ -60,6 +60,14 @@ class FaultKey(Struct, frozen=True):
     topic: str
 
 
+class RejoinKey(Struct, frozen=True):
+    """A step of a topic that rejoins. The numbers tell it from earlier ones."""
+
+    topic: str
+    number: int
+    step: int
+
+
 class EnsureKey(Struct, frozen=True):
     """The controller starts the coordinator of a group."""
 
@@ -91,5 +99,5 @@ class ReportTimer(Struct, frozen=True):
 
 
 SourceKey: TypeAlias = FetchKey | BoundsKey | TopicsKey | TopicKey | GroupsKey | GroupKey
-CallKey: TypeAlias = AppendKey | CreateKey | FaultKey | EnsureKey | CommitKey
+CallKey: TypeAlias = AppendKey | CreateKey | FaultKey | RejoinKey | EnsureKey | CommitKey
 TimerKey: TypeAlias = GoOnTimer | DiscoverTimer | GroupsTimer | ReportTimer

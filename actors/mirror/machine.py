@@ -6,8 +6,10 @@ a node is taken for dead, cannot do harm: the partition takes a batch at its end
 
     topic       means                                                 left by
     described   the source has been asked for its configuration       the answer -> made
-    made        the controller creates it here, or changes it         done -> copied; NOT_MIRRORED -> promoted;
+    made        the controller creates it here, or changes it         done -> copied, rejoining; NOT_MIRRORED -> promoted;
                                                                       any other refusal -> refused
+    rejoining   it was the source: it sets aside what the other       done, or an error -> described again
+                side does not have (`rejoining.py`)
     copied      each partition has a `Copying`                        faulted by one of them; left -> described again
     refused     it cannot be copied: a topic of this name is here,    asked again with each listing
                 or the source follows this broker (a loop)
@@ -45,6 +47,7 @@ from ...transport.protocol.data import FetchReply, ListOffsetsReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.groups import DescribeGroupReply, ListGroupsReply
 from ...transport.protocol.message import Done
+from ...transport.protocol.mirrored import TopicMirror
 from ...transport.protocol.mirrors import (
     FaultTopic,
     MirroredTopic,
@@ -71,12 +74,14 @@ from .keys import (
     GroupKey,
     GroupsKey,
     GroupsTimer,
+    RejoinKey,
     ReportTimer,
     TimerKey,
     TopicKey,
     TopicsKey,
 )
 from .rate import Rate
+from .rejoining import Rejoining
 
 DISCOVER_MS = 1_000
 DESCRIBE_AGAIN_MS = 30_000
@@ -99,6 +104,10 @@ class _Topic:
         """The number of partitions of the source's topic, as last described."""
         self.described_at = 0
         self.is_asked = False
+        self.rejoining: Rejoining | None = None
+        self.rejoined = 0
+        """The number of attempts to rejoin."""
+        self.is_compacted = False
 
 
 class MirrorMachine:
@@ -212,7 +221,7 @@ class MirrorMachine:
             if is_internal(found.topic) or not self._is_chosen(found.topic):
                 continue
             topic = self._topics.setdefault(found.topic, _Topic())
-            if topic.is_asked or topic.state in ("faulted", "promoted"):
+            if topic.is_asked or topic.state in ("faulted", "promoted", "rejoining"):
                 continue
             is_old = topic.state != "copied" or now - topic.described_at >= DESCRIBE_AGAIN_MS
             if is_old or topic.partitions != found.partitions:
@@ -231,12 +240,15 @@ class MirrorMachine:
             topic.is_asked = False
             reason = f"the source's topic was created again: {topic.topic_id} was copied, it is {reply.topic_id} now"
             return self._fault(reply.topic, reason)
+        topic.is_compacted = "compact" in reply.config.cleanup
+        promoted = reply.mirror if isinstance(reply.mirror, TopicMirror) else None
         request = MirrorTopic(
             mirror=self._name,
             topic=reply.topic,
             topic_id=reply.topic_id,
             partitions=len(reply.partitions),
             config=reply.config,
+            forks=promoted.forks if promoted is not None and promoted.state == "promoted" else (),
         )
         key = CreateKey(reply.topic, reply.topic_id)
         return [Call(key, CONTROLLER, request, DescribeTopicReply, timeout_ms=CREATE_TIMEOUT_MS)]
@@ -250,9 +262,11 @@ class MirrorMachine:
                 copying = self._copies[key.partition]
                 return self._settle(key.partition, copying.on_appended(key, event.reply, now))
             case CreateKey():
-                return self._on_made(key, now)
+                return self._on_made(key, event.reply, now)
             case FaultKey():
                 return []
+            case RejoinKey():
+                return self._on_rejoined(key, event)
             case EnsureKey():
                 return self._groups.on_ensured(key.group)
             case CommitKey():
@@ -270,12 +284,16 @@ class MirrorMachine:
             case FaultKey():
                 topic = self._topics[key.topic]
                 return [self._fault_call(key.topic, topic)] if event.error.retriable else []
+            case RejoinKey():
+                return self._on_not_rejoined(key, event.error)
             case EnsureKey() | CommitKey():
                 return self._groups.on_not_committed(key.group, event.error, now)
         assert_never(key)
 
-    def _on_made(self, key: CreateKey, now: int) -> list[Effect]:
+    def _on_made(self, key: CreateKey, reply: DescribeTopicReply, now: int) -> list[Effect]:
         topic = self._topics[key.topic]
+        if isinstance(reply.mirror, TopicMirror) and reply.mirror.state == "rejoining":
+            return self._rejoin(topic, reply)
         topic.state, topic.reason, topic.topic_id, topic.is_asked = "copied", "", key.topic_id, False
         effects: list[Effect] = []
         for number in range(topic.partitions):
@@ -285,6 +303,32 @@ class MirrorMachine:
                 self._copies[partition] = copying = Copying(partition, key.topic_id, self._rate)
                 effects += copying.go_on(now)
         return effects
+
+    def _rejoin(self, topic: _Topic, reply: DescribeTopicReply) -> list[Effect]:
+        topic.state, topic.topic_id, topic.is_asked = "rejoining", reply.topic_id, False
+        topic.rejoined += 1
+        compacts = topic.is_compacted or "compact" in reply.config.cleanup
+        topic.rejoining = Rejoining(self._name, topic.rejoined, reply, compacts=compacts)
+        return topic.rejoining.start()
+
+    def _on_rejoined(self, key: RejoinKey, event: Answered) -> list[Effect]:
+        topic = self._topics[key.topic]
+        rejoining = topic.rejoining
+        if rejoining is None or not rejoining.is_current(key):
+            return []
+        effects = rejoining.on_answered(event)
+        topic.reason = ""
+        if rejoining.state == "over":
+            topic.state, topic.rejoining = "described", None
+        return effects
+
+    def _on_not_rejoined(self, key: RejoinKey, error: ErrorBody) -> list[Effect]:
+        """Begin again with the next listing: every step asks how far the last one came."""
+        topic = self._topics[key.topic]
+        if topic.rejoining is not None and topic.rejoining.is_current(key):
+            topic.state, topic.rejoining = "described", None
+            topic.reason = f"{error.code}: {error.message}"
+        return []
 
     def _on_not_made(self, key: CreateKey, error: ErrorBody) -> list[Effect]:
         topic = self._topics[key.topic]

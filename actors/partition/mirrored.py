@@ -12,6 +12,8 @@ a leader like any other. Made by the machine in place of `leader.py` while the t
     SealMirror          answered once everything appended is held        likewise, with the same fork
     Produce             TOPIC_IS_MIRRORED                                likewise
     DeleteRecords       TOPIC_IS_MIRRORED                                likewise
+    RejoinPartition     cut, once everything beyond the fork is set      NOT_MIRRORED (`machine.py`)
+                        aside; before that, its bounds are named
     WriteMarkers        done, without a marker: no transaction of this   likewise
                         broker has a batch here
     others              as of any leader
@@ -30,7 +32,14 @@ from ...transport.protocol.data import Produce
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
 from ...transport.protocol.mirrored import Fork
-from ...transport.protocol.mirrors import MirrorAppend, MirrorAppendReply, SealMirror, SealMirrorReply
+from ...transport.protocol.mirrors import (
+    MirrorAppend,
+    MirrorAppendReply,
+    RejoinPartition,
+    RejoinPartitionReply,
+    SealMirror,
+    SealMirrorReply,
+)
 from ...transport.protocol.replication import Lead
 from ...transport.protocol.topics import DeleteRecords
 from ...transport.protocol.transactions import WriteMarkers
@@ -61,6 +70,7 @@ class MirroredLeader(Leader):
     ) -> None:
         super().__init__(arguments, lead, log, backlog, admission, flush, now)
         assert arguments.mirror is not None
+        self._arguments = arguments
         self._mirror = arguments.mirror
         self._partition = arguments.partition
         self._is_alone = arguments.leadership == "own"
@@ -97,11 +107,43 @@ class MirroredLeader(Leader):
                 self._is_sealed = True
                 self._sealing.append(received)
                 return self._answer_sealing()
+            case RejoinPartition():
+                return self._on_rejoin(received, request)
             case Produce() | DeleteRecords():
                 return refuse(received, self._is_mirrored().body)
             case WriteMarkers():
                 return [Reply(received.sender, Done())]
         return super().on_request(received, now)
+
+    @property
+    def _is_rejoining(self) -> bool:
+        mirror = self._arguments.mirror
+        return mirror is not None and mirror.state == "rejoining"
+
+    def _on_rejoin(self, received: Received, request: RejoinPartition) -> list[Effect]:
+        """Name the records that the promoted topic does not have; cut them once they are set aside.
+
+        A source that lost its end, and wrote on in a later epoch, differs from its copy already before the fork: there
+        the copy's batches have epochs up to the fork's.
+        """
+        fork = request.mirror.meeting_of(self._partition)
+        end_offset, start_offset = self.log_end_offset, self.watermarks.log_start_offset
+        cut_offset = 0
+        if fork is not None:
+            cut_offset = min(fork.offset, self._epochs.end_of(fork.leader_epoch, end_offset)[1])
+        is_cut = end_offset == 0 if request.is_whole else end_offset <= cut_offset
+        if is_cut or end_offset > max(cut_offset, request.set_aside_to):
+            body = RejoinPartitionReply(
+                cut_offset=cut_offset,
+                log_start_offset=start_offset,
+                log_end_offset=end_offset,
+                is_done=is_cut,
+            )
+            return [Reply(received.sender, body)]
+        refusal = ProtocolError(ErrorCode.PARTITION_OFFLINE, f"the log is being cut at {cut_offset}")
+        offset = 0 if request.is_whole else cut_offset
+        is_reset = request.is_whole or cut_offset < start_offset
+        return [*refuse(received, refusal.body), CutLog(offset, is_reset=is_reset)]
 
     def _is_mirrored(self) -> ProtocolError:
         message = (
@@ -138,8 +180,8 @@ class MirroredLeader(Leader):
         self, received: Received, request: MirrorAppend, now: int
     ) -> tuple[ProtocolError | None, list[Effect]]:
         """Return the reason why nothing is appended, with the effects of finding out."""
-        if self._is_sealed:
-            message = f"{self._topic} is being promoted: it takes no more copies"
+        if self._is_sealed or self._is_rejoining:
+            message = f"{self._topic} is being promoted, or rejoins: it takes no copies"
             return ProtocolError(ErrorCode.NOT_MIRRORED, message), []
         is_query = request.offset < 0 and not received.payload
         if not is_query and request.offset != self.log_end_offset:

@@ -7,7 +7,7 @@ Its topic may follow one of another broker, and be promoted. Then it leads again
 from ...transport.machine import Received, Reply
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
-from ...transport.protocol.mirrors import PromotePartition, PromotePartitionReply
+from ...transport.protocol.mirrors import PromotePartition, PromotePartitionReply, RejoinPartition
 from ...transport.protocol.replication import Lead, Member
 from .arguments import PartitionArguments
 from .effects import OpenedLog
@@ -37,6 +37,9 @@ def must_lead_again(role: Undecided, arguments: PartitionArguments) -> bool:
 
 def answer_of(received: Received, role: Undecided) -> Reply:
     """Return the answer to a request that has changed the role, or has found it changed."""
+    if isinstance(received.request, RejoinPartition):
+        error = ProtocolError(ErrorCode.PARTITION_OFFLINE, "the partition takes no producers from now on")
+        return Reply(received.sender, error.body)
     if not isinstance(received.request, PromotePartition):
         return Reply(received.sender, Done())
     if isinstance(role, Leader) and not isinstance(role, MirroredLeader):

@@ -1,7 +1,8 @@
-"""`planaria mirror`: topics of another broker that are copied here, and their promotion."""
+"""`planaria mirror`: topics of another broker that are copied here, their promotion, and the way back."""
 
+import time
 from datetime import datetime
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 import typer
@@ -20,6 +21,7 @@ from ...transport.protocol.mirrors import (
     PromoteMirror,
     PromoteMirrorReply,
 )
+from ...transport.protocol.topics import DescribeTopic, DescribeTopicReply
 from .confirmation import YesOption, confirm
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached, checked_endpoints
 from .failures import CommandFailed
@@ -27,7 +29,12 @@ from .help_text import Command, Group
 from .output import note, plural, print_json, print_table
 from .tables import Listing
 
+if TYPE_CHECKING:
+    from ...transport.client.client import Client
+
 PROMOTE_TIMEOUT_MS = 60_000
+FAILBACK_TIMEOUT_S = 60.0
+POLL_S = 0.2
 
 app = typer.Typer(
     cls=Group,
@@ -41,6 +48,17 @@ NameArgument: TypeAlias = Annotated[
 FileOption: TypeAlias = Annotated[
     str, typer.Option(metavar="FILE", help="File on every node of this broker.")
 ]
+PatternsArgument: TypeAlias = Annotated[
+    list[str], typer.Argument(metavar="PATTERN", show_default=False, help="Topics, or patterns with * and ?.")
+]
+GroupsOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--group", metavar="PATTERN", help="Groups whose offsets are copied. Repeatable; default *."
+    ),
+]
+ServerKeyOption: TypeAlias = Annotated[str, typer.Option(metavar="KEY", help="Public key of the source.")]
+UserOption: TypeAlias = Annotated[str, typer.Option(metavar="NAME", help="User of the source.")]
 RateOption: TypeAlias = Annotated[
     int, typer.Option("--bytes-per-second", min=-1, metavar="N", help="Limit of the traffic; -1: none.")
 ]
@@ -49,26 +67,18 @@ RateOption: TypeAlias = Annotated[
 @app.command("create", cls=Command)
 def create(
     mirror: NameArgument,
-    topics: Annotated[
-        list[str],
-        typer.Argument(metavar="PATTERN", show_default=False, help="Topics, or patterns with * and ?."),
-    ],
+    topics: PatternsArgument,
     source: Annotated[
         str,
         typer.Option(
             "--from", metavar="URL", callback=checked_endpoints, help="Endpoints of the broker to copy."
         ),
     ],
-    groups: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--group", metavar="PATTERN", help="Groups whose offsets are copied. Repeatable; default *."
-        ),
-    ] = None,
+    groups: GroupsOption = None,
     rate: RateOption = -1,
     key_file: FileOption = "",
-    server_key: Annotated[str, typer.Option(metavar="KEY", help="Public key of the source.")] = "",
-    user: Annotated[str, typer.Option(metavar="NAME", help="User of the source.")] = "",
+    server_key: ServerKeyOption = "",
+    user: UserOption = "",
     password_file: FileOption = "",
     token_file: FileOption = "",
     connect: ConnectOption = DEFAULT_ENDPOINT,
@@ -161,6 +171,9 @@ def status(
                 ),
                 [row for topic in each.topics for row in _rows(topic)],
             )
+        for topic in each.topics:
+            if topic.diverged:
+                note(f"{topic.topic}: records that its source does not have are kept in {topic.diverged}")
         for group, why in sorted(each.groups_not_copied.items()):
             note(f"group {group} is not copied: {why}")
 
@@ -261,6 +274,107 @@ def promote(
     ]
     print_table(Listing("topic", "partition", "fork", "source's end", "as of", "not copied"), rows)
     note(f"{mirror}: {plural(len(found), 'topic')} promoted")
+
+
+@app.command("failback", cls=Command)
+def failback(
+    mirror: NameArgument,
+    topics: PatternsArgument,
+    source: Annotated[
+        str,
+        typer.Option(
+            "--from", metavar="URL", callback=checked_endpoints, help="Endpoints of the promoted broker."
+        ),
+    ],
+    groups: GroupsOption = None,
+    rate: RateOption = -1,
+    key_file: FileOption = "",
+    server_key: ServerKeyOption = "",
+    user: UserOption = "",
+    password_file: FileOption = "",
+    token_file: FileOption = "",
+    as_json: JsonOption = False,
+    connect: ConnectOption = DEFAULT_ENDPOINT,
+) -> None:
+    """Let this broker, a former source, follow the one that was promoted in its place.
+
+    Records that the promoted broker does not have are kept in topics of their own, and cut. Waits for
+    that, and prints where they are. Interrupted, the broker goes on by itself.
+
+    --json: {"topics": [{"topic", "state", "reason", "diverged", "partitions": [{"partition", "first", "next"}]}]}
+
+    Example:
+      planaria mirror failback rome 'ORDERS*' --from tcp://rome:5570
+    """
+    spec = MirrorSpec(
+        source=source,
+        topics=tuple(topics),
+        groups=("*",) if groups is None else tuple(groups),
+        bytes_per_second=rate,
+        key_file=key_file,
+        server_key=server_key,
+        user=user,
+        password_file=password_file,
+        token_file=token_file,
+        is_failback=True,
+    )
+    with attached(connect) as client:
+        client._ask(CreateMirror(mirror=mirror, spec=spec), Done)
+        found = _rejoined(client, mirror)
+        set_aside = {each.topic: _set_aside(client, each.diverged) for each in found if each.diverged}
+    if as_json:
+        columns = ("partition", "first", "next")
+        shown = [
+            {
+                "topic": each.topic,
+                "state": each.state,
+                "reason": each.reason,
+                "diverged": each.diverged,
+                "partitions": [dict(zip(columns, row, strict=True)) for row in set_aside.get(each.topic, ())],
+            }
+            for each in found
+        ]
+        print_json({"topics": shown})
+        return
+    rows = [
+        (each.topic, each.state, each.diverged, *cells)
+        for each in found
+        for cells in [tuple(map(str, row)) for row in set_aside.get(each.topic, ())] or [("", "none", "")]
+    ]
+    print_table(Listing("topic", "state", "kept in", "partition", "from offset", "up to"), rows)
+    for each in found:
+        if each.reason:
+            note(f"{each.topic}: {each.reason}")
+    note(f"{mirror}: copies {', '.join(topics)} from {source}")
+
+
+def _rejoined(client: "Client", mirror: str) -> list[MirroredTopic]:
+    """Return the topics of a mirror once each has rejoined, or cannot."""
+    ends_at = time.monotonic() + FAILBACK_TIMEOUT_S
+    while True:
+        reports = client._ask(ListMirrors(), ListMirrorsReply).mirrors
+        report = next((each for each in reports if each.mirror == mirror), None)
+        if report is None:
+            raise CommandFailed(f"mirror {mirror!r} was deleted meanwhile")
+        if report.topics and all(_is_settled(each) for each in report.topics):
+            return report.topics
+        if time.monotonic() >= ends_at:
+            why = report.reason or ("it rejoins still" if report.topics else "the source has no such topic")
+            raise CommandFailed(f'{mirror}: {why}; it goes on by itself: see "planaria mirror status"')
+        time.sleep(POLL_S)
+
+
+def _is_settled(topic: MirroredTopic) -> bool:
+    return bool(topic.partitions) if topic.state == "following" else topic.state != "rejoining"
+
+
+def _set_aside(client: "Client", topic: str) -> list[tuple[int, int, int]]:
+    """Return the partitions of a topic with records set aside: number, first offset, next offset."""
+    return [
+        (each.partition, each.log_start_offset, each.high_watermark)
+        for each in client._ask(DescribeTopic(topic=topic), DescribeTopicReply).partitions
+        if each.high_watermark > each.log_start_offset
+    ]
 
 
 @app.command("delete", cls=Command)

@@ -11,6 +11,8 @@ the mirror itself is killed. After every step the copy is compared with the sour
 import random
 from typing import Any
 
+from msgspec import UNSET
+
 from planaria.actors.mirror.effects import AskSource, SourceAnswered, SourceFailed, Started
 from planaria.actors.mirror.keys import FetchKey
 from planaria.actors.mirror.machine import MirrorMachine
@@ -66,6 +68,8 @@ class MirrorWorld:
         self.is_cut = False
         """True while nothing reaches the source."""
         self.topic_id = "t1"
+        self.source_mirror: Any = UNSET
+        """The mirror that the source's topic came from."""
         self.faults: list[str] = []
         self.group: dict[str, int] = {}
         self.committed: dict[str, int] = {}
@@ -125,8 +129,7 @@ class MirrorWorld:
     def _described(self, ask: AskSource) -> Any:
         group = getattr(ask.request, "group", None)
         if group is None:
-            partitions = [PartitionDescription(partition=0, online=True)]
-            return DescribeTopicReply("ORDERS", self.topic_id, self.source.config, partitions)
+            return self.described(mirror=self.source_mirror)
         offsets = [PartitionOffset("ORDERS", 0, self.group[group], topic_id="t1")]
         return DescribeGroupReply(group, "empty", 0, "range", [], offsets)
 
@@ -153,18 +156,29 @@ class MirrorWorld:
             assert call.request.config == self.source.config
         for each in getattr(call.request, "offsets", ()):
             self.committed[call.request.group] = each.offset
-        self.handle(Answered(call.key, Done()))
+        self.handle(Answered(call.key, self.controller_answers(call)))
+
+    def controller_answers(self, call: Call) -> Any:
+        return self.described() if isinstance(call.request, MirrorTopic) else Done()
+
+    def described(self, topic: str = "ORDERS", mirror: Any = UNSET) -> DescribeTopicReply:
+        partitions = [PartitionDescription(partition=0, online=True)]
+        return DescribeTopicReply(topic, self.topic_id, self.source.config, partitions, mirror)
 
     def _append(self, call: Call) -> None:
+        self.appends += bool(call.payload)
+        self.ask_partition(call, self.copy)
+
+    def ask_partition(self, call: Call, partition: SimulatedPartition, request: Any = None) -> None:
+        """Make a call to a partition here, which may die of it, or lose the answer."""
         if self._is_lost():
             self.handle(Failed(call.key, LOST))
             return
         points: Any = ["before the write", "after the write", "after the sync", None]
         crash_at = self.draw.choice(points) if self.draw.random() < self.loss / 2 else None
-        received = self.copy.received(call.request, call.payload)
-        self.appends += bool(call.payload)
+        received = partition.received(request or call.request, call.payload)
         try:
-            replies = self.copy.turn(received, crash_at=crash_at)
+            replies = partition.turn(received, crash_at=crash_at)
         except Crashed:
             self.handle(Failed(call.key, LOST))
             return
@@ -174,7 +188,7 @@ class MirrorWorld:
         elif isinstance(reply.body, ErrorBody):
             self.handle(Failed(call.key, reply.body))
         else:
-            self.handle(Answered(call.key, reply.body))
+            self.handle(Answered(call.key, reply.body, tuple(bytes(frame) for frame in reply.payload)))
 
     def advance(self, duration_ms: int) -> None:
         """Let time pass on both sides."""

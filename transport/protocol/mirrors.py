@@ -9,10 +9,12 @@ All of these are answered by the controller. The others are internal: M a mirror
 
     M: mirror_topic(topic, topic_id, partitions, config)      C: done; the topic is created, or changed, and follows
     M: fault_topic(topic, topic_id, reason)                   C: done; the topic is FAULTED, durably
+    M: rejoin_topic(topic, topic_id, step)                    C: the topic for records set aside; or done, it follows
     M: report_mirror(...)                                     a cast to the controller: figures
     M: mirror_append(offset, ...) batch frames                P: log_start_offset, log_end_offset, last_epoch
     C: seal_mirror()                                          P: the fork, once every copy is acknowledged
     C: promote_partition(mirror)                              P: leader_epoch, aborted
+    M: rejoin_partition(mirror, set_aside_to, is_whole)       P: where its log differs and ends; cut if all is set aside
 
 `mirror_append` appends batches as the source has them, at the end of the partition's log and nowhere else: `offset` is
 that end. Another end is refused with OFFSET_OUT_OF_RANGE, which names it as `next_offset`; so two senders cannot
@@ -53,6 +55,9 @@ class MirrorSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     user: Text = ""
     password_file: Text = ""
     token_file: Text = ""
+    is_failback: bool = False
+    """True if topics that are here already follow the source, whose topics of the same id were promoted in their place.
+    Records that the source does not have are set aside first."""
 
 
 class Mirror(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,10 +85,12 @@ class PartitionLag(Struct, frozen=True, kw_only=True):
 class MirroredTopic(Struct, frozen=True, kw_only=True):
     topic: str
     state: str
-    """following, sealed, promoted, faulted; refused: it is not mirrored, for a reason."""
+    """rejoining, following, sealed, promoted, faulted; refused: it is not mirrored, for a reason."""
     reason: str = ""
     partitions: list[PartitionLag] = []
     forks: list[Fork] = []
+    diverged: str = ""
+    """The topic with the records that were set aside when it rejoined; empty: there were none."""
 
 
 class MirrorReport(Struct, frozen=True, kw_only=True):
@@ -149,6 +156,8 @@ class MirrorTopic(InternalRequest, tag="mirror_topic", frozen=True):
     topic_id: str
     partitions: PartitionCount
     config: TopicConfig
+    forks: tuple[Fork, ...] = ()
+    """Those of the source's topic, if it was promoted."""
 
 
 class FaultTopic(InternalRequest, tag="fault_topic", frozen=True):
@@ -156,6 +165,16 @@ class FaultTopic(InternalRequest, tag="fault_topic", frozen=True):
     topic: str
     topic_id: str
     reason: str
+
+
+class RejoinTopic(InternalRequest, tag="rejoin_topic", frozen=True):
+    """Answered by the description of the topic that the step is about."""
+
+    mirror: str
+    topic: str
+    topic_id: str
+    step: Literal["set_aside", "done"]
+    """set_aside: a topic is needed for records that the source does not have. done: the topic follows from now on."""
 
 
 class ReportMirror(InternalRequest, tag="report_mirror", frozen=True):
@@ -203,5 +222,41 @@ class PromotePartitionReply(Reply, kw_only=True):
     leader_epoch: int
 
 
-REQUESTS_TO_CONTROLLER: tuple[type[Request], ...] = (*MIRROR_REQUESTS, MirrorTopic, FaultTopic, ReportMirror)
-REQUESTS_TO_PARTITION: tuple[type[Request], ...] = (MirrorAppend, SealMirror, PromotePartition)
+class RejoinPartition(InternalRequest, tag="rejoin_partition", frozen=True):
+    """The partition takes no producers, and names its records that the promoted topic does not have.
+
+    Once all of them are set aside it is cut; until then it refuses, retriable, or answers with `is_done` false.
+    """
+
+    topic: str
+    topic_id: str
+    partition: int
+    mirror: TopicMirror
+    set_aside_to: Annotated[int, Meta(ge=-1)] = -1
+    """Everything below this offset is set aside; -1: nothing is."""
+    is_whole: bool = False
+    """True to remove every batch: compaction may have removed records for those that are cut."""
+
+
+class RejoinPartitionReply(Reply, kw_only=True):
+    cut_offset: int
+    """The first offset that may differ from the promoted topic's."""
+    log_start_offset: int
+    log_end_offset: int
+    is_done: bool
+    """True if nothing is left to cut."""
+
+
+REQUESTS_TO_CONTROLLER: tuple[type[Request], ...] = (
+    *MIRROR_REQUESTS,
+    MirrorTopic,
+    FaultTopic,
+    RejoinTopic,
+    ReportMirror,
+)
+REQUESTS_TO_PARTITION: tuple[type[Request], ...] = (
+    MirrorAppend,
+    SealMirror,
+    PromotePartition,
+    RejoinPartition,
+)

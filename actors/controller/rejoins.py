@@ -1,0 +1,113 @@
+"""Fail-back: a topic of this broker that was the source follows the topic that was promoted in its place. Pure.
+
+    step        decided                                        the mirror (`actors/mirror/rejoining.py`) meanwhile
+    begin       topics/<topic>.mirror: rejoining, with the     -
+                forks of the promoted topic
+    set_aside   topics/__diverged.<topic>, once a partition    copies the records beyond the forks there, cuts them, and
+                has records beyond its fork                    has that topic promoted, so that it takes no more
+    done        topics/<topic>.mirror: following               copies the promoted topic
+
+Everything that a step needs is stored before it begins, so whichever process dies goes on. Called by `mirrors.py`.
+"""
+
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from ...transport.addresses import DIVERGED_PREFIX
+from ...transport.machine import Sender
+from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.mirrored import TopicMirror
+from ...transport.protocol.mirrors import MirrorTopic, RejoinTopic
+from .catalog import Catalog, TopicEntry, put
+from .decisions import Decisions, FollowUp
+from .deployments import Nodes
+from .effects import Effect
+from .topics import Topics
+
+
+class Rejoins:
+    def __init__(self, decisions: Decisions, topics: Topics, nodes: Callable[[], Nodes]) -> None:
+        self._decisions = decisions
+        self._topics = topics
+        self._nodes = nodes
+
+    def on_topic(
+        self, sender: Sender, request: MirrorTopic, entry: TopicEntry, now: int
+    ) -> list[Effect] | None:
+        """Let a topic rejoin the source's, or go on with it. None: it does not rejoin."""
+        latest, found = self._decisions.latest, entry.mirror
+        if found is not None and found.mirror == request.mirror:
+            return self._topics.awaited(sender, entry.topic, now) if found.state == "rejoining" else None
+        if not latest.mirrors[request.mirror].spec.is_failback or entry.topic_id != request.topic_id:
+            return None
+        _check(latest, entry, request)
+        if self._nodes().own:
+            raise ProtocolError(
+                ErrorCode.INVALID_REQUEST, f"{entry.topic}: topics of a cluster do not rejoin"
+            )
+        mirror = TopicMirror(mirror=request.mirror, state="rejoining", rejoin_at=request.forks)
+        catalog = with_topic_mirror(latest, entry.topic, mirror)
+        return self._decisions.decide(catalog, FollowUp("topic_altered", entry.topic, sender))
+
+    def on_step(self, sender: Sender, request: RejoinTopic, now: int) -> list[Effect]:
+        latest = self._decisions.latest
+        entry = latest.topics.get(request.topic)
+        mirror = None if entry is None else entry.mirror
+        is_known = mirror is not None and mirror.mirror == request.mirror and mirror.state == "rejoining"
+        if entry is None or mirror is None or not is_known or entry.topic_id != request.topic_id:
+            message = f"{request.topic} does not rejoin by mirror {request.mirror!r}"
+            raise ProtocolError(ErrorCode.NOT_MIRRORED, message)
+        if request.step == "done":
+            catalog = with_topic_mirror(latest, entry.topic, replace(mirror, state="following", rejoin_at=()))
+            return self._decisions.decide(catalog, FollowUp("topic_altered", entry.topic, sender))
+        if mirror.diverged in latest.topics:
+            return self._topics.awaited(sender, mirror.diverged, now)
+        diverged = _free_name(latest, entry.topic)
+        # It keeps everything, synced before the other log is cut, until somebody deletes it.
+        config = replace(
+            entry.config,
+            cleanup="delete",
+            retention_ms=-1,
+            retention_bytes=-1,
+            key_versions=False,
+            flush="batch",
+        )
+        catalog = latest.with_topic(
+            diverged, entry.partitions, config, now, mirror=TopicMirror(mirror=request.mirror)
+        )
+        catalog = with_topic_mirror(catalog, entry.topic, replace(mirror, diverged=diverged))
+        return self._decisions.decide(catalog, FollowUp("topic_created", diverged, sender))
+
+
+def with_topic_mirror(catalog: Catalog, topic: str, mirror: TopicMirror) -> Catalog:
+    entry = replace(catalog.topics[topic], mirror=mirror)
+    return catalog.decided((put(f"topics/{topic}", entry),))
+
+
+def _check(catalog: Catalog, entry: TopicEntry, request: MirrorTopic) -> None:
+    """Raise ProtocolError if a topic cannot rejoin the source's."""
+    topic, found = entry.topic, entry.mirror
+    if found is not None and found.mirror in catalog.mirrors and found.state != "promoted":
+        message = f"{topic} is a copy made by mirror {found.mirror!r}: delete that mirror first"
+        raise ProtocolError(ErrorCode.TOPIC_EXISTS, message)
+    if not request.forks:
+        message = (
+            f"{topic} of the source was not promoted, so this one does not follow it: promote it there first"
+        )
+        raise ProtocolError(ErrorCode.TOPIC_EXISTS, message)
+    if entry.partitions > request.partitions:
+        message = (
+            f"{topic} has {entry.partitions} partitions here, and {request.partitions} at the source: add partitions"
+            " there first"
+        )
+        raise ProtocolError(ErrorCode.INVALID_CONFIG, message)
+
+
+def _free_name(catalog: Catalog, topic: str) -> str:
+    """Return the name of a new topic for records that are set aside."""
+    name, number = f"{DIVERGED_PREFIX}{topic}", 1
+    while name in catalog.topics or name in catalog.removing:
+        number += 1
+        name = f"{DIVERGED_PREFIX}{topic}.{number}"
+    return name

@@ -1,0 +1,222 @@
+"""A topic of this broker, the former source, rejoins the topic that was promoted in its place. Pure.
+
+    state       means                                                      left by
+    surveying   a partition here is asked for its records beyond the fork  none -> the next one; some -> naming, placing
+    naming      the controller creates the topic for them                  its id -> placing
+    placing     that topic's partition is asked where it ends              beyond the last of them -> surveying the next
+    reading     they are read here                                         batches -> writing
+    writing     they are appended there, as they are                       held -> reading; the last -> surveying the next
+    cutting     each partition is cut, now that all is set aside           all -> promoting; has grown -> surveying
+    promoting   the topic for them ends its open transactions              done -> ending
+    ending      the controller stores that the topic follows               done -> over
+    over, and any error: the machine drops this object, and asks the controller again
+
+One call at a time. Nothing lasts here: where the records that are set aside end is in their topic, which takes them at
+its end and nowhere else; and a partition is cut once they are there. So it may be killed at any moment.
+"""
+
+from typing import Literal, TypeAlias
+
+from ...transport.addresses import CONTROLLER, Address, partition_address
+from ...transport.batch import parse_header
+from ...transport.machine import Answered, Call
+from ...transport.protocol.data import Fetch, FetchReply
+from ...transport.protocol.message import Reply, Request
+from ...transport.protocol.mirrored import TopicMirror
+from ...transport.protocol.mirrors import (
+    MirrorAppend,
+    MirrorAppendReply,
+    PromoteMirror,
+    PromoteMirrorReply,
+    RejoinPartition,
+    RejoinPartitionReply,
+    RejoinTopic,
+)
+from ...transport.protocol.topics import DescribeTopicReply
+from .effects import Effect
+from .keys import RejoinKey
+
+State: TypeAlias = Literal[
+    "surveying", "naming", "placing", "reading", "writing", "cutting", "promoting", "ending", "over"
+]
+READ_BYTES = 4 * 1024 * 1024
+TIMEOUT_MS = 10_000
+PROMOTE_TIMEOUT_MS = 60_000
+
+
+class Rejoining:
+    def __init__(self, mirror: str, number: int, described: DescribeTopicReply, *, compacts: bool) -> None:
+        """`number` distinguishes it from earlier ones. `compacts`: either side's log is compacted."""
+        assert isinstance(described.mirror, TopicMirror)
+        self.state: State = "surveying"
+        self._mirror = mirror
+        self._number = number
+        self._step = 0
+        self._topic, self._topic_id = described.topic, described.topic_id
+        self._stored = described.mirror
+        self._count = len(described.partitions)
+        self._compacts = compacts
+        self._partition = 0
+        self._diverged = described.mirror.diverged
+        """The topic for the records that are set aside."""
+        self._diverged_id = ""
+        self._ends = dict.fromkeys(range(self._count), -1)
+        """The ends of the logs here up to which everything is set aside."""
+        self._bounds: RejoinPartitionReply | None = None
+        """Those of the partition that is being set aside."""
+        self._held_to = 0
+        """The end of its records that are set aside."""
+
+    def start(self) -> list[Effect]:
+        return self._survey(0)
+
+    def is_current(self, key: RejoinKey) -> bool:
+        return key == self._key
+
+    @property
+    def _key(self) -> RejoinKey:
+        return RejoinKey(self._topic, self._number, self._step)
+
+    def on_answered(self, event: Answered) -> list[Effect]:
+        reply = event.reply
+        match self.state:
+            case "surveying":
+                return self._on_surveyed(reply)
+            case "naming":
+                self._diverged, self._diverged_id = reply.topic, reply.topic_id
+                return self._place()
+            case "placing" | "writing":
+                return self._on_held(reply)
+            case "reading":
+                return self._on_read(reply, b"".join(event.payload))
+            case "cutting":
+                return self._on_cut(reply)
+            case "promoting":
+                return self._end()
+            case "ending":
+                self.state = "over"
+        return []
+
+    def _call(
+        self,
+        state: State,
+        address: Address,
+        request: Request,
+        reply_type: type[Reply],
+        payload: tuple[bytes, ...] = (),
+        timeout_ms: int = TIMEOUT_MS,
+    ) -> list[Effect]:
+        self.state = state
+        self._step += 1
+        # A partition refuses, retriable, while it takes its role and while it is cut.
+        is_retried = isinstance(request, RejoinPartition)
+        key = self._key
+        return [
+            Call(
+                key,
+                address,
+                request,
+                reply_type,
+                payload=payload,
+                timeout_ms=timeout_ms,
+                is_retried=is_retried,
+            )
+        ]
+
+    # -- partitions here
+
+    def _rejoin(self, state: State, partition: int, *, is_whole: bool) -> list[Effect]:
+        self._partition = partition
+        request = RejoinPartition(
+            topic=self._topic,
+            topic_id=self._topic_id,
+            partition=partition,
+            mirror=self._stored,
+            set_aside_to=self._ends[partition],
+            is_whole=is_whole,
+        )
+        return self._call(state, self._here, request, RejoinPartitionReply)
+
+    @property
+    def _here(self) -> Address:
+        return partition_address(self._topic, self._partition)
+
+    def _survey(self, partition: int) -> list[Effect]:
+        if partition == self._count:
+            return self._cut(0)
+        self._ends[partition] = -1
+        return self._rejoin("surveying", partition, is_whole=False)
+
+    def _on_surveyed(self, reply: RejoinPartitionReply) -> list[Effect]:
+        if reply.is_done:
+            return self._survey(self._partition + 1)
+        self._bounds = reply
+        if self._diverged_id:
+            return self._place()
+        request = RejoinTopic(
+            mirror=self._mirror, topic=self._topic, topic_id=self._topic_id, step="set_aside"
+        )
+        return self._call("naming", CONTROLLER, request, DescribeTopicReply)
+
+    def _cut(self, partition: int) -> list[Effect]:
+        if partition < self._count:
+            # Compaction here may have removed a record for one that is cut. The promoted topic has it.
+            return self._rejoin("cutting", partition, is_whole=self._compacts and bool(self._diverged))
+        if not self._diverged:
+            return self._end()
+        request = PromoteMirror(mirror=self._mirror, topics=[self._diverged])
+        return self._call("promoting", CONTROLLER, request, PromoteMirrorReply, timeout_ms=PROMOTE_TIMEOUT_MS)
+
+    def _on_cut(self, reply: RejoinPartitionReply) -> list[Effect]:
+        return self._cut(self._partition + 1) if reply.is_done else self._survey(0)
+
+    def _end(self) -> list[Effect]:
+        request = RejoinTopic(mirror=self._mirror, topic=self._topic, topic_id=self._topic_id, step="done")
+        return self._call("ending", CONTROLLER, request, DescribeTopicReply)
+
+    # -- records beyond the fork
+
+    def _append(
+        self, state: State, offset: int, start_offset: int, payload: tuple[bytes, ...]
+    ) -> list[Effect]:
+        request = MirrorAppend(
+            topic=self._diverged,
+            topic_id=self._diverged_id,
+            partition=self._partition,
+            offset=offset,
+            source_start_offset=start_offset,
+        )
+        address = partition_address(self._diverged, self._partition)
+        return self._call(state, address, request, MirrorAppendReply, payload)
+
+    def _place(self) -> list[Effect]:
+        return self._append("placing", -1, 0, ())
+
+    def _on_held(self, reply: MirrorAppendReply) -> list[Effect]:
+        assert self._bounds is not None
+        self._held_to = reply.log_end_offset
+        bounds = self._bounds
+        offset = max(self._held_to, bounds.cut_offset, bounds.log_start_offset)
+        if offset >= bounds.log_end_offset:
+            self._ends[self._partition] = bounds.log_end_offset
+            return self._survey(self._partition + 1)
+        request = Fetch(
+            topic=self._topic,
+            partition=self._partition,
+            offset=offset,
+            max_bytes=READ_BYTES,
+            format="batches",
+            isolation="read_uncommitted",
+            topic_id=self._topic_id,
+        )
+        return self._call("reading", self._here, request, FetchReply)
+
+    def _on_read(self, reply: FetchReply, batches: bytes) -> list[Effect]:
+        assert self._bounds is not None
+        if not batches:
+            # Compaction has left the last offsets out: nothing more is there to set aside.
+            self._ends[self._partition] = self._bounds.log_end_offset
+            return self._survey(self._partition + 1)
+        first_offset = parse_header(batches).base_offset
+        start_offset = max(first_offset, self._held_to)
+        return self._append("writing", self._held_to, start_offset, (batches,))
