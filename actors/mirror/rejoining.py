@@ -217,6 +217,6 @@ class Rejoining:
             # Compaction has left the last offsets out: nothing more is there to set aside.
             self._ends[self._partition] = self._bounds.log_end_offset
             return self._survey(self._partition + 1)
-        first_offset = parse_header(batches).base_offset
-        start_offset = max(first_offset, self._held_to)
+        # Their topic begins with the first of them.
+        start_offset = 0 if self._held_to else parse_header(batches).base_offset
         return self._append("writing", self._held_to, start_offset, (batches,))

@@ -38,7 +38,6 @@ from ...transport.machine import (
 )
 from ...transport.protocol.control import PeerDown, PeersAsleep, PeerUp
 from ...transport.protocol.data import Fetch, Produce
-from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.mirrors import MirrorAppend, PromotePartition, RejoinPartition, SealMirror
 from ...transport.protocol.quotas import QuotasInForce
 from ...transport.protocol.replication import (
@@ -92,7 +91,7 @@ from .follower import Follower
 from .groups import ReportedGroups
 from .leader import Leader
 from .mirrored import MirroredLeader
-from .own_role import answer_of, must_lead_again, own_lead
+from .own_role import CHANGES_OF_ROLE, answer_of, mirror_refusal, must_lead_again, own_lead, take_mirror
 from .roles import Undecided, description, refuse, role_reply
 from .timers import (
     CheckpointDue,
@@ -106,8 +105,6 @@ from .upkeep import Upkeep
 
 _OF_A_ROLE = (Produce, Fetch)
 """The most frequent requests that the role answers; it gets all others that the machine does not know as well."""
-_OF_A_MIRROR = (ConfigurePartition, PromotePartition, RejoinPartition)
-"""Requests that may change the role of a partition that leads by itself."""
 IDLE_CHECK_MS = 5_000
 """Time after which a partition that was idle, but at work, looks again."""
 
@@ -267,16 +264,12 @@ class PartitionMachine:
                 return self._on_follow(received, request)
             case ConfigurePartition():
                 return self._on_configure(received, request, now)
-            case PromotePartition(mirror=mirror):
-                self._arguments.mirror = mirror
-                return self._follow_mirror(received)
-            case RejoinPartition():
-                return self._on_rejoin(received, request, now)
-            case MirrorAppend() | SealMirror() if (
-                isinstance(self._role, Leader) and not self._arguments.is_mirrored
-            ):
-                message = f"{self._arguments.topic} follows no other topic"
-                return refuse(received, ProtocolError(ErrorCode.NOT_MIRRORED, message).body)
+            case MirrorAppend() | SealMirror() | PromotePartition() | RejoinPartition():
+                refusal = mirror_refusal(self._arguments, self._role, request)
+                if refusal is not None:
+                    return refuse(received, refusal.body)
+                if take_mirror(self._arguments, self._role, request):
+                    return self._follow_mirror(received)
             case DescribePartition():
                 found = description(self._arguments, self._role, self._incarnation, self._upkeep.size_bytes)
                 return [Reply(received.sender, DescribePartitionReply(description=found))]
@@ -329,7 +322,7 @@ class PartitionMachine:
         known = max(log.high_watermark, min(self._log.high_watermark, log.log_end_offset))
         self._log = structs.replace(log, high_watermark=known)
         received, self._asked = self._asked, None
-        if received is None or isinstance(received.request, _OF_A_MIRROR):
+        if received is None or isinstance(received.request, CHANGES_OF_ROLE):
             self._role = self._leader_by(own_lead(self._arguments, log), now)
             effects = [*self._role.handle(self._wall_clock, now), *self._role.start(now)]
             return [*effects, *([] if received is None else [answer_of(received, self._role)])]
@@ -368,17 +361,6 @@ class PartitionMachine:
             *self._flush.configure(config.flush),
         ]
         return [*effects, *self._follow_mirror(received)]
-
-    def _on_rejoin(self, received: Received, request: RejoinPartition, now: int) -> list[Effect]:
-        known = self._arguments.mirror
-        is_late = known is not None and known.mirror == request.mirror.mirror and known.state != "rejoining"
-        if self._arguments.leadership != "own" or is_late:
-            message = f"{self._arguments.topic} does not rejoin by mirror {request.mirror.mirror!r}"
-            return refuse(received, ProtocolError(ErrorCode.NOT_MIRRORED, message).body)
-        self._arguments.mirror = request.mirror
-        if must_lead_again(self._role, self._arguments):
-            return self._lead_again(received)
-        return self._role.on_request(received, now)
 
     def _follow_mirror(self, received: Received) -> list[Effect]:
         if must_lead_again(self._role, self._arguments):

@@ -47,7 +47,7 @@ from ..log.epochs import NO_EPOCH
 from .admission import PartitionAdmission
 from .arguments import PartitionArguments
 from .backlog import Backlog
-from .copies import MAX_EPOCH, copies_of
+from .copies import MAX_EPOCH, Copies, copies_of
 from .effects import Append, Appended, AppendFailed, CutLog, DeleteBefore, Effect, Event, OpenedLog, Sync
 from .flush import Flush
 from .leader import Leader
@@ -166,6 +166,8 @@ class MirroredLeader(Leader):
             return refuse(received, ProtocolError(ErrorCode.INVALID_BATCH, str(error)).body)
         if self._begins_again(request):
             return self._begin_again(received, request, copies.base_offset)
+        if self._starts_inside(copies):
+            return self._begin_again(received, request, copies.base_offset)
         if copies.base_offset < self.log_end_offset:
             message = f"the first batch begins at {copies.base_offset}, below the end of the log"
             return refuse(received, ProtocolError(ErrorCode.INVALID_BATCH, message).body)
@@ -201,14 +203,19 @@ class MirroredLeader(Leader):
         is_empty = self.watermarks.log_start_offset == self.log_end_offset
         return not is_empty or self._transactions.first_unstable_offset() is not None
 
+    def _starts_inside(self, copies: Copies) -> bool:
+        """Return True if the log is empty at an offset within the first of these batches, with which it has to begin."""
+        is_empty = self.watermarks.log_start_offset == self.log_end_offset
+        first = copies.headers[0]
+        is_inside = first.base_offset < self.log_end_offset < first.next_offset
+        return is_inside and is_empty and self._is_alone and not self._pending
+
     def _begin_again(self, received: Received, request: MirrorAppend, offset: int) -> list[Effect]:
         """Begin the log at an offset, without what the source has deleted as well.
 
         Transactions that ended in the part that is missing would stay open here.
         """
-        message = (
-            f"the source has deleted everything before {request.source_start_offset}: the copy begins there"
-        )
+        message = f"the source begins at {request.source_start_offset}, this copy at {offset} from now on"
         refusal = ProtocolError(ErrorCode.PARTITION_OFFLINE, message)
         return [*refuse(received, refusal.body), CutLog(offset, is_reset=True)]
 

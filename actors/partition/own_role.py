@@ -4,16 +4,55 @@ Its topic may follow one of another broker, and be promoted. Then it leads again
 `leader.py` are two roles, and one of them does not become the other in the middle of an epoch.
 """
 
+from typing import TypeAlias
+
 from ...transport.machine import Received, Reply
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
-from ...transport.protocol.mirrors import PromotePartition, PromotePartitionReply, RejoinPartition
+from ...transport.protocol.mirrors import (
+    MirrorAppend,
+    PromotePartition,
+    PromotePartitionReply,
+    RejoinPartition,
+    SealMirror,
+)
 from ...transport.protocol.replication import Lead, Member
+from ...transport.protocol.topics import ConfigurePartition
 from .arguments import PartitionArguments
 from .effects import OpenedLog
 from .leader import Leader
 from .mirrored import MirroredLeader
 from .roles import Undecided
+
+CHANGES_OF_ROLE = (ConfigurePartition, PromotePartition, RejoinPartition)
+"""Requests that may change the role of a partition that leads by itself."""
+
+
+MirrorRequest: TypeAlias = MirrorAppend | SealMirror | PromotePartition | RejoinPartition
+
+
+def mirror_refusal(
+    arguments: PartitionArguments, role: Undecided, request: MirrorRequest
+) -> ProtocolError | None:
+    """Return the refusal of a request of a mirror that this partition does not follow, or not any more."""
+    known, message = arguments.mirror, ""
+    if isinstance(request, MirrorAppend | SealMirror):
+        if isinstance(role, Leader) and not arguments.is_mirrored:
+            message = f"{arguments.topic} follows no other topic"
+    elif isinstance(request, RejoinPartition):
+        is_over = known is not None and known.mirror == request.mirror.mirror and known.state != "rejoining"
+        if is_over or arguments.leadership == "given":
+            message = f"{arguments.topic} does not rejoin by mirror {request.mirror.mirror!r}"
+    return ProtocolError(ErrorCode.NOT_MIRRORED, message) if message else None
+
+
+def take_mirror(arguments: PartitionArguments, role: Undecided, request: MirrorRequest) -> bool:
+    """Take the state of the topic's mirror that a request has. Return False if the role is left to answer it."""
+    if isinstance(request, PromotePartition | RejoinPartition):
+        arguments.mirror = request.mirror
+    return isinstance(request, PromotePartition) or (
+        isinstance(request, RejoinPartition) and must_lead_again(role, arguments)
+    )
 
 
 def own_lead(arguments: PartitionArguments, log: OpenedLog) -> Lead:

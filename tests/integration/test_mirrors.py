@@ -1,9 +1,8 @@
 """Mirrors between two real brokers, which all tests share: copies, promotion, and kills on both sides."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,55 +11,11 @@ from planaria import Broker, Client
 from planaria.transport.producer_ids import producer_id_of, site_from
 from planaria.transport.protocol.data import InitProducer, InitProducerReply
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
-from planaria.transport.protocol.message import Done
-from planaria.transport.protocol.mirrors import (
-    ChangeMirror,
-    CreateMirror,
-    ListMirrors,
-    ListMirrorsReply,
-    MirroredTopic,
-    MirrorReport,
-    MirrorSpec,
-    PromotedTopic,
-    PromoteMirror,
-    PromoteMirrorReply,
-)
+from planaria.transport.protocol.mirrors import ListMirrors, ListMirrorsReply
 from relay import Relay
+from sites import SETTINGS, Sites, caught_up, ends, fill, records
 
 pytestmark = pytest.mark.processes
-
-SETTINGS: dict[str, Any] = {
-    "hang_timeout_ms": 20_000,
-    "heartbeat_interval_ms": 200,
-    "restart_intensity": 1_000_000,
-    "backoff_reset_ms": 1,
-}
-
-
-class Sites:
-    def __init__(self, source: Broker, here: Broker) -> None:
-        self.brokers = (source, here)
-        self.source = source.client
-        self.here = here.client
-        self.endpoint = source.endpoint
-
-    def mirror(self, name: str, *topics: str, **options: Any) -> None:
-        spec = MirrorSpec(source=self.endpoint, topics=topics, **options)
-        self.here._ask(CreateMirror(mirror=name, spec=spec), Done)
-
-    def report(self, name: str) -> MirrorReport:
-        reports = self.here._ask(ListMirrors(), ListMirrorsReply).mirrors
-        return next(report for report in reports if report.mirror == name)
-
-    def topic(self, name: str, topic: str) -> MirroredTopic | None:
-        return next((each for each in self.report(name).topics if each.topic == topic), None)
-
-    def change(self, name: str, action: Any) -> None:
-        self.here._ask(ChangeMirror(mirror=name, action=action), Done)
-
-    def promote(self, name: str, *topics: str) -> list[PromotedTopic]:
-        request = PromoteMirror(mirror=name, topics=list(topics) or None)
-        return self.here._ask(request, PromoteMirrorReply).topics
 
 
 @pytest.fixture(scope="module")
@@ -68,30 +23,6 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
     folder = tmp_path_factory.mktemp("sites")
     with Broker(folder / "source", **SETTINGS) as source, Broker(folder / "here", **SETTINGS) as here:
         yield Sites(source, here)
-
-
-def ends(client: Client | Any, topic: str) -> list[int | None]:
-    try:
-        return [each.high_watermark for each in client.describe_topic(topic).partitions]
-    except ProtocolError:
-        return []
-
-
-def records(client: Any, topic: str) -> list[tuple[Any, ...]]:
-    return sorted(
-        (each.partition, each.offset, each.timestamp, each.key, each.data) for each in client.read(topic)
-    )
-
-
-def fill(client: Any, topic: str, count: int, partitions: int = 1) -> None:
-    client.create_topic(topic, partitions=partitions, if_not_exists=True)
-    with client.producer() as producer:
-        for number in range(count):
-            producer.publish(topic, number, key=str(number))
-
-
-def caught_up(sites: Sites, topic: str) -> Callable[[], bool]:
-    return lambda: ends(sites.here, topic) == ends(sites.source, topic) != []
 
 
 def test_topics_are_copied_followed_and_promoted(sites: Sites) -> None:
@@ -175,7 +106,7 @@ def test_a_topic_that_is_here_and_a_loop_are_refused(sites: Sites) -> None:
     wait_until(lambda: "no copy of the source's" in reason())
     assert ends(sites.here, "C") == [3]
     fill(sites.here, "LOOP", 1)
-    back = Sites(*reversed(sites.brokers))
+    back = sites.reversed
     back.mirror("back", "LOOP")
     wait_until(caught_up(back, "LOOP"))
     sites.mirror("loop", "LOOP")

@@ -5,14 +5,21 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from planaria.actors.mirror import rejoining
 from planaria.transport.protocol.data import Produce
 from planaria.transport.protocol.errors import ErrorCode
 from planaria.transport.protocol.mirrored import TopicMirror
 from planaria.transport.protocol.mirrors import MirrorAppend, RejoinPartition
-from planaria.transport.protocol.topics import TopicConfig
+from planaria.transport.protocol.topics import DeleteRecords, TopicConfig
 from simulated_failback import FailbackWorld, parted
 from simulated_mirror import NAMES, MirrorWorld
 from simulated_partition import a_batch
+
+
+@pytest.fixture(autouse=True)
+def few_bytes_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read one or two batches at a time."""
+    monkeypatch.setattr(rejoining, "READ_BYTES", 150)
 
 
 def run(seed: int, steps: int) -> None:
@@ -138,3 +145,16 @@ def test_a_partition_that_rejoins_takes_neither_producers_nor_copies() -> None:
     late = replace(request, mirror=replace(mirror, mirror="m"))
     world.copy.mirror = TopicMirror(mirror="m", state="promoted", forks=(fork,))
     assert world.ask_copy(late).code == ErrorCode.NOT_MIRRORED
+
+
+def test_an_empty_log_that_starts_inside_a_batch_begins_with_that_batch() -> None:
+    """The former source had deleted the first record of a batch, and lost the batch."""
+    before = MirrorWorld()
+    before.produce(b"a", b"b", b"c")
+    before.settle()
+    before.source.ask(DeleteRecords(topic="ORDERS", partition=0, before_offset=1))
+    before.is_cut = True
+    before.lose_tail(0)
+    assert before.source.log_end_offset == 1
+    world = rejoined(before)
+    assert world.copy.log == world.source.log

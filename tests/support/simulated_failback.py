@@ -141,7 +141,12 @@ class FailbackWorld(MirrorWorld):
             return
         if self.has_rejoined:
             super().check()
-        durable = [frame for _, frame in self.diverged.log[: self.diverged.durable_count]]
+        diverged = self.diverged
+        durable = [
+            frame
+            for header, frame in diverged.log[: diverged.durable_count]
+            if header.next_offset > diverged.log_start_offset
+        ]
         held = {*durable, *(frame for _, frame in self.copy.log)}
         lost = [frame for frame in self.own if frame not in held]
         assert not lost, f"{len(lost)} batches beyond the fork are nowhere"

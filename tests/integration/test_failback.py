@@ -1,0 +1,75 @@
+"""Fail-back between two real brokers, with the processes of the old source killed on the way."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from patience import wait_until
+from planaria import Broker
+from planaria.transport.protocol.errors import ErrorCode, ProtocolError
+from sites import SETTINGS, Sites, caught_up, ends, fill, records
+
+pytestmark = pytest.mark.processes
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sites]:
+    folder = tmp_path_factory.mktemp("sites")
+    with Broker(folder / "paris", **SETTINGS) as paris, Broker(folder / "rome", **SETTINGS) as rome:
+        yield Sites(paris, rome)
+
+
+def killed(broker: Broker, address: str) -> bool:
+    try:
+        broker.kill(address)
+    except ProtocolError:
+        return False  # it is being started
+    return True
+
+
+def test_the_old_source_follows_and_keeps_what_it_alone_had(sites: Sites) -> None:
+    paris, _ = sites.brokers
+    fill(sites.source, "ORDERS", 200, partitions=2)
+    sites.mirror("paris", "ORDERS")
+    wait_until(caught_up(sites, "ORDERS"))
+    sites.change("paris", "pause")
+    fill(sites.source, "ORDERS", 1_000)  # never copied
+    with sites.source.consumer("billing", ["ORDERS"], auto_offset_reset="earliest") as consumer:
+        assert sum(1 for _ in zip(range(1_200), consumer, strict=False)) == 1_200
+        consumer.commit()
+    forks = {fork.partition: fork.offset for fork in sites.promote("paris")[0].forks}
+    alone = [each for each in records(sites.source, "ORDERS") if each[1] >= forks[each[0]]]
+    assert len(alone) == 1_000
+    for number in range(20):
+        sites.here.publish("ORDERS", f"rome {number}", key=str(number))
+
+    back = sites.reversed
+    back.mirror("refused", "ORDERS")  # not by accident
+    wait_until(lambda: "failback" in back.reason("refused", "ORDERS"))
+    back.change("refused", "delete")
+    back.mirror("rome", "ORDERS", is_failback=True)
+    for address in ("mirror/rome", "partition/ORDERS/0", "controller", "mirror/rome", "partition/ORDERS/1"):
+        wait_until(lambda address=address: killed(paris, address))  # type: ignore[misc]
+    wait_until(caught_up(back, "ORDERS"))
+    assert records(back.here, "ORDERS") == records(back.source, "ORDERS")
+    assert records(back.here, "__diverged.ORDERS") == alone
+    with pytest.raises(ProtocolError) as refused:
+        back.here.publish("__diverged.ORDERS", "x")
+    assert refused.value.code == ErrorCode.FORBIDDEN
+    # The group had read beyond the forks here: it goes on there.
+    with back.here.consumer("billing", ["ORDERS"], auto_offset_reset="earliest") as consumer:
+        found = [message.data for _, message in zip(range(20), consumer, strict=False)]
+    assert sorted(found) == sorted(f"rome {number}" for number in range(20))
+    back.here.delete_topic("__diverged.ORDERS")
+
+    # And the other way round, without records beyond the forks.
+    back.promote("rome")
+    back.here.publish("ORDERS", "paris again")
+    sites.change("paris", "delete")
+    sites.mirror("paris", "ORDERS", is_failback=True)
+    wait_until(caught_up(sites, "ORDERS"))
+    assert records(sites.here, "ORDERS") == records(sites.source, "ORDERS")
+    topic = sites.topic("paris", "ORDERS")
+    assert topic is not None
+    assert (topic.state, topic.diverged) == ("following", "")
+    assert ends(sites.here, "__diverged.ORDERS") == []
