@@ -27,6 +27,7 @@ from ...transport.protocol.deployments import (
     Deployment,
     DeploymentSpec,
     ListDeploymentsReply,
+    ReadDeploymentOutput,
     changed,
     report_of,
     with_spec,
@@ -44,7 +45,7 @@ from .catalog import Catalog
 from .child_commands import ChildCommands
 from .children import SUBSCRIBER_ENTRY
 from .decisions import Decisions, FollowUp
-from .effects import Effect
+from .effects import Effect, ReadOutput
 from .names import check_group_name
 from .peers import Peers
 
@@ -93,6 +94,8 @@ class Deployments:
                 return self.on_deploy(sender, request)
             case ChangeDeployment():
                 return self.on_change(sender, request)
+            case ReadDeploymentOutput():
+                return [ReadOutput(sender, request, self._nodes().own)]
             case _:
                 return self.on_list(sender)
 

@@ -2,6 +2,7 @@
 
     Propose          decisions are recorded in the metadata store (`metadata/store.py`) -> Changed, then Outcome
     RemoveTopic      the files of a topic that no process has open are deleted          -> TopicRemoved | TopicNotRemoved
+    ReadOutput       a part of the output of a deployment's workers is read             -> OutputRead
 
 Loaded is the first event: the catalog is loaded, and its processes have to be started. TurnEnds follows the events of
 each turn, and the events of the store that it leads to.
@@ -12,7 +13,8 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from ...transport.addresses import TopicPartition
-from ...transport.machine import LoopEffect, LoopEvent
+from ...transport.machine import LoopEffect, LoopEvent, Sender
+from ...transport.protocol.deployments import ReadDeploymentOutput, ReadDeploymentOutputReply
 from ...transport.protocol.errors import ErrorBody
 from ..metadata.store import Propose, StoreEvent
 from .catalog import TopicEntry
@@ -83,9 +85,30 @@ class TopicNotRemoved(Struct, frozen=True):
     error: ErrorBody
 
 
-OwnEvent: TypeAlias = Loaded | TurnEnds | StoreEvent | TopicRemoved | TopicNotRemoved | ReplicaLost | DiskKept
+class ReadOutput(Struct, frozen=True):
+    sender: Sender
+    request: ReadDeploymentOutput
+    node: str
+    """This node."""
+
+
+class OutputRead(Struct, frozen=True):
+    sender: Sender
+    reply: ReadDeploymentOutputReply | ErrorBody
+
+
+OwnEvent: TypeAlias = (
+    Loaded | TurnEnds | StoreEvent | TopicRemoved | TopicNotRemoved | ReplicaLost | DiskKept | OutputRead
+)
 OwnEffect: TypeAlias = (
-    Propose | RemoveTopic | MakeReplica | RemoveReplica | RemoveRemains | LookForReplica | KeepDisk
+    Propose
+    | RemoveTopic
+    | MakeReplica
+    | RemoveReplica
+    | RemoveRemains
+    | LookForReplica
+    | KeepDisk
+    | ReadOutput
 )
 Event: TypeAlias = LoopEvent | OwnEvent
 Effect: TypeAlias = LoopEffect | OwnEffect

@@ -72,7 +72,17 @@ from .children import GroupLife, all_specs
 from .decisions import Decisions
 from .deployments import Deployments, Nodes
 from .descriptions import Descriptions
-from .effects import DiskKept, Effect, Event, Loaded, ReplicaLost, TopicNotRemoved, TopicRemoved, TurnEnds
+from .effects import (
+    DiskKept,
+    Effect,
+    Event,
+    Loaded,
+    OutputRead,
+    ReplicaLost,
+    TopicNotRemoved,
+    TopicRemoved,
+    TurnEnds,
+)
 from .follow_ups import FollowUps
 from .groups import Groups
 from .internal_actors import AUDIT_CONFIG, InternalActors
@@ -251,6 +261,8 @@ class ControllerMachine:
                 return self._topics.on_files_removed(topic)
             case TopicNotRemoved(topic=topic, error=error):
                 return self._topics.on_files_left(topic, error)
+            case OutputRead(sender=sender, reply=reply):
+                return [Reply(sender, reply)]
             case Loaded():
                 return self._on_loaded(now)
             case StopRequested():

@@ -25,14 +25,17 @@ from ..metadata.store import Applied, MetadataStore, Propose
 from .catalog import Catalog
 from .children import partition_folder
 from .cluster.disk import KeepDisk
+from .deployed_output import read_output
 from .effects import (
     Effect,
     Event,
     Loaded,
     LookForReplica,
     MakeReplica,
+    OutputRead,
     OwnEffect,
     OwnEvent,
+    ReadOutput,
     RemoveRemains,
     RemoveReplica,
     RemoveTopic,
@@ -182,6 +185,8 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
                 self._storage.propose(effect, self.loop.progress)
             case RemoveTopic():
                 self._remove(effect)
+            case ReadOutput():
+                self._read_output(effect)
             case MakeReplica() | RemoveReplica() | RemoveRemains() | LookForReplica() | KeepDisk():
                 raise AssertionError(f"this broker is no cluster: {effect!r}")
             case _:
@@ -210,6 +215,15 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
         for line in self.alarms:
             if line not in before:
                 _log.error("%s", line)
+
+    def _read_output(self, order: ReadOutput) -> None:
+        try:
+            reply = read_output(Path(self.context.data_directory), order.request, order.node)
+        except OSError as error:
+            body = ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, f"the output cannot be read: {error}", True)
+            self.loop.dispatch(OutputRead(order.sender, body))
+        else:
+            self.loop.dispatch(OutputRead(order.sender, reply))
 
     def _remove(self, order: RemoveTopic) -> None:
         try:

@@ -11,7 +11,12 @@ from ...transport.addresses import is_internal
 from ...transport.protocol.cluster import CLUSTER_REQUESTS
 from ...transport.protocol.data import Fetch, InitProducer, ListOffsets, Produce, Publish
 from ...transport.protocol.delayed import CancelScheduled, ListScheduled
-from ...transport.protocol.deployments import ChangeDeployment, Deploy, ListDeployments
+from ...transport.protocol.deployments import (
+    ChangeDeployment,
+    Deploy,
+    ListDeployments,
+    ReadDeploymentOutput,
+)
 from ...transport.protocol.groups import (
     CommitOffsets,
     DeleteGroup,
@@ -149,6 +154,7 @@ NEEDS: dict[type[Request], Callable[[Any], Needs]] = {
     Deploy: _fixed(IS_ADMIN),
     ChangeDeployment: _fixed(IS_ADMIN),
     ListDeployments: _fixed(OPERATES),
+    ReadDeploymentOutput: _fixed(OPERATES),
     CreateMirror: _fixed(IS_ADMIN),
     ChangeMirror: _fixed(OPERATES),
     PromoteMirror: _fixed(OPERATES),

@@ -6,7 +6,6 @@ A change is made on a machine of the broker, by its user: it carries the proof t
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
@@ -254,8 +253,11 @@ def logs(
     is_following: Annotated[bool, typer.Option("--follow", "-f", help="Wait for further lines.")] = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Print the output of the workers of a deployment on this machine, each line behind its worker's number."""
-    show_output(_data_directory(connect), group, worker, lines, is_following=is_following)
+    """Print the output of the workers of a deployment, each line behind its worker's number.
+
+    In a cluster all nodes that run are asked, and NODE/ precedes the number.
+    """
+    show_output(connect, group, worker, lines, is_following=is_following)
 
 
 def _ask(connect: str, request_of: Any) -> None:
@@ -278,18 +280,6 @@ def _found(connect: str, group: str) -> Any:
         if each.group == group:
             return each
     raise CommandFailed(f'there is no deployment {group!r}; "planaria deploy list" shows all of them')
-
-
-def _data_directory(connect: str) -> Path:
-    from ..admin_link import AdminLink  # noqa: PLC0415
-    from ..run_directory import is_listening, supervisors_at  # noqa: PLC0415
-
-    for control in [control for each in listed_endpoints(connect) for control in supervisors_at(each)]:
-        with AdminLink(control, lambda control=control: not is_listening(control)) as link:  # type: ignore[misc]
-            return Path(link.status().data_directory)
-    raise CommandFailed(
-        f"no broker of this user serves {connect} on this machine; its logs are where it runs"
-    )
 
 
 def _options(settings: Sequence[str] | None) -> dict[str, Any]:

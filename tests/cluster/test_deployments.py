@@ -20,7 +20,10 @@ pytestmark = [
 ]
 
 HANDLER = """
+print("loaded", flush=True)
+
 def charge(order: dict, context):
+    print(f"charged {order['number']}", flush=True)
     context.publish("PAYMENTS", order["number"], key=context.message.key)
 """
 
@@ -35,6 +38,21 @@ def workers(node: Node) -> list[str]:
         for each in actors
         if each["address"].startswith("deployed/") and each["state"] == "ready"
     ]
+
+
+def printed(node: Node) -> list[str]:
+    """Return what all workers have printed, as one node answers, without repetitions after an abort."""
+    done = planaria("deploy", "logs", "billing", "-n", "1000", "--connect", node.endpoint)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split(" | ") for line in done.stdout.splitlines()]
+    assert {place for place, _ in lines} == set(places(node))
+    return sorted({text for _, text in lines if text.startswith("charged")})
+
+
+def places(node: Node) -> list[str]:
+    listed = json.loads(planaria("deploy", "list", "--json", "--connect", node.endpoint).stdout)
+    (deployment,) = listed["deployments"]
+    return [f"{name}/{number}" for number, name in enumerate(deployment["nodes"], 1)]
 
 
 def test_workers_are_spread_and_those_of_a_killed_node_go_on_elsewhere(tmp_path: Path) -> None:
@@ -60,6 +78,8 @@ def test_workers_are_spread_and_those_of_a_killed_node_go_on_elsewhere(tmp_path:
             publish(range(100))
             wait_until(lambda: len(paid()) == 100)
             wait_until(lambda: [len(workers(node)) for node in nodes] == [1, 1, 1])
+            for node in nodes:
+                assert sorted(printed(node)) == sorted(f"charged {number}" for number in range(100))
             nodes[2].kill()
             publish(range(100, 200))
             wait_until(lambda: sorted(workers(nodes[0]) + workers(nodes[1])) == every)

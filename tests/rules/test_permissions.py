@@ -16,8 +16,8 @@ def test_every_public_request_has_its_permissions() -> None:
 NO_ACTS = """
     Hello Cancel Metadata Produce Publish InitProducer AddToTransaction EndTransaction Fetch ListOffsets DescribeTopic
     GroupHeartbeat CommitOffsets FetchOffsets LeaveGroup DescribeGroup Acquire Acknowledge ListTopics ListGroups
-    ListScheduled ListTransactions Status ListQuotas ListDeployments ListMirrors ClusterStatus PlanRebalance
-    ListPrincipals ListRules TestAccess
+    ListScheduled ListTransactions Status ListQuotas ListDeployments ReadDeploymentOutput ListMirrors
+    ClusterStatus PlanRebalance ListPrincipals ListRules TestAccess
 """
 """Requests that read, write messages, or take part in a group."""
 

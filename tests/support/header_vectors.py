@@ -195,6 +195,10 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
         "op": "change_deployment", "id": 84, "group": "billing", "proof": "0338faa622c0", "workers": 4,
     },
     "list_deployments": {"op": "list_deployments", "id": 85},
+    "read_deployment_output": {
+        "op": "read_deployment_output", "id": 96, "group": "billing", "worker": 1, "lines": 10,
+        "positions": [{"worker": 1, "position": 4096}],
+    },
     "create_mirror": {
         "op": "create_mirror", "id": 86, "mirror": "paris",
         "spec": {"source": "tcp://paris:5570", "topics": ["ORDERS*"], "key_file": "/etc/planaria/mirror.key"},
@@ -436,6 +440,10 @@ REPLIES: dict[str, Reply] = {
                 environment_files=[], nodes=[""],
             )
         ]
+    ),
+    "read_deployment_output": deployments.ReadDeploymentOutputReply(
+        node="", is_complete=True,
+        outputs=[deployments.WorkerOutput(worker=1, text="charged 7\n", position=4_106, rest="charging")],
     ),
     "create_mirror": message.Done(),
     "change_mirror": message.Done(),

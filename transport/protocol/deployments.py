@@ -3,6 +3,7 @@
 deploy(group, spec, proof)                                               -> done
 change_deployment(group, proof, update?, workers?, is_paused?, action?)  -> done    UNKNOWN_DEPLOYMENT if there is none
 list_deployments()                                                       -> deployments, without values of variables
+read_deployment_output(group, worker?, lines?, positions)                -> texts that workers have printed on this node
 
 A deployment runs code with the rights of the broker's user. So a change needs a proof that its sender is that user: a
 text that each supervisor writes to its run directory, which only this user can read. Any other sender is refused with
@@ -14,7 +15,7 @@ from hashlib import blake2b
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from .message import Reply, Request
 
@@ -105,11 +106,47 @@ class ListDeployments(Request, tag="list_deployments", frozen=True):
     pass
 
 
-DEPLOYMENT_REQUESTS = (Deploy, ChangeDeployment, ListDeployments)
+class OutputPosition(Struct, frozen=True, kw_only=True):
+    worker: int
+    position: Annotated[int, Meta(ge=0)]
+    """Bytes from the beginning of the worker's output."""
+
+
+class ReadDeploymentOutput(Request, tag="read_deployment_output", frozen=True):
+    """Read the output of workers on the node that is asked, also of a group whose deployment is deleted."""
+
+    group: str
+    worker: int | None = None
+    """None: of all workers."""
+    lines: Annotated[int, Meta(ge=0)] | None = 100
+    """The number of last lines of each worker without a position; None: all lines."""
+    positions: list[OutputPosition] = field(default_factory=list)
+    """The positions from which workers are read. An output that is shorter now is read from its beginning."""
+
+
+DEPLOYMENT_REQUESTS = (Deploy, ChangeDeployment, ListDeployments, ReadDeploymentOutput)
 
 
 class ListDeploymentsReply(Reply, kw_only=True):
     deployments: list[DeploymentReport]
+
+
+class WorkerOutput(Struct, frozen=True, kw_only=True):
+    worker: int
+    text: str
+    """Whole lines. Bytes that are not UTF-8 are replaced."""
+    position: int
+    """The position behind the text."""
+    rest: str
+    """The beginning of a line behind it, which is not ended yet."""
+
+
+class ReadDeploymentOutputReply(Reply, kw_only=True):
+    node: str
+    """The node that has answered; empty on one machine."""
+    outputs: list[WorkerOutput]
+    is_complete: bool
+    """False: a request with these positions reads more."""
 
 
 def proof_of(secret: bytes) -> str:
