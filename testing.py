@@ -32,7 +32,7 @@ from .transport.protocol.errors import ErrorCode, ProtocolError
 
 __all__ = ["FakeContext", "TestBroker", "message", "planaria_broker", "planaria_client", "planaria_settings"]
 
-MOVED = ("scheduler", "subscriber")
+MOVED = ("scheduler", "subscriber", "coordinator")
 """The kinds of actors whose time `advance` moves."""
 SETTINGS: BrokerSettings = {
     "heartbeat_interval_ms": 100,
@@ -125,8 +125,9 @@ class TestBroker(Broker):
             broker.publish("REMINDERS", None, b"pay", delay=3_600)
             broker.advance(timedelta(hours=1))
 
-        Messages that are due then are delivered, and hosted handlers are called again, within moments. Sessions, locks,
-        retention and the clocks of clients do not move. Raises InvalidOption.
+        Messages that are due then are delivered, hosted handlers are called again, and work queues give records whose
+        delay or lock is over, within moments. Sessions of groups, transactions, retention of messages and the clocks of
+        clients do not move. Raises InvalidOption.
         """
         self._ahead_ms += milliseconds_of(by)
         for kind in MOVED:

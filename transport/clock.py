@@ -82,6 +82,11 @@ class Clock:
         """Return the time for which the machine has slept since the origin."""
         return self._slept_ms
 
+    @property
+    def ahead_ms(self) -> int:
+        """Return the time by which a test has moved all clocks of this kind of actors."""
+        return self._ahead_ns // 1_000_000
+
     def follow(self) -> int:
         """Read the machine's clocks. Return the step of the wall clock since the last call, 0 if it has not
         stepped."""

@@ -339,7 +339,7 @@ class Loop(Turns[Any]):
         if step_ms:
             fields = {"step_ms": step_ms, "offset_ms": self._clock.offset_ms}
             _log.warning("the wall clock has stepped", extra={"fields": fields})
-        reading = WallClockStepped(self._clock.offset_ms, self._clock.slept_ms)
+        reading = WallClockStepped(self._clock.offset_ms, self._clock.slept_ms, self._clock.ahead_ms)
         if reading != self._told and self._actor.follows_wall_clock and self._phase == "ready":
             self._told = reading
             self.dispatch(reading)

@@ -128,6 +128,8 @@ class WallClockStepped(Struct, frozen=True):
     """Offset of the time of day."""
     slept_ms: int = 0
     """Offset of the clock that continues while the machine sleeps."""
+    ahead_ms: int = 0
+    """Time by which a test has moved `now` itself, which no peer could notice."""
 
 
 class StopRequested(Struct, frozen=True):

@@ -27,7 +27,12 @@ from .replication import Replication
 from .room import Room
 
 OFFSETS_CONFIG = TopicConfig(
-    retention_ms=-1, retention_bytes=-1, segment_bytes=16 * 1024 * 1024, flush="batch", cleanup="compact"
+    retention_ms=-1,
+    retention_bytes=-1,
+    segment_bytes=16 * 1024 * 1024,
+    flush="batch",
+    max_timestamp_ahead_ms=-1,
+    cleanup="compact",
 )
 """Commits are as durable as records, and never expire by age; the newest of each key is kept."""
 DELETE_TIMEOUT_MS = 10_000

@@ -112,6 +112,7 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         self._expiry = OffsetsExpiry(offsets_retention_ms, self.decisions)
         self._deleted_until = 0
         self._wall_offset_ms = 0
+        self._ahead_ms = 0
         self._noted: Pause | None = None
         """The pause that `status` shows."""
         self._is_stopping = False
@@ -131,9 +132,10 @@ class GroupService(Service[Change, Answer, OwnEffect]):
                 effects = self._forget_senders(lambda sender: sender.route[0] == connection, also_sent=False)
                 self._share.on_disconnected(connection, now)
                 return [*effects, *self._consumers.on_disconnected(connection, now)]
-            case WallClockStepped(offset_ms=offset_ms):
+            case WallClockStepped(offset_ms=offset_ms, ahead_ms=ahead_ms):
                 self._share.wall_offset_ms = self._wall_offset_ms = offset_ms
-                return []
+                is_moved, self._ahead_ms = ahead_ms != self._ahead_ms, ahead_ms
+                return self._consumers.start(now) if is_moved else []
             case TimerFired(key=ReportTimer()):
                 return self._reports.on_timer(now)
             case TimerFired(key=PauseTimer()):

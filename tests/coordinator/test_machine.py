@@ -5,7 +5,7 @@ import pytest
 from planaria.actors.coordinator import members as members_module
 from planaria.actors.journal import recorder as recorder_module
 from planaria.actors.journal.appender import AppendCall, AppendRefused, Fenced
-from planaria.transport.machine import Answered, StopRequested
+from planaria.transport.machine import Answered, StopRequested, WallClockStepped
 from planaria.transport.protocol.data import Produce, ProducedBatch, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.groups import (
@@ -209,6 +209,18 @@ def test_sessions_restart_in_full_after_a_replay(group: SimulatedGroup) -> None:
     group.drain()
     assert set(group.state.members) == {first.member_id, second.member_id}
     group.advance(1)
+    group.drain()
+    assert not group.state.members
+
+
+def test_a_clock_that_a_test_has_moved_ends_no_session(group: SimulatedGroup) -> None:
+    first, second = pair(group)
+    group.now += 3_100  # a little behind the end of the sessions, as if a member were late
+    group.handle(WallClockStepped(0, 0, 3_100))
+    group.freeze(0)
+    group.drain()
+    assert set(group.state.members) == {first.member_id, second.member_id}
+    group.advance(3_000)
     group.drain()
     assert not group.state.members
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from patience import TIMEOUT_S
-from planaria import Broker, Message
+from planaria import Broker, Client, Message
 from planaria.testing import FakeContext, TestBroker, message
 from source_tree import ROOT
 
@@ -76,6 +76,36 @@ def test_a_broker_is_empty_for_each_test_and_its_time_moves(tmp_path: Path) -> N
             assert broker.list_scheduled() == []
             for left in ("attempts", "delayed"):
                 (tmp_path / left).unlink(missing_ok=True)
+
+
+def test_delays_and_locks_of_a_work_queue_move_and_members_of_groups_stay(tmp_path: Path) -> None:
+    with TestBroker(tmp_path) as broker, Client(broker.endpoint) as client:
+        broker.create_topic("T", 1)
+        broker.publish("T", None, "job")
+        client.configure_share_group("workers", lock_ms=3_600_000, max_deliveries=10)
+        with (
+            broker.consumer("readers", "T", auto_offset_reset="earliest") as reader,
+            client.share_consumer("workers", "T") as hung,
+            client.share_consumer("workers", "T", renew=False) as worker,
+        ):
+            assert len(reader.poll(TIMEOUT_S)) == 1
+            reader.commit()
+            generation = broker.describe_group("readers").generation
+            (failed,) = worker.poll(TIMEOUT_S)
+            failed.fail(delay=1_800)
+            assert worker.flush() == []
+            assert hung.poll(0.01) == [], "the delay is not over"
+            broker.advance(timedelta(minutes=30))
+            (held,) = hung.poll(TIMEOUT_S)
+            assert held.delivery_count == 2
+            broker.advance(3_600)
+            (again,) = worker.poll(TIMEOUT_S)
+            assert again.delivery_count == 3
+            again.accept()
+            assert worker.flush() == []
+            assert reader.poll(0.01) == []
+            assert broker.describe_group("readers").generation == generation
+            assert len(broker.describe_group("readers").members) == 1
 
 
 def test_a_message_is_as_a_consumer_gets_it() -> None:
