@@ -305,7 +305,9 @@ class Loop(Turns[Any]):
         order = _FROM_SUPERVISOR.decode(frames[0])
         if isinstance(order, StopNotice):
             self._phase = "stopping"
-            self.dispatch(StopRequested(order.deadline_ms, order.keeps_place))
+            # The deadline is by the supervisor's clock, which no test moves.
+            deadline_ms = order.deadline_ms + self._clock.ahead_ms
+            self.dispatch(StopRequested(deadline_ms, order.keeps_place))
             return
         self._calls.handle(order, self.now)
         self.dispatch(order)

@@ -56,7 +56,7 @@ def test_a_broker_is_empty_for_each_test_and_its_time_moves(tmp_path: Path) -> N
         assert sum(map(cpu_s, pids)) < 1.2, "it starts in half a second of an idle core"
         for _ in range(2):
             broker.create_topic("T")
-            broker.subscribe("g", "T", handler=fails_twice, backoff_ms=[3_600_000], retries=5)
+            hosted = broker.subscribe("g", "T", handler=fails_twice, backoff_ms=[3_600_000], retries=5)
             broker.publish("T", None, str(tmp_path / "attempts"))
             broker.publish("T", None, str(tmp_path / "delayed"), delay=7_200)
             with broker.consumer("other", "T", auto_offset_reset="earliest") as consumer:
@@ -69,6 +69,8 @@ def test_a_broker_is_empty_for_each_test_and_its_time_moves(tmp_path: Path) -> N
                 while (tmp_path / "attempts").read_text() != "xxx":
                     broker.advance(3_600)
                     consumer.poll(0.2)
+            hosted.stop()
+            assert broker.describe_group("g").members == [], "its deadline moves with its time, so it leaves"
             broker.set_quota("someone", fetch_bytes=10**9)
             broker.publish("T", None, "for the topic of the next test", delay=30 * 86_400)
             broker.clean()
