@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from planaria import Broker
+from planaria.actors.coordinator.share.acquiring import LOOK_MS
+from planaria.actors.coordinator.share.log_bounds import LogBounds
 from planaria.transport.batch import build
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.groups import DescribeGroup
@@ -166,7 +168,24 @@ def test_a_record_that_comes_while_others_wait_is_found_before_they_are_done(gro
     for number in range(3):
         assert acquired(group, "m", 1) == [number]  # of the known records
     publish(group, "b")
+    group.advance(LOOK_MS)
     assert 100 in [*acquired(group, "m", 1), *acquired(group, "n", 1), *acquired(group, "o", 1)]
+
+
+def test_looking_for_new_records_is_no_work_for_each_delivery(
+    group: SimulatedShare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    request_tail = LogBounds.request_tail
+    monkeypatch.setattr(
+        LogBounds, "request_tail", lambda *given: looks.append(group.now) or request_tail(*given)
+    )
+    configure(group, fair=True)
+    publish(group, "a" * 100)
+    for number in range(60):
+        assert acquired(group, "m", 1) == [number]
+        group.advance(10)
+    assert len(looks) in (6, 7)
 
 
 @pytest.mark.chaos

@@ -33,6 +33,7 @@ MAX_WAITING = 2_000
 """Members that wait for records; shared by the connections (journal/room.py)."""
 TOPIC_GRACE_MS = 1_000
 """Time for which a topic may be unknown here after its creation."""
+LOOK_MS = 100
 
 
 class WaitingAcquire(Struct):
@@ -118,7 +119,7 @@ class Acquisitions:
         if not taken and not is_changed:
             return effects + self.on_durable(acquired)
         self._recorder.wait(acquired, is_gathered=True)
-        effects += self._look_behind(taken)
+        effects += self._look_behind(taken, now)
         return effects
 
     def on_partition_answered(self, tp: TopicPartition) -> None:
@@ -141,17 +142,22 @@ class Acquisitions:
                 acquired = Acquired(waiting.sender, waiting.request, taken, lock_ms)
                 self._replies.add(acquired)
                 self._recorder.wait(acquired, is_gathered=True)
-                effects += self._look_behind(taken)
+                effects += self._look_behind(taken, now)
             else:
                 effects += self._wait(waiting, settings, now)
         return effects
 
-    def _look_behind(self, taken: list[tuple[TopicPartition, Span]]) -> list[LoopEffect]:
-        """Ask for records behind those that are known, although these wait: a new one may have the next key in turn."""
+    def _look_behind(self, taken: list[tuple[TopicPartition, Span]], now: int) -> list[LoopEffect]:
+        """Ask for records behind those that are known, although these wait: a new one may have the next key in turn.
+
+        A look costs about as much as a delivery of a few records, so there is one every LOOK_MS."""
         effects: list[LoopEffect] = []
         for tp in dict.fromkeys(tp for tp, _ in taken):
             part = self._partitions.get(tp)
-            if part is not None and part.queue is not None and part.queue.end >= part.tail:
+            if part is None or part.queue is None or part.queue.end < part.tail:
+                continue
+            if not part.looked_ms <= now < part.looked_ms + LOOK_MS:
+                part.looked_ms = now
                 effects += self._log_bounds.request_tail(tp, part)
         return effects
 

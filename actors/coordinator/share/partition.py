@@ -58,6 +58,8 @@ class SharePartition:
         """End of the readable log when it was last fetched."""
         self.queue: FairQueue | None = None
         """The order of deliveries, in a group that looks at keys: then every record below `end` is in it or done."""
+        self.looked_ms = 0
+        """The time of the latest look for records behind the known ones while these wait."""
         self.expired: Expired = "deliver"
         """The end of records whose time is over when they are chosen."""
         self._record_bytes = 1
