@@ -25,6 +25,7 @@ from .security import Security
 from .topics import Topics
 from .watches import Watches
 
+STORE_EVENTS = (Changed, State, Applied, NotApplied, Rejected, Unknown)
 OVERTAKEN = ErrorBody(
     ErrorCode.ACTOR_UNAVAILABLE, "another change came first, and this one was not made; try again", True
 )

@@ -56,16 +56,7 @@ from ...transport.protocol.topics import (
     TopicConfig,
     WatchCatalog,
 )
-from ..metadata.store import (
-    Applied,
-    Changed,
-    NotApplied,
-    Rejected,
-    Session,
-    SessionLost,
-    State,
-    Unknown,
-)
+from ..metadata.store import Session, SessionLost
 from .catalog import Catalog
 from .child_commands import ChildCommands
 from .children import GroupLife, all_specs
@@ -83,7 +74,7 @@ from .effects import (
     TopicRemoved,
     TurnEnds,
 )
-from .follow_ups import FollowUps
+from .follow_ups import STORE_EVENTS, FollowUps
 from .groups import Groups
 from .internal_actors import AUDIT_CONFIG, InternalActors
 from .keys import (
@@ -224,13 +215,13 @@ class ControllerMachine:
         return self._decisions.durable
 
     def handle(self, event: Event, now: int) -> list[Effect]:
+        if isinstance(event, STORE_EVENTS):
+            return self._follow_ups.on_store(event, now)
         match event:
             case Received(sender=sender, request=request):
                 return self._on_request(sender, request, now)
             case TurnEnds():
                 return self._decisions.propose()
-            case Changed() | State() | Applied() | NotApplied() | Rejected() | Unknown():
-                return self._follow_ups.on_store(event, now)
             case Session() | SessionLost():
                 return []
             case Answered():
@@ -314,12 +305,8 @@ class ControllerMachine:
                 return self._groups.on_list(sender)
             case DeleteGroup():
                 return self._groups.on_delete(sender, request)
-            case SetQuota():
-                return self._quotas.on_set(sender, request)
-            case RemoveQuota():
-                return self._quotas.on_remove(sender, request)
-            case ListQuotas():
-                return self._quotas.on_list(sender)
+            case SetQuota() | RemoveQuota() | ListQuotas():
+                return self._quotas.on_request(sender, request)
         if isinstance(request, DEPLOYMENT_REQUESTS):
             return self.deployments.on_request(sender, request)
         if isinstance(request, MIRROR_REQUESTS):
@@ -388,10 +375,9 @@ class ControllerMachine:
                 return self._watches.on_timer(key.number)
             case RemainsTimer():
                 return self._topics.on_files_removed(key.topic)
-            case CommandRetry() if (owner := self.mirrors.owner(key.address)) is not None:
-                return owner.commands.retry(key)
             case CommandRetry():
-                return self.commands.retry(key)
+                owner = self.mirrors.owner(key.address) or self
+                return owner.commands.retry(key)
             case ClusterTick() | NodesWatchTimer() | StopWatch():
                 raise AssertionError(f"this broker is no cluster: {key!r}")
             case _:

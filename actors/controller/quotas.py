@@ -13,6 +13,7 @@ from ...transport.protocol.quotas import (
     DEFAULT_ADDRESS,
     DEFAULT_CLIENT,
     RATES,
+    ListQuotas,
     ListQuotasReply,
     Quota,
     QuotasInForce,
@@ -30,6 +31,15 @@ class Quotas:
     def __init__(self, decisions: Decisions, peers: Peers) -> None:
         self._decisions = decisions
         self._peers = peers
+
+    def on_request(self, sender: Sender, request: SetQuota | RemoveQuota | ListQuotas) -> list[Effect]:
+        match request:
+            case SetQuota():
+                return self.on_set(sender, request)
+            case RemoveQuota():
+                return self.on_remove(sender, request)
+            case ListQuotas():
+                return self.on_list(sender)
 
     def on_set(self, sender: Sender, request: SetQuota) -> list[Effect]:
         latest = self._decisions.latest
