@@ -231,6 +231,7 @@ def elected(situation: Situation, request: ElectLeader, ends: Mapping[str, LogEn
             f"{_name(partition)} is offline, and none of its live replicas has every committed record: start"
             f" {_any_of(record)}, or elect an unclean leader, which may lose records",
         )
+    ends = {node: end for node, end in ends.items() if node in live}
     if not ends:
         raise ProtocolError(
             ErrorCode.UNSAFE_CHANGE,

@@ -250,6 +250,14 @@ def test_the_live_replica_with_the_longest_log_is_elected_and_the_record_says_so
     assert report.unclean_epochs == [4]
 
 
+def test_a_replica_that_has_answered_and_whose_node_has_died_since_is_not_elected() -> None:
+    ends = {"b": LogEnd(3, 90), "c": LogEnd(3, 100)}
+    record = written(elected(situation(in_sync="a", nodes="bd"), UNCLEAN, ends))
+    assert record.leader == "b"
+    with pytest.raises(ProtocolError, match="no live replica of T/0 has answered"):
+        elected(situation(in_sync="a", nodes="d"), UNCLEAN, ends)
+
+
 def test_a_plan_uses_no_node_that_is_cordoned_or_suspected() -> None:
     def nodes_of(at: Situation) -> set[str]:
         return {node for each in planned(at) for node in each.replicas}
