@@ -62,6 +62,8 @@ def test_a_rolling_restart_of_all_nodes_shows_no_client_an_error(cluster: Cluste
             )
     assert load.errors == []
     check_all(cluster, load.published)
+    for node in cluster.nodes:
+        assert "actor failed" not in node.status()
 
 
 def test_a_node_that_is_needed_refuses_to_stop_until_it_is_forced(cluster: ClusterNodes) -> None:

@@ -12,7 +12,8 @@ from planaria.transport.codec import encode_header
 from planaria.transport.machine import Answered, Call, Cast, Effect, Event, Failed
 from planaria.transport.protocol.control import PeerDown, PeerUp
 from planaria.transport.protocol.data import InitProducer, InitProducerReply
-from planaria.transport.protocol.links import Relay
+from planaria.transport.protocol.links import AdmitCatchUp, Relay
+from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.session import Cancel
 from planaria.transport.request_context import RequestContext
 
@@ -87,6 +88,18 @@ def test_a_cast_is_wrapped_as_one(exchange: Exchange) -> None:
     assert [send.request for send in sends] == [
         Relay(node="b", address=Address.parse("replica/T/0"), is_cast=True)
     ]
+
+
+def test_requests_to_the_link_itself_are_not_wrapped(exchange: Exchange) -> None:
+    exchange.handle(remote(0), 0)
+    call(exchange, 0)
+    link = Address.parse("link/a")
+    exchange.handle(PeerUp(address=link, incarnation=1, endpoint=LINK_ENDPOINT), 0)
+    [send] = exchange.submit(OWNER, Call("admitted", link, AdmitCatchUp(size_bytes=1), Done), 0)
+    [cast] = exchange.cast(Cast(link, Cancel()), 0)
+    assert isinstance(send, Send)
+    assert isinstance(cast, Send)
+    assert (send.request, cast.request) == (AdmitCatchUp(size_bytes=1), Cancel())
 
 
 def test_all_peers_behind_the_link_share_one_connection(exchange: Exchange) -> None:

@@ -28,8 +28,8 @@ class Connection(Struct, eq=False):
     endpoint: str
     partition: tuple[str, int, int] | None = None
     """Topic, partition and incarnation at the other end, for a client; None for another actor."""
-    relays: dict[Address, tuple[str, Address]] | None = None
-    """Node and target of each address, if it leads to this node's link, which passes requests on; else None."""
+    relays: dict[Address, tuple[str, Address]] = field(default_factory=dict)
+    """Node and target of each address on another node, if it leads to this node's link, which passes requests on."""
     in_flight: "dict[int, InFlight]" = field(default_factory=dict)
     """By attempt."""
 

@@ -126,8 +126,9 @@ class Exchange:
         connection, effects = self._directory.connection_to(cast.address)
         if connection is not None:
             request, payload = cast.request, cast.payload
-            if connection.relays is not None:
-                request, payload = relayed(connection.relays[cast.address], request, payload, None)
+            target = connection.relays.get(cast.address)
+            if target is not None:
+                request, payload = relayed(target, request, payload, None)
             send = Send(
                 connection.route, 0, request, payload, is_dropped_when_full=True, context=cast.context
             )
@@ -188,8 +189,8 @@ class Exchange:
             connection.in_flight[attempt] = pending
         if self._directory.uses_envelopes or isinstance(call.request, bytes):
             request, payload = call.request, call.payload
-            if connection.relays is not None:
-                target = connection.relays[call.address]
+            target = connection.relays.get(call.address)
+            if target is not None:
                 request, payload = relayed(target, request, payload, call.timeout_ms)
             return Send(connection.route, attempt, request, payload, has_envelope=True, context=call.context)
         request = self._directory.addressed(attempt, connection, call.request)

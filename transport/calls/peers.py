@@ -16,7 +16,7 @@ successor by mistake.
     peer down                        calls in flight fail
 
 A peer that is located on another node is reached through this node's link: its requests are wrapped (`relaying.py`), and
-all such peers share one connection.
+all such peers share one connection, also with the link itself.
 """
 
 from ..addresses import SUPERVISOR, Address, Kind
@@ -167,7 +167,6 @@ class PeerDirectory:
             effects.append(Connect(connection.route, connection.endpoint))
         if peer.node:
             assert peer.target is not None
-            connection.relays = connection.relays or {}
             connection.relays[address] = (peer.node, peer.target)
         return connection, effects
 
