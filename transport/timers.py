@@ -43,9 +43,13 @@ class Timers:
 
     def next_at(self) -> int | None:
         """Return the time of the earliest timer, None if there is none."""
-        while self._heap and self._current.get(self._heap[0][2]) != self._heap[0][1]:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
+        heap = self._heap
+        while heap:
+            at, turn, key = heap[0]
+            if self._current.get(key) == turn:
+                return at
+            heapq.heappop(heap)
+        return None
 
     def has_due(self, now: int) -> bool:
         """Return False if no timer is due. A stale entry may be: this check is for the many turns without one."""

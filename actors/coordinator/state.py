@@ -71,9 +71,13 @@ class GroupState:
 
     def apply(self, change: Change) -> None:
         key, value = change.key, change.value
+        # The two of the hot paths come first: commits and verdicts.
         if isinstance(key, OffsetKey):
             assert value is None or isinstance(value, CommittedOffset)
             self._apply_offset(TopicPartition(key.topic, key.partition), value)
+        elif isinstance(key, ShareKey):
+            assert value is None or isinstance(value, ShareProgress)
+            self._apply_share(TopicPartition(key.topic, key.partition), value)
         elif isinstance(key, MemberKey):
             assert value is None or isinstance(value, Member)
             self._apply_member(key.member_id, value)
@@ -101,9 +105,6 @@ class GroupState:
         elif isinstance(key, ShareGroupKey):
             assert value is None or isinstance(value, ShareSettings)
             self.share_settings = value
-        elif isinstance(key, ShareKey):
-            assert value is None or isinstance(value, ShareProgress)
-            self._apply_share(TopicPartition(key.topic, key.partition), value)
         else:
             assert isinstance(value, Start)
             self.start = value

@@ -6,7 +6,7 @@ never release a reply before all changes of its flush are durable. An answer tha
 returned with the changes. Called by machine.py, which flushes, and by the service, which decides.
 """
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -64,10 +64,12 @@ class Recorder(Generic[ChangeT, AnswerT]):
         self._encode = encode
         self._batches: deque[_Batch[ChangeT, AnswerT]] = deque()
         self._waiting: list[Reply | AnswerT] = []
-        self._answers: Counter[bytes] = Counter()
+        self._answers: dict[bytes, int] = {}
         """Answers that wait, by connection."""
-        self._changes: Counter[bytes] = Counter()
+        self._answer_count = 0
+        self._changes: dict[bytes, int] = {}
         """Changes gathered for the next flush, by the connection of the request before them."""
+        self._change_count = 0
         self._last_connection = b""
 
     @property
@@ -80,11 +82,14 @@ class Recorder(Generic[ChangeT, AnswerT]):
 
         `gathered` changes wait for the next flush.
         """
-        self._changes[self._last_connection] += max(0, gathered - self._changes.total())
+        if gathered > self._change_count:
+            before, last = self._change_count, self._last_connection
+            self._changes[last] = self._changes.get(last, 0) + gathered - before
+            self._change_count = gathered
         self._last_connection = connection = sender.route[0]
-        waiting = self._answers.total()
-        check_share(self._answers[connection], waiting, MAX_WAITING, "requests wait for durable records")
-        check_share(self._changes[connection], gathered, MAX_GATHERED, "changes wait to be recorded")
+        answers, changes = self._answers.get(connection, 0), self._changes.get(connection, 0)
+        check_share(answers, self._answer_count, MAX_WAITING, "requests wait for durable records")
+        check_share(changes, gathered, MAX_GATHERED, "changes wait to be recorded")
 
     def reply(self, to: Sender, body: ReplyBody, *, is_gathered: bool) -> list[LoopEffect]:
         """Reply once all decisions are durable, which may be now."""
@@ -95,7 +100,9 @@ class Recorder(Generic[ChangeT, AnswerT]):
 
     def wait(self, answer: Reply | AnswerT, *, is_gathered: bool) -> None:
         """Hold an answer until the next flush is durable, or, with no changes gathered, until the last one is."""
-        self._answers[_connection_of(answer)] += 1
+        connection = _connection_of(answer)
+        self._answers[connection] = self._answers.get(connection, 0) + 1
+        self._answer_count += 1
         if is_gathered:
             self._waiting.append(answer)
         else:
@@ -105,6 +112,7 @@ class Recorder(Generic[ChangeT, AnswerT]):
         assert changes, "a flush has changes"
         assert not self._batches, "one flush is outstanding at a time"
         self._changes.clear()
+        self._change_count = 0
         start = 0
         encoded = [self._encode(change) for change in changes]
         while start < len(encoded):
@@ -134,6 +142,7 @@ class Recorder(Generic[ChangeT, AnswerT]):
         return effects, Durable(batch.changes, answers, mark)
 
     def _release(self, connection: bytes) -> None:
+        self._answer_count -= 1
         self._answers[connection] -= 1
         if not self._answers[connection]:
             del self._answers[connection]

@@ -101,10 +101,12 @@ class Dispatch:
         for _ in range(len(self.inbox)):
             self.hand(*self.inbox.popleft(), now)
         self.performer.expire(now)
-        for timer in self._timers.pop_due(now):
-            owner, key = cast("tuple[Owner, Any]", timer)
-            self.hand(owner, TimerFired(key), now)
-        self._hand_queued(now)
+        if self._timers.has_due(now):
+            for timer in self._timers.pop_due(now):
+                owner, key = cast("tuple[Owner, Any]", timer)
+                self.hand(owner, TimerFired(key), now)
+        if self._queued:
+            self._hand_queued(now)
 
     def hand(self, owner: Owner, event: Event, now: int) -> None:
         """Pass an event to its owner and perform the effects, then those of the outcomes that followed."""

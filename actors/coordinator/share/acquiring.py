@@ -133,7 +133,7 @@ class Acquisitions:
         self._is_stirred = False
         effects: list[LoopEffect] = []
         effects += self.lookahead.advance()
-        giving = self._giving(now)
+        giving = self._giving(now) if self._waiting else set()
         for waiting in list(self._waiting.values()):
             taken = self._acquire(waiting.request, giving, settings, now) if giving else []
             if taken:
@@ -170,7 +170,8 @@ class Acquisitions:
     def _acquire(
         self, request: Acquire, giving: set[TopicPartition], settings: ShareSettings, now: int
     ) -> list[tuple[TopicPartition, Span]]:
-        """Acquire from the partitions that have available records; those without any more are removed from `giving`."""
+        """Acquire from the partitions that have available records; those that are found empty are removed from
+        `giving`."""
         until = now + (request.lock_ms or settings.lock_ms)
         tps = self._topic_partitions(request)
         self._turn += 1
@@ -185,7 +186,7 @@ class Acquisitions:
                 taken.append((tp, span))
                 self._partitions.mark(tp)
                 room -= span.count
-            if room > 0 or not part.can_give(now):
+            if room > 0:
                 giving.discard(tp)
         return taken
 

@@ -55,9 +55,11 @@ def describe(
 
 def retry_alarms(partitions: Mapping[TopicPartition, SharePartition], now: int) -> tuple[str, ...]:
     """Return the alarms of records that have been failing for too long."""
-    lines = (
-        part.retries.alarm(f"{tp.topic}/{tp.partition}", part.spans, now) for tp, part in partitions.items()
-    )
+    lines = [
+        part.retries.alarm(f"{tp.topic}/{tp.partition}", part.spans, now)
+        for tp, part in partitions.items()
+        if part.retries.has_notes
+    ]
     return tuple(sorted(line for line in lines if line is not None)[:MAX_ALARMS])
 
 

@@ -59,6 +59,8 @@ class Losses:
 
     @property
     def runs(self) -> list[LossRun]:
+        if not self._counts:
+            return []
         by_count: dict[int, list[int]] = {}
         for offset in sorted(self._counts):
             by_count.setdefault(self._counts[offset], []).append(offset)

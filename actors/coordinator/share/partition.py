@@ -125,14 +125,15 @@ class SharePartition:
         """Apply an acknowledgement. Raises ProtocolError without any change unless the member holds all its offsets."""
         first, last = acknowledgement.first_offset, acknowledgement.last_offset
         end = first + 1 if last is None else last + 1
-        where = f"{acknowledgement.topic}/{acknowledgement.partition}, offsets {first} to {end - 1}"
         if end <= first:
-            raise ProtocolError(
-                ErrorCode.INVALID_REQUEST, f"last_offset: lies before first_offset in {where}"
-            )
+            message = f"last_offset: lies before first_offset in {_where(acknowledgement, end)}"
+            raise ProtocolError(ErrorCode.INVALID_REQUEST, message)
         held = self.spans.within(first, end)
         if sum(span.count for span in held if _holds(span, member, now)) != end - first:
-            message = f"{member} does not hold all of {where}: it never did, its lock expired, or it has acknowledged"
+            message = (
+                f"{member} does not hold all of {_where(acknowledgement, end)}: it never did, its lock expired,"
+                " or it has acknowledged"
+            )
             raise ProtocolError(ErrorCode.NOT_ACQUIRED, message)
         for span in held:
             self._judge(span, acknowledgement, now, until, limit)
@@ -276,6 +277,11 @@ class SharePartition:
 
     def count(self, state: State) -> int:
         return sum(span.count for span in self.spans if span.state == state)
+
+
+def _where(acknowledgement: Acknowledgement, end: int) -> str:
+    at = f"{acknowledgement.topic}/{acknowledgement.partition}"
+    return f"{at}, offsets {acknowledgement.first_offset} to {end - 1}"
 
 
 def _holds(span: Span, member: str, now: int) -> bool:

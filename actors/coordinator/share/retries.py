@@ -31,6 +31,10 @@ class Retries:
         self.failed_count = 0
         """Failed deliveries after which another one follows, since the coordinator's start."""
 
+    @property
+    def has_notes(self) -> bool:
+        return bool(self._notes)
+
     def failed(self, span: Span, reason: str, now: int) -> None:
         self.failed_count += span.count
         text = shown_reason(reason)
@@ -55,6 +59,8 @@ class Retries:
 
     def next_alarm(self, now: int) -> int | None:
         """Return the time at which another record will have been failing for too long."""
+        if not self._notes:
+            return None
         times = (note.first_failed_ms + RETRY_ALARM_MS for note in self._notes.values())
         return next((at for at in times if at > now), None)
 

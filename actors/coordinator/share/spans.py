@@ -93,6 +93,24 @@ class Spans:
         """Replace the state of these offsets, which have been delivered."""
         low = max(0, bisect_right(self._spans, span.first, key=_first) - 1)
         high = bisect_right(self._spans, span.end - 1, key=_first)
+        before = self._spans[low]
+        if before.first == span.first and before.end == span.end and not self._merges(span, low):
+            self._spans[low] = span
+        else:
+            self._replace(span, low, high)
+        self._drop_done()
+        if self.watcher is not None:
+            self.watcher(span)
+
+    def _merges(self, span: Span, at: int) -> bool:
+        """Return True if a run in the place of another one would continue a neighbour of it, or be continued."""
+        spans = self._spans
+        return (at > 0 and span.continues(spans[at - 1])) or (
+            at + 1 < len(spans) and spans[at + 1].continues(span)
+        )
+
+    def _replace(self, span: Span, low: int, high: int) -> None:
+        """Put a run in the place of parts of the runs from `low` to `high`, and merge it with equal neighbours."""
         before, after = self._spans[low], self._spans[high - 1]
         pieces = [before.cut(before.first, span.first), span, after.cut(span.end, after.end)]
         # The neighbours on both sides may merge with the new run.
@@ -106,9 +124,6 @@ class Spans:
             else:
                 joined.append(piece)
         self._spans[low:high] = joined
-        self._drop_done()
-        if self.watcher is not None:
-            self.watcher(span)
 
     def skip_to(self, start: int) -> None:
         """Mark all offsets below `start` as done."""
