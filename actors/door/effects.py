@@ -11,6 +11,10 @@ from ...transport.machine import LoopEffect, LoopEvent
 from ...transport.security.vouchers import Voucher
 
 
+class Started(Struct, frozen=True):
+    """The door listens."""
+
+
 class Arrived(Struct, frozen=True):
     """A connection has been accepted."""
 
@@ -62,11 +66,15 @@ class Drop(Struct, frozen=True):
     guest: int
 
 
+class CheckCertificate(Struct, frozen=True):
+    """Read the certificate again if its files have changed."""
+
+
 class StopListening(Struct, frozen=True):
     """Accept no more connections."""
 
 
-OwnEvent: TypeAlias = Arrived | Secured | Opened | Ended
-OwnEffect: TypeAlias = Begin | Join | Drop | StopListening
+OwnEvent: TypeAlias = Started | Arrived | Secured | Opened | Ended
+OwnEffect: TypeAlias = Begin | Join | Drop | CheckCertificate | StopListening
 Event: TypeAlias = LoopEvent | OwnEvent
 Effect: TypeAlias = LoopEffect | OwnEffect

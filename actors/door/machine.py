@@ -7,6 +7,8 @@
 Limits: `max_connections`, of which one host has half; MAX_PENDING pending ones, of which one host has MAX_HOST_PENDING,
 and the rate of handshakes of a host. At a limit of pending connections the oldest one is dropped: a client that opens
 its connection needs milliseconds, one that does not is there until its time is over. Called by process.py.
+
+Every CHECK_MS the files of the certificate are looked at.
 """
 
 from collections import Counter
@@ -18,12 +20,28 @@ from ...transport.machine import CancelTimer, SetTimer, Stop, StopRequested, Tim
 from ...transport.protocol.control import PeerDown, PeerUp
 from ...transport.security.handshakes import Handshakes
 from ...transport.security.vouchers import Voucher
-from .effects import Arrived, Begin, Drop, Effect, Ended, Event, Join, Opened, Secured, StopListening
+from .effects import (
+    Arrived,
+    Begin,
+    CheckCertificate,
+    Drop,
+    Effect,
+    Ended,
+    Event,
+    Join,
+    Opened,
+    Secured,
+    Started,
+    StopListening,
+)
 
 HANDSHAKE_MS = 5_000
 MAX_PENDING = 1_024
 MAX_HOST_PENDING = 256
 HOST_PART = 2
+CHECK_MS = 1_000
+CHECK = "check"
+"""Timer of the next look at the certificate's files."""
 
 
 class Deadline(Struct, frozen=True):
@@ -58,6 +76,10 @@ class DoorMachine:
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         match event:
+            case Started():
+                return [SetTimer(CHECK, now + CHECK_MS)]
+            case TimerFired(key=key) if key == CHECK:
+                return [CheckCertificate(), SetTimer(CHECK, now + CHECK_MS)]
             case Arrived(guest=guest, host=host):
                 return self._on_arrived(guest, host, now)
             case Secured():

@@ -23,10 +23,23 @@ from ...transport.loop import run_actor
 from ...transport.protocol.errors import OperatorNeeded
 from ...transport.security.relay import READ, RelayEnded
 from ...transport.security.relay_endpoint import read_relay_endpoint
-from ...transport.security.tls import server_context
 from ...transport.security.tls_options import TlsFileError, TlsFiles
 from ...transport.security.vouchers import NUMBER_BYTES, Vouchers
-from .effects import Arrived, Begin, Drop, Ended, Join, Opened, OwnEffect, OwnEvent, Secured, StopListening
+from .certificate import Certificate
+from .effects import (
+    Arrived,
+    Begin,
+    CheckCertificate,
+    Drop,
+    Ended,
+    Join,
+    Opened,
+    OwnEffect,
+    OwnEvent,
+    Secured,
+    Started,
+    StopListening,
+)
 from .guest import Guest
 from .machine import DoorMachine
 from .opening import OpeningRefused
@@ -55,7 +68,9 @@ class DoorActor(Actor[OwnEvent, OwnEffect]):
         super().__init__(context)
         self._arguments = arguments = msgspec.convert(context.arguments, DoorArguments)
         try:
-            self._tls = server_context(arguments.files, requires_certificate=arguments.requires_certificate)
+            self._certificate = Certificate(
+                arguments.files, requires_certificate=arguments.requires_certificate
+            )
         except TlsFileError as error:
             raise OperatorNeeded(str(error)) from None
         self._vouchers = Vouchers(context.secret)
@@ -77,6 +92,7 @@ class DoorActor(Actor[OwnEvent, OwnEffect]):
         self._pending.register(self._listener, selectors.EVENT_READ, self._accept)
         for selector, most_ms in ((self._pending, SHAKING_MS), (self._relayed, RELAYING_MS)):
             self.loop.watch(_descriptor(selector), partial(_serve, selector, most_ms))
+        self.loop.dispatch(Started())
 
     def gauges(self) -> dict[str, int]:
         return {
@@ -86,9 +102,12 @@ class DoorActor(Actor[OwnEvent, OwnEffect]):
         }
 
     def alarms_now(self) -> tuple[str, ...]:
-        if self.machine.connections < self._limit:
-            return ()
-        return (f"no more connections: {self._limit} are open (tls_max_connections)",)
+        found = []
+        if self.machine.connections >= self._limit:
+            found.append(f"no more connections: {self._limit} are open (tls_max_connections)")
+        if self._certificate.fault:
+            found.append(f"the former certificate stays in use: {self._certificate.fault}")
+        return tuple(found)
 
     def perform(self, effect: OwnEffect) -> None:
         match effect:
@@ -98,6 +117,8 @@ class DoorActor(Actor[OwnEvent, OwnEffect]):
                 self._join(self._guests[effect.guest], effect)
             case Drop(guest=number):
                 self._close(number)
+            case CheckCertificate():
+                self._certificate.check()
             case StopListening():
                 self._stop_listening()
 
@@ -128,7 +149,7 @@ class DoorActor(Actor[OwnEvent, OwnEffect]):
 
     def _begin(self, guest: Guest) -> None:
         try:
-            guest.begin(self._tls)
+            guest.begin(self._certificate.context)
         except OSError:
             self._end(guest)
             return

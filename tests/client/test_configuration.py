@@ -11,6 +11,7 @@ from planaria.transport.client.configuration import configured, options_for
 from planaria.transport.endpoints import DEFAULT_ENDPOINT
 from planaria.transport.security.client_credentials import CredentialsError
 from planaria.transport.security.key_files import KeyFileError, new_key_pair, write_key_file
+from planaria.transport.security.tls_options import Tls
 
 URL = "tcp://broker.example:5570"
 SERVER = new_key_pair().public_key
@@ -91,6 +92,42 @@ def test_a_key_keeps_its_own_broker_unless_its_source_names_another(home: Home) 
     assert home.open(variables=variables)[1].keys.server_key == SERVER
 
 
+DOOR = "tls://broker.example:5573"
+
+
+def test_the_file_gives_the_settings_of_tls_relative_to_itself(home: Home) -> None:
+    home.file.write_text(
+        f'url = "{DOOR}"\n[tls]\nca = "ca.pem"\ncertificate = "/c.pem"\nkey = "~/k.pem"\nserver_name = "b"\n'
+    )
+    endpoint, found = home.open()
+    folder = home.file.parent
+    assert (endpoint, found.tls.ca, found.tls.server_name) == (DOOR, folder / "ca.pem", "b")
+    assert (found.tls.certificate, found.tls.key) == (Path("/c.pem"), Path("~/k.pem").expanduser())
+    assert options_for(DOOR, home.environment) == {"tls": found.tls}
+    assert options_for("tls://elsewhere:1", home.environment) == {}
+    assert home.open("tcp://elsewhere:1")[1].tls is None
+
+
+def test_a_certificate_is_an_identity_and_authorities_are_not(home: Home) -> None:
+    home.file.write_text(f'url = "{DOOR}"\n[tls]\nca = "/ca.pem"\ncertificate = "/c.pem"\nkey = "/k.pem"\n')
+    with_token = home.open(variables={"PLANARIA_TOKEN": "planaria_env"})[1]
+    assert (with_token.token, with_token.tls.certificate) == ("planaria_env", None), "never mixed"
+    assert with_token.tls.ca == Path("/ca.pem")
+    named = home.open(tls=Tls(server_name="b"), variables={"PLANARIA_TLS_CA": "/env.pem"})[1].tls
+    assert (named.server_name, named.ca, named.certificate) == ("b", "/env.pem", Path("/c.pem"))
+    own = home.open(DOOR, tls=Tls(ca="/own.pem"), token="planaria_own")[1]
+    assert (own.token, own.tls) == ("planaria_own", Tls(ca="/own.pem"))
+    with pytest.raises(CredentialsError, match="tls: only for tls:// endpoints"):
+        home.open("tcp://elsewhere:1", tls=Tls(ca="/own.pem"))
+
+
+def test_settings_of_tls_change_nothing_for_another_endpoint(home: Home) -> None:
+    home.file.write_text(f'url = "{URL}"\nserver_key = "{SERVER}"\ntoken = "t"\n[tls]\nca = "/ca.pem"\n')
+    home.file.chmod(0o600)
+    assert home.open(variables={"PLANARIA_TLS_CA": "/env.pem"})[1].tls is None
+    assert options_for(URL, home.environment) == {"server_key": SERVER, "token": "t"}
+
+
 def test_a_named_file_must_exist(home: Home) -> None:
     missing = os.fspath(home.folder / "none.toml")
     with pytest.raises(CredentialsError, match=r"none\.toml: No such file"):
@@ -124,6 +161,9 @@ def test_a_key_file_that_others_may_read_is_refused(home: Home) -> None:
         ("token = 7", "token must be a text"),
         ('token = ["hush-hush"]', "token must be a text"),
         ("key = 7", "key must be the path of a key file"),
+        ('[tls]\ncert = "hush-hush"', "unknown key 'cert'; the nearest known one is 'certificate'"),
+        ("[tls]\nca = 7", "tls.ca must be a text"),
+        ('tls = "hush-hush"', "tls must be a table"),
     ],
 )
 def test_errors_name_the_file_and_never_its_values(home: Home, text: str, error: str) -> None:

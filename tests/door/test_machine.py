@@ -5,15 +5,19 @@ import random
 from planaria.actors.door.effects import (
     Arrived,
     Begin,
+    CheckCertificate,
     Drop,
     Effect,
     Ended,
     Join,
     Opened,
     Secured,
+    Started,
     StopListening,
 )
 from planaria.actors.door.machine import (
+    CHECK,
+    CHECK_MS,
     HANDSHAKE_MS,
     MAX_HOST_PENDING,
     MAX_PENDING,
@@ -135,3 +139,10 @@ def test_in_any_order_of_events_the_counts_are_those_of_the_connections() -> Non
             del states[number]
         assert machine.connections == len(states) <= 40
         assert machine.pending == sum(state != "open" for state in states.values())
+
+
+def test_the_files_of_the_certificate_are_looked_at_again_and_again() -> None:
+    machine = DoorMachine(10)
+    assert machine.handle(Started(), 5) == [SetTimer(CHECK, 5 + CHECK_MS)]
+    again = [CheckCertificate(), SetTimer(CHECK, 2_000 + CHECK_MS)]
+    assert machine.handle(TimerFired(CHECK), 2_000) == again

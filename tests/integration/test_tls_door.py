@@ -41,6 +41,7 @@ class Doors:
 
     def __init__(self, folder: Path, port: int) -> None:
         self.files = make_certificates(folder)
+        self.log = folder / "data" / "logs" / "broker.log"
         self.server_key = initialise(folder / "data", folder / "admin.key").public_key
         self.url = f"tls://127.0.0.1:{port}"
         self.broker = Broker(
@@ -197,6 +198,53 @@ def test_tls_without_trust_plain_bytes_and_a_foreign_certificate_reach_nothing(
         with socket.create_connection((host, port), 10) as raw:
             raw.sendall(data)
             assert is_closed(raw)
+
+
+def test_a_new_certificate_is_used_by_new_connections_and_a_wrong_one_by_none(
+    doors: Doors, tmp_path: Path
+) -> None:
+    files = make_certificates(tmp_path)
+    used = {name: Path(doors.files[name]) for name in ("server.crt", "server.key")}
+    former = {name: file.read_bytes() for name, file in used.items()}
+
+    def replace(name: str, content: bytes) -> None:
+        new = tmp_path / "new"
+        new.write_bytes(content)
+        new.chmod(0o600)
+        new.replace(used[name])
+
+    def alarms() -> tuple[str, ...]:
+        return tuple(
+            alarm for actor in doors.broker.status().actors if actor.address == DOOR for alarm in actor.alarms
+        )
+
+    try:
+        deaths = restarts(doors.broker)
+        with doors.plain() as open_before:
+            replace("server.key", Path(files["server.key"]).read_bytes())
+            until(lambda: any("the former certificate stays in use" in each for each in alarms()), "an alarm")
+            with doors.plain() as another:
+                assert another.ask(op="hello", id=1, token=doors.token)["principal"] == "bob"
+            replace("server.crt", Path(files["server.crt"]).read_bytes())
+            until(lambda: not alarms(), "no alarm")
+            with PlainTls(doors.url, files["ca.crt"]) as new:
+                assert new.ask(op="hello", id=1, token=doors.token)["principal"] == "bob"
+            with pytest.raises(ssl.SSLCertVerificationError):
+                doors.plain()
+            assert open_before.ask(op="hello", id=1, token=doors.token)["principal"] == "bob"
+        assert restarts(doors.broker) == deaths
+        assert "the former certificate stays in use" in doors.log.read_text(encoding="utf-8")
+    finally:
+        for name, content in former.items():
+            replace(name, content)
+
+    def is_former() -> bool:
+        with suppress(ssl.SSLError):
+            doors.plain().close()
+            return True
+        return False
+
+    until(is_former, "the first certificate")
 
 
 def test_clients_outlive_the_door_and_the_gateway(doors: Doors) -> None:

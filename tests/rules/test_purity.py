@@ -27,6 +27,7 @@ IMPURE: dict[str, str] = {
     "actors/controller/recovery.py": "rebuilds the catalog from the folders of a stopped broker",
     "actors/controller/storage.py": "holds the catalog's store and the topics' folders",
     "actors/coordinator/process.py": "the coordinator's process: its snapshot file",
+    "actors/door/certificate.py": "reads the certificate",
     "actors/door/guest.py": "the sockets of one connection",
     "actors/door/process.py": "the TLS door's process",
     "actors/gateway/password_checks.py": "compares passwords in a thread",

@@ -2,11 +2,12 @@
 
     arguments      of `Client` and `planaria.aio.connect`, options of the command line
     variables      PLANARIA_CONNECT, PLANARIA_KEY, PLANARIA_SERVER_KEY, PLANARIA_TOKEN, PLANARIA_USER, PLANARIA_PASSWORD;
-                   PLANARIA_TLS_CA and others for a tls:// endpoint
+                   PLANARIA_TLS_CA, PLANARIA_TLS_CERTIFICATE, PLANARIA_TLS_KEY, PLANARIA_TLS_SERVER_NAME
     file           named by PLANARIA_CONFIG, or ~/.config/planaria/client.toml if it exists: url, key, server_key, token,
-                   user, password
+                   user, password; a table `tls` with ca, certificate, key, server_name
 
-The first source that has an identity (a key, a token, a user) gives all of it. An endpoint that the program names itself
+The first source that has an identity (a key, a token, a user, a certificate) gives all of it. Settings of TLS count for
+tls:// endpoints alone. An endpoint that the program names itself
 gets credentials of the other sources only if their url is that endpoint: they are sent to no other broker. A file with a
 token or a password must not be readable by others. Errors name the file and the key, never a value.
 """
@@ -32,6 +33,7 @@ CONFIG_VARIABLE = "PLANARIA_CONFIG"
 CONNECT_VARIABLE = "PLANARIA_CONNECT"
 IDENTITY = ("key", "token", "user", "password")
 SECRETS = ("token", "password")
+TLS_FILES = ("ca", "certificate", "key")
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,13 +46,34 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     token: str | None = None
     user: str | None = None
     password: str | None = None
+    tls: Tls | None = None
 
     def __repr__(self) -> str:
         return f"Settings(url={self.url!r})"
 
     @property
     def has_identity(self) -> bool:
-        return any(getattr(self, name) is not None for name in IDENTITY)
+        is_certified = self.tls is not None and self.tls.certificate is not None
+        return is_certified or any(getattr(self, name) is not None for name in IDENTITY)
+
+
+class _FileTls(Struct, frozen=True, forbid_unknown_fields=True):
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    server_name: str | None = None
+
+
+class _File(Struct, frozen=True, kw_only=True):
+    """The file itself; its keys are known."""
+
+    url: str | list[str] | None = None
+    key: Any = None
+    server_key: str | None = None
+    token: str | None = None
+    user: str | None = None
+    password: str | None = None
+    tls: _FileTls | None = None
 
 
 def configured(
@@ -65,31 +88,28 @@ def configured(
     tls: Tls | None = None,
 ) -> tuple[Endpoints, ClientCredentials]:
     """Return the endpoint and the credentials of a client. Raises CredentialsError or KeyFileError."""
-    given = Settings(key=key, server_key=server_key, token=token, user=user, password=password)
+    given = Settings(key=key, server_key=server_key, token=token, user=user, password=password, tls=tls)
     endpoint = None if endpoint is None else settled(endpoint)
-    is_certified = tls is not None and tls.certificate is not None
-    if endpoint is not None and (given.has_identity or server_key is not None or is_certified):
-        return endpoint, _credentials([given], endpoint, tls)  # nothing is left open
+    if endpoint is not None and (given.has_identity or server_key is not None):
+        return endpoint, _credentials([given], endpoint)  # nothing is left open
     others = [from_variables(environment), *from_file(environment)]
     url = next((each.url for each in others if each.url is not None), None)
     if endpoint is not None and not _is_same(endpoint, url):
-        return endpoint, _credentials([given], endpoint, tls)
+        return endpoint, _credentials([given], endpoint)
     chosen = endpoint or settled(url or DEFAULT_ENDPOINT)
-    found = tls if tls is not None or not are_tls(chosen) else tls_in(environment)
-    return chosen, _credentials([given, *others], chosen, found)
+    return chosen, _credentials([given, *others], chosen)
 
 
 def options_for(endpoint: Endpoints, environment: Mapping[str, str]) -> dict[str, Any]:
     """Return the credentials of a command, as options of a client: the variables hold for any endpoint, the file for its
     own."""
     files = [each for each in from_file(environment) if each.url is None or _is_same(endpoint, each.url)]
-    found = _options([from_variables(environment), *files])
-    tls = tls_in(environment) if are_tls(endpoint) else None
-    return found if tls is None else {**found, "tls": tls}
+    return _options([from_variables(environment), *files], endpoint)
 
 
 def from_variables(environment: Mapping[str, str]) -> Settings:
-    return Settings(url=environment.get(CONNECT_VARIABLE) or None, **credentials_in(environment))
+    url = environment.get(CONNECT_VARIABLE) or None
+    return Settings(url=url, tls=tls_in(environment), **credentials_in(environment))
 
 
 def from_file(environment: Mapping[str, str]) -> list[Settings]:
@@ -106,25 +126,43 @@ def from_file(environment: Mapping[str, str]) -> list[Settings]:
         raise CredentialsError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
         raise CredentialsError(f"{path} is no TOML file") from None  # the error itself quotes it
-    known = Settings.__struct_fields__
-    for name in values:
-        if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
-            raise CredentialsError(f"{path}: unknown key {name!r}; the nearest known one is {nearest!r}")
+    _check_names(path, values, _File.__struct_fields__)
+    if isinstance(values.get("tls"), dict):
+        _check_names(path, values["tls"], _FileTls.__struct_fields__)
     if mode & 0o077 and any(name in values for name in SECRETS):
         raise CredentialsError(
             f"{path}: others may read its secrets (mode {mode:04o}); change that with chmod 600 {path}"
         )
     try:
-        found = msgspec.convert(values, Settings)
+        found = msgspec.convert(values, _File)
     except msgspec.ValidationError as error:
         where = str(error).rpartition("`$.")[2].rstrip("`")
-        raise CredentialsError(f"{path}: {where or 'a value'} must be a text") from None
-    if found.key is None:
-        return [found]
-    if not isinstance(found.key, str):
+        kind = "a table" if where == "tls" else "a text"
+        raise CredentialsError(f"{path}: {where or 'a value'} must be {kind}") from None
+    if found.key is not None and not isinstance(found.key, str):
         raise CredentialsError(f"{path}: key must be the path of a key file")
-    return [msgspec.structs.replace(found, key=path.parent / Path(found.key).expanduser())]
+    return [_settings(found, path.parent)]
+
+
+def _check_names(path: Path, values: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    for name in values:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
+            raise CredentialsError(f"{path}: unknown key {name!r}; the nearest known one is {nearest!r}")
+
+
+def _settings(found: _File, folder: Path) -> Settings:
+    """Return the settings of a file; its paths are relative to its folder."""
+    values = msgspec.structs.asdict(found)
+    if found.key is not None:
+        values["key"] = folder / Path(found.key).expanduser()
+    if found.tls is not None:
+        named = msgspec.structs.asdict(found.tls)
+        files = {
+            name: folder / Path(named[name]).expanduser() for name in TLS_FILES if named[name] is not None
+        }
+        values["tls"] = Tls(**{**named, **files})
+    return Settings(**values)
 
 
 def _default_path(environment: Mapping[str, str]) -> Path | None:
@@ -135,11 +173,14 @@ def _default_path(environment: Mapping[str, str]) -> Path | None:
     return Path(home) / ".config" / "planaria" / "client.toml" if home else None
 
 
-def _credentials(sources: Sequence[Settings], endpoint: Endpoints, tls: Tls | None) -> ClientCredentials:
-    return credentials_from(**_options(sources), tls=tls, over_tls=are_tls(endpoint))
+def _credentials(sources: Sequence[Settings], endpoint: Endpoints) -> ClientCredentials:
+    found = _options(sources, endpoint)
+    if sources[0].tls is not None:
+        found.setdefault("tls", sources[0].tls)  # an argument is refused for another endpoint
+    return credentials_from(**found, over_tls=are_tls(endpoint))
 
 
-def _options(sources: Sequence[Settings]) -> dict[str, Any]:
+def _options(sources: Sequence[Settings], endpoint: Endpoints) -> dict[str, Any]:
     """Return the credentials in these sources, of which earlier ones win."""
     position = next((at for at, each in enumerate(sources) if each.has_identity), len(sources) - 1)
     own = sources[position]
@@ -150,7 +191,21 @@ def _options(sources: Sequence[Settings]) -> dict[str, Any]:
         # A key file usually has the broker's public key itself.
         pinned = next(iter(later), None)
     found = {"server_key": pinned, **{name: getattr(own, name) for name in IDENTITY}}
+    if are_tls(endpoint):
+        found["tls"] = _tls([each.tls for each in sources if each.tls is not None], own.tls)
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _tls(given: Sequence[Tls], own: Tls | None) -> Tls | None:
+    """Return the settings of TLS: the certificate and its key are those of the source that gives the identity."""
+    if not given:
+        return None
+    return Tls(
+        ca=next((each.ca for each in given if each.ca is not None), None),
+        server_name=next((each.server_name for each in given if each.server_name is not None), None),
+        certificate=None if own is None else own.certificate,
+        key=None if own is None else own.key,
+    )
 
 
 def _is_same(endpoint: Endpoints, url: Endpoints | None) -> bool:
