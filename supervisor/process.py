@@ -43,6 +43,7 @@ from ..transport.origin import Origin
 from ..transport.protocol.control import (
     ActorFailed,
     ActorReports,
+    AwaitActs,
     AwaitStop,
     ConcludeStop,
     FallingAsleep,
@@ -81,6 +82,7 @@ _REQUESTS = RequestDecoder(
         Locate,
         AwaitStop,
         ConcludeStop,
+        AwaitActs,
         ActorReports,
         StartChild,
         ReplaceChild,

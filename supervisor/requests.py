@@ -13,6 +13,7 @@ from ..transport.machine import Received, Reply, Sender
 from ..transport.protocol.control import (
     ActorReports,
     ActorReportsReply,
+    AwaitActs,
     AwaitStop,
     ChildSpec,
     ConcludeStop,
@@ -40,6 +41,7 @@ from . import directory
 from .children import Child, Goal
 from .events import ReportStatus
 from .lifecycle import Lifecycle
+from .operator_acts import OperatorActs
 from .states import State
 from .stop_gate import StopGate
 
@@ -51,6 +53,7 @@ SUPERVISOR = "supervisor"
 class Requests:
     def __init__(self, life: Lifecycle, gate: StopGate) -> None:
         self._life = life
+        self._acts = OperatorActs(life)
         self._answers: dict[type, Callable[[Any, Sender, int], ReplyBody | None]] = {
             StartChild: self._start_child,
             ReplaceChild: self._replace_child,
@@ -59,6 +62,7 @@ class Requests:
             Locate: self._locate,
             AwaitStop: gate.on_wait,
             ConcludeStop: gate.on_concluded,
+            AwaitActs: self._acts.on_wait,
             ActorReports: self._reports,
             Status: self._status,
             Kill: self._kill,
@@ -66,13 +70,16 @@ class Requests:
         }
 
     def on_received(self, event: Received, now: int) -> None:
+        request = event.request
         try:
-            answer = self._answers[type(event.request)](event.request, event.sender, now)
+            answer = self._answers[type(request)](request, event.sender, now)
+            if isinstance(request, Kill | Revive):
+                self._acts.on_act(request, event.sender, "", now)
         except ProtocolError as error:
+            if isinstance(request, Kill | Revive):
+                self._acts.on_act(request, event.sender, error.code, now)
             self._life.order(Reply(event.sender, error.body))
-            self._life.log(
-                "warning", "request refused", request=type(event.request).__name__, error=str(error)
-            )
+            self._life.log("warning", "request refused", request=type(request).__name__, error=str(error))
             return
         if answer is not None:
             self._life.order(Reply(event.sender, answer))

@@ -1,7 +1,7 @@
 """The door's certificate, its key and the authorities of clients: read again when one of the files changes.
 
-Connections that are open keep what they began with. Files that cannot be used change nothing: the former ones stay in
-use, and they are tried again at each check, so a key that is written before its certificate does no harm.
+Open connections keep the certificate that they began with. Files that cannot be used change nothing: the former ones
+stay in use, and they are tried again at each check, so a key that is written before its certificate does no harm.
 """
 
 import logging

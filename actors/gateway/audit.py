@@ -5,6 +5,7 @@ front of the turn's other messages, so the beginning of an act leaves the gatewa
 in flight, further records wait for the next.
 
     act permitted            `begun` at once; its outcome when its ticket is closed (`tickets.py`)
+    act at the supervisor    written with its outcome; the supervisor keeps it until it is durable
     refusal                  counted (`refusals.py`), written at the end of its window, or when the gateway stops
     topic takes no records   they wait; beyond MAX_WAITING the newest are dropped, and their number is written later
 
@@ -17,18 +18,19 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from ...transport.addresses import AUDIT_TOPIC, CONTROLLER, partition_address
+from ...transport.addresses import AUDIT_TOPIC, CONTROLLER, SUPERVISOR, partition_address
 from ...transport.audit_record import AuditRecord, encode_record
 from ...transport.deduplication import identified_batch, identified_headers
 from ...transport.machine import Answered, Call, Effect, Failed, Received, SetTimer, TimerFired
-from ...transport.protocol.control import EnsureInternalActors
+from ...transport.protocol.control import AwaitActs, AwaitActsReply, EnsureInternalActors
 from ...transport.protocol.data import Produce, ProduceReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.message import Done
 from ...transport.protocol.session import Hello
+from ...transport.security.principals import INTERNAL
 from .access import Access, Granted, key_of
 from .acts import ACTS, details_of, op_of, resource_of
-from .keys import AuditCall, AuditRetry, AuditStart, RefusalsTimer
+from .keys import ActsWatch, AuditCall, AuditRetry, AuditStart, RefusalsTimer
 from .refusals import WINDOW_MS, Refusal, Refusals
 from .tickets import Ticket, Tickets
 
@@ -37,6 +39,7 @@ MAX_RECORDS_PER_CALL = 128
 PRODUCE_TIMEOUT_MS = 30_000
 START_TIMEOUT_MS = 60_000
 RETRY_MS = 1_000
+WATCH_MS = 60_000
 START_RETRY_MS = 30_000
 PARTITION = partition_address(AUDIT_TOPIC, 0)
 _REFUSALS = frozenset({ErrorCode.UNAUTHENTICATED, ErrorCode.FORBIDDEN})
@@ -70,6 +73,12 @@ class Audit:
         """True after a failure, until its timer fires."""
         self._opens_window = False
         self._last_number = 0
+        self._is_watching = False
+        """True once the supervisor has been asked for acts."""
+        self._last_act = 0
+        """Number of the last act over the supervisor's socket."""
+        self._unwritten_acts: set[str] = set()
+        """Ids of such acts that are not durable."""
         self.wall_ms = 0
         """The time of day of the present event."""
 
@@ -88,7 +97,11 @@ class Audit:
         if not self.is_on:
             return []
         request = EnsureInternalActors(topic=AUDIT_TOPIC)
-        return [Call(AuditStart(), CONTROLLER, request, Done, timeout_ms=START_TIMEOUT_MS, is_endless=True)]
+        start = Call(AuditStart(), CONTROLLER, request, Done, timeout_ms=START_TIMEOUT_MS, is_endless=True)
+        if self._is_watching:
+            return [start]
+        self._is_watching = True
+        return [start, self._watch()]
 
     # Acts
 
@@ -131,6 +144,31 @@ class Audit:
             self._add(ended)
 
         return end
+
+    def _watch(self) -> Call:
+        """Wait for acts over the supervisor's socket; those before are durable."""
+        request = AwaitActs(after=self._last_act)
+        return Call(ActsWatch(), SUPERVISOR, request, AwaitActsReply, timeout_ms=WATCH_MS, is_endless=True)
+
+    def _on_acts(self, reply: AwaitActsReply, now: int) -> list[Effect]:
+        for act in reply.acts:
+            self._last_act = act.number
+            self._unwritten_acts.add(act.id)
+            record = AuditRecord(
+                id=act.id,
+                time_ms=act.at_ms + self.wall_ms - now,
+                outcome="failed" if act.error else "done",
+                op=op_of(act.request),
+                resource=resource_of(act.request),
+                principal=INTERNAL,
+                error=act.error,
+                details=details_of(act.request),
+            )
+            self._add(record)
+        return self._watch_again()
+
+    def _watch_again(self) -> list[Effect]:
+        return [] if self._unwritten_acts else [self._watch()]
 
     # Refusals
 
@@ -202,6 +240,10 @@ class Audit:
                 self._waiting.extendleft(reversed(self._in_flight))
                 self._in_flight = ()
                 return self._pause(now)
+            case ActsWatch(), Answered(reply=reply):
+                return self._on_acts(reply, now)
+            case ActsWatch(), Failed():  # the broker stops
+                return []
             case AuditStart(), Answered():
                 return []
             case AuditStart(), Failed():
@@ -225,7 +267,11 @@ class Audit:
             elif error is not None:
                 self._lost += 1
         self._waiting.extendleft(reversed(again))
-        return self._pause(now) if again else []
+        effects = self._pause(now) if again else []
+        if self._unwritten_acts:
+            self._unwritten_acts.difference_update(each.id for each in sent if each not in again)
+            effects += self._watch_again()
+        return effects
 
     def give_up(self) -> None:
         """Forget the records that are not written: the time for that is over."""
@@ -267,6 +313,7 @@ class Audit:
     def _add(self, record: AuditRecord) -> None:
         if len(self._waiting) >= MAX_WAITING:
             self._lost += 1
+            self._unwritten_acts.discard(record.id)
         else:
             self._waiting.append(replace(record, node=self._node) if self._node else record)
 

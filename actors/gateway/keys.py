@@ -65,6 +65,10 @@ class AuditCall(AuditKey, frozen=True):
     """Records of the audit."""
 
 
+class ActsWatch(AuditKey, frozen=True):
+    """The long poll for acts over the supervisor's own socket."""
+
+
 class RefusalsTimer(AuditKey, frozen=True):
     """End of the window in which refusals are counted."""
 

@@ -56,6 +56,7 @@ def test_links_with_keys_serve_nodes_alone(tmp_path: Path) -> None:
     )
     settings = [
         "peer_keys=peers.key",
+        "audit=on",
         *(f"etcd_{name}={files[file]}" for name, file in FILES.items()),
     ]
     with Members(tmp_path / "etcd", 1, *etcd_arguments, scheme="https") as members:
@@ -69,6 +70,9 @@ def test_links_with_keys_serve_nodes_alone(tmp_path: Path) -> None:
                 wait_for(client, nodes)
                 client.create_topic("SECRET", 1, replication_factor=2, min_in_sync_replicas=2)
                 client.publish("SECRET", b"x")  # both nodes have it
+                with Client(nodes[1].endpoint) as other:
+                    other.create_topic("OTHER", 1)
+                wait_for_acts(client)
                 links = [each.endpoint for each in client.status().actors if each.address.startswith("link/")]
             for node in nodes:
                 for pid in node.pids():  # the URL may have a password
@@ -89,6 +93,18 @@ def test_links_with_keys_serve_nodes_alone(tmp_path: Path) -> None:
         finally:
             for node in nodes:
                 node.close()
+
+
+def wait_for_acts(client: Client) -> None:
+    """Wait until the audit, one topic of the cluster, has the acts of both nodes."""
+    expected = {("n0", "topic:SECRET", "done"), ("n1", "topic:OTHER", "done")}
+    found: set[tuple[str, str, str]] = set()
+    ends_at = time.monotonic() + TIMEOUT_S
+    while not found >= expected:
+        assert time.monotonic() < ends_at, found
+        for message in client.read("__audit"):
+            record = json.loads(message.data)
+            found.add((record.get("node", ""), record.get("resource", ""), record["outcome"]))
 
 
 def wait_for(client: Client, nodes: list[Node]) -> None:

@@ -8,8 +8,8 @@ import pytest
 from gateway_driver import GatewayDriver
 from planaria.actors.gateway.access import Access
 from planaria.actors.gateway.acts import details_of, resource_of
-from planaria.actors.gateway.audit import MAX_RECORDS_PER_CALL, MAX_WAITING, Audit
-from planaria.actors.gateway.keys import AuditCall, AuditStart
+from planaria.actors.gateway.audit import MAX_RECORDS_PER_CALL, MAX_WAITING, RETRY_MS, Audit
+from planaria.actors.gateway.keys import ActsWatch, AuditCall, AuditStart
 from planaria.actors.gateway.refusals import MAX_KINDS, MAX_KINDS_OF_PRINCIPAL, WINDOW_MS, Refusal, Refusals
 from planaria.actors.gateway.tickets import Tickets
 from planaria.transport.addresses import AUDIT_TOPIC, Address
@@ -17,12 +17,12 @@ from planaria.transport.audit_record import AuditRecord, decode_record
 from planaria.transport.batch import decode_records, parse_header
 from planaria.transport.codec import encode_header
 from planaria.transport.machine import Call, Disconnected
-from planaria.transport.protocol.control import EnsureInternalActors
+from planaria.transport.protocol.control import AwaitActs, AwaitActsReply, EnsureInternalActors, OperatorAct
 from planaria.transport.protocol.data import Produce, ProducedBatch, ProduceReply
 from planaria.transport.protocol.deployments import Deploy, DeploymentSpec
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Done, ErrorReply
-from planaria.transport.protocol.operations import Kill
+from planaria.transport.protocol.operations import Kill, Revive
 from planaria.transport.protocol.security import AddCredential, AddRule
 from planaria.transport.protocol.topics import AlterTopic, DeleteTopic, TopicConfigChange
 from planaria.transport.security.credentials import TokenRecord
@@ -39,6 +39,7 @@ def gateway() -> GatewayDriver:
     assert start.key == AuditStart()
     assert start.request == EnsureInternalActors(topic=AUDIT_TOPIC)
     gateway.answer(Done(), call=start)
+    gateway.calls.remove(acts_watch(gateway))
     return gateway
 
 
@@ -259,3 +260,31 @@ def test_a_user_who_does_not_exist_is_not_named() -> None:
     assert isinstance(effect, Call)
     [record] = records_of(effect)
     assert (record.op, record.principal, record.address) == ("handshake", "", "10.0.0.9")
+
+
+def acts_watch(gateway: GatewayDriver) -> Call:
+    [call] = [call for call in gateway.calls if call.key == ActsWatch()]
+    return call
+
+
+def test_acts_over_the_supervisors_socket_are_confirmed_once_they_are_durable() -> None:
+    gateway = GatewayDriver(is_audited=True).start(ORDERS=1)
+    gateway.answer(Done(), call=gateway.calls[0])
+    watch = acts_watch(gateway)
+    assert watch.request == AwaitActs(after=0)
+    acts = [
+        OperatorAct(1, "b1.supervisor.1", gateway.now - 7, Kill(address="gateway/0")),
+        OperatorAct(2, "b1.supervisor.2", gateway.now, Revive(address="x"), ErrorCode.UNKNOWN_ACTOR),
+    ]
+    gateway.answer(AwaitActsReply(acts=acts), call=watch)
+    busy = ErrorBody(ErrorCode.PARTITION_OFFLINE, "", True)
+    first = written(gateway, None, busy)
+    assert [(each.op, each.resource, each.principal, each.outcome, each.error) for each in first] == [
+        ("kill", "actor:gateway/0", "internal", "done", ""),
+        ("revive", "actor:x", "internal", "failed", "UNKNOWN_ACTOR"),
+    ]
+    assert first[0].time_ms == first[1].time_ms - 7
+    assert not [call for call in gateway.calls if call.key == ActsWatch()], "the second is not durable"
+    gateway.advance(RETRY_MS)
+    assert [each.id for each in written(gateway)] == ["b1.supervisor.2"]
+    assert acts_watch(gateway).request == AwaitActs(after=2)

@@ -17,6 +17,8 @@ from command_line import planaria as command
 from live_trees import until
 from patience import TIMEOUT_S
 from planaria import AuthenticationFailed, Broker, Client
+from planaria.supervisor.admin_link import AdminLink
+from planaria.supervisor.run_directory import supervisors_at
 from planaria.supervisor.security import initialise
 from planaria.transport.client.security_admin import SecurityAdmin
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
@@ -262,6 +264,24 @@ def test_acts_are_in_the_audit_also_when_the_gateway_is_killed(secured: Secured)
     # The one that found no gateway was sent again, perhaps.
     assert found[("delete_topic", "topic:AUDITED")][-1] in ("done", "failed")
     be_refused(secured)
+
+
+def test_acts_of_the_brokers_own_user_are_in_the_audit_too(secured: Secured) -> None:
+    [control] = supervisors_at(secured.endpoint)
+    with AdminLink(control, lambda: False) as link:
+        link.kill("gateway/0")
+        with pytest.raises(ProtocolError):
+            link.revive("gateway/7")
+
+    def found() -> list[tuple[str, str, str, str]]:
+        kept = [each for each in audited(secured, "--principal", "internal") if ".supervisor." in each["id"]]
+        return [(each["op"], each["resource"], each["outcome"], each.get("error", "")) for each in kept]
+
+    expected = [
+        ("kill", "actor:gateway/0", "done", ""),
+        ("revive", "actor:gateway/7", "failed", "UNKNOWN_ACTOR"),
+    ]
+    until(lambda: found()[-2:] == expected, "they are written once")
 
 
 def test_hosted_handlers_and_the_embedding_program_are_the_broker(secured: Secured, tmp_path: Path) -> None:

@@ -236,10 +236,10 @@ class World:
                 self.give(TimerFired(key))
         self.now = end
 
-    def ask(self, request: Request, request_id: int = 1) -> Any:
+    def ask(self, request: Request, request_id: int = 1, peer: bytes = b"peer") -> Any:
         """Return the body of the answer, if there is one already."""
         before = len(self.replies)
-        self.give(Received(Sender((b"peer",), request_id), request))
+        self.give(Received(Sender((peer,), request_id), request))
         return self.replies[before].body if len(self.replies) > before else None
 
     def stop(self) -> None:

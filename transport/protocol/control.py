@@ -27,7 +27,7 @@ from msgspec import Struct
 
 from ..addresses import Address
 from .message import InternalRequest, Reply, Request
-from .operations import NO_REPORT, ActorState
+from .operations import NO_REPORT, ActorState, Kill, Revive
 
 RestartKind = Literal["permanent", "transient", "temporary"]
 Phase = Literal["starting", "recovering", "ready", "stopping"]
@@ -222,6 +222,31 @@ class ConcludeStop(Request, tag="conclude_stop", frozen=True):
     """The stop is prepared, or refused, unless it is forced."""
 
     refusal: str = ""
+
+
+class OperatorAct(Struct, frozen=True):
+    """An administrative act over the supervisor's own socket."""
+
+    number: int
+    """Counted from 1 in each start of the broker."""
+    id: str
+    """Unique."""
+    at_ms: int
+    """By the clock of machines."""
+    request: Kill | Revive
+    error: str = ""
+    """Code of the error; empty if it was done."""
+
+
+class AwaitActs(Request, tag="await_acts", frozen=True):
+    """Return the acts with higher numbers; park until there is one. The others are durable, and forgotten. Only the
+    newest call is kept."""
+
+    after: int
+
+
+class AwaitActsReply(Reply):
+    acts: list[OperatorAct]
 
 
 class ActorReports(InternalRequest, tag="actor_reports", frozen=True):
