@@ -167,6 +167,39 @@ def test_exactly_once_async(tmp_path: Path) -> None:
     assert len(cancelled) == 3
 
 
+def test_backup(tmp_path: Path) -> None:
+    assert run("backup", tmp_path).splitlines() == [
+        "killed partition/ORDERS/0",
+        "the broker's directory is lost",
+        "all 1000 orders are there, in order: True",
+        "the group continues where it was: True",
+    ]
+
+
+def test_stuck_order(tmp_path: Path) -> None:
+    assert run("stuck_order", tmp_path).splitlines() == [
+        "killed coordinator/billing",
+        "killed subscriber/billing/1",
+        "the group is paused: the bank is down; 99 orders wait",
+        "found order 17 at offset 17",
+        "its trace: [('ORDERS', ['waiting'])]",
+        "its trace: [('ORDERS', ['handled']), ('PAYMENTS', [])]",
+        "100 payments of 100 orders",
+    ]
+
+
+def test_shaped_queue(tmp_path: Path) -> None:
+    assert run("shaped_queue", tmp_path).splitlines() == [
+        "first: urgent",
+        "killed coordinator/workers",
+        "then: True, at the rate of the key: True",
+        "newest of the first 51: [46, 47, 48, 49, 50]",
+        "killed coordinator/quotes",
+        "newest of the rest: [95, 96, 97, 98, 99]",
+        "older ones are left: False",
+    ]
+
+
 def test_event_sourcing(tmp_path: Path) -> None:
     counts, balances = run("event_sourcing", tmp_path).splitlines()
     assert re.fullmatch(r"45 events acknowledged, 45 stored, \d+ conflicts", counts)

@@ -3,6 +3,7 @@ settings hold every existing setting with its default.
 """
 
 import ast
+import inspect
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,9 +13,12 @@ from typing import Any
 
 import msgspec
 
+from planaria import App
+from planaria.actors.coordinator.share.records import ShareSettings
 from planaria.supervisor.cli.app import root
 from planaria.supervisor.config import BrokerConfig
 from planaria.transport.client.options import ConsumerOptions, ProducerOptions
+from planaria.transport.client.share_messages import ShareOptions
 from planaria.transport.protocol.topics import TopicConfig
 from planaria.transport.subscription import SubscriberOptions
 from source_tree import ROOT, package_sources, project_files
@@ -241,7 +245,7 @@ def setting_rows(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield name and default, from the tables whose first column is `key` or `option`."""
     is_inside = False
     for line in lines:
-        is_inside = line.startswith(("| key |", "| option |")) or (is_inside and line.startswith("|"))
+        is_inside = line.startswith(("| key |", "| option ")) or (is_inside and line.startswith("|"))
         cells = [cell.strip() for cell in line.strip().strip("|").split(" | ")]
         if is_inside and len(cells) > 1:
             for name in re.findall(r"`(\w+)`", cells[0]):
@@ -271,6 +275,58 @@ def test_every_option_is_documented() -> None:
         "producer": wrong_rows(page, "Producers", fields_of(ProducerOptions)),
     }
     assert found == {"consumer": [], "subscriber": [], "producer": []}
+
+
+def test_every_option_of_a_work_queue_is_documented() -> None:
+    page = (ROOT / "docs/delivery.md").read_text()
+    defaults = fields_of(ShareSettings) | fields_of(ShareOptions)
+    # Their defaults are elsewhere, or words.
+    elsewhere = ("lock_ms", "dead_letter", "member_id", "request_timeout_ms")
+    assert wrong_rows(page, "Work queues", defaults | dict.fromkeys(elsewhere, msgspec.NODEFAULT)) == []
+
+
+def wrong_options(page: str, heading: str, *commands: Any) -> list[str]:
+    """Return options of commands that the table below a heading omits, or gives another default or no limits; and rows
+    of no option. `--connect` may be left out."""
+    text = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [re.split(r"\s*\|\s*", line)[1:-1] for line in text.splitlines() if line.startswith("| `--")]
+    told = {row[0].split("`")[1].split()[0]: row for row in rows}
+    known = {param.opts[0]: param.default for command in commands for param in command.params}
+    known = {name: default for name, default in known.items() if name.startswith("--")}
+    optional = {"--help", "--connect"}
+    found = [f"{name}: no row" for name in known.keys() - told.keys() - optional]
+    found += [f"{name}: no such option" for name in told.keys() - known.keys()]
+    for name, row in told.items():
+        default = known.get(name)
+        is_plain = isinstance(default, int | str) and not isinstance(default, bool)
+        if is_plain and row[1].strip("`") != str(default):
+            found.append(f"{name}: {row[1]}, not {default}")
+        if len(row) != 4 or not row[1] + row[3]:
+            found.append(f"{name}: no default, unit, limits and meaning")
+    return sorted(found)
+
+
+def test_every_option_of_a_worker_and_of_a_deployment_is_documented() -> None:
+    page = (ROOT / "docs/workers.md").read_text()
+    deploy = root().commands["deploy"].commands  # type: ignore[attr-defined]
+    deploying = [deploy[name] for name in ("create", "update", "logs")]
+    assert wrong_options(page, "planaria worker", root().commands["worker"]) == []  # type: ignore[attr-defined]
+    assert wrong_options(page, "Deployments", *deploying) == []
+    arguments = list(inspect.signature(App.subscribe).parameters)[1:]
+    rows = re.findall(
+        r"^\| `(\w+)` \| \S", page.partition("| argument |")[2].partition("\n\n")[0], re.MULTILINE
+    )
+    assert rows == arguments
+
+
+def test_rule_sees_wrong_options() -> None:
+    rows = "| `--processes` | `2` | x | y |\n| `--z` | | | |\n"
+    page = f"\n## W\n\n| option | default | unit | limits |\n|---|---|---|---|\n{rows}"
+    found = wrong_options(page, "W", root().commands["worker"])  # type: ignore[attr-defined]
+    assert "--processes: `2`, not 1" in found
+    assert {"--watch: no row", "--z: no such option", "--z: no default, unit, limits and meaning"} <= set(
+        found
+    )
 
 
 def commands(group: Any, path: tuple[str, ...]) -> Iterator[tuple[str, set[str]]]:
