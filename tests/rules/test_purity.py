@@ -21,7 +21,7 @@ IMPURE: dict[str, str] = {
     "actors/console/process.py": "runs the console as a process",
     "actors/controller/clustered_process.py": "the controller's process on a node of a cluster",
     "actors/controller/process.py": "the controller's process",
-    "actors/controller/deployed_output.py": "reads what workers of deployments have printed",
+    "actors/controller/deployed_output.py": "reads the output of the workers of deployments",
     "actors/controller/folders.py": "makes, compares and removes the topics' folders",
     "actors/controller/cluster_import.py": "writes the catalog of a stopped broker into a cluster's store",
     "actors/controller/recovery.py": "rebuilds the catalog from the folders of a stopped broker",
