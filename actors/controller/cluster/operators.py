@@ -234,8 +234,8 @@ def elected(situation: Situation, request: ElectLeader, ends: Mapping[str, LogEn
     ends = {node: end for node, end in ends.items() if node in live}
     if not ends:
         raise ProtocolError(
-            ErrorCode.UNSAFE_CHANGE,
-            f"no live replica of {_name(partition)} has answered: start one of {', '.join(record.replicas)}, or wait",
+            ErrorCode.ACTOR_UNAVAILABLE,
+            f"no live replica of {_name(partition)} has answered yet: start one of {', '.join(record.replicas)}, or wait",
         )
     longest = max(ends, key=lambda node: (ends[node], node == record.replicas[0]))
     return [guarded(partition, forced(record, live, longest), versioned.revision)]

@@ -205,7 +205,7 @@ def test_an_unclean_leader_is_elected_only_if_no_other_replica_can_lead() -> Non
     offline = situation(in_sync="a", nodes="bcd")
     with pytest.raises(ProtocolError, match="start the node a, or elect an unclean leader"):
         elect(offline)
-    with pytest.raises(ProtocolError, match="no live replica of T/0 has answered"):
+    with pytest.raises(ProtocolError, match="no live replica of T/0 has answered yet"):
         elect(offline, unclean=True)
     for about_to_be_led in (
         situation(in_sync="ab", nodes="bcd"),
@@ -254,7 +254,7 @@ def test_a_replica_that_has_answered_and_whose_node_has_died_since_is_not_electe
     ends = {"b": LogEnd(3, 90), "c": LogEnd(3, 100)}
     record = written(elected(situation(in_sync="a", nodes="bd"), UNCLEAN, ends))
     assert record.leader == "b"
-    with pytest.raises(ProtocolError, match="no live replica of T/0 has answered"):
+    with pytest.raises(ProtocolError, match="no live replica of T/0 has answered yet"):
         elected(situation(in_sync="a", nodes="d"), UNCLEAN, ends)
 
 
