@@ -129,13 +129,17 @@ class MetadataPolls:
             instance_id=self._instance_id,
             topics=[self._topic(name, is_limited, has_quota) for name in known],
             unknown_topics=[name for name in dict.fromkeys(names) if self._table.get(name) is None],
-            groups=[self._group(name, is_limited) for name in request.groups] if request.groups else UNSET,
+            groups=[self._group(name, is_limited, has_quota) for name in request.groups]
+            if request.groups
+            else UNSET,
             nodes=self._nodes.named,
         )
 
-    def _group(self, name: str, is_limited: bool) -> GroupMetadata:
-        peer = None if is_limited else self._peers.up(coordinator_address(name))
-        return GroupMetadata(name, None if peer is None or peer.node else peer.endpoint)
+    def _group(self, name: str, is_limited: bool, has_quota: bool) -> GroupMetadata:
+        peer = self._peers.up(coordinator_address(name))
+        if peer is not None and peer.node:
+            return GroupMetadata(name, node=UNSET if has_quota else peer.node)
+        return GroupMetadata(name, None if peer is None or is_limited else peer.endpoint)
 
     def _topic(self, name: str, is_limited: bool, has_quota: bool) -> TopicMetadata:
         entry = self._table.get(name)

@@ -8,6 +8,7 @@ from exchange_driver import DOOR, Wire
 from planaria.transport.calls.events import Disconnected, Resolved, Wanted
 from planaria.transport.protocol.data import ListOffsets, ListOffsetsReply
 from planaria.transport.protocol.errors import ErrorCode
+from planaria.transport.protocol.groups import CommitOffsets, CommitOffsetsReply
 from planaria.transport.protocol.session import (
     Hello,
     HelloReply,
@@ -152,3 +153,48 @@ def test_a_client_whose_node_dies_takes_over_the_connection_to_another(direct: W
     led_by(direct, UNSET)
     direct.ask()
     assert answer(direct) == direct.routes[B]
+
+
+def commit(wire: Wire) -> bytes:
+    """Commit for the group; return the route on which the request was sent."""
+    wire.ask_group()
+    (sent,) = wire.take(CommitOffsets)
+    wire.answer(sent, CommitOffsetsReply())
+    return sent.route
+
+
+@pytest.fixture
+def grouped() -> Wire:
+    """A client of node a; the coordinator of its group is on node b."""
+    wire = Wire(is_local=False)
+    wire.greet(nodes=[Node("a", DOOR), Node("b", B)])
+    assert commit(wire) == wire.routes[DOOR]
+    (metadata,) = wire.take(Metadata)
+    assert metadata.request.groups == ["g"]  # type: ignore[union-attr]
+    wire.name_coordinator(metadata, None, "b")
+    return wire
+
+
+def test_requests_of_a_group_go_to_the_node_of_its_coordinator(grouped: Wire) -> None:
+    assert commit(grouped) == grouped.routes[DOOR]
+    welcome(grouped)
+    assert commit(grouped) == grouped.routes[B]
+    assert grouped.take(Metadata) == []
+    grouped.feed(Disconnected(B))
+    assert commit(grouped) == grouped.routes[DOOR]
+
+
+def test_no_commit_overtakes_an_earlier_one_to_a_coordinator_that_moves(grouped: Wire) -> None:
+    commit(grouped)
+    welcome(grouped)
+    grouped.ask_group()
+    (first,) = grouped.take(CommitOffsets)
+    grouped.fire("refresh")
+    (metadata,) = grouped.take(Metadata)
+    grouped.name_coordinator(metadata, None)
+    grouped.ask_group()
+    (second,) = grouped.take(CommitOffsets)
+    assert first.route == second.route == grouped.routes[B]
+    for sent in (first, second):
+        grouped.answer(sent, CommitOffsetsReply())
+    assert commit(grouped) == grouped.routes[DOOR]

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from msgspec import UNSET, UnsetType
+
 from planaria.transport.addresses import GATEWAY, Address
 from planaria.transport.calls.events import (
     Arrived,
@@ -180,8 +182,8 @@ class Wire:
             Submitted(self.owner, Call("k", Address.parse("coordinator/g"), request, reply_type, **RETRIED))
         )
 
-    def name_coordinator(self, metadata: Send, endpoint: str) -> None:
-        group = GroupMetadata(group="g", endpoint=endpoint)
+    def name_coordinator(self, metadata: Send, endpoint: str | None, node: str | UnsetType = UNSET) -> None:
+        group = GroupMetadata(group="g", endpoint=endpoint, node=node)
         self.answer(metadata, MetadataReply(version=1, instance_id="i", topics=[], groups=[group]))
 
     def fire(self, key: Any) -> None:

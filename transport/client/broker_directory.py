@@ -11,7 +11,8 @@ Without a session nothing but a greeting is sent to the gateway (`gateway_link.p
     call to a partition of another   to that node's gateway once a connection to it is open, and no earlier one is on its
     node of a cluster                way elsewhere; through the gateway until then (`node_links.py`)
     call to a coordinator            through the gateway, which starts or wakes it, until its endpoint is known; then
-                                     there, as soon as no earlier one of the client is on its way through the gateway
+                                     there, as soon as no earlier one of the client is on its way through the gateway;
+                                     to its node, as a call to a partition there, in a cluster
 """
 
 from itertools import count
@@ -255,7 +256,7 @@ class BrokerDirectory:
         if self._is_local is None:
             return None, []
         if found.node is not UNSET:
-            way, effects = self._nodes.locate(found.node, pending, tp, gateway, now)
+            way, effects = self._nodes.locate(found.node, pending, gateway, now)
             # Nobody else reports that the leader has been replaced.
             return way, [*effects, *self._poll()] if way is not gateway or way is None else effects
         if not self._is_local or found.endpoint is None:
@@ -264,10 +265,16 @@ class BrokerDirectory:
 
     def _locate_coordinator(self, group: str, pending: InFlight, now: int) -> tuple[Location, list[Effect]]:
         gateway = self._link.connection if self._link.session is not None else None
-        endpoint = self.topics.coordinator(group)
-        if not self._is_local:
-            return gateway, []
+        found = self.topics.coordinator(group)
+        if found is not None and found.node is not UNSET:
+            return self._nodes.locate(found.node, pending, gateway, now)
+        before = self._nodes.way_to_await(pending, gateway)
+        if before is not None:
+            return before, []
+        endpoint = found.endpoint if found is not None and self._is_local else None
         if endpoint is None or endpoint in self._lost:
+            if not (self._is_local or (found is None and self._nodes.are_named)):
+                return gateway, []
             self._groups[group] = None
             if now < self._ask_groups_at:
                 return gateway, []

@@ -1,15 +1,17 @@
 """The client's connections to the nodes that lead partitions, beside its gateway: each has a session of its own. Pure.
 
-    state       requests for its partitions go   left by
+    state       requests for its actors go       left by
     unused      to the gateway                   a request -> resolving, or greeting
     resolving   to the gateway                   an address -> greeting      none -> pausing
     greeting    to the gateway                   its reply -> open           refused, silent, lost -> pausing
     open        to the node                      lost -> pausing
     pausing     to the gateway                   time, and a request -> resolving, or greeting
 
-A node that the client cannot reach costs nothing but one hop more: the gateway passes requests on. The requests to one
-partition stay in order when their way changes: a request that could overtake an earlier one takes the same way. When the
-leader of a partition changes, requests on the way to the old one are attempted again. Called by the broker's directory.
+Its actors are the leaders of partitions and the coordinators of groups that run there. A node that the client cannot
+reach costs nothing but one hop more: the gateway passes requests on. The requests to one actor stay in order when their
+way changes: a request that could overtake an earlier one takes the same way. When the leader of a partition changes,
+requests on the way to the old one are attempted again; a node that has a group's coordinator no more passes requests on.
+Called by the broker's directory.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +20,7 @@ from typing import TypeAlias
 
 from msgspec import Struct, UnsetType
 
-from ..addresses import GATEWAY, TopicPartition, partition_address
+from ..addresses import GATEWAY, Address, TopicPartition, partition_address
 from ..calls.connections import Connection, Connections, InFlight
 from ..calls.directory import Ask, Lost
 from ..calls.events import Connect, Resolve, Resolved
@@ -56,9 +58,14 @@ class NodeLinks:
         self._client_id = client_id
         self._credentials = credentials
         self._links: dict[str, _Link] = {}
-        self._ways: dict[TopicPartition, Connection] = {}
-        """The connection that the last call to a partition of another node has taken."""
+        self._ways: dict[Address, Connection] = {}
+        """The connection that the last call to an actor of another node has taken."""
         self._numbers = count(1)
+
+    @property
+    def are_named(self) -> bool:
+        """Return True if the broker is a cluster."""
+        return bool(self._links)
 
     @property
     def are_used(self) -> bool:
@@ -67,7 +74,7 @@ class NodeLinks:
     @property
     def partitions(self) -> Iterable[TopicPartition]:
         """Return the partitions of other nodes that have been called."""
-        return self._ways.keys()
+        return [tp for address in self._ways if (tp := address.topic_partition) is not None]
 
     def owns(self, connection: Connection) -> bool:
         return self._of(connection) is not None
@@ -80,18 +87,25 @@ class NodeLinks:
                 self._links[node.node] = _Link(node.endpoint)
 
     def locate(
-        self, node: str, pending: InFlight, tp: TopicPartition, gateway: Connection | None, now: int
+        self, node: str, pending: InFlight, gateway: Connection | None, now: int
     ) -> tuple[Connection | None, list[Effect]]:
-        """Return the connection to the node that leads a partition, or the gateway; the one from before while a request
-        is on its way there that could be overtaken."""
+        """Return the connection to the node of an actor, or the gateway; the one from before while a request is on its
+        way there that could be overtaken."""
         way, effects = self._way_to(node, now)
         way = way or gateway
-        before = self._ways.get(tp)
-        if before is not None and before is not way and is_overtaking(pending, before):
+        before = self.way_to_await(pending, way)
+        if before is not None:
             return before, effects
         if way is not None:
-            self._ways[tp] = way
+            self._ways[pending.call.address] = way
         return way, effects
+
+    def way_to_await(self, pending: InFlight, way: Connection | None) -> Connection | None:
+        """Return the connection that a call has to take instead of `way`, for an earlier one that it could overtake."""
+        before = self._ways.get(pending.call.address)
+        if before is None or before is way or not is_overtaking(pending, before):
+            return None
+        return before
 
     def leave(self, changes: Changes) -> list[Effect]:
         """Attempt calls again that are on their way to a node which does not lead their partition any more. `changes`
@@ -100,9 +114,9 @@ class NodeLinks:
         for tp, (before, found) in changes.items():
             if before is None or (found is not None and _leader(found) == _leader(before)):
                 continue
-            way = self._ways.pop(tp)
+            address = partition_address(*tp)
+            way = self._ways.pop(address)
             if self.owns(way):
-                address = partition_address(*tp)
                 error = ErrorBody(ErrorCode.PARTITION_OFFLINE, f"{address} is led by another process", True)
                 effects.append(Lost(way, error, address=address))
         return effects

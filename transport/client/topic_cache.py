@@ -5,7 +5,7 @@ partition that failed to reply counts as offline until the directory names anoth
 names the same one, only the connection had failed, and after SUSPICION_MS the partition counts as online again.
 """
 
-from ..protocol.session import MetadataReply, PartitionMetadata, TopicMetadata
+from ..protocol.session import GroupMetadata, MetadataReply, PartitionMetadata, TopicMetadata
 
 SUSPICION_MS = 500
 
@@ -21,8 +21,8 @@ class TopicCache:
         self._gone: dict[str, str] = {}
         """Ids of topics that this client has deleted or seen replaced: replies that still name them are late."""
         self._suspects: dict[tuple[str, int, int], int] = {}
-        self._coordinators: dict[str, str] = {}
-        """Endpoints of the groups' coordinators that are up."""
+        self._coordinators: dict[str, GroupMetadata] = {}
+        """By group."""
 
     def update(self, reply: MetadataReply) -> None:
         if reply.instance_id != self.instance_id:
@@ -40,10 +40,7 @@ class TopicCache:
             self._topics.pop(name, None)
             self._unknown.add(name)
         for group in reply.groups or ():
-            if group.endpoint is None:
-                self._coordinators.pop(group.group, None)
-            else:
-                self._coordinators[group.group] = group.endpoint
+            self._coordinators[group.group] = group
 
     def replace(self, topic: str, topic_id: str | None = None) -> None:
         """Forget a topic of this name unless it has this id: it was deleted, or created with the id. From any thread.
@@ -77,8 +74,8 @@ class TopicCache:
         """Suspect an incarnation that was found dead, or whose connection broke."""
         self._suspects[topic, partition, incarnation] = now + SUSPICION_MS
 
-    def coordinator(self, group: str) -> str | None:
-        """Return the endpoint of the group's coordinator, if the broker has named one."""
+    def coordinator(self, group: str) -> GroupMetadata | None:
+        """Return where the group's coordinator is, as far as the broker has said."""
         return self._coordinators.get(group)
 
     def is_unknown(self, topic: str) -> bool:

@@ -102,6 +102,8 @@ class GroupMetadata(Struct):
     endpoint: str | None = None
     """The own endpoint of the group's coordinator, for a client on the broker's machine; None while it sleeps, is
     down or does not exist, and for a client under a quota: the gateway then takes the group's requests."""
+    node: str | UnsetType = UNSET
+    """The node of the coordinator, if that is another one than the answering one. Unset for a client under a quota."""
 
 
 class MetadataReply(Reply):
