@@ -4,6 +4,8 @@ import pytest
 
 from gateway_driver import GatewayDriver
 from planaria.actors.gateway.keys import PollTimer
+from planaria.transport.addresses import Address
+from planaria.transport.protocol.control import PeerUp
 from planaria.transport.protocol.session import Metadata
 from planaria.transport.protocol.topics import CatalogTopic
 
@@ -41,6 +43,14 @@ def test_a_coordinator_has_an_endpoint_while_it_is_up(gateway: GatewayDriver) ->
     assert endpoint() == "ipc://coordinator/g.1"
     gateway.down("coordinator/g", "no work", asleep=True)
     assert endpoint() is None, "the gateway wakes it"
+
+
+def test_a_coordinator_on_another_node_has_the_name_of_that_node(gateway: GatewayDriver) -> None:
+    address = Address.parse("coordinator/g")
+    up = PeerUp(address=address, incarnation=1, endpoint="ipc://link.1", node="n2", target=address)
+    gateway.give(up)
+    (group,) = gateway.reply(Metadata(topics=[], groups=["g"])).groups
+    assert (group.endpoint, group.node) == (None, "n2")
 
 
 def test_internal_topics_are_shown_on_demand_only(gateway: GatewayDriver) -> None:

@@ -309,7 +309,8 @@ REPLIES: dict[str, Reply] = {
         groups=[
             session.GroupMetadata(
                 group="billing", endpoint="ipc:///tmp/planaria-1000-5d41402abc/7/coordinator-billing.1"
-            )
+            ),
+            session.GroupMetadata(group="shipping", node="n2"),
         ],
         topics=[
             session.TopicMetadata(
