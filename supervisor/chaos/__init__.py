@@ -7,14 +7,12 @@ All random choices come from the seed; the operating system's scheduling does no
 the run.
 """
 
-import statistics
 import time
 from collections import Counter
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from ...transport.addresses import Address
 from ..broker import EMBEDDED_ENDPOINT, Broker
@@ -22,6 +20,15 @@ from .clocks import rehearsed
 from .history import History, Verdict
 from .nemesis import WEIGHTS, Fault, FaultKind, Nemesis
 from .probes import Probes
+from .reporting import (
+    Times,
+    await_deliveries,
+    delivery_counts,
+    fault_counts,
+    print_tables,
+    times_of,
+    violation_counts,
+)
 from .run import ENOUGH_RESTARTS, RunOptions, Say, in_scratch, run_and_report, strike_until_over
 from .workload import (
     HOSTED_GROUP,
@@ -35,7 +42,6 @@ from .workload import (
 )
 
 SETTLE_S = 90.0
-SETTLE_POLL_S = 0.25
 
 
 class ChaosOptions(RunOptions, frozen=True, kw_only=True):
@@ -49,14 +55,6 @@ class ChaosOptions(RunOptions, frozen=True, kw_only=True):
     load: Load = Load()
 
 
-class Recovery(msgspec.Struct, frozen=True, kw_only=True):
-    """Times from the signal to the next answer of the victim's service, in milliseconds."""
-
-    p50_ms: float
-    p99_ms: float
-    max_ms: float
-
-
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     duration_s: float
@@ -64,7 +62,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     victims: dict[str, int]
     verdict: Verdict
     not_recovered: int
-    recovery: dict[str, Recovery]
+    recovery: dict[str, Times]
     """By the victim's kind, and `kill` for all actors that were killed one at a time."""
 
     @property
@@ -123,7 +121,7 @@ def _run_in(scratch: Path, options: ChaosOptions, say: Say) -> Report:
             nemesis.finish()
             say("faults are over: waiting until everything acknowledged has been delivered")
             workload.stop_producing()
-            _settle(history, journals, say)
+            await_deliveries(lambda: _missing(history, journals), SETTLE_S, say)
         finally:
             probes.close()
             workload.stop()
@@ -137,17 +135,9 @@ def _collect(history: History, journals: Path) -> None:
     history.deliveries[HOSTED_GROUP] = read_journals(journals)
 
 
-def _settle(history: History, journals: Path, say: Say) -> None:
-    """Wait until both groups have received everything, or long enough to count the rest as lost."""
-    started = time.monotonic()
-    while (waited_s := time.monotonic() - started) < SETTLE_S:
-        _collect(history, journals)
-        missing = {group: len(history.missing(group)) for group in (MEMBERS_GROUP, HOSTED_GROUP)}
-        if not any(missing.values()):
-            say(f"everything had been delivered {waited_s:.1f} s after the last acknowledgement")
-            return
-        time.sleep(SETTLE_POLL_S)
-    say(f"not delivered after {waited_s:.0f} s: {missing}")
+def _missing(history: History, journals: Path) -> dict[str, int]:
+    _collect(history, journals)
+    return {group: len(history.missing(group)) for group in (MEMBERS_GROUP, HOSTED_GROUP)}
 
 
 def _report(options: ChaosOptions, took_s: float, faults: list[Fault], verdict: Verdict) -> Report:
@@ -164,49 +154,25 @@ def _report(options: ChaosOptions, took_s: float, faults: list[Fault], verdict: 
         victims=dict(sorted(Counter(Address.parse(fault.victim).kind for fault in faults).items())),
         verdict=verdict,
         not_recovered=sum(fault.recovery_ms is None for fault in faults),
-        recovery={name: _summary(found) for name, found in sorted(times.items())},
-    )
-
-
-def _summary(times_ms: list[float]) -> Recovery:
-    ordered = sorted(times_ms)
-    return Recovery(
-        p50_ms=round(statistics.median(ordered), 1),
-        p99_ms=round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))], 1),
-        max_ms=round(ordered[-1], 1),
+        recovery=times_of(times),
     )
 
 
 def print_report(report: Report, console: Console) -> None:
     verdict = report.verdict
-    table = Table(title=f"chaos, seed {report.seed}, {report.duration_s} s")
-    table.add_column("what")
-    table.add_column("count", justify="right")
-    for name, count in {
-        **{f"faults: {kind}": count for kind, count in report.faults.items()},
-        "acknowledged": verdict.acknowledged,
-        "refused": verdict.refused,
-        "outcome unknown": verdict.unknown,
-        **{f"delivered to {group}": count for group, count in verdict.delivered.items()},
-        **{f"redelivered to {group}": count for group, count in verdict.redelivered.items()},
-        "lost": verdict.lost,
-        "duplicated": verdict.duplicated,
-        "phantom": verdict.phantom,
-        "reordered": verdict.reordered,
-        "undelivered": verdict.undelivered,
-        "not recovered": report.not_recovered,
-    }.items():
-        table.add_row(name, f"{count:,}")
-    console.print(table)
-    recovery = Table(title="recovery: from the signal to the next answer")
-    recovery.add_column("fault")
-    for column in ("p50 ms", "p99 ms", "max ms"):
-        recovery.add_column(column, justify="right")
-    for name, times in report.recovery.items():
-        recovery.add_row(name, f"{times.p50_ms:.0f}", f"{times.p99_ms:.0f}", f"{times.max_ms:.0f}")
-    console.print(recovery)
-    for line in verdict.violations:
-        console.print(f"[red]{line}[/red]")
+    print_tables(
+        console,
+        f"chaos, seed {report.seed}, {report.duration_s} s",
+        {
+            **fault_counts(report.faults),
+            **delivery_counts(verdict),
+            **violation_counts(verdict),
+            "not recovered": report.not_recovered,
+        },
+        "recovery: from the signal to the next answer",
+        report.recovery,
+        verdict.violations,
+    )
 
 
 __all__ = ["ChaosOptions", "Report", "chaos_run", "run_chaos"]

@@ -5,7 +5,7 @@ their own and clean up after it.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -92,43 +92,23 @@ def chaos(
     "input", "output", "transactions", "hosted", "stages": [...]}; with --cluster {"seed", "duration_s", "faults",
     "verdict", "queue", "input", "output", "transactions", "stage", "replicas", "not_recovered", "failover"}
     """
+    chosen = {"partitions": partitions, "interval_ms": interval_ms, "faults": faults}
+    given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    given |= {"duration_s": duration, "seed": seed, "json": as_json}
+    console = Console()
     if is_cluster:
         from ..chaos.cluster import ClusterOptions, run_cluster_chaos  # noqa: PLC0415
 
         if exactly_once:
             raise typer.BadParameter("not with --cluster, which has a stage", param_hint="--exactly-once")
-        cluster = ClusterOptions(
-            duration_s=duration,
-            seed=seed,
-            partitions=partitions or 3,
-            interval_ms=interval_ms or 1_500,
-            faults=faults,
-            json=as_json,
-        )
-        raise typer.Exit(run_cluster_chaos(cluster, Console()))
+        raise typer.Exit(run_cluster_chaos(ClusterOptions(**given), console))
     if exactly_once:
         from ..chaos.pipeline import PipelineOptions, run_pipeline  # noqa: PLC0415
 
-        pipeline = PipelineOptions(
-            duration_s=duration,
-            seed=seed,
-            partitions=partitions or 4,
-            interval_ms=interval_ms or 300,
-            faults=faults,
-            json=as_json,
-        )
-        raise typer.Exit(run_pipeline(pipeline, Console()))
+        raise typer.Exit(run_pipeline(PipelineOptions(**given), console))
     from ..chaos import ChaosOptions, run_chaos  # noqa: PLC0415
 
-    options = ChaosOptions(
-        duration_s=duration,
-        seed=seed,
-        partitions=partitions or 4,
-        interval_ms=interval_ms or 700,
-        faults=faults,
-        json=as_json,
-    )
-    raise typer.Exit(run_chaos(options, Console()))
+    raise typer.Exit(run_chaos(ChaosOptions(**given), console))
 
 
 def bench(

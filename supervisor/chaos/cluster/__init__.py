@@ -9,7 +9,6 @@ When all faults are over, the promises are checked, and the replicas compared on
 """
 
 import random
-import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +17,6 @@ from pathlib import Path
 
 import msgspec
 from rich.console import Console
-from rich.table import Table
 
 from ....transport.client.client import Client
 from ....transport.client.cluster_admin import ClusterAdmin
@@ -26,6 +24,15 @@ from ....transport.protocol.errors import PlanariaError
 from ...local_cluster import LocalCluster
 from ..history import History, Verdict
 from ..pipeline import TOPICS, WORKERS, Source, Workers, committed_offsets, read_committed, settle
+from ..reporting import (
+    Times,
+    await_deliveries,
+    delivery_counts,
+    fault_counts,
+    print_tables,
+    times_of,
+    violation_counts,
+)
 from ..run import RunOptions, Say, in_scratch, run_and_report, strike_until_over
 from ..stage import Stage, read_journals
 from ..transaction_history import Findings, check_stage
@@ -51,14 +58,6 @@ class ClusterOptions(RunOptions, frozen=True, kw_only=True):
     pipeline_messages_per_second: int = 50
 
 
-class Failover(msgspec.Struct, frozen=True, kw_only=True):
-    """Time from a fault until every partition acknowledges again, in milliseconds."""
-
-    count: int
-    p50_ms: float
-    max_ms: float
-
-
 class ClusterReport(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     duration_s: float
@@ -73,7 +72,7 @@ class ClusterReport(msgspec.Struct, frozen=True, kw_only=True):
     replicas: list[str]
     """Differences between the replicas."""
     not_recovered: int
-    failover: dict[str, Failover]
+    failover: dict[str, Times]
     """By kind, of the faults that struck alone; `overlapping` for the others."""
 
     @property
@@ -188,18 +187,16 @@ class _Run:
 
     def _settle(self, queue: Queue) -> None:
         """Wait until the groups have received everything, or long enough to count the rest as lost."""
-        give_up_at = time.monotonic() + SETTLE_S
-        while time.monotonic() < give_up_at:
-            missing = (
-                len(self._history.missing(MEMBERS_GROUP)),
-                len(queue.missing(self._history.acknowledged)),
-            )
-            if not any(missing):
-                return
-            time.sleep(POLL_S)
-        self._say(f"not delivered: {missing[0]} to the consumer group, {missing[1]} to the share group")
-        for group in (MEMBERS_GROUP, QUEUE_GROUP):
-            self._say(f"{self._client.describe_group(group)}")
+
+        def missing() -> dict[str, int]:
+            return {
+                MEMBERS_GROUP: len(self._history.missing(MEMBERS_GROUP)),
+                QUEUE_GROUP: len(queue.missing(self._history.acknowledged)),
+            }
+
+        if not await_deliveries(missing, SETTLE_S, self._say):
+            for group in (MEMBERS_GROUP, QUEUE_GROUP):
+                self._say(f"{self._client.describe_group(group)}")
 
     def _judge(
         self, faults: list[Fault], queue: Queue, count: int, journal: Path
@@ -268,58 +265,39 @@ def _until(holds: Callable[[], bool], description: str) -> None:
         time.sleep(POLL_S)
 
 
-def _failover(faults: list[Fault]) -> dict[str, Failover]:
+def _failover(faults: list[Fault]) -> dict[str, Times]:
     times: dict[str, list[float]] = {}
     for fault in faults:
         if fault.recovery_ms is not None:
             kind = fault.kind if fault.is_alone else "overlapping"
             times.setdefault(kind, []).append(fault.recovery_ms)
-    return {
-        kind: Failover(
-            count=len(found), p50_ms=round(statistics.median(found), 1), max_ms=round(max(found), 1)
-        )
-        for kind, found in sorted(times.items())
-    }
+    return times_of(times)
 
 
 def _print(report: ClusterReport, console: Console) -> None:
     verdict = report.verdict
-    table = Table(title=f"chaos on a cluster, seed {report.seed}, {report.duration_s} s")
-    table.add_column("what")
-    table.add_column("count", justify="right")
-    for name, count in {
-        **{f"faults: {kind}": count for kind, count in report.faults.items()},
-        "acknowledged": verdict.acknowledged,
-        "refused": verdict.refused,
-        "outcome unknown": verdict.unknown,
-        **{f"delivered to {group}": count for group, count in verdict.delivered.items()},
-        **{f"redelivered to {group}": count for group, count in verdict.redelivered.items()},
-        "accepted by the share group": report.queue.accepted,
-        "transactions: input": report.input,
-        "transactions: output": report.output,
-        "lost": verdict.lost,
-        "duplicated": verdict.duplicated,
-        "phantom": verdict.phantom,
-        "reordered": verdict.reordered,
-        "undelivered": verdict.undelivered,
-        "accepted twice": len(report.queue.twice),
-        "never accepted": len(report.queue.never),
-        **{f"transactions: {kind}": count for kind, count in report.stage.counts.items()},
-        "differences between replicas": len(report.replicas),
-        "not recovered": report.not_recovered,
-    }.items():
-        table.add_row(name, f"{count:,}")
-    console.print(table)
-    failover = Table(title="from the fault until every partition acknowledges again")
-    for column in ("fault", "count", "p50 ms", "max ms"):
-        failover.add_column(column, justify="left" if column == "fault" else "right")
-    for name, times in report.failover.items():
-        failover.add_row(name, str(times.count), f"{times.p50_ms:.0f}", f"{times.max_ms:.0f}")
-    console.print(failover)
     queue = [f"accepted twice: {value}" for value in report.queue.twice]
     queue += [f"never accepted: {value}" for value in report.queue.never]
-    for line in [*verdict.violations, *queue, *report.stage.examples, *report.replicas]:
-        console.print(f"[red]{line}[/red]")
+    print_tables(
+        console,
+        f"chaos on a cluster, seed {report.seed}, {report.duration_s} s",
+        {
+            **fault_counts(report.faults),
+            **delivery_counts(verdict),
+            "accepted by the share group": report.queue.accepted,
+            "transactions: input": report.input,
+            "transactions: output": report.output,
+            **violation_counts(verdict),
+            "accepted twice": len(report.queue.twice),
+            "never accepted": len(report.queue.never),
+            **{f"transactions: {kind}": count for kind, count in report.stage.counts.items()},
+            "differences between replicas": len(report.replicas),
+            "not recovered": report.not_recovered,
+        },
+        "from the fault until every partition acknowledges again",
+        report.failover,
+        [*verdict.violations, *queue, *report.stage.examples, *report.replicas],
+    )
 
 
 __all__ = ["ClusterOptions", "ClusterReport", "cluster_run", "run_cluster_chaos"]
