@@ -381,7 +381,8 @@ class ClusteredController:
                 case AssignRole():
                     minimum = self.cluster.assignments.minimum(effect.partition.topic)
                     sessions, trusted_until_ms = self.cluster.mirror.sessions, self.cluster.trusted_until_ms
-                    found.append(role_call(effect, self._own, sessions, minimum, trusted_until_ms))
+                    entry = self.catalog.topics.get(effect.partition.topic)
+                    found.append(role_call(effect, self._own, sessions, minimum, trusted_until_ms, entry))
                 case InSyncOutcome():
                     found.append(in_sync_reply(effect))
                 case Conclude(refusal=refusal):

@@ -60,7 +60,10 @@ class PartitionLog(ReadableLog):
         self.log_start_offset = recovered.log_start_offset
         self.epochs = recovered.epochs
         self.last_leader_epoch = recovered.epochs.last
-        self.highest_leader_epoch = recovered.highest_leader_epoch
+        is_apart = self.config.has_source_epochs
+        self.highest_leader_epoch = (
+            recovered.taken_leader_epoch if is_apart else recovered.highest_leader_epoch
+        )
         """The highest epoch that a leader of this log took, used or not."""
         self._is_epoch_noted = True
         self.leader_epoch = NO_EPOCH
@@ -125,6 +128,7 @@ class PartitionLog(ReadableLog):
     def reconfigure(self, config: LogConfig) -> None:
         """Take effect with the next append, retention and pass of compaction; for dedup ids at once."""
         self.config = config
+        self._count_epochs()
         if not config.is_compacting:
             self._compactor.stop()
         self.producers.dedup_ids.reconfigure(config.dedup_window_ms, config.dedup_window_count)
@@ -167,7 +171,12 @@ class PartitionLog(ReadableLog):
         for header in headers:
             self.epochs.note(header.leader_epoch, header.base_offset)
         self.last_leader_epoch = self.epochs.last
-        self.highest_leader_epoch = max(self.highest_leader_epoch, self.last_leader_epoch)
+        self._count_epochs()
+
+    def _count_epochs(self) -> None:
+        """Count the epochs of batches as taken by leaders of this log, unless they are those of another broker."""
+        if not self.config.has_source_epochs:
+            self.highest_leader_epoch = max(self.highest_leader_epoch, self.last_leader_epoch)
 
     def sync(self) -> None:
         """Make everything appended so far durable with one fdatasync. Raises StorageFailed, which is final."""

@@ -66,7 +66,9 @@ class Recovered:
     log_start_offset: int
     epochs: EpochTable
     highest_leader_epoch: int
-    """The highest epoch that a leader of this log took, used or not."""
+    """The highest epoch that a leader of this log took, used or not, or that a batch has."""
+    taken_leader_epoch: int
+    """The same without those of batches."""
     active_since_ms: int
     producers: ProducerStates
     snapshot_offset: int | None
@@ -154,6 +156,7 @@ class _Recovery:
             log_start_offset=log_start_offset,
             epochs=self._epochs,
             highest_leader_epoch=max(taken, self._epochs.last, self._cleaned.leader_epoch),
+            taken_leader_epoch=taken,
             active_since_ms=checkpoint.active_since_ms if checkpoint and is_same_active else 0,
             companions=frozenset(COMPANIONS & set(names)),
             lost_files=lost_files,

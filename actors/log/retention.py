@@ -24,6 +24,8 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     `delete_retention_ms` and the two after it only where `is_compacting` (`compaction.py`). `retain_max_bytes` and
     `retain_max_ms` bound the records retained for groups that have not consumed them. `dedup_window_ms` and
     `dedup_window_count` bound the age and the number of the remembered dedup ids. `keeps_key_versions` never changes.
+    Where `has_source_epochs`, the batches are those of another broker with its leader epochs, which are no epochs of
+    this log's leaders.
     """
 
     segment_bytes: int
@@ -40,6 +42,7 @@ class LogConfig(msgspec.Struct, frozen=True, kw_only=True):
     dedup_window_ms: int = DEDUP_WINDOW_MS
     dedup_window_count: int = DEDUP_WINDOW_COUNT
     keeps_key_versions: bool = False
+    has_source_epochs: bool = False
 
 
 def is_roll_due(config: LogConfig, size_bytes: int, more_bytes: int, age_ms: int) -> bool:

@@ -47,7 +47,15 @@ class PartitionArguments(msgspec.Struct, kw_only=True):
         """True if the partition takes batches of its mirror alone."""
         return self.mirror is not None and not self.mirror.is_writable
 
+    @property
+    def first_epoch(self) -> int:
+        """The lowest leader epoch in which the partition may lead."""
+        return 0 if self.mirror is None else self.mirror.first_epoch(self.partition)
+
     def own_epoch(self, highest: int) -> int:
         """Return the epoch that the partition takes by itself; `highest` is that of its log."""
-        first = 0 if self.mirror is None else self.mirror.first_epoch(self.partition)
-        return max(highest + 1, first)
+        return max(highest + 1, self.first_epoch)
+
+    def has_own_records(self, last_epoch: int) -> bool:
+        """Return True if the batch of this leader epoch was written here, and not copied from another broker."""
+        return not self.is_mirrored and last_epoch >= self.first_epoch

@@ -69,10 +69,15 @@ class KnownDamage:
         return []
 
 
-def unclean_alarm(request: Request, log: OpenedLog) -> list[Effect]:
-    """Report the unclean elections whose loss retention has not removed yet, where the partition is led."""
+def unclean_alarm(request: Request, log: OpenedLog, arguments: PartitionArguments) -> list[Effect]:
+    """Report the unclean elections whose loss retention has not removed yet, where the partition is led.
+
+    A mirror's copy gets such records again from its source, and a promotion reports those that it does not get.
+    """
     lines = []
     for epoch in request.unclean_epochs if isinstance(request, Lead) else ():
+        if not arguments.has_own_records(epoch):
+            continue
         _, offset = log.epochs.end_of(epoch - 1, log.log_end_offset)
         if offset >= log.log_start_offset:
             lines.append(

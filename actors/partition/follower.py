@@ -297,8 +297,15 @@ class Follower(Undecided):
         return [CutLog(offset)]
 
     def _is_overruled(self) -> bool:
-        """Return True if an unclean election came after the last record here: an operator gave up such records."""
-        return max(self._follow.unclean_epochs, default=NO_EPOCH) > self._log.epochs.last
+        """Return True if an unclean election came after the last record here: an operator gave up such records.
+
+        The epoch of a record that was copied from another broker cannot tell: any unclean election counts. The leader
+        gets it again from there, or was promoted without it.
+        """
+        unclean, last_epoch = self._follow.unclean_epochs, self._log.epochs.last
+        if not self._arguments.has_own_records(last_epoch):
+            return bool(unclean)
+        return max(unclean, default=NO_EPOCH) > last_epoch
 
     def _on_cut(self, log: OpenedLog, now: int) -> list[Effect]:
         high_watermark = self.watermarks.high_watermark

@@ -173,6 +173,12 @@ class InSync:
             for member, replica in self._others.items()
         }
 
+    def is_held_by_all(self, offset: int) -> bool:
+        """Return True if every member of the set has reported, in this epoch, that it holds the log up to here."""
+        others = [self._others.get(member) for member in self._counting() - {self._me}]
+        is_held = all(each is not None and each.durable_offset >= offset for each in others)
+        return is_held and self._durable_offset >= offset
+
     def is_replica(self, member: Member) -> bool:
         """Return True if this node has a replica, on this disk."""
         return member in self._others

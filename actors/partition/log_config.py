@@ -4,8 +4,8 @@ from ...transport.protocol.topics import TopicConfig
 from ..log.retention import LogConfig
 
 
-def log_config(config: TopicConfig) -> LogConfig:
-    """Return the part of a topic's configuration that its logs need."""
+def log_config(config: TopicConfig, *, is_mirrored: bool = False) -> LogConfig:
+    """Return the part of a topic's configuration that its logs need. The batches of a mirrored one are its source's."""
     return LogConfig(
         segment_bytes=config.segment_bytes,
         segment_ms=config.segment_ms,
@@ -21,4 +21,5 @@ def log_config(config: TopicConfig) -> LogConfig:
         dedup_window_ms=config.dedup_window_ms,
         dedup_window_count=config.dedup_window_count,
         keeps_key_versions=config.key_versions,
+        has_source_epochs=is_mirrored,
     )

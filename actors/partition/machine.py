@@ -21,7 +21,7 @@ and revision, changes nothing, and the reply says which role the replica has.
 
 from typing import assert_never
 
-from msgspec import UNSET, structs
+from msgspec import UNSET, UnsetType, structs
 
 from ...transport.machine import (
     Answered,
@@ -40,12 +40,7 @@ from ...transport.protocol.control import PeerDown, PeersAsleep, PeerUp
 from ...transport.protocol.data import Fetch, Produce
 from ...transport.protocol.mirrors import MirrorAppend, PromotePartition, RejoinPartition, SealMirror
 from ...transport.protocol.quotas import QuotasInForce
-from ...transport.protocol.replication import (
-    Follow,
-    Lead,
-    LogEndReply,
-    ReportLogEnd,
-)
+from ...transport.protocol.replication import Follow, Lead, ReportLogEnd
 from ...transport.protocol.topics import (
     ConfigurePartition,
     DescribePartition,
@@ -91,8 +86,16 @@ from .follower import Follower
 from .groups import ReportedGroups
 from .leader import Leader
 from .mirrored import MirroredLeader
-from .own_role import CHANGES_OF_ROLE, answer_of, mirror_refusal, must_lead_again, own_lead, take_mirror
-from .roles import Undecided, description, refuse, role_reply
+from .own_role import (
+    CHANGES_OF_ROLE,
+    answer_of,
+    leads_as_demanded,
+    mirror_refusal,
+    must_lead_again,
+    own_lead,
+    take_mirror,
+)
+from .roles import Undecided, description, log_end, refuse, role_reply
 from .timers import (
     CheckpointDue,
     CompactionDue,
@@ -185,19 +188,14 @@ class PartitionMachine:
                 self._log = log
                 self._upkeep.size_bytes = log.size_bytes
                 self._damage = KnownDamage(log.losses)
-                effects = (
-                    self._lead_again(None)
-                    if isinstance(self._role, Leader)
-                    else self._role.handle(event, now)
-                )
+                is_led = isinstance(self._role, Leader)
+                effects = self._lead_again(None) if is_led else self._role.handle(event, now)
                 return [*self._damage.alarm(), *effects]
             case Written() | ReadUnfinished() | LookedUp() | Compared() | BacklogMeasured() | GroupsSaved():
                 return self._role.handle(event, now)
-            case SessionChecked():
-                return self._role.handle(event, now)
             case Answered(key=DamageCall()) | Failed(key=DamageCall()):
                 return self._damage.on_reported()
-            case Answered() | Failed() | Disconnected() | CutFailed():
+            case Answered() | Failed() | Disconnected() | CutFailed() | SessionChecked():
                 return self._role.handle(event, now)
             case WallClockStepped():
                 self._wall_clock = event
@@ -274,10 +272,7 @@ class PartitionMachine:
                 found = description(self._arguments, self._role, self._incarnation, self._upkeep.size_bytes)
                 return [Reply(received.sender, DescribePartitionReply(description=found))]
             case ReportLogEnd():
-                body = LogEndReply(
-                    last_epoch=self._log.epochs.last, log_end_offset=self._role.watermarks.written_offset
-                )
-                return [Reply(received.sender, body)]
+                return [Reply(received.sender, log_end(self._role, self._log))]
             case HighestEra():
                 return [Reply(received.sender, HighestEraReply(era=self._log.producers.highest_era()))]
             case QuotasInForce():
@@ -290,31 +285,38 @@ class PartitionMachine:
     def _on_lead(self, received: Received, request: Lead, now: int) -> list[Effect]:
         if not self._is_news(request):
             return [self._role_reply(received)]
-        self._order = (request.leader_epoch, request.revision)
-        if isinstance(self._role, Leader) and self._role.leader_epoch == request.leader_epoch:
+        is_same = isinstance(self._role, Leader) and self._role.leader_epoch == request.leader_epoch
+        if isinstance(self._role, Leader) and is_same and leads_as_demanded(self._role, self._arguments):
             return [*self._role.reassign(request, now), self._role_reply(received)]
-        return self._change_role(received, request, self._arguments.node, request.leader_epoch)
+        # In the same epoch it cannot begin or end to be a mirror's: it asks for another one.
+        is_taken = not is_same and request.leader_epoch >= self._arguments.first_epoch
+        return self._change_role(received, request, UNSET, request.leader_epoch if is_taken else None)
 
     def _on_follow(self, received: Received, request: Follow) -> list[Effect]:
         if not self._is_news(request):
             return [self._role_reply(received)]
-        self._order = (request.leader_epoch, request.revision)
         if isinstance(self._role, Follower) and self._role.leader_epoch == request.leader_epoch:
             return [*self._role.redirect(request), self._role_reply(received)]
         return self._change_role(received, request, request.leader, None)
 
     def _is_news(self, request: Lead | Follow) -> bool:
-        is_given = self._arguments.leadership == "given"
-        return is_given and (request.leader_epoch, request.revision) >= self._order
+        """Take a newer state of the partition. Return False for one that is older, or not given."""
+        order = (request.leader_epoch, request.revision)
+        if self._arguments.leadership != "given" or order < self._order:
+            return False
+        self._order = order
+        if request.mirror is not UNSET:
+            self._arguments.mirror = request.mirror
+        return True
 
     def _change_role(
-        self, received: Received, request: Lead | Follow, leader: str, leader_epoch: int | None
+        self, received: Received, request: Lead | Follow, leader: str | UnsetType, leader_epoch: int | None
     ) -> list[Effect]:
         role = self._role
         self._log = structs.replace(self._log, high_watermark=role.watermarks.high_watermark)
         if isinstance(role, Follower):
             self._next_token = role.next_token
-        effects = role.resign(UNSET if leader_epoch is not None else leader)
+        effects = role.resign(leader)
         self._role, self._asked = Undecided(self._log), received
         return [*effects, TakeRole(leader_epoch, request.unclean_epochs)]
 
@@ -343,10 +345,11 @@ class PartitionMachine:
         effects = [*self._role.handle(self._wall_clock, now), *self._role.start(now)]
         if self._damage.is_known:
             effects += self._damage.report(self._arguments, self._role)
-        return [*effects, *unclean_alarm(request, self._log), self._role_reply(received)]
+        alarm = unclean_alarm(request, self._log, self._arguments)
+        return [*effects, *alarm, self._role_reply(received)]
 
     def _role_reply(self, received: Received) -> Reply:
-        return Reply(received.sender, role_reply(self._role, self._order, self._log))
+        return Reply(received.sender, role_reply(self._role, self._order, self._log, self._arguments))
 
     # -- other requests
 
@@ -369,6 +372,8 @@ class PartitionMachine:
 
     def _lead_again(self, received: Received | None) -> list[Effect]:
         """Lead again, in an epoch above all that are in the log, as the topic's mirror demands."""
+        if self._arguments.leadership == "given":
+            return [Stop("the log begins again")]  # the next process gets another epoch
         effects = self._role.resign(UNSET)
         self._role, self._asked = Undecided(self._log), received
         return [*effects, TakeRole(0, is_own=True)]

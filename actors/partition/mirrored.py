@@ -5,11 +5,13 @@ producers and transactions are those of the source, so that a promotion has noth
 a leader like any other. Made by the machine in place of `leader.py` while the topic is mirrored.
 
     request             following                                        sealed
-    MirrorAppend        at the log's end: appended, answered when held   NOT_MIRRORED
+    MirrorAppend        at the log's end: appended, answered when all    NOT_MIRRORED
+                        replicas in sync hold it
                         elsewhere: OFFSET_OUT_OF_RANGE, with the end
                         after records that the source has deleted:
                         refused; the log begins again there
-    SealMirror          answered once everything appended is held        likewise, with the same fork
+    SealMirror          answered once all replicas in sync hold the      likewise, with the same fork
+                        log, and no more
     Produce             TOPIC_IS_MIRRORED                                likewise
     DeleteRecords       TOPIC_IS_MIRRORED                                likewise
     RejoinPartition     cut, once everything beyond the fork is set      NOT_MIRRORED (`machine.py`)
@@ -31,7 +33,7 @@ from ...transport.machine import Received, Reply
 from ...transport.protocol.data import Produce
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Done
-from ...transport.protocol.mirrored import Fork
+from ...transport.protocol.mirrored import Fork, TopicMirror
 from ...transport.protocol.mirrors import (
     MirrorAppend,
     MirrorAppendReply,
@@ -73,11 +75,10 @@ class MirroredLeader(Leader):
         self._arguments = arguments
         self._mirror = arguments.mirror
         self._partition = arguments.partition
-        self._is_alone = arguments.leadership == "own"
         self._epochs = log.epochs
         self._is_sealed = arguments.mirror.state == "sealed"
         self._pending: deque[tuple[int, Received]] = deque()
-        """Appends that are not held by all replicas yet, with the end of each."""
+        """Requests of the mirror that are answered once all replicas in sync hold the log up to this end."""
         self._sealing: list[Received] = []
         """Requests to seal that wait until everything appended is held."""
         self._last_epoch = log.epochs.last
@@ -159,7 +160,8 @@ class MirroredLeader(Leader):
             if self._begins_again(request):
                 return self._begin_again(received, request, request.source_start_offset)
             self._hear(request, now)
-            return [self._state(received), *self._trim()]
+            self._pending.append((self.log_end_offset, received))
+            return [*self._answer_held(), *self._trim()]
         try:
             copies = copies_of(received.payload, self._last_epoch, MAX_EPOCH)
         except InvalidBatch as error:
@@ -198,7 +200,7 @@ class MirroredLeader(Leader):
         return refusal, effects
 
     def _begins_again(self, request: MirrorAppend) -> bool:
-        if not self._is_alone or self._pending or self.log_end_offset >= request.source_start_offset:
+        if self.log_end_offset >= request.source_start_offset:
             return False
         is_empty = self.watermarks.log_start_offset == self.log_end_offset
         return not is_empty or self._transactions.first_unstable_offset() is not None
@@ -208,7 +210,7 @@ class MirroredLeader(Leader):
         is_empty = self.watermarks.log_start_offset == self.log_end_offset
         first = copies.headers[0]
         is_inside = first.base_offset < self.log_end_offset < first.next_offset
-        return is_inside and is_empty and self._is_alone and not self._pending
+        return is_inside and is_empty and not self._pending
 
     def _begin_again(self, received: Received, request: MirrorAppend, offset: int) -> list[Effect]:
         """Begin the log at an offset, without what the source has deleted as well.
@@ -217,7 +219,8 @@ class MirroredLeader(Leader):
         """
         message = f"the source begins at {request.source_start_offset}, this copy at {offset} from now on"
         refusal = ProtocolError(ErrorCode.PARTITION_OFFLINE, message)
-        return [*refuse(received, refusal.body), CutLog(offset, is_reset=True)]
+        cut = [] if self._pending else [CutLog(offset, is_reset=True)]
+        return [*refuse(received, refusal.body), *cut]
 
     def _hear(self, request: MirrorAppend, now: int) -> None:
         if request.source_high_watermark >= 0:
@@ -228,13 +231,23 @@ class MirroredLeader(Leader):
         marks = self.watermarks
         marks.epoch_start_offset = max(marks.epoch_start_offset, self._source_high_watermark)
 
-    def _state(self, received: Received) -> Reply:
-        body = MirrorAppendReply(
-            log_start_offset=self.watermarks.log_start_offset,
-            log_end_offset=self.log_end_offset,
-            last_epoch=self._last_epoch,
-        )
-        return Reply(received.sender, body)
+    def _answer_held(self) -> list[Effect]:
+        effects: list[Effect] = []
+        while self._pending and self._pending[0][0] <= self.watermarks.high_watermark:
+            end_offset, received = self._pending.popleft()
+            body = MirrorAppendReply(
+                log_start_offset=self.watermarks.log_start_offset,
+                log_end_offset=end_offset,
+                last_epoch=self._last_epoch,
+            )
+            effects.append(Reply(received.sender, body))
+        return effects
+
+    def reassign(self, lead: Lead, now: int) -> list[Effect]:
+        if isinstance(lead.mirror, TopicMirror):
+            self._mirror = lead.mirror
+            self._is_sealed = self._is_sealed or lead.mirror.state == "sealed"
+        return super().reassign(lead, now)
 
     # -- the log
 
@@ -244,9 +257,7 @@ class MirroredLeader(Leader):
 
     def _on_watermarks(self) -> list[Effect]:
         effects = super()._on_watermarks()
-        while self._pending and self._pending[0][0] <= self.watermarks.high_watermark:
-            effects.append(self._state(self._pending.popleft()[1]))
-        return [*effects, *self._answer_sealing()]
+        return [*effects, *self._answer_held(), *self._answer_sealing()]
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         if not isinstance(event, AppendFailed):
@@ -263,7 +274,9 @@ class MirroredLeader(Leader):
         return [DeleteBefore(None, offset)] if offset > self.watermarks.log_start_offset else []
 
     def _answer_sealing(self) -> list[Effect]:
-        if not self._sealing or self.watermarks.high_watermark < self.log_end_offset:
+        # A member that has not fetched yet may have more, of an earlier leader, and lead next.
+        is_committed = self.watermarks.high_watermark >= self.log_end_offset
+        if not self._sealing or not is_committed or not self._in_sync.is_held_by_all(self.log_end_offset):
             return []
         fork = Fork(
             partition=self._partition,
@@ -273,7 +286,8 @@ class MirroredLeader(Leader):
             heard_at_ms=self._heard_at_ms,
         )
         waiting, self._sealing = self._sealing, []
-        return [Reply(received.sender, SealMirrorReply(fork=fork)) for received in waiting]
+        body = SealMirrorReply(fork=fork, leader_epoch=self.leader_epoch)
+        return [Reply(received.sender, body) for received in waiting]
 
     # -- the end of the role
 

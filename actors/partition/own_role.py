@@ -48,7 +48,7 @@ def mirror_refusal(
 
 def take_mirror(arguments: PartitionArguments, role: Undecided, request: MirrorRequest) -> bool:
     """Take the state of the topic's mirror that a request has. Return False if the role is left to answer it."""
-    if isinstance(request, PromotePartition | RejoinPartition):
+    if isinstance(request, PromotePartition | RejoinPartition) and arguments.leadership == "own":
         arguments.mirror = request.mirror
     return isinstance(request, PromotePartition) or (
         isinstance(request, RejoinPartition) and must_lead_again(role, arguments)
@@ -69,9 +69,13 @@ def own_lead(arguments: PartitionArguments, log: OpenedLog) -> Lead:
 
 def must_lead_again(role: Undecided, arguments: PartitionArguments) -> bool:
     """Return True if this partition leads by itself, and not as its topic's mirror demands."""
-    if not isinstance(role, Leader) or arguments.leadership != "own":
-        return False
-    return isinstance(role, MirroredLeader) != arguments.is_mirrored
+    is_own = isinstance(role, Leader) and arguments.leadership == "own"
+    return is_own and not leads_as_demanded(role, arguments)
+
+
+def leads_as_demanded(role: Undecided, arguments: PartitionArguments) -> bool:
+    """Return True for a leader that takes batches from its topic's mirror alone, if there is one, or from producers."""
+    return isinstance(role, MirroredLeader) == arguments.is_mirrored
 
 
 def answer_of(received: Received, role: Undecided) -> Reply:

@@ -35,6 +35,7 @@ from ...transport.protocol.topics import (
     DeleteRecords,
     DescribePartition,
     HighestEra,
+    TopicConfig,
 )
 from ...transport.protocol.transactions import WriteMarkers
 from ...transport.security.key_files import read_key_file
@@ -171,7 +172,7 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         groups = decode_groups(saved, self.loop.now)
         self._log = self._open_log(
             directory,
-            log_config(arguments.config),
+            log_config(arguments.config, is_mirrored=arguments.is_mirrored),
             self.loop.now,
             on_progress=lambda _: self.loop.progress(),
         )
@@ -232,7 +233,7 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
                 )
                 self._log.checkpoint()
             case Reconfigure():
-                self._log.reconfigure(log_config(effect.config))
+                self._reconfigure(effect.config)
             case MeasureBacklog():
                 self.loop.dispatch(BacklogMeasured(self._log.bytes_from(effect.offset)))
             case MeasureDisk():
@@ -337,11 +338,15 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
             return
         self.loop.dispatch(Trimmed(self._log.log_start_offset, self._log.size_bytes, effect.received))
 
+    def _reconfigure(self, config: TopicConfig) -> None:
+        self._log.reconfigure(log_config(config, is_mirrored=self._arguments.is_mirrored))
+
     def _take_role(self, effect: TakeRole) -> None:
         self.end_turn()
         with suppress(StorageFull):
             # The next role brings them again.
             note_unclean_epochs(self._log.directory, self._files, effect.unclean_epochs)
+        self._reconfigure(self._arguments.config)
         if effect.leader_epoch is not None:
             try:
                 own_epoch = self._arguments.own_epoch(self._log.highest_leader_epoch)

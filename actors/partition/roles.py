@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 from ...transport.machine import Received, Reply
 from ...transport.protocol.data import Produce
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
-from ...transport.protocol.replication import ReplicaDurable, ReplicaReported, Role, RoleReply
+from ...transport.protocol.replication import LogEndReply, ReplicaDurable, ReplicaReported, Role, RoleReply
 from ...transport.protocol.session import Cancel
 from ...transport.protocol.topics import PartitionDescription, TopicConfig
 from ..log.epochs import NO_EPOCH
@@ -123,10 +123,21 @@ def description(
     )
 
 
-def role_reply(role: Undecided, order: tuple[int, int], log: OpenedLog) -> RoleReply:
-    """Return the answer to a `lead` or `follow`; `order` is the leader epoch and revision of the newest."""
+def role_reply(
+    role: Undecided, order: tuple[int, int], log: OpenedLog, arguments: PartitionArguments
+) -> RoleReply:
+    """Return the answer to a `lead` or `follow`; `order` is the leader epoch and revision of the newest.
+
+    The epochs of a mirror's batches are its source's, and say nothing about leaders here.
+    """
     leader_epoch, revision = order
-    highest = max(log.highest_leader_epoch, log.epochs.last)
+    last = NO_EPOCH if arguments.is_mirrored else log.epochs.last
+    highest = max(log.highest_leader_epoch, last, arguments.first_epoch - 1)
     return RoleReply(
         role=role.name, leader_epoch=leader_epoch, revision=revision, highest_leader_epoch=highest
     )
+
+
+def log_end(role: Undecided, log: OpenedLog) -> LogEndReply:
+    """Return how far the log reaches, for an unclean election."""
+    return LogEndReply(last_epoch=log.epochs.last, log_end_offset=role.watermarks.written_offset)

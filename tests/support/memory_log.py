@@ -99,7 +99,8 @@ class MemoryLog:
 
     @property
     def highest_leader_epoch(self) -> int:
-        return max(self._disk.leader_epoch, self.last_leader_epoch)
+        taken = self._disk.leader_epoch
+        return taken if self._config.has_source_epochs else max(taken, self.last_leader_epoch)
 
     def lead(self, leader_epoch: int) -> None:
         if leader_epoch <= self.highest_leader_epoch:
@@ -210,6 +211,7 @@ class MemoryLog:
         return True
 
     def reconfigure(self, config: Any) -> None:
+        self._config = config
         self.producers.dedup_ids.reconfigure(config.dedup_window_ms, config.dedup_window_count)
 
     def close(self, clean: bool = True) -> None:

@@ -17,7 +17,7 @@ answers that are lost is the simulator's. After every step it checks (`ReplicaCh
 import random
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 import msgspec
@@ -25,8 +25,10 @@ import msgspec
 from manual_loop import ManualLoop, OneFile, context_of
 from memory_log import MemoryDisk, MemoryLog, Step, opener
 from planaria.actors.controller.cluster import elections
+from planaria.actors.controller.cluster.messages import used_epoch_of
 from planaria.actors.controller.cluster.records import Member as RecordedMember
 from planaria.actors.controller.cluster.records import PartitionRecord
+from planaria.actors.log.epochs import NO_EPOCH
 from planaria.actors.log.labels import PARTITION_LABEL, PartitionLabel, encode_label
 from planaria.actors.log.lock import DirectoryLock
 from planaria.actors.partition import follower
@@ -48,6 +50,7 @@ from planaria.transport.protocol.data import Fetch, FetchReply, Produce, Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.links import AdmitCatchUp
 from planaria.transport.protocol.message import Done
+from planaria.transport.protocol.mirrored import TopicMirror
 from planaria.transport.protocol.replication import (
     ConfirmSession,
     ConfirmSessionReply,
@@ -58,6 +61,7 @@ from planaria.transport.protocol.replication import (
     ProposeInSyncReply,
     RelieveLeader,
     ReplicaReported,
+    RoleReply,
 )
 from planaria.transport.protocol.session import Cancel
 from planaria.transport.protocol.topics import TopicConfig
@@ -154,6 +158,7 @@ class Node:
             "data_id": f"{self.name}1",
             "slow_sync_ms": SLOW_SYNC_MS,
             "peer_host": self.name,
+            "mirror": msgspec.to_builtins(self.world.mirror),
         }
         self.direct = None
         context = context_of(str(address_of(self.name)), self.incarnation, arguments)
@@ -316,8 +321,12 @@ class ReplicaChecks:
 
 
 class ReplicaWorld:
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, mirror: TopicMirror | None = None) -> None:
         self.draw = random.Random(seed)
+        self.mirror = mirror
+        """The state of the topic's mirror, as every controller knows it."""
+        self.used_epoch = NO_EPOCH
+        """The highest epoch with which a process has refused its role."""
         self.has_straight_ways = seed % 4 >= 2
         self.reliefs: list[tuple[str, tuple[str, ...]]] = []
         """The leaders that have asked to be relieved, and by which nodes."""
@@ -388,6 +397,8 @@ class ReplicaWorld:
         if target == CLIENT:
             self._on_answer(number, body)
             return
+        if isinstance(body, RoleReply):
+            self.used_epoch = max(self.used_epoch, used_epoch_of(body, None))
         node = self.nodes.get(target)
         if node is None or node.loop is None or node.incarnation != incarnation:
             return
@@ -462,8 +473,8 @@ class ReplicaWorld:
         node = self.nodes[self.record.leader]
         if node.loop is not None:
             process = f"{node.name}/{node.incarnation}"
-            if self.record.claim != process:
-                self._write(elections.claimed(self.record, process))
+            if self.record.claim != process or self.record.leader_epoch <= self.used_epoch:
+                self._write(elections.claimed(self.record, process, self.used_epoch))
         for name in NODES:
             self.assign(name)
 
@@ -485,9 +496,16 @@ class ReplicaWorld:
                 eligible=_members(record.eligible),
                 min_in_sync_replicas=MINIMUM,
                 trusted_until_ms=FOR_EVER_MS,
+                mirror=self.mirror,
             )
         else:
-            request = Follow(**common, **order, leader=record.leader, address=address_of(record.leader))
+            request = Follow(
+                **common,
+                **order,
+                leader=record.leader,
+                address=address_of(record.leader),
+                mirror=self.mirror,
+            )
         self.send("controller", name, ("request", 0, self.next_number(), request, ()))
 
     def on_down(self, name: str) -> None:
@@ -649,8 +667,14 @@ def simulate(seed: int, steps: int = 400) -> ReplicaWorld:
     In every other one a leader counts as busy always, so that the next fetch precedes the sync. In half of both
     followers know no way but the links.
     """
+    return run(ReplicaWorld(seed), seed, steps)
+
+
+World = TypeVar("World", bound=ReplicaWorld)
+
+
+def run(world: World, seed: int, steps: int) -> World:
     with mock.patch.object(follower, "BUSY_BYTES", 1 if seed % 2 == 0 else follower.BUSY_BYTES):
-        world = ReplicaWorld(seed)
         world.claim()
         for _ in range(steps):
             world.step()

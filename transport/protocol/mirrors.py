@@ -209,6 +209,8 @@ class SealMirror(InternalRequest, tag="seal_mirror", frozen=True):
 
 class SealMirrorReply(Reply, kw_only=True):
     fork: Fork
+    leader_epoch: int
+    """The epoch of the leader that has answered. The fork of one that leads no more, and does not know, is not valid."""
 
 
 class PromotePartition(InternalRequest, tag="promote_partition", frozen=True):

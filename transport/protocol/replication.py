@@ -16,6 +16,8 @@
 C controller, P partition, L leader, F follower. `lead` and `follow` describe a state, not a change: the controller may
 repeat them at any time, and a partition ignores one that is older, by leader epoch and then revision, than the newest
 that it has received. One with a leader epoch that was ever used in the log is not taken: the reply names the highest.
+Nor is one in which a partition would begin, or end, to follow a mirror in the epoch that it has, or would lead below the
+first epoch of a promoted one: the reply names an epoch that the next one has to exceed.
 A fetch under another leader epoch than the leader's is refused: FENCED_LEADER_EPOCH if it is lower, else
 UNKNOWN_LEADER_EPOCH. A fetch below the log's start is refused with OFFSET_OUT_OF_RANGE and the start as `next_offset`:
 the follower starts again there. All of them are internal: no client may send one. A follower sends its requests through
@@ -24,11 +26,12 @@ the links, and straight to the leader's process once that has answered `reach_le
 
 from typing import Annotated, Literal, NamedTuple
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ..addresses import Address
 from .data import WaitMilliseconds
 from .message import InternalRequest, PeerRequest, Reply
+from .mirrored import TopicMirror
 
 LeaderEpoch = Annotated[int, Meta(ge=0)]
 Role = Literal["undecided", "leader", "follower"]
@@ -57,6 +60,8 @@ class Lead(InternalRequest, tag="lead", frozen=True):
     """As in `confirm_session`."""
     unclean_epochs: tuple[int, ...] = ()
     """Leader epochs that began with an unclean election: records committed before may be missing."""
+    mirror: TopicMirror | UnsetType | None = UNSET
+    """The topic's, None if it follows no other; left out where the controller does not know the topic."""
     revision: int = 0
     """Revision of the partition's state in the metadata store: the guard of the leader's next proposal."""
 
@@ -74,6 +79,7 @@ class Follow(InternalRequest, tag="follow", frozen=True):
     """As in `lead`: a follower with records of an earlier epoch cuts them, also committed ones."""
     is_member: bool = True
     """True if this replica is in sync or eligible: what it has may be needed."""
+    mirror: TopicMirror | UnsetType | None = UNSET
     revision: int = 0
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Set
 
+from msgspec import UNSET
+
 from ....transport.addresses import SUPERVISOR, TopicPartition, partition_address, replica_address
 from ....transport.machine import Call, Cast, Reply
 from ....transport.monitors import MONITORS, monitors_of
@@ -36,10 +38,13 @@ def role_call(
     sessions: Mapping[str, NodeSession],
     minimum: int,
     trusted_until_ms: int,
+    entry: TopicEntry | None,
 ) -> Call:
     """Return the call that gives a replica of the node `own` its role. `minimum` is the topic's
-    `min_in_sync_replicas`."""
+    `min_in_sync_replicas`, `entry` the topic of this name."""
     partition, record = role.partition, role.record
+    is_known = entry is not None and entry.topic_id == record.topic_id
+    mirror = entry.mirror if entry is not None and is_known else UNSET
     request: Lead | Follow
     if role.is_leader:
         request = Lead(
@@ -56,6 +61,7 @@ def role_call(
             ),
             trusted_until_ms=trusted_until_ms,
             unclean_epochs=record.unclean_epochs,
+            mirror=mirror,
             revision=role.revision,
         )
     else:
@@ -68,6 +74,7 @@ def role_call(
             address=partition_address(*partition),
             unclean_epochs=record.unclean_epochs,
             is_member=is_member(record, own),
+            mirror=mirror,
             revision=role.revision,
         )
     key = RoleCall(partition, role.incarnation, role.revision)
@@ -89,7 +96,8 @@ def files_to_make(
 
 def used_epoch_of(reply: RoleReply, present: Versioned | None) -> int:
     """Return the epoch that a process knows and its record has not reached, or has reached again; else NO_EPOCH."""
-    used_epoch = reply.highest_leader_epoch if reply.highest_leader_epoch > reply.leader_epoch else NO_EPOCH
+    is_refused = reply.role == "undecided" or reply.highest_leader_epoch > reply.leader_epoch
+    used_epoch = reply.highest_leader_epoch if is_refused else NO_EPOCH
     known = (reply.leader_epoch, reply.revision)
     if present is not None and known > (present.record.leader_epoch, present.revision):
         return max(used_epoch, reply.leader_epoch)  # the store is an old copy
