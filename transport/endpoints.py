@@ -121,6 +121,13 @@ def _is_ipv6(address: str) -> bool:
     return True
 
 
+def host_of(address: str) -> str:
+    """Return the address of a client as the system gives it, an IPv4 one as such, without the interface."""
+    found = ipaddress.ip_address(address.partition("%")[0])
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return str(mapped or found)
+
+
 def tcp_endpoint(address: str, port: int) -> str:
     """Return the endpoint of a numeric address, formatted like ZeroMQ's monitor does."""
     return f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"

@@ -46,6 +46,8 @@ class RequestContext(Struct, frozen=True, array_like=True, gc=False):
     """True if the quotas of the client have been enforced."""
     trace: str = ""
     """Identifier by which a request is followed through the actors; empty for none."""
+    address: str = ""
+    """IP address of a client that an actor of the broker makes the request for; empty: that of the connection."""
 
 
 KEY_PREFIX = "key:"

@@ -4,7 +4,6 @@ The loop waits for two sets of descriptors: relayed connections, and everything 
 served for SHAKING_MS in a turn, so handshakes, which cost elliptic-curve operations, delay relayed connections by little.
 """
 
-import ipaddress
 import os
 import selectors
 import socket
@@ -18,7 +17,7 @@ import msgspec
 from ...transport.actor import Actor, ActorContext
 from ...transport.addresses import Address, Kind
 from ...transport.door import connections_limit
-from ...transport.endpoints import host_and_port
+from ...transport.endpoints import host_and_port, host_of
 from ...transport.loop import run_actor
 from ...transport.protocol.errors import OperatorNeeded
 from ...transport.security.relay import READ, RelayEnded
@@ -145,7 +144,7 @@ class DoorActor(Actor[OwnEvent, OwnEffect]):
                 continue
             self._last += 1
             self._guests[self._last] = guest
-            self.loop.dispatch(Arrived(self._last, _host(found[0])))
+            self.loop.dispatch(Arrived(self._last, host_of(found[0])))
 
     def _begin(self, guest: Guest) -> None:
         try:
@@ -242,13 +241,6 @@ def _serve(selector: selectors.BaseSelector, most_ms: int) -> None:
 def _selected(events: int) -> int:
     """Return poll events as a selector takes them."""
     return (selectors.EVENT_READ if events & READ else 0) | (selectors.EVENT_WRITE if events & ~READ else 0)
-
-
-def _host(text: str) -> str:
-    """Return the address of a client, an IPv4 one as such, without the interface."""
-    found = ipaddress.ip_address(text.partition("%")[0])
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return str(mapped or found)
 
 
 def listening_socket(endpoint: str) -> socket.socket:

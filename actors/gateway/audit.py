@@ -126,7 +126,7 @@ class Audit:
             resource=resource_of(event.request),
             principal="" if granted is None else granted.principal,
             client_id=event.context.client_id,
-            address=self._hosts.get(event.sender.route[0], ""),
+            address=self._address_of(event),
             details=details_of(event.request),
         )
         self._add(record)
@@ -187,7 +187,7 @@ class Audit:
             elif principal:
                 need = self._access.missing(principal, request)
                 resource = resource_of(request) if need is None else need.resource
-        self._count(Refusal(principal, op_of(request), resource, str(error.code)), event.sender.route[0])
+        self._count(Refusal(principal, op_of(request), resource, str(error.code)), self._address_of(event))
 
     def refuse_parked(self, ticket: Ticket, error: ErrorBody) -> None:
         """Count a request that was permitted and is not any longer."""
@@ -195,7 +195,7 @@ class Audit:
             resource = ticket.granted.needs[0].resource if ticket.granted.needs else ""
             op = str(ticket.sender.kind.__struct_config__.tag)
             refusal = Refusal(ticket.granted.principal, op, resource, error.code)
-            self._count(refusal, ticket.sender.route[0])
+            self._count(refusal, self._hosts.get(ticket.sender.route[0], ""))
 
     def refuse_handshake(self, host: str, wall_ms: int) -> None:
         """Count a connection whose key is not known."""
@@ -203,8 +203,10 @@ class Audit:
             refusal = Refusal("", "handshake", "", str(ErrorCode.UNAUTHENTICATED))
             self._opens_window |= self._refusals.count(refusal, host, wall_ms)
 
-    def _count(self, refusal: Refusal, connection: bytes) -> None:
-        address = self._hosts.get(connection, "")
+    def _address_of(self, event: Received) -> str:
+        return event.context.address or self._hosts.get(event.sender.route[0], "")
+
+    def _count(self, refusal: Refusal, address: str) -> None:
         self._opens_window |= self._refusals.count(refusal, address, self.wall_ms)
 
     def end_window(self) -> None:

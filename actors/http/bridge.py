@@ -64,6 +64,7 @@ class _Exchange(Struct):
     """A request of a client without an answer."""
 
     connection: int
+    host: str
     request: Request
     reply_type: type[Reply]
     session: str
@@ -129,7 +130,8 @@ class Bridge:
         if hello is not None:
             text = f"{hello.token}\0{hello.user}\0{hello.password}".encode("utf-8", "surrogatepass")
             session = f"http:{sha256(self._salt + text).hexdigest()}"
-        return _Exchange(request.connection, made, operation.reply_type, session, hello, is_stream)
+        host = self._connections.host_of(request.connection)
+        return _Exchange(request.connection, host, made, operation.reply_type, session, hello, is_stream)
 
     def _of_a_browser(self, request: HttpRequest) -> HttpResponse | None:
         """Return the refusal of a request that a page of any web site could have a browser send here.
@@ -182,7 +184,7 @@ class Bridge:
     ) -> Call:
         wait_ms = getattr(request, "max_wait_ms", 0)
         principal = f"{KEY_PREFIX}{exchange.session}" if exchange.session else ""
-        context = RequestContext(principal=principal, client_id=CLIENT_ID)
+        context = RequestContext(principal=principal, client_id=CLIENT_ID, address=exchange.host)
         if exchange.session:
             request = structs.replace(request, greeted=True)
         return Call(

@@ -70,6 +70,7 @@ class RestTimer(Struct, frozen=True):
 
 class _Connection(Struct):
     protocol: h11.Connection
+    host: str
     deadline: int
     state: Literal["reading", "asked", "sending"] = "reading"
     request: HttpRequest | None = None
@@ -99,15 +100,19 @@ class Connections:
     def __len__(self) -> int:
         return len(self._all)
 
+    def host_of(self, number: int) -> str:
+        """Return the address of the client of a connection that is open."""
+        return self._all[number].host
+
     # Events
 
-    def on_opened(self, number: int, now: int) -> None:
+    def on_opened(self, number: int, host: str, now: int) -> None:
         self._charge(now)
         if len(self._all) >= MAX_CONNECTIONS and not self._displace():
             self.effects.append(Close(number))
             return
         protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD_BYTES)
-        self._all[number] = _Connection(protocol, now + HEAD_MS, body=bytearray())
+        self._all[number] = _Connection(protocol, host, now + HEAD_MS, body=bytearray())
         if not self._is_ticking:
             self._is_ticking = True
             self.effects.append(SetTimer(TickTimer(), now + TICK_MS))

@@ -13,6 +13,8 @@ class Opened(Struct, frozen=True):
 
     connection: int
     """Never used twice."""
+    host: str = ""
+    """Address of the client."""
 
 
 class Arrived(Struct, frozen=True):

@@ -94,8 +94,8 @@ class HttpMachine:
 
     def _handle(self, event: Event, now: int) -> list[Effect]:
         match event:
-            case Opened(connection=number):
-                self.connections.on_opened(number, now)
+            case Opened(connection=number, host=host):
+                self.connections.on_opened(number, host, now)
             case Arrived(connection=number, data=data):
                 return self._route(self.connections.on_arrived(number, data, now), now)
             case Drained(connection=number):

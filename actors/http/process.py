@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from ...transport.actor import Actor, ActorContext
+from ...transport.endpoints import host_of
 from ...transport.loop import run_actor
 from ...transport.processes import own_memory_bytes
 from ...transport.security.broker_keys import internal_key
@@ -178,7 +179,7 @@ class HttpActor(Actor[OwnEvent, OwnEffect]):
             if self._is_resting:
                 return
             try:
-                connection, _address = self._listener.accept()
+                connection, address = self._listener.accept()
             except OSError:
                 # None is left, it is gone already, or there are no descriptors for it.
                 return
@@ -186,7 +187,7 @@ class HttpActor(Actor[OwnEvent, OwnEffect]):
             number = next(self._numbers)
             self._peers[number] = _Peer(connection, deque())
             self._selector.register(connection, selectors.EVENT_READ, number)
-            self.loop.dispatch(Opened(number))
+            self.loop.dispatch(Opened(number, host_of(address[0])))
 
     # Connections
 

@@ -16,7 +16,7 @@ from planaria.transport.addresses import AUDIT_TOPIC, Address
 from planaria.transport.audit_record import AuditRecord, decode_record
 from planaria.transport.batch import decode_records, parse_header
 from planaria.transport.codec import encode_header
-from planaria.transport.machine import Call, Disconnected
+from planaria.transport.machine import Call, Disconnected, Received, Sender
 from planaria.transport.protocol.control import AwaitActs, AwaitActsReply, EnsureInternalActors, OperatorAct
 from planaria.transport.protocol.data import Produce, ProducedBatch, ProduceReply
 from planaria.transport.protocol.deployments import Deploy, DeploymentSpec
@@ -25,6 +25,7 @@ from planaria.transport.protocol.message import Done, ErrorReply
 from planaria.transport.protocol.operations import Kill, Revive
 from planaria.transport.protocol.security import AddCredential, AddRule
 from planaria.transport.protocol.topics import AlterTopic, DeleteTopic, TopicConfigChange
+from planaria.transport.request_context import RequestContext
 from planaria.transport.security.credentials import TokenRecord
 from planaria.transport.security.new_credentials import hash_password
 from planaria.transport.security.rights import Rule
@@ -288,3 +289,12 @@ def test_acts_over_the_supervisors_socket_are_confirmed_once_they_are_durable() 
     gateway.advance(RETRY_MS)
     assert [each.id for each in written(gateway)] == ["b1.supervisor.2"]
     assert acts_watch(gateway).request == AwaitActs(after=2)
+
+
+def test_the_address_is_that_of_the_client_that_an_actor_asks_for(gateway: GatewayDriver) -> None:
+    request = DeleteTopic(id=1, topic="ORDERS")
+    sender = Sender((b"http/0.1", b""), 1)
+    context = RequestContext(connection=b"http/0.1", address="10.9.9.9")
+    gateway.give(Received(sender, request, (), encode_header(request), context))
+    [record] = records_of(audit_calls(gateway)[0])
+    assert (record.op, record.address) == ("delete_topic", "10.9.9.9")

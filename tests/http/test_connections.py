@@ -36,7 +36,7 @@ class Table:
         return [each.connection for each in effects if isinstance(each, Close)]
 
     def open(self, number: int = 1) -> None:
-        self.connections.on_opened(number, self.now)
+        self.connections.on_opened(number, "10.0.0.1", self.now)
 
     def send(self, data: bytes, number: int = 1) -> HttpRequest | None:
         return self.connections.on_arrived(number, data, self.now)

@@ -46,7 +46,7 @@ def send(data: bytes, *, is_secured: bool = False) -> list[bytes]:
         is_secured=is_secured,
     )
     answers = []
-    machine.handle(Opened(1), 0)
+    machine.handle(Opened(1, "10.0.0.1"), 0)
     waiting = machine.handle(Arrived(1, data), 0)
     while waiting:
         sent = [effect.data for effect in waiting if isinstance(effect, Send)]
