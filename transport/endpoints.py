@@ -121,9 +121,9 @@ def _is_ipv6(address: str) -> bool:
     return True
 
 
-def host_of(address: str) -> str:
+def host_of(text: str) -> str:
     """Return the address of a client as the system gives it, an IPv4 one as such, without the interface."""
-    found = ipaddress.ip_address(address.partition("%")[0])
+    found = ipaddress.ip_address(text.partition("%")[0])
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return str(mapped or found)
 
