@@ -101,7 +101,7 @@ class Audit:
         if self._is_watching:
             return [start]
         self._is_watching = True
-        return [start, self._watch()]
+        return [start, *self._watch()]
 
     # Acts
 
@@ -145,10 +145,13 @@ class Audit:
 
         return end
 
-    def _watch(self) -> Call:
-        """Wait for acts over the supervisor's socket; those before are durable."""
+    def _watch(self) -> list[Effect]:
+        """Wait for acts over the supervisor's socket, if those before are durable."""
+        if self._unwritten_acts:
+            return []
         request = AwaitActs(after=self._last_act)
-        return Call(ActsWatch(), SUPERVISOR, request, AwaitActsReply, timeout_ms=WATCH_MS, is_endless=True)
+        key = ActsWatch()
+        return [Call(key, SUPERVISOR, request, AwaitActsReply, timeout_ms=WATCH_MS, is_endless=True)]
 
     def _on_acts(self, reply: AwaitActsReply, now: int) -> list[Effect]:
         for act in reply.acts:
@@ -165,10 +168,7 @@ class Audit:
                 details=details_of(act.request),
             )
             self._add(record)
-        return self._watch_again()
-
-    def _watch_again(self) -> list[Effect]:
-        return [] if self._unwritten_acts else [self._watch()]
+        return self._watch()
 
     # Refusals
 
@@ -272,7 +272,7 @@ class Audit:
         effects = self._pause(now) if again else []
         if self._unwritten_acts:
             self._unwritten_acts.difference_update(each.id for each in sent if each not in again)
-            effects += self._watch_again()
+            effects += self._watch()
         return effects
 
     def give_up(self) -> None:
