@@ -73,6 +73,7 @@ def console(
     )
     if until_stdin_ends:
         Thread(target=_stop_at_end_of_input, args=(served,), daemon=True).start()
+    server.give_way()
     served.run(sockets=[listener])
 
 

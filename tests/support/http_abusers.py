@@ -1,5 +1,6 @@
 """Programs that misuse the HTTP endpoint, each a process of its own: `python http_abusers.py NAME HOST:PORT SECONDS`."""
 
+import os
 import selectors
 import socket
 import sys
@@ -72,10 +73,28 @@ def publishes(address: tuple[str, int], until: float) -> None:
     while time.monotonic() < until:
         for key, _ in selector.select(0.1):
             each = key.fileobj  # type: ignore[assignment]
-            if each.recv(65_536):
-                each.send(request)
-            else:
+            try:
+                is_open = bool(each.recv(65_536)) and each.send(request) > 0
+            except OSError:
+                is_open = False
+            if not is_open:
                 selector.unregister(each)
+
+
+def pages(address: tuple[str, int], until: float) -> None:
+    """Ask for the first page on 100 connections, as often as it is answered, and read little of it."""
+    held = [opening(address) for _ in range(100)]
+    request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    while time.monotonic() < until:
+        for number, each in enumerate(held):
+            try:
+                each.send(request)
+                each.recv(1_000)
+            except BlockingIOError:
+                continue
+            except OSError:
+                each.close()
+                held[number] = opening(address)
 
 
 def opening(address: tuple[str, int]) -> socket.socket:
@@ -92,8 +111,13 @@ def opening(address: tuple[str, int]) -> socket.socket:
 ABUSERS: dict[str, Callable[[tuple[str, int], float], None]] = {
     each.__name__: each for each in (slow, scrapes, garbage, publishes)
 }
+OF_THE_CONSOLE: dict[str, Callable[[tuple[str, int], float], None]] = {
+    each.__name__: each for each in (slow, garbage, pages)
+}
 
 if __name__ == "__main__":
+    # Strangers are on other machines: here they shall not take the processors of the broker.
+    os.nice(19)
     name, endpoint, seconds = sys.argv[1:]
     host, _, port = endpoint.rpartition(":")
-    ABUSERS[name]((host, int(port)), time.monotonic() + float(seconds))
+    (ABUSERS | OF_THE_CONSOLE)[name]((host, int(port)), time.monotonic() + float(seconds))
