@@ -200,7 +200,7 @@ def console_server(
     options: dict[str, Any] = {
         "ws": "none",
         "loop": "asyncio",
-        "log_level": "warning",
+        "log_level": "error",
         "access_log": False,
         "server_header": False,
         "proxy_headers": False,
