@@ -30,7 +30,7 @@ MAX_HEAD_BYTES = 32 << 10
 STOP_S = 1
 WORK_PER_SECOND = 100
 REST_S = 0.02
-"""The least time for which a connection is not read, or none accepted. What arrives meanwhile is one piece."""
+"""The least time for which a connection is not read, or none accepted. All that arrives meanwhile is one piece."""
 ACCEPTS_PER_TURN = 16
 BACKLOG = 128
 NICENESS = 10
