@@ -26,7 +26,7 @@ pytestmark = pytest.mark.processes
 TIMES = 20
 """Maximum growth factor of its median, where a busy machine makes this the larger bound."""
 MAX_SHARE = 0.3
-"""Of a processor, for the work that hostile connections make of themselves."""
+"""Share of a processor, for the work that hostile connections make."""
 IS_WORK_OF_THE_BROKER = "publishes"
 """Requests that the bridge passes on: quotas are their limit."""
 
