@@ -82,9 +82,11 @@ class Meters:
             answers = self._answers[to.kind, outcome] = Histogram()
         answers.add(self.clock_us() - to.arrived_us)
 
-    def on_synced(self, since_us: int) -> None:
-        """Count a sync that began at `since_us` and has ended."""
-        self._syncs.add(self.clock_us() - since_us)
+    def on_synced(self, since_us: int) -> int:
+        """Count a sync that began at `since_us` and has ended. Return its duration."""
+        took_us = self.clock_us() - since_us
+        self._syncs.add(took_us)
+        return took_us
 
     def report(self, actor: "Actor[Any, Any]", is_ready: bool, gauges: Mapping[str, int]) -> ActorReport:
         requests: dict[str, dict[str, int]] = {}

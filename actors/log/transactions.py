@@ -73,7 +73,7 @@ class Transactions:
 
     def first_unstable_offset(self) -> int | None:
         """Return the first offset of the earliest transaction that is open, including undurable decisions."""
-        return min(self._open.values(), default=None)
+        return min(self._open.values()) if self._open else None
 
     def last_stable_offset(self, high_watermark: int) -> int:
         """Return the end for readers of committed records, when everything below `high_watermark` is visible."""

@@ -113,9 +113,10 @@ class Appends:
         if first_offset is not None:
             # The first attempt may be recent and not durable yet; then the repeat waits as long.
             return ProducedBatch(first_offset, True), first_offset + header.record_count
-        refusal = refusal_of(versions, writes, header, expected, self.log_end_offset)
-        if refusal is not None:
-            return ProducedBatch(-1, error=refusal), 0
+        if expected is not None or versions.is_kept:
+            refusal = refusal_of(versions, writes, header, expected, self.log_end_offset)
+            if refusal is not None:
+                return ProducedBatch(-1, error=refusal), 0
         if dedup_id is not None:
             self._dedup_ids.note(dedup_id, self.log_end_offset, now)
         return ProducedBatch(self._append(frame, header, placement, now, writes)), self.log_end_offset

@@ -83,7 +83,9 @@ class ParkedFetches:
 
     def _take(self, heap: list[tuple[int, int]], limit: int) -> list[Received]:
         if not self._waiting:
-            return self.drain()
+            self._by_bytes.clear()
+            self._by_deadline.clear()
+            return []
         taken: list[Received] = []
         while heap and heap[0][0] <= limit:
             serial = heappop(heap)[1]

@@ -276,8 +276,7 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         if is_sync_wanted:
             began_us = self.loop.meters.clock_us()
             self._log.sync()
-            self.loop.meters.on_synced(began_us)
-            sync_ms = (self.loop.meters.clock_us() - began_us) // 1_000
+            sync_ms = self.loop.meters.on_synced(began_us) // 1_000
         if headers:
             self.loop.dispatch(Appended(self._log.log_end_offset, self._log.size_bytes, sync_ms))
 

@@ -6,7 +6,7 @@ for tasks (`transport/aio/work.py`).
 
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Generic, cast
@@ -52,7 +52,7 @@ class Acknowledging(Generic[MessageT]):
         self._is_closed = False
 
     def _acknowledge(
-        self, messages: Iterable[Message], verdict: Verdict, delay: timedelta | float, reason: str
+        self, messages: Sequence[Message], verdict: Verdict, delay: timedelta | float, reason: str
     ) -> None:
         self._refuse_when_closed()
         # Most verdicts have neither delay nor reason, and are given message by message.
@@ -60,11 +60,10 @@ class Acknowledging(Generic[MessageT]):
         said = _PLAIN.get(verdict) if is_plain else None
         if said is None:
             said = _checked(verdict, delay, reason)
-        given = list(messages)
         machine = self._machine
         try:
             with self._lock:
-                machine.acknowledge(given, said)
+                machine.acknowledge(messages, said)
         finally:
             if machine.posts:
                 self._post()

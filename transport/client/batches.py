@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from ..addresses import TopicPartition
 from ..protocol.errors import ErrorBody
@@ -31,6 +31,25 @@ def call_here(callback: Callable[[], None]) -> None:
     callback()
 
 
+class Change(threading.Condition):
+    """A condition that threads seldom wait for: then its notification takes no steps."""
+
+    def __init__(self, lock: Any) -> None:
+        super().__init__(lock)
+        self._sleepers = 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._sleepers += 1
+        try:
+            return super().wait(timeout)
+        finally:
+            self._sleepers -= 1
+
+    def notify_all(self) -> None:
+        if self._sleepers:
+            super().notify_all()
+
+
 class Batches:
     """Batches by partition, from their opening until they are done."""
 
@@ -50,7 +69,7 @@ class Batches:
         self._buffer_bytes = buffer_bytes
         self._now_ms = now_ms
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        self._changed = Change(self._lock)
         self._sticky: dict[str, ProducerBatch] = {}
         """The open batch for records without a key, by topic."""
         self._keyed: dict[str, list[ProducerBatch | None]] = {}
