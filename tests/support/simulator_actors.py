@@ -200,6 +200,7 @@ class SimulatedClock:
     """The clocks as one process of the broker's machine reads them."""
 
     slept_ms = 0
+    ahead_ms = 0
 
     def __init__(self, world: World, name: str) -> None:
         self._world = world
