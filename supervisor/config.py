@@ -39,7 +39,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """auto: `curve+token` if `planaria security init` has made keys, otherwise `none`. curve: clients need a key that the
     broker knows. curve+token: a token, or user and password, will do as well."""
     tls_endpoint: Annotated[str, Meta(pattern=patterns.TLS_ENDPOINT)] = ""
-    """Endpoint for clients over TLS: `tls://0.0.0.0:5573`. Requires authentication, `tls_certificate` and `tls_key`."""
+    """Endpoint for clients over TLS: `tls://0.0.0.0:5574`. Requires authentication, `tls_certificate` and `tls_key`."""
     tls_certificate: str = ""
     """Certificate of this broker and those of its authorities below the root, a file in PEM."""
     tls_key: str = ""

@@ -91,7 +91,7 @@ def tls_door(config: BrokerConfig, gateway: dict[str, Any] | None) -> dict[str, 
     if not config.tls_endpoint:
         for name in ("tls_certificate", "tls_key", "tls_client_ca"):
             if getattr(config, name):
-                raise ConfigError(f"{name}: give --tls-endpoint, too, such as tls://0.0.0.0:5573")
+                raise ConfigError(f"{name}: give --tls-endpoint, too, such as tls://0.0.0.0:5574")
         return None
     if gateway is None:
         raise ConfigError(

@@ -3,7 +3,8 @@
 An address outlives every process. The directory has its present endpoint (`endpoints.py` names those): nothing else
 resolves an address, and nothing but this module reads its text.
 
-    controller, supervisor, gateway, http  kind
+    controller, supervisor, gateway,    kind
+      http, console
     coordinator/GROUP, link/NODE,       kind, name
       mirror/NAME, door/PROTOCOL
     partition/TOPIC/N, replica/TOPIC/N, kind, name, number
@@ -179,9 +180,9 @@ def from_text(kind: type[Any], found: object) -> Address:
 SUPERVISOR = Address("supervisor")
 CONTROLLER = Address("controller")
 GATEWAY = Address(Kind.GATEWAY)
+"""The public endpoint, as clients address it."""
 HTTP = Address(Kind.HTTP)
 CONSOLE = Address(Kind.CONSOLE)
-"""The public endpoint, as clients address it."""
 
 
 @lru_cache(CACHED_ADDRESSES)

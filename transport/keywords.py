@@ -254,7 +254,7 @@ class BrokerSettings(TypedDict, total=False):
     """Required proof of a client: none, a known key, or also a token or password. Default "auto":
     "curve+token" if the data directory has keys, else "none"."""
     tls_endpoint: str
-    """Endpoint for clients over TLS, such as "tls://0.0.0.0:5573". Default "": none."""
+    """Endpoint for clients over TLS, such as "tls://0.0.0.0:5574". Default "": none."""
     tls_certificate: str
     """Certificate of the broker for that endpoint, a file in PEM. Default ""."""
     tls_key: str

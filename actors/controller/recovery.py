@@ -79,7 +79,9 @@ class _CatalogRecovery:
             except CatalogCorrupt as error:
                 self._files.replace(self._path.with_suffix(".damaged"), data)
                 self._lines.append(f"{error}; kept as {self._path.with_suffix('.damaged').name}")
-        self._lines.append("quotas, principals and rules cannot be recovered: set them again")
+        self._lines.append(
+            "quotas, principals, rules, deployments and mirrors cannot be recovered: set them again"
+        )
         return Catalog(catalog_id=uuid.uuid4().hex)
 
     def _topic_folders(self) -> Iterator[Path]:

@@ -19,7 +19,7 @@ from .output import note
 
 def recover(
     catalog: Annotated[
-        bool, typer.Option("--catalog", help="Rebuild catalog.json from the topics' directories.")
+        bool, typer.Option("--catalog", help="Rebuild topics and groups in catalog.json from their files.")
     ] = False,
     partition: Annotated[
         str | None,

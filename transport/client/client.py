@@ -66,7 +66,7 @@ class Client(BrokerAccess):
 
         To a broker with authentication: `key` is a key file, which usually names the broker's public key as well;
         `server_key` gives that one otherwise. `token`, or `user` and `password`, identify a client whose key the broker
-        does not know. All traffic is encrypted then. At a TLS door, such as "tls://broker.example:5573", a client has
+        does not know. All traffic is encrypted then. At a TLS door, such as "tls://broker.example:5574", a client has
         a token, a password, or a certificate, and `tls` names the files; without it the authorities of the system
         are trusted. Raises InvalidOption for a wrong option, CredentialsError, KeyFileError or TlsFileError for
         credentials that cannot be used, PlanariaError for a malformed endpoint.

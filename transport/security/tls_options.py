@@ -12,7 +12,7 @@ class TlsFileError(PlanariaError):
 
 
 class Tls(Struct, frozen=True, kw_only=True):
-    """How a client makes TLS connections: `Client("tls://broker.example:5573", tls=Tls(ca="ca.pem"), token=...)`."""
+    """How a client makes TLS connections: `Client("tls://broker.example:5574", tls=Tls(ca="ca.pem"), token=...)`."""
 
     ca: str | PathLike[str] | None = None
     """Certificates of the authorities that sign the broker's, a file in PEM; None: those of the system."""

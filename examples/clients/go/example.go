@@ -1,6 +1,6 @@
 // Publish, read, and see the three outcomes.
 //
-//	go run . tls://broker.example:5573 ca.pem ORDERS        with PLANARIA_TOKEN
+//	go run . tls://broker.example:5574 ca.pem ORDERS        with PLANARIA_TOKEN
 package main
 
 import (
@@ -11,7 +11,7 @@ import (
 )
 
 func main() {
-	url, authority, topic := argument(1, "tls://127.0.0.1:5573"), argument(2, ""), argument(3, "ORDERS")
+	url, authority, topic := argument(1, "tls://127.0.0.1:5574"), argument(2, ""), argument(3, "ORDERS")
 	if err := UseAuthority(authority); err != nil {
 		fail(err)
 	}

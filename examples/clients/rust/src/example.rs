@@ -1,6 +1,6 @@
 //! Publish, read, and see the three outcomes.
 //!
-//!     cargo run tls://broker.example:5573 ca.pem ORDERS       with PLANARIA_TOKEN
+//!     cargo run tls://broker.example:5574 ca.pem ORDERS       with PLANARIA_TOKEN
 
 mod planaria;
 
