@@ -1,8 +1,8 @@
 """Notification of actors that come and go: PeerUp and PeerDown to the children that subscribe to them. Pure.
 
-    by kind        gateway and controller need to know every actor: the kinds are in their specs. Such a child receives
-                   all that it subscribes to with its first message to the supervisor (its control socket is connected
-                   then), the sleeping actors in one message, and each change after that
+    by kind        gateway, controller and link need to know every actor: the kinds are in their specs. Such a child
+                   receives all that it subscribes to with its first message to the supervisor (its control socket is
+                   connected then), the sleeping actors in one message, and each change after that
     by address     all others watch the actors that they call: the present state answers the watch, each change follows
 
 So the number of messages grows with the number of actors that call each other, and not with all pairs. Called by

@@ -14,7 +14,7 @@ first 24 bytes and do not open the rest, consumers verify and decode them. Big-e
 `length` counts the bytes from 24 to the end, `crc32c` covers them, `head_crc32c` covers bytes 0 to 20. The producer sets
 `length` and `crc32c`, so a consumer verifies the producer's own checksum. Attributes: bits 0-2 the codec (0 none,
 1 zstd, 2 LZ4), bit 3 transactional, bit 4 control, bit 5 the leader's own append time, bit 6 one record with a dedup id
-(`deduplication.py`): the only kind that partitions open.
+(`deduplication.py`): the only kind that partitions open, except in topics with `key_versions`.
 
 A transactional batch belongs to the transaction that its producer id and epoch name. A control batch is the marker that
 ends one in its partition: one empty record, the outcome in base_sequence, -1 abort, -2 commit. Only leaders write these.

@@ -1,7 +1,6 @@
 """Decode batches for clients that cannot: the records of a fetch, inline in its reply. Pure.
 
-The only code outside the clients that decodes batches, for requesters that use JSON. Called by the actors that answer
-a fetch of the format `records`.
+For requesters that use JSON. Called by the actors that answer a fetch of the format `records`.
 """
 
 from collections.abc import Collection, Sequence

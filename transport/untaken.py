@@ -4,7 +4,7 @@ ZeroMQ limits the messages that wait for a connection by number, and a message m
 requests much and does not read would fill the actor's memory, and the kernel would kill it. The loop reserves room
 here for each large reply before building it. If there is none, the sender gets OVERLOADED, which is small. A reply
 counts until ZeroMQ has passed it to the system, or has dropped it with the connection. Casts with a payload count
-likewise (`calls.py`): beyond the limit they are lost, as casts may be.
+likewise (`calls/`): beyond the limit they are lost, as casts may be.
 """
 
 from collections import deque

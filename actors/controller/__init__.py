@@ -1,1 +1,1 @@
-"""The controller: the actor that owns topics, their configuration, groups and blocks of producer ids."""
+"""The controller: the actor that owns the catalog of topics, groups, users, quotas, deployments, mirrors and ids."""

@@ -1,1 +1,1 @@
-"""The coordinator: the actor that owns one consumer group's members, assignment and offsets."""
+"""The coordinator: the actor that owns one group: members, assignment and offsets, or the records of a share group."""

@@ -1,8 +1,9 @@
-"""The actor that serves metrics and probes over HTTP. It is never in the data path, and keeps nothing.
+"""The actor that serves metrics, probes and the bridge over HTTP. It keeps nothing that a client relies on.
 
 process.py      sockets, without decisions
 machine.py      routes
 connections.py  requests and answers of each connection, limits and deadlines
+bridge.py       topics and groups for HTTP clients: operations.py, openapi.py, problems.py
 looks.py        gathers the contents of pages: the actors' reports, the age of unread records
 lag.py          how far groups are behind
 totals.py       counters of all actors, summed over their restarts

@@ -10,7 +10,7 @@ machine of a partition.
 
 There is no state between awake and asleep. In one turn the machine checks that all its decisions are durable and
 answered, saves its state, and stops; a request that arrives later is not read, and the requester's loop repeats it
-when the next incarnation is up (`transport/calls.py`).
+when the next incarnation is up (`transport/calls/`).
 """
 
 from msgspec import Struct

@@ -7,7 +7,7 @@ Owns the groups (`groups.py`), the limits of the topic and the state between the
 
 A backlog of messages is counted in offsets, one of bytes in bytes of the log, from max(committed offset, log start):
 a deleted record is in no group's backlog. The process measures a group's position (`MeasureBacklog`) when it has
-changed, and batches admitted since add to it. A request is checked before it is end, so a backlog may exceed its
+changed, and batches admitted since add to it. A request is checked before it is appended, so a backlog may exceed its
 limit by the size of one request. Called by the partition's machine; `refusal` runs with every produce.
 """
 

@@ -16,10 +16,14 @@ from planaria.transport.protocol import (
     control,
     data,
     delayed,
+    deployments,
     groups,
+    links,
     mirrors,
     operations,
+    progress,
     quotas,
+    replication,
     security,
     session,
     shares,
@@ -27,7 +31,7 @@ from planaria.transport.protocol import (
     transactions,
 )
 from planaria.transport.protocol.errors import RETRIABLE, ErrorBody, ErrorCode
-from planaria.transport.protocol.message import InternalRequest, Reply, Request
+from planaria.transport.protocol.message import InternalRequest, NodeRequest, PeerRequest, Reply, Request
 from planaria.transport.protocol.topics import TopicConfig
 
 ROOT = Path(__file__).parents[2]
@@ -38,16 +42,21 @@ DIALOGS = (
     control,
     data,
     delayed,
+    deployments,
     groups,
+    links,
     mirrors,
     operations,
+    progress,
     quotas,
+    replication,
     security,
     session,
     shares,
     topics,
     transactions,
 )
+BASES = (Request, InternalRequest, NodeRequest, PeerRequest)
 
 
 def op_of(kind: type[Request]) -> str:
@@ -99,7 +108,7 @@ def test_every_op_there_is_is_named() -> None:
     ops = {
         op_of(kind)
         for kind in (*kinds, *PUBLIC, *ControllerActor.requests, *PartitionProcess.requests)
-        if isinstance(kind, type) and issubclass(kind, Request) and kind not in (Request, InternalRequest)
+        if isinstance(kind, type) and issubclass(kind, Request) and kind not in BASES
     }
     assert sorted(op for op in ops if f"`{op}`" not in DOCUMENT) == []
 

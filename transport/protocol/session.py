@@ -8,7 +8,8 @@
 
 `metadata` is a long poll: with `after_version` it is parked until the directory has changed past that version or
 `max_wait_ms` have passed. A client on the same machine (the file `instance` in `run_directory` holds `instance_id`) may
-connect to the own endpoints of partitions and coordinators; any other sends everything to the gateway.
+connect to the endpoints that the reply names of partitions and coordinators, which has none with authentication; any
+other sends everything to the gateway, or to those of the nodes that lead.
 """
 
 from typing import Annotated

@@ -10,8 +10,9 @@ to its member until it is acknowledged or `lock_ms` are over.
 
     available --acquire--> acquired --accept--> done
                                     --release--> available; the delivery does not count
+                                    --the member's connection is lost--> available; counts as lost
                                     --fail, or the lock expires--> available, after `delay_ms`
-                                                       at `max_deliveries`: dead
+                                                       at `max_deliveries` of either: dead
                                     --reject--> dead: copied into the dead-letter topic, or parked if there is none
                                     --renew--> acquired, with a new lock
 """

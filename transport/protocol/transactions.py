@@ -4,7 +4,7 @@
     produce: batches with the transactional bit            (data.py)      commit_offsets with a producer (groups.py)
     add_to_transaction(producer, partitions, groups)      -> done         registers participants
     end_transaction(producer, commit, partitions, groups) -> the epoch of the next transaction
-    list_transactions(), describe_transaction(id)         -> states
+    list_transactions()                                   -> states
 
     between actors
     coordinator -> partition             write_markers(topic, partition, markers)                   -> done, durable

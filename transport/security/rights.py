@@ -4,9 +4,9 @@
     produce   publish               -                             write under the id  -
     consume   fetch                 join, commit                  -                   -
     queue     acquire, acknowledge  acquire, acknowledge          -                   -
-    manage    create, alter,        reset, delete, configure      -                   list all topics and groups,
-              delete, truncate                                                        delayed messages
-    operate   -                     -                             -                   status, kill, revive, quotas, nodes
+    manage    create, alter,        reset, delete, configure      -                   delayed messages
+              delete, truncate
+    operate   -                     -                             -                   status, kill, quotas, nodes, mirrors
     admin     -                     -                             -                   everything, rules and users too
 
 A resource is `kind:name`, `kind:prefix*`, `kind:*`, or `cluster`. A rule allows or denies rights on a resource. A
