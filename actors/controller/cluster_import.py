@@ -1,7 +1,7 @@
 """The import of one machine's catalog into the metadata store of a cluster, with the broker stopped. Impure.
 
     catalog.json                                      the cluster's store
-    topics, groups, quotas, the era of producer ids   the same keys
+    all its keys                                      the same keys
     -                                                 partitions/<topic>/<n>: the node is the only replica, and leads
 
 Nothing is copied: the topics' folders are those of the node's replicas from now on. No node of the cluster may run: its
@@ -54,7 +54,7 @@ class ImportFailed(PlanariaError):
 def import_catalog(
     data_directory: str, store_url: str, node: str, save_identity: Callable[[str], None]
 ) -> list[str]:
-    """Import the catalog in a data directory; return lines of text. Raises ImportFailed, and what the store raises.
+    """Import the catalog in a data directory; return lines of text. Raises ImportFailed, and the exceptions of the store.
 
     `save_identity` saves the identity of the data directory, with this data id.
     """

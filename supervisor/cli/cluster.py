@@ -368,9 +368,9 @@ def import_(
 ) -> None:
     """Turn the data directory of a stopped broker into that of the first node of a cluster. Nothing is copied.
 
-    Topics, groups with their offsets, and quotas are the cluster's from then
-    on, each partition with one replica, on this node. One that was
-    interrupted is repeated. No node of the cluster may run meanwhile.
+    Topics, groups with their offsets, quotas, users and deployments are the
+    cluster's from then on, each partition with one replica, on this node. One
+    that was interrupted is repeated. No node of the cluster may run meanwhile.
 
     Examples:
       planaria cluster import --data /var/lib/planaria --node n1 --cluster etcd://a:2379,b:2379/prod
