@@ -208,10 +208,10 @@ def describe(
     "retrying_count", "retrying"}; null is unknown, or not paused; `retrying`
     as in `planaria inflight`. States: empty, rebalancing, stable, pausing
     (paused, and members still hold partitions or records), paused.
-    Of a share group: {"group", "type", "state", "share": {"lock_ms",
-    "max_deliveries", "dead_letter", "start", "members", "partitions":
-    [{"topic", "partition", "start_offset", "next_offset", "acquired", "returned", "dead"}]},
-    "paused", "alarms", "retrying_count", "retrying"}
+    Of a share group: {"group", "type", "state", "share": {the settings of
+    `group create`, "members", "partitions": [{"topic", "partition",
+    "start_offset", "next_offset", "acquired", "returned", "dead", "held",
+    "retrying"}]}, "paused", "alarms", "retrying_count", "retrying"}
     """
     with attached(connect) as client:
         description = client.describe_group(group)

@@ -71,7 +71,8 @@ def status(
     "traceback", "since_death_ms", "downtime_ms", "report_age_ms", "alarms",
     "in_flight", "retrying": {"count", "records"},
     "paused": {"reason", "since_ms", "until_ms"}, "counters", "gauges",
-    "requests", "syncs"}], "version", "is_whole", "removed"};
+    "requests", "syncs", "latencies", "lateness", "log", "group"}], "version",
+    "is_whole", "removed"};
     with --watch one object a line. States: starting, recovering, ready,
     stopping, stopped, asleep, backing_off, quarantined
 
