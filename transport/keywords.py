@@ -144,6 +144,8 @@ class SubscriberConfig(TypedDict, total=False):
     """Records handled at a time by one process, 1 to 256; records of one key stay in order. Default 1."""
     rate_per_key: float
     """Handler calls a second for the records of one key, 0 to 100,000; 0: no limit. Needs `concurrency`. Default 0.0."""
+    weights: dict[str, int]
+    """Records in one turn of a key, 1 to 100, for up to 1,000 keys; 1 for others. Needs `concurrency`. Default {}."""
     coalesce: Literal["none", "latest"]
     """"latest": of a key's waiting records only the newest is handled. Needs `concurrency`. Default "none"."""
     max_wait_ms: Milliseconds

@@ -33,6 +33,8 @@ COALESCES: tuple[str, ...] = get_args(Coalesce)
 SHUTDOWN_MS = 30_000
 """Time for a stopping subscriber to finish the current record before it is killed."""
 MAX_CONCURRENCY = 256
+MAX_WEIGHT = 100
+MAX_WEIGHTS = 1_000
 MIN_MEMORY_LIMIT_BYTES = 16 * 1024 * 1024
 STOP_MARGIN_MS = 2_000
 """Part of it reserved for the last commit and for leaving the group."""
@@ -92,6 +94,8 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
     rate_per_key: float = 0.0
     """Limit of handler calls a second for the records of one key, retries included, in bursts of a second's worth; 0: no
     limit. Needs `concurrency`."""
+    weights: dict[str, int] = {}
+    """The number of records that a key, as text, has handled in one turn; 1 for all others. Needs `concurrency`."""
     coalesce: Coalesce = "none"
     """The records of a key that are handled: all that wait, or only the newest. Needs `concurrency`."""
     max_wait_ms: int = 0
@@ -124,13 +128,12 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_limited_by_key(self) -> bool:
-        return self.rate_per_key > 0 or self.coalesce != "none"
+        return self.rate_per_key > 0 or self.coalesce != "none" or bool(self.weights)
 
 
 ONLY_SHARED = {
     "max_in_flight_per_key": "a hosted subscriber handles the records of a key one after the other, so it is always 1",
     "fair": "with a `concurrency` above 1 the keys of a hosted subscriber take turns",
-    "weights": "the keys of a hosted subscriber take turns of equal weight",
     "priority": "a hosted subscriber handles the records of a key in their order",
     "expired": "a hosted subscriber gives all records to its handler",
 }
@@ -292,11 +295,21 @@ def _check_keys(options: SubscriberOptions) -> None:
         raise InvalidSubscription(f"coalesce: {coalesce!r} is unknown; choose one of {', '.join(COALESCES)}")
     if not 0 <= options.rate_per_key <= 100_000:
         raise InvalidSubscription(f"rate_per_key: must be from 0 to 100000, not {options.rate_per_key}")
+    if len(options.weights) > MAX_WEIGHTS:
+        raise InvalidSubscription(f"weights: at most {MAX_WEIGHTS} keys, not {len(options.weights)}")
+    for key, weight in options.weights.items():
+        if not 1 <= weight <= MAX_WEIGHT:
+            raise InvalidSubscription(f"weights: {key!r} must be from 1 to {MAX_WEIGHT}, not {weight}")
     if not 0 <= options.max_wait_ms <= 3_600_000:
         raise InvalidSubscription(f"max_wait_ms: must be from 0 to 3600000, not {options.max_wait_ms}")
     if options.max_wait_ms and coalesce == "none":
         raise InvalidSubscription("max_wait_ms: needs coalesce='latest'")
-    for name, is_given in (("rate_per_key", options.rate_per_key > 0), ("coalesce", coalesce != "none")):
+    limits = {
+        "rate_per_key": options.rate_per_key > 0,
+        "weights": bool(options.weights),
+        "coalesce": coalesce != "none",
+    }
+    for name, is_given in limits.items():
         if is_given and options.concurrency == 1:
             raise InvalidSubscription(
                 f"{name}: needs a concurrency above 1; with 1 a partition's records are handled in their order"

@@ -51,6 +51,7 @@ class Lane:
         "number",
         "settling",
         "state",
+        "turns",
     )
 
     def __init__(self, number: int, key: TopicPartition, name: LaneName = MAIN) -> None:
@@ -67,6 +68,8 @@ class Lane:
         """The alarm's text while the first record is parked."""
         self.dead_letter: DeadLetterRecord | None = None
         """The first record's dead letter, once its attempts are used up."""
+        self.turns = 0
+        """Number of records that may follow in the present turn of its key."""
         self.is_collected = False
         """True once the lane has waited for further records of its key."""
         self._begin()

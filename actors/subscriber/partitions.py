@@ -156,7 +156,8 @@ def _size_bytes(record: Record) -> int:
 class Partitions:
     """All partitions, their lanes by number, and the queue of lanes."""
 
-    def __init__(self, concurrency: int, *, records_ahead: bool) -> None:
+    def __init__(self, concurrency: int, *, records_ahead: bool, weights: Mapping[str, int]) -> None:
+        self._weights = {key.encode(): weight for key, weight in weights.items()}
         self._is_by_key = concurrency > 1
         self._records_ahead = records_ahead
         self.owned: dict[TopicPartition, Partition] = {}
@@ -164,6 +165,8 @@ class Partitions:
         self.at_work: dict[int, Lane] = {}
         """The lanes of these, and lanes of revoked partitions whose held records must still be handled here."""
         self._turns: dict[int, Lane] = {}
+        self._same_turn: dict[int, Lane] = {}
+        """Lanes whose turn goes on: those of keys with a weight."""
         self._numbers = itertools.count(1)
 
     def get(self, key: TopicPartition) -> Partition:
@@ -242,17 +245,26 @@ class Partitions:
             del partition.lanes[lane.name]
 
     def queue(self, lane: Lane) -> None:
-        """Append the lane to the queue."""
+        """Append the lane to the queue, or continue its turn."""
         if lane.held and lane.state == "idle":
-            self._turns[lane.number] = lane
+            (self._same_turn if lane.turns else self._turns)[lane.number] = lane
 
     def next(self) -> Lane | None:
         """Return the lane whose turn it is."""
-        while self._turns:
-            lane = self._turns.pop(next(iter(self._turns)))
+        while self._same_turn or self._turns:
+            queue = self._same_turn or self._turns
+            lane = queue.pop(next(iter(queue)))
             if lane.held and lane.state == "idle":
+                self._note_turn(lane)
                 return lane
         return None
+
+    def _note_turn(self, lane: Lane) -> None:
+        """Count a record of the lane's turn, which is the first one if none may follow."""
+        if lane.turns:
+            lane.turns -= 1
+        elif self._weights and isinstance(lane.name, bytes):
+            lane.turns = self._weights.get(lane.name, 1) - 1
 
     def next_beside(self, lane: Lane, apart: Mapping[int, object]) -> Lane | None:
         """Return the next lane if it can share a run: it has the same partition, and its first record was never tried."""
@@ -269,16 +281,21 @@ class Partitions:
     @property
     def waiting_count(self) -> int:
         """Return the approximate number of queued lanes."""
-        return len(self._turns)
+        return len(self._turns) + len(self._same_turn)
 
     def ready(self) -> list[Lane]:
         """Return all lanes that could start."""
-        return [lane for lane in self._turns.values() if lane.held and lane.state == "idle"]
+        lanes = (*self._same_turn.values(), *self._turns.values())
+        return [lane for lane in lanes if lane.held and lane.state == "idle"]
 
     def take(self, lane: Lane) -> Lane:
         """Remove the lane from the queue: its turn begins."""
-        self._turns.pop(lane.number, None)
+        self._forget_turn(lane)
         return lane
+
+    def _forget_turn(self, lane: Lane) -> None:
+        self._turns.pop(lane.number, None)
+        self._same_turn.pop(lane.number, None)
 
     def remove(self, partitions: list[Partition], *, is_handled_to_the_end: bool) -> None:
         """Remove partitions that are no longer assigned to this member."""
@@ -286,5 +303,5 @@ class Partitions:
             del self.owned[partition.key]
             for lane in partition.lanes.values():
                 if not (lane.held and is_handled_to_the_end):
-                    self._turns.pop(lane.number, None)
+                    self._forget_turn(lane)
                     del self.at_work[lane.number]

@@ -30,7 +30,9 @@ class SubscriberState:
         """Effects of the event that is being handled."""
         self.strategy = STRATEGIES[options.delivery]
         self.memory = Memory(recovered)
-        self.partitions = Partitions(options.concurrency, records_ahead=self.strategy.records_ahead)
+        self.partitions = Partitions(
+            options.concurrency, records_ahead=self.strategy.records_ahead, weights=options.weights
+        )
         self.failures = Failures(options, self.strategy, self.partitions, self.memory.lineage, draw)
         self.runs = Runs(options, self.partitions, self.memory, recovered.suspects, self.failures.breaker)
         self.revocations = Revocations(options, self.strategy, self.partitions, self.runs, self.memory)

@@ -4,6 +4,7 @@ Called by the commands that take --set. Only parses values; the configuration de
 """
 
 import difflib
+import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -37,7 +38,8 @@ def parse_settings(pairs: Sequence[str], known: Sequence[str]) -> dict[str, Any]
 
 
 def parse_value(key: str, text: str, option: str = "--set") -> Any:
-    """Parse a number (if the key ends in a unit, or the text is one), true or false, or a text. Raises BadParameter."""
+    """Parse a number (if the key ends in a unit, or the text is one), true or false, a JSON object, or a text. Raises
+    BadParameter."""
     if key.endswith("_ms"):
         return (
             -1 if text.lower() in _NO_LIMIT else _quantity(key, text, _MILLISECONDS, "500ms, 30s, 7d", option)
@@ -46,6 +48,11 @@ def parse_value(key: str, text: str, option: str = "--set") -> Any:
         return -1 if text.lower() in _NO_LIMIT else _quantity(key, text, _BYTES, "4096, 64KiB, 1GiB", option)
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
+    if text.startswith("{"):
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise typer.BadParameter(f"{key}: {text!r} is no JSON: {error}", param_hint=option) from error
     if re.fullmatch(r"[0-9]*\.[0-9]+", text):
         return float(text)
     return int(text) if re.fullmatch(r"-?[0-9]+", text) else text

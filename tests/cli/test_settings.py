@@ -12,6 +12,7 @@ KNOWN = (
     "flush",
     "restart_intensity",
     "min_cleanable_ratio",
+    "weights",
 )
 
 
@@ -34,6 +35,7 @@ KNOWN = (
         ("flush = os", "os"),
         ("restart_intensity=3", 3),
         ("min_cleanable_ratio=0.25", 0.25),
+        ('weights={"gold": 5}', {"gold": 5}),
     ],
 )
 def test_values(pair: str, value: object) -> None:
@@ -45,6 +47,7 @@ def test_values(pair: str, value: object) -> None:
     [
         ("retention=7d", "unknown key 'retention'; the nearest known one is 'retention_ms'"),
         ("retention_ms", "not like KEY=VALUE"),
+        ("weights={gold: 5}", "is no JSON"),
         ("retention_ms=soon", "not like 500ms, 30s, 7d"),
         ("retention_ms=7 parsecs", "not like 500ms, 30s, 7d"),
         ("segment_bytes=7d", "not like 4096, 64KiB, 1GiB"),

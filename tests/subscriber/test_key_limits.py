@@ -34,6 +34,20 @@ def test_records_without_a_key_have_no_rate() -> None:
     assert pool.polled(keyed("....")) == [0, 1, 2, 3]
 
 
+def test_a_key_has_as_many_records_a_turn_as_its_weight() -> None:
+    pool = Pool(2, weights={"a": 3})
+    started = pool.polled(keyed("aaaaaabbbb" + "cccc"))
+    handled = []
+    while started:
+        handled.append(started.pop(0))
+        started += pool.ran(handled[-1])
+    keys = "".join("aaaaaabbbbcccc"[offset] for offset in handled)
+    assert keys.count("a") == 6
+    assert "aaa" in keys.replace("b", "").replace("c", "")
+    # Of two workers one is with `a` until its turn ends, the other with `b` and `c` in turns.
+    assert keys == "abacabcabacabc"
+
+
 def test_only_the_newest_record_of_a_key_is_handled_and_the_others_are_done() -> None:
     pool = Pool(2, coalesce="latest")
     assert pool.polled(keyed("aabaa.")) == [4, 2]
@@ -90,6 +104,10 @@ def test_options_of_share_groups_are_refused_with_the_reason(name: str) -> None:
     [
         {"rate_per_key": 1.0},
         {"coalesce": "latest"},
+        {"weights": {"a": 2}},
+        {"concurrency": 2, "weights": {"a": 0}},
+        {"concurrency": 2, "weights": {"a": 101}},
+        {"concurrency": 2, "weights": {str(number): 1 for number in range(1_001)}},
         {"concurrency": 2, "delivery": "at-most-once", "rate_per_key": 1.0},
         {"concurrency": 2, "rate_per_key": -1.0},
         {"concurrency": 2, "coalesce": "newest"},

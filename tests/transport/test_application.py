@@ -62,6 +62,7 @@ def test_every_option_of_a_hosted_subscription_is_taken() -> None:
         "retry_alarm_ms": 1,
         "concurrency": 2,
         "rate_per_key": 1.0,
+        "weights": {"gold": 3},
         "coalesce": "latest",
         "max_wait_ms": 1,
         "breaker_window": 0,
