@@ -190,6 +190,8 @@ class Call(Struct, frozen=True, gc=False):
     """Token by which CancelCall names it."""
     endpoint: str | None = None
     """Endpoint that a client on the broker's machine may use directly, without the gateway."""
+    node: str | None = None
+    """The node of a cluster whose gateway a client may use, if it is connected to it."""
     context: RequestContext | None = None
     """The context of the request on whose behalf it is made; None for a request of the actor's own."""
 

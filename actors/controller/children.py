@@ -147,13 +147,13 @@ def scheduler_specs(entry: TopicEntry) -> list[ChildSpec]:
     ]
 
 
-def transactions_specs(entry: TopicEntry) -> list[ChildSpec]:
-    """Return one coordinator's spec for each partition of `__transactions`."""
+def transactions_specs(entry: TopicEntry, node: str = "") -> list[ChildSpec]:
+    """Return one coordinator's spec for each partition of `__transactions`. `node` is that of a cluster."""
     return [
         ChildSpec(
             address=transactions_address(number),
             start=TRANSACTIONS_ENTRY,
-            arguments={"topic": entry.topic, "number": number},
+            arguments={"topic": entry.topic, "number": number, **({"node": node} if node else {})},
         )
         for number in range(entry.partitions)
     ]

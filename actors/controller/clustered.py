@@ -148,7 +148,7 @@ class ClusteredController:
         self._settings = settings
         self.cluster = Cluster(own, self._required, numbers, lambda: self.catalog, disk)
         self._led_here = LedHere(
-            own, commands, lambda partition: followers(partition, self.catalog, controller.life)
+            own, commands, lambda partition: followers(partition, self.catalog, controller.life, own.node)
         )
         self._commands = ChildCommands()
         """Commands for replicas. Those for other children are the controller's."""

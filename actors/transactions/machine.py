@@ -67,6 +67,7 @@ class TransactionsService(Service[Change, Never, Never]):
         self,
         number: int,
         endpoint: str | None,
+        node: str,
         ledger: TransactionLedger,
         recorder: Recorder[Change, Never],
         now: int,
@@ -78,7 +79,7 @@ class TransactionsService(Service[Change, Never, Never]):
         self._wait_until: int | None = None
         self._is_completion_timed = False
         self._requests = TransactionRequests(
-            number, endpoint, ledger.transactions, recorder, self._markers, now
+            number, endpoint, node, ledger.transactions, recorder, self._markers, now
         )
 
     @property
@@ -166,12 +167,13 @@ class TransactionsService(Service[Change, Never, Never]):
 
 
 def transactions_machine(
-    topic: str, number: int, *, starter: str, endpoint: str | None = None
+    topic: str, number: int, *, starter: str, endpoint: str | None = None, node: str = ""
 ) -> TransactionsMachine:
-    """Return the machine of partition `number` of the internal topic; reached at `endpoint` on this machine."""
+    """Return the machine of partition `number` of the internal topic; reached at `endpoint` on this machine, and in a
+    cluster through `node`."""
     ledger = TransactionLedger()
     return JournalMachine(
         Replay(transactions_address(number), topic, number, starter, ledger),
         encode,
-        lambda recorder, now: TransactionsService(number, endpoint, ledger, recorder, now),
+        lambda recorder, now: TransactionsService(number, endpoint, node, ledger, recorder, now),
     )

@@ -19,6 +19,8 @@ class TransactionsArguments(msgspec.Struct):
     topic: str
     number: int
     """The number of the coordinator, and of its partition of the topic."""
+    node: str = ""
+    """The node of a cluster on which it runs."""
 
 
 class TransactionsActor(JournalActor[Never]):
@@ -30,8 +32,8 @@ class TransactionsActor(JournalActor[Never]):
 
     def make_machine(self, snapshot: bytes | None, starter: str) -> TransactionsMachine:
         assert snapshot is None
-        topic, number = self._arguments.topic, self._arguments.number
-        return transactions_machine(topic, number, starter=starter, endpoint=self.endpoint())
+        topic, number, node = self._arguments.topic, self._arguments.number, self._arguments.node
+        return transactions_machine(topic, number, starter=starter, endpoint=self.endpoint(), node=node)
 
     def gauges(self) -> dict[str, int]:
         service = self.machine.service

@@ -20,6 +20,8 @@ Owns the decisions: the records follow, and every answer waits until they are du
 
 from typing import Never
 
+from msgspec import UNSET
+
 from ...transport.machine import LoopEffect, Received, Reply
 from ...transport.protocol.data import InitProducer, InitProducerReply
 from ...transport.protocol.errors import ErrorCode, ProtocolError
@@ -53,6 +55,7 @@ class TransactionRequests:
         self,
         number: int,
         endpoint: str | None,
+        node: str,
         transactions: dict[str, Transaction],
         recorder: Recorder[Change, Never],
         markers: Markers,
@@ -60,6 +63,8 @@ class TransactionRequests:
     ) -> None:
         self._endpoint = endpoint
         """The endpoint sent to each new holder."""
+        self._node = node
+        """The node, likewise, in a cluster."""
         self._recorder = recorder
         self._markers = markers
         self.decided = DecidedTransactions(transactions, now)
@@ -228,8 +233,8 @@ class TransactionRequests:
         self, received: Received, body: InitProducerReply | EndTransactionReply | Done | ListTransactionsReply
     ) -> list[LoopEffect]:
         """Answer once all decisions so far are durable."""
-        if self._endpoint is not None and isinstance(body, InitProducerReply | EndTransactionReply):
-            body.endpoint = self._endpoint
+        if isinstance(body, InitProducerReply | EndTransactionReply):
+            body.endpoint, body.node = self._endpoint or UNSET, self._node or UNSET
         return self._recorder.reply(received.sender, body, is_gathered=self.decided.change_count > 0)
 
     # Waiting

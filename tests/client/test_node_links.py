@@ -18,6 +18,7 @@ from planaria.transport.protocol.session import (
     PartitionMetadata,
     TopicMetadata,
 )
+from planaria.transport.protocol.topics import ListTopics
 
 B, C = "tcp://10.0.0.2:5570", "tcp://10.0.0.3:5570"
 NAMED = "tcp://node-b:5570"
@@ -198,3 +199,11 @@ def test_no_commit_overtakes_an_earlier_one_to_a_coordinator_that_moves(grouped:
     for sent in (first, second):
         grouped.answer(sent, CommitOffsetsReply())
     assert commit(grouped) == grouped.routes[DOOR]
+
+
+def test_a_request_goes_to_a_node_that_it_names_if_the_client_is_connected_to_that(direct: Wire) -> None:
+    direct.ask_gateway(node="c")
+    direct.ask_gateway(node="b")
+    elsewhere, straight = direct.take(ListTopics)
+    assert (elsewhere.route, straight.route) == (direct.routes[DOOR], direct.routes[B])
+    assert direct.take(Hello) == []

@@ -591,7 +591,8 @@ REPLIES: dict[str, Reply] = {
     "commit_offsets, in a transaction": groups.CommitOffsetsReply(),
     "add_to_transaction": message.Done(),
     "end_transaction": transactions.EndTransactionReply(
-        producer_id=2**40 + 7, producer_epoch=4, endpoint="ipc:///run/user/1000/planaria/3/transactions-1.2"
+        producer_id=2**40 + 7, producer_epoch=4, endpoint="ipc:///run/user/1000/planaria/3/transactions-1.2",
+        node="n2",
     ),
     "list_transactions": transactions.ListTransactionsReply(
         transactions=[

@@ -53,7 +53,7 @@ class SimulatedTransactions(SimulatedActor):
         self.launch(
             lambda context, _: TransactionsActor(context),
             "transactions/0",
-            {"topic": "__transactions", "number": 0},
+            {"topic": "__transactions", "number": 0, "node": "n1"},
         )
 
     # Requests

@@ -52,7 +52,9 @@ def test_who_is_given_an_identity_is_told_where_to_ask_next(coordinator: Simulat
     assert first.endswith(".1")
     coordinator.start()
     coordinator.drain()
-    assert coordinator.end(identity(reply), commit=True).endpoint == first[:-1] + "2"
+    ended = coordinator.end(identity(reply), commit=True)
+    assert ended.endpoint == first[:-1] + "2"
+    assert reply.node == ended.node == "n1"
 
 
 def test_the_decision_is_durable_before_anybody_hears_of_it(coordinator: SimulatedTransactions) -> None:

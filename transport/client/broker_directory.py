@@ -244,7 +244,8 @@ class BrokerDirectory:
             endpoint = pending.call.endpoint
             if endpoint is not None and self._is_local and endpoint not in self._lost:
                 return self._connection_at(endpoint, None)
-            return gateway, []
+            node = pending.call.node
+            return (self._nodes.open_to(node) if node is not None else None) or gateway, []
         topic, number = tp
         found = self.topics.partition(topic, number)
         if found is None:

@@ -100,6 +100,11 @@ class NodeLinks:
             self._ways[pending.call.address] = way
         return way, effects
 
+    def open_to(self, node: str) -> Connection | None:
+        """Return the connection to a node if it is open, for a request that needs no order with others."""
+        link = self._links.get(node)
+        return link.connection if link is not None and link.is_open else None
+
     def way_to_await(self, pending: InFlight, way: Connection | None) -> Connection | None:
         """Return the connection that a call has to take instead of `way`, for an earlier one that it could overtake."""
         before = self._ways.get(pending.call.address)

@@ -57,6 +57,8 @@ class Transacting:
         self._request_timeout_ms = options.request_timeout_ms
         self._coordinator: str | None = None
         """The coordinator's endpoint, for a client on its machine."""
+        self._node: str | None = None
+        """The coordinator's node, in a cluster."""
         self._fenced: ProducerFenced | None = None
         self._tps: set[TopicPartition] = set()
         """Partitions with messages of this transaction."""
@@ -104,7 +106,7 @@ class Transacting:
 
     def _take(self, reply: InitProducerReply | EndTransactionReply) -> None:
         self._become("idle")
-        self._coordinator = reply.endpoint or None
+        self._coordinator, self._node = reply.endpoint or None, reply.node or None
         self.identity = ProducerIdentity(reply.producer_id, reply.producer_epoch)
 
     # A transaction.
@@ -172,6 +174,7 @@ class Transacting:
             EndTransactionReply,
             timeout_ms=self._request_timeout_ms,
             endpoint=self._coordinator,
+            node=self._node,
             receipt=self._receipt,
             is_retried=True,
         )

@@ -54,6 +54,8 @@ class InitProducerReply(Reply):
     producer_epoch: int
     endpoint: str | UnsetType = UNSET
     """Endpoint of its transaction coordinator, for a client on the broker's machine."""
+    node: str | UnsetType = UNSET
+    """The node of that coordinator, in a cluster."""
 
 
 class Expected(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -85,6 +85,7 @@ class EndTransactionReply(Reply):
     producer_epoch: int
     endpoint: str | UnsetType = UNSET
     """As in the reply to `init_producer`; another one after a restart of the coordinator."""
+    node: str | UnsetType = UNSET
 
 
 class ListTransactions(Request, tag="list_transactions", frozen=True):

@@ -14,13 +14,14 @@ from ..children import GroupLife, coordinator_spec, scheduler_specs, transaction
 FOLLOWED = {OFFSETS_TOPIC, TRANSACTIONS_TOPIC, DELAYED_TOPIC}
 
 
-def followers(partition: TopicPartition, catalog: Catalog, life: GroupLife) -> list[ChildSpec]:
-    """Return the specs of the actors that run where this partition is led."""
+def followers(partition: TopicPartition, catalog: Catalog, life: GroupLife, node: str) -> list[ChildSpec]:
+    """Return the specs of the actors that run where this partition is led, for the node `node`."""
     entry = catalog.topics.get(partition.topic)
     if entry is None or partition.topic not in FOLLOWED:
         return []
     if partition.topic == OFFSETS_TOPIC:
         groups = sorted(group for group, number in catalog.groups.items() if number == partition.partition)
         return [coordinator_spec(group, partition.partition, life) for group in groups]
-    specs = scheduler_specs(entry) if partition.topic == DELAYED_TOPIC else transactions_specs(entry)
+    is_scheduler = partition.topic == DELAYED_TOPIC
+    specs = scheduler_specs(entry) if is_scheduler else transactions_specs(entry, node)
     return [spec for spec in specs if spec.address.number == partition.partition]
