@@ -224,7 +224,7 @@ class GatewayMachine:
             assert isinstance(request, Produce)
             return self._router.cast_produce(event, request, context)
         attempt = Attempt(number=number, event=event, route=route, context=context)
-        effects = self._evict(admitted.evicted, now)
+        effects = self._evict(admitted.evicted, now) if admitted.evicted else []
         if not admitted.throttle_ms:
             return effects + self._route(attempt, now)
         self._held[number] = attempt
@@ -243,7 +243,7 @@ class GatewayMachine:
             for number in numbers
             if (ticket := self._tickets.get(number)) is not None
         ]
-        return replies + self._forget(numbers, now) if numbers else []
+        return replies + self._forget(numbers, now)
 
     def _forget(self, numbers: Sequence[int], now: int) -> list[GatewayEffect]:
         """Drop requests whose senders are gone, wherever they wait."""

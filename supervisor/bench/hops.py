@@ -33,7 +33,8 @@ def hop_row(as_json: bool) -> Callable[[Scale, Ceilings], Row]:
         ):
             hopping.connect(broker.endpoint)
             straight.connect(_endpoint(hopping))
-            produce, publish = _produce(as_json), _publish() if as_json else _produce(as_json)
+            produce = produce_request(as_json=as_json)
+            publish = publish_request() if as_json else produce
             through_us: list[float] = []
             straight_us: list[float] = []
             for number in range(1 + scale.rounds * 4 // ROUND):
@@ -61,14 +62,14 @@ def _endpoint(socket: "zmq.Socket[bytes]") -> str:
     return str(found["topics"][0]["partitions"][0]["endpoint"])
 
 
-def _produce(as_json: bool) -> list[bytes]:
+def produce_request(*, as_json: bool = False) -> list[bytes]:
     now_ms = time.time_ns() // 1_000_000
     batch = build([(None, VALUE, 0, None)], first_timestamp_ms=now_ms, max_timestamp_ms=now_ms)
     header: dict[str, Any] = {"op": "produce", "topic": TOPIC, "partition": 0}
     return [b"", msgspec.json.encode(header) if as_json else msgspec.msgpack.encode(header), batch]
 
 
-def _publish() -> list[bytes]:
+def publish_request() -> list[bytes]:
     header = {"op": "publish", "topic": TOPIC, "records": [{"value_text": VALUE.decode()}]}
     return [b"", msgspec.json.encode(header)]
 

@@ -1,0 +1,170 @@
+"""Processor time of single operations, by process and thread: `python -m planaria.supervisor.bench.costs [ROW ...]`.
+
+Prints microseconds and sleeps for each message, of this program, of the actors on the way, and of their ZeroMQ threads
+(`io`): the least of many short blocks, which other work on the machine changes far less than a rate. Each row has a fresh
+broker. Linux only. To compare two versions, run them in turns.
+"""
+
+import argparse
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import zmq
+
+from ..broker import Broker
+from .hops import produce_request, publish_request
+from .rows import TOPIC, VALUE, fresh_broker
+from .singles import fill
+
+BLOCK = 200
+"""Calls of a row's work in a block."""
+WARM_UP = 100
+LEAST_US = 1.0
+"""Threads that take less for an operation are not printed."""
+
+
+class Thread(NamedTuple):
+    process: str
+    name: str
+
+
+class Spent(NamedTuple):
+    run_us: float
+    sleeps: float
+
+
+def spent_by(pid: int) -> Iterator[tuple[str, Spent]]:
+    """Return the processor time and the voluntary switches of each thread so far, with its name."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            status = dict(line.split(":\t", 1) for line in (task / "status").read_text().splitlines())
+            run_ns = int((task / "schedstat").read_text().split()[0])
+        except OSError:  # the thread has ended
+            continue
+        name = "io" if status["Name"].startswith("ZMQ") else "" if task.name == str(pid) else "other"
+        yield name, Spent(run_ns / 1_000, int(status["voluntary_ctxt_switches"]))
+
+
+def spent(pids: dict[str, int]) -> dict[Thread, Spent]:
+    found: dict[Thread, Spent] = {}
+    for process, pid in pids.items():
+        for name, each in spent_by(pid):
+            before = found.get(Thread(process, name), Spent(0, 0))
+            found[Thread(process, name)] = Spent(before.run_us + each.run_us, before.sleeps + each.sleeps)
+    return found
+
+
+def measure(broker: Broker, blocks: int, work: Callable[[], int]) -> dict[Thread, list[Spent]]:
+    """Return the cost of one message in each block. `work` returns the number of messages that it has handled."""
+    for _ in range(WARM_UP):
+        work()
+    pids = {each.address: each.pid for each in broker.status().actors if each.pid} | {"program": os.getpid()}
+    own_first = dict(reversed(pids.items()))
+    costs: dict[Thread, list[Spent]] = {}
+    for _ in range(blocks):
+        before = spent(pids)
+        messages = sum(work() for _ in range(BLOCK))
+        # This program is read last before the block and first after it, so its reading does not count.
+        for thread, now in spent(own_first).items():
+            then = before.get(thread, now)
+            cost = Spent((now.run_us - then.run_us) / messages, (now.sleeps - then.sleeps) / messages)
+            costs.setdefault(thread, []).append(cost)
+    return costs
+
+
+# Each row fills the topic as far as it needs, and yields the work.
+
+Row = Callable[[Broker, int], Iterator[Callable[[], int]]]
+
+
+def publish(broker: Broker, _: int) -> Iterator[Callable[[], int]]:
+    with broker.producer(linger_ms=0) as producer:
+        yield lambda: producer.publish(TOPIC, VALUE).result(10.0) is not None
+
+
+def commit(broker: Broker, works: int) -> Iterator[Callable[[], int]]:
+    fill(broker, works)
+    with broker.consumer("bench", [TOPIC], auto_offset_reset="earliest", auto_commit=False) as consumer:
+
+        def work() -> int:
+            found = consumer.poll(10.0, max_messages=1)
+            consumer.commit(found[0])
+            return len(found)
+
+        yield work
+
+
+def queue(at_once: int) -> Row:
+    def row(broker: Broker, works: int) -> Iterator[Callable[[], int]]:
+        fill(broker, works * at_once)
+        with broker.share_consumer("bench", [TOPIC]) as consumer:
+
+            def work() -> int:
+                found = consumer.poll(10.0, max_messages=at_once)
+                for message in found:
+                    message.accept()
+                consumer.flush()
+                return len(found)
+
+            yield work
+
+    return row
+
+
+def hop(request: Callable[[], list[bytes]]) -> Row:
+    def row(broker: Broker, _: int) -> Iterator[Callable[[], int]]:
+        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.connect(broker.endpoint)
+            frames = request()
+
+            def work() -> int:
+                socket.send_multipart(frames)
+                socket.recv_multipart()
+                return 1
+
+            yield work
+
+    return row
+
+
+ROWS: dict[str, tuple[Row, dict[str, Any]]] = {
+    "publish": (publish, {}),
+    "commit": (commit, {}),
+    "queue-one": (queue(1), {}),
+    "queue-each": (queue(100), {}),
+    "hop": (hop(produce_request), {"topic_defaults": {"flush": "os"}}),
+    "hop-json": (hop(publish_request), {"topic_defaults": {"flush": "os"}}),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="planaria.supervisor.bench.costs")
+    parser.add_argument("rows", nargs="*", default=list(ROWS), metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--blocks", type=int, default=30, help=f"{BLOCK} operations each")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.rows) - ROWS.keys():
+        parser.error(f"no such row: {', '.join(sorted(unknown))}")
+    for name in arguments.rows:
+        row, settings = ROWS[name]
+        works = WARM_UP + arguments.blocks * BLOCK
+        with fresh_broker(**settings) as broker, contextmanager(row)(broker, works) as work:
+            show(name, measure(broker, arguments.blocks, work))
+
+
+def show(name: str, costs: dict[Thread, list[Spent]]) -> None:
+    all_us = [
+        sum(each) for each in zip(*([one.run_us for one in spent] for spent in costs.values()), strict=False)
+    ]
+    print(f"{name:34} {min(all_us):8.1f} us")
+    for thread, spent_in in costs.items():
+        least_us = min(each.run_us for each in spent_in)
+        if least_us >= min(LEAST_US, min(all_us) / 50):
+            sleeps = sorted(each.sleeps for each in spent_in)[len(spent_in) // 2]
+            print(f"  {thread.process:24} {thread.name:7} {least_us:8.1f} us {sleeps:8.2f} sleeps")
+
+
+if __name__ == "__main__":
+    main()
