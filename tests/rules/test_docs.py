@@ -32,6 +32,9 @@ NAMED_PATH = re.compile(r"((?:transport|actors|supervisor|tests|examples|docs)/[
 GUARANTEES = re.compile(r"\| (guarantee|claim|promise) \| (test|how it is shown) \|")
 TEST_FUNCTION = re.compile(r"(tests/[\w/]+\.py)::(\w+)")
 NAMED_MEMBER = re.compile(r"([A-Z]\w*[a-z]\w*)\.(\w+)")
+NAMED_CONSTANT = re.compile(
+    r"(?!PLANARIA_|ZMQ_)(?:MAX_[A-Z_]+|[A-Z_]+_(?:MS|BYTES|LIMIT|LANES|SLOTS|MARK|RECORDS|BATCHES))"
+)
 
 
 def broken_links(file: Path) -> list[str]:
@@ -95,7 +98,7 @@ def test_rule_sees_broken_links(tmp_path: Path) -> None:
 
 
 def false_names(file: Path) -> list[str]:
-    """Return paths, tests and members of classes in code spans that do not exist."""
+    """Return paths, tests, constants and members of classes in code spans that do not exist."""
     spans = re.findall(r"`([^`\n]+)`", FENCED.sub("", file.read_text()))
     return [f"{file.name}: {span}" for span in spans if not is_there(span)]
 
@@ -106,7 +109,7 @@ def is_there(span: str) -> bool:
         return found.exists() and (path[2] is None or defines(found.read_text(), path[2]))
     if member := NAMED_MEMBER.fullmatch(span):
         return member[2] in members_of(member[1])
-    return True
+    return span in constants() if NAMED_CONSTANT.fullmatch(span) else True
 
 
 def defines(text: str, name: str) -> bool:
@@ -126,6 +129,12 @@ def members_of(name: str) -> set[str]:
         for base in node.bases:
             found |= members_of(ast.unparse(base))
     return found
+
+
+@cache
+def constants() -> set[str]:
+    nodes = (node for source in package_sources() for node in source.tree.body)
+    return {ast.unparse(target) for node in nodes if isinstance(node, ast.Assign) for target in node.targets}
 
 
 @cache
@@ -150,14 +159,16 @@ def test_rule_sees_false_names(tmp_path: Path) -> None:
     file.write_text(
         "`transport/batch.py` `tests/rules/` `tests/rules/test_docs.py::test_links_lead_somewhere`\n"
         "`Accumulator.publish` `Producer.publish` `SubscriberOptions.retries` `Replies.dropped`\n"
-        "`planaria.toml` `ORDERS.dlq`\n"
+        "`planaria.toml` `ORDERS.dlq` `MAX_RUNS` `HANDSHAKE_MS` `UNKNOWN_TOPIC`\n"
         "`transport/nothing.py` `tests/rules/test_docs.py::test_nothing` `Accumulator.nothing` `Nobody.publish`\n"
+        "`NOTHING_MS`\n"
     )
     assert false_names(file) == [
         "a.md: transport/nothing.py",
         "a.md: tests/rules/test_docs.py::test_nothing",
         "a.md: Accumulator.nothing",
         "a.md: Nobody.publish",
+        "a.md: NOTHING_MS",
     ]
 
 
