@@ -1,7 +1,8 @@
 """`planaria chaos --exactly-once`: two stages that consume, transform and publish in transactions under faults.
 
-Each stage is a group of workers, which are programs of their own, and of hosted members. Actors of the broker, its
-supervisor and the workers are killed and frozen, workers until they have a successor, so that they return as zombies.
+Each stage is a group of workers, which are programs of their own, and of hosted members, or instead of these members in
+a `planaria worker`. Actors of the broker, its supervisor and the workers are killed and frozen, workers until they have a
+successor, so that they return as zombies.
 At the end the output must be the input, exactly once, in order by key.
 """
 
@@ -26,6 +27,7 @@ from .clocks import Clocks, rehearsed
 from .history import History, LogEntry
 from .hosted_stage import HOSTED, read_calls, transforming
 from .nemesis import WEIGHTS, Nemesis
+from .outside_stage import OutsideStage, OutsideWorker
 from .probes import Probes
 from .run import ENOUGH_RESTARTS, RunOptions, Say, in_scratch, run_and_report, strike_until_over
 from .stage import Stage, read_journals
@@ -39,6 +41,8 @@ HANG_TIMEOUT_MS = 1_000
 KEYS = 20
 CLIENT_SHARE = 0.25
 """Share of the faults that strike a worker instead of an actor."""
+OUTSIDE_SHARE = 0.6
+"""Share of these that strike the processes of a `planaria worker`, if there is one."""
 ZOMBIE_S = 1.0
 SETTLE_S = 120.0
 SETTLE_POLL_S = 0.5
@@ -48,6 +52,8 @@ class PipelineOptions(RunOptions, frozen=True, kw_only=True):
     interval_ms: int = 300
     """Mean time between faults."""
     messages_per_second: int = 200
+    is_outside: bool = False
+    """The handlers are in the processes of a `planaria worker`, and the broker hosts none."""
 
 
 class PipelineReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,14 +76,19 @@ class PipelineReport(msgspec.Struct, frozen=True, kw_only=True):
 class Workers:
     """The processes of the stages; one that ends is restarted under the same transactional id."""
 
-    def __init__(self, stages: list[Stage], chance: random.Random) -> None:
+    def __init__(
+        self, stages: list[Stage], chance: random.Random, outside: OutsideWorker | None = None
+    ) -> None:
         self._stages = stages
+        self._outside = outside
         self._chance = chance
         self._processes = [self._start(stage) for stage in stages]
         self._zombies: list[tuple[float, subprocess.Popen[bytes]]] = []
 
     def strike(self) -> tuple[str, str]:
         """Strike a worker; return the kind of fault and its description."""
+        if self._outside is not None and self._chance.random() < OUTSIDE_SHARE:
+            return self._outside.strike(self._chance)
         number = self._chance.randrange(len(self._stages))
         process = self._processes[number]
         kind = self._chance.choice(("kill", "kill", "zombie"))
@@ -92,6 +103,8 @@ class Workers:
 
     def tend(self) -> None:
         """Restart workers that ended; resume workers frozen for long enough."""
+        if self._outside is not None:
+            self._outside.tend()
         for number, process in enumerate(self._processes):
             if process.poll() is not None:
                 self._processes[number] = self._start(self._stages[number])
@@ -104,6 +117,8 @@ class Workers:
                 self._zombies.remove((due, process))
 
     def close(self) -> None:
+        if self._outside is not None:
+            self._outside.close()
         for process in [*self._processes, *(process for _, process in self._zombies)]:
             process.kill()
             process.wait()
@@ -148,11 +163,11 @@ def _run_in(scratch: Path, options: PipelineOptions, say: Say) -> PipelineReport
             broker.create_topic(topic, options.partitions)
         broker.create_topic(TOPIC, 1)  # for the probes
         stages = _stages(broker.endpoint, scratch)
-        _host(broker, stages, scratch)
+        outside = _host(broker, stages, scratch, is_outside=options.is_outside)
         probes = Probes(broker.client, History())
         nemesis = _nemesis(broker, probes, clocks, options)
         source = Source(broker.endpoint, options.messages_per_second)
-        workers = Workers(stages, chance)
+        workers = Workers(stages, chance, outside)
 
         def strike() -> str:
             workers.tend()
@@ -227,20 +242,26 @@ def _stages(endpoint: str, scratch: Path) -> list[Stage]:
     return found
 
 
-def _host(broker: Broker, stages: list[Stage], scratch: Path) -> None:
-    """Add hosted members to each stage's group."""
-    for number, stage in enumerate(stages[::WORKERS]):
-        folder = scratch / f"hosted{number}"
+def _host(broker: Broker, stages: list[Stage], scratch: Path, *, is_outside: bool) -> OutsideWorker | None:
+    """Add members with handlers to each stage's group."""
+    folders = [scratch / f"hosted{number}" for number in range(2)]
+    for folder in folders:
         folder.mkdir()
+    if is_outside:
+        each = enumerate(zip(stages[::WORKERS], folders, strict=True))
+        outside = [OutsideStage(stage, str(folder), number + 1) for number, (stage, folder) in each]
+        return OutsideWorker(outside, scratch, WORKERS)
+    for number, stage in enumerate(stages[::WORKERS]):
         broker.subscribe(
             stage.group,
             stage.source,
-            handler=transforming(stage.target, folder),
+            handler=transforming(stage.target, folders[number]),
             delivery="exactly-once",
             workers=WORKERS,
             concurrency=number + 1,
             backoff_ms=[10],
         )
+    return None
 
 
 class Source:

@@ -80,6 +80,9 @@ def chaos(
     exactly_once: Annotated[
         bool, typer.Option("--exactly-once", help="Run two transactional stages, and kill clients too.")
     ] = False,
+    is_outside: Annotated[
+        bool, typer.Option("--worker", help="With --exactly-once: run the handlers in a planaria worker.")
+    ] = False,
     is_cluster: OnCluster = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -96,6 +99,8 @@ def chaos(
     given: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     given |= {"duration_s": duration, "seed": seed, "json": as_json}
     console = Console()
+    if is_outside and not exactly_once:
+        raise typer.BadParameter("goes with --exactly-once", param_hint="--worker")
     if is_cluster:
         from ..chaos.cluster import ClusterOptions, run_cluster_chaos  # noqa: PLC0415
 
@@ -105,7 +110,7 @@ def chaos(
     if exactly_once:
         from ..chaos.pipeline import PipelineOptions, run_pipeline  # noqa: PLC0415
 
-        raise typer.Exit(run_pipeline(PipelineOptions(**given), console))
+        raise typer.Exit(run_pipeline(PipelineOptions(is_outside=is_outside, **given), console))
     from ..chaos import ChaosOptions, run_chaos  # noqa: PLC0415
 
     raise typer.Exit(run_chaos(ChaosOptions(**given), console))

@@ -29,6 +29,14 @@ def test_output_is_input_whoever_is_killed(seed: int) -> None:
 
 @pytest.mark.chaos
 @pytest.mark.timeout(400)
+def test_handlers_in_a_worker_keep_the_promises_of_hosted_ones(seed: int) -> None:
+    """Every process of the worker is killed, too: the command, its supervisor, the subscribers."""
+    report = run(PipelineOptions(seed=seed, is_outside=True))
+    assert report.faults["kill worker"] >= 5
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(400)
 def test_a_fault_every_300_ms_for_a_minute(seed: int) -> None:
     report = run(PipelineOptions(seed=seed))
     assert sum(report.faults.values()) >= 100
