@@ -76,7 +76,7 @@ def _option(option: Any) -> tuple[str, str]:
         term += f" {option.metavar}"
         if option.required:
             notes.append("required")
-        elif option.show_default and option.default is not None:
+        elif option.show_default and option.default not in (None, ""):
             notes.append(f"default: {option.default}")
     if option.envvar:
         names = [option.envvar] if isinstance(option.envvar, str) else option.envvar
