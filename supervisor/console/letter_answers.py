@@ -21,6 +21,8 @@ from .decoding import shown_message
 from .failures import Refused
 
 MAX_LETTERS = 500
+MAX_READ = 50_000
+"""Messages of a topic that are read for its page, the newest ones."""
 
 
 class RedriveBody(Struct, forbid_unknown_fields=True):
@@ -48,17 +50,17 @@ def topics(link: BrokerLink, _: QueryParams) -> dict[str, Any]:
 def letters(link: BrokerLink, query: QueryParams) -> dict[str, Any]:
     topic, reason = query.get("topic", ""), query.get("reason")
     wanted = LetterFilter(reason=reason or None)
-    pending = Redrive(link.client, topic).pending(LetterFilter())
+    partitions = link.client.describe_topic(topic).partitions
+    newest = MAX_READ // len(partitions)
+    pending = Redrive(link.client, topic).pending(LetterFilter(), newest)
     shown = sorted(filter(wanted.matches, pending), key=lambda each: each.failed_ms, reverse=True)
-    everything = sum(
-        (each.high_watermark or 0) - (each.log_start_offset or 0)
-        for each in link.client.describe_topic(topic).partitions
-    )
+    sizes = [(each.high_watermark or 0) - (each.log_start_offset or 0) for each in partitions]
     return {
         "letters": [_summary(each) for each in shown[:MAX_LETTERS]],
         "matching": len(shown),
         "pending": len(pending),
-        "all": everything,
+        "all": sum(sizes),
+        "unread": sum(max(0, size - newest) for size in sizes),
         "reasons": histogram(pending),
     }
 

@@ -1,7 +1,7 @@
 """Answers of the page of messages: those of a place in the log, those that arrive now, and one that is published."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from itertools import islice
 from typing import Any, Literal
 
@@ -23,8 +23,8 @@ from .failures import Refused, failure_of
 from .tree_answers import EVENTS
 
 MAX_MESSAGES = 500
-SEARCH_S = 5.0
-"""Time of a search by key, which reads every message."""
+SEARCH_S = 1.0
+"""Time of an answer. A search by key reads every message, so the page asks again, from the places reached."""
 SEARCHED_AT_END = 50_000
 """Messages of each partition that a search at the end reads."""
 TAIL_MESSAGES = 50
@@ -48,21 +48,25 @@ def messages(link: BrokerLink, query: QueryParams) -> dict[str, Any]:
     place, key = query.get("from", "end"), query.get("key")
     everything = range(len(client.describe_topic(topic).partitions))
     chosen = [number_in(query, "partition", 0, 1 << 31)] if query.get("partition") else list(everything)
-    since: Any
-    if place == "offset":
-        since = dict.fromkeys(chosen, number_in(query, "at", 0, 1 << 62))
+    ends = {each: _end(link, topic, each) for each in chosen}
+    if query.get("places"):
+        places = _places(query["places"], ends)
+    elif place == "offset":
+        places = dict.fromkeys(chosen, number_in(query, "at", 0, 1 << 62))
     elif place == "time":
-        since = number_in(query, "at", 0, 1 << 62)
+        at = number_in(query, "at", 0, 1 << 62)
+        places = {each: _first_since(link, topic, each, at, ends[each]) for each in chosen}
     elif place == "end":
         depth = limit if key is None else SEARCHED_AT_END
-        since = {each: _before_end(link, topic, each, depth) for each in chosen}
+        places = {each: max(_start(link, topic, each), ends[each] - depth) for each in chosen}
     else:
-        since = "beginning"
+        places = {each: _start(link, topic, each) for each in chosen}
     found, read, is_cut = [], 0, False
     until = time.monotonic() + SEARCH_S
-    stream = client.read(topic, since=since, partitions=chosen)
+    stream = client.read(topic, since=places, partitions=chosen)
     for message in stream:
         read += 1
+        places[message.partition] = message.offset + 1
         if key is None or (message.key or b"").decode(errors="replace") == key:
             found.append(message)
             if place != "end" and len(found) >= limit:
@@ -73,16 +77,38 @@ def messages(link: BrokerLink, query: QueryParams) -> dict[str, Any]:
             break
     stream.close()
     found.sort(key=lambda each: (each.timestamp, each.partition, each.offset), reverse=place == "end")
+    left = {each: ends[each] - at for each, at in places.items() if ends[each] > at} if is_cut else {}
     return {
         "messages": [shown_message(each) for each in islice(found, limit)],
         "read": read,
         "is_cut": is_cut,
+        "left": sum(left.values()),
+        "places": ",".join(f"{each}:{places[each]}" for each in ends) if left else "",
     }
 
 
-def _before_end(link: BrokerLink, topic: str, partition: int, count: int) -> int:
-    start = link.client.list_offsets(topic, partition, "earliest").offset
-    return max(start, link.client.list_offsets(topic, partition, isolation="read_committed").offset - count)
+def _places(text: str, ends: Mapping[int, int]) -> dict[int, int]:
+    """Return the places that an earlier answer gave. Raises Refused."""
+    try:
+        found = {int(number): int(at) for number, _, at in (each.partition(":") for each in text.split(","))}
+    except ValueError as error:
+        raise Refused(400, "INVALID_REQUEST", f"places: {error}") from error
+    if found.keys() != ends.keys() or not all(0 <= at < 1 << 62 for at in found.values()):
+        raise Refused(400, "INVALID_REQUEST", f"places: {text[:50]!r} are not of these partitions")
+    return found
+
+
+def _start(link: BrokerLink, topic: str, partition: int) -> int:
+    return link.client.list_offsets(topic, partition, "earliest").offset
+
+
+def _end(link: BrokerLink, topic: str, partition: int) -> int:
+    return link.client.list_offsets(topic, partition, isolation="read_committed").offset
+
+
+def _first_since(link: BrokerLink, topic: str, partition: int, at_ms: int, end: int) -> int:
+    found = link.client.list_offsets(topic, partition, at_ms)
+    return end if found is None else found.offset
 
 
 def publish(link: BrokerLink, body: PublishBody) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from planaria import Broker
-from planaria.supervisor.console import pages, server
+from planaria.supervisor.console import letter_answers, message_answers, pages, server
 from planaria.supervisor.console.guard import MAX_BODY_BYTES
 from served_console import OWN, client_of
 
@@ -120,6 +120,26 @@ def test_a_topic_is_created_changed_and_deleted_by_its_typed_name(http: httpx.Cl
     assert refusal(http.get("/api/topic", params={"topic": "T"})) == (404, "UNKNOWN_TOPIC")
 
 
+def test_a_search_goes_on_at_the_places_that_it_has_reached(
+    http: httpx.Client, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker.create_topic("MANY", 2)
+    for number in range(6):
+        broker.publish("MANY", f"key-{number % 3}", number)
+    monkeypatch.setattr(message_answers, "SEARCH_S", 0.0)  # each answer has one message
+    asked = {"topic": "MANY", "key": "key-1", "from": "beginning"}
+    found, lefts, places = [], [], ""
+    for _ in range(6):
+        answer = answered(http.get("/api/messages", params={**asked, "places": places}))
+        found += answer["messages"]
+        lefts.append(answer["left"])
+        places = answer["places"]
+    assert lefts == [5, 4, 3, 2, 1, 0]
+    assert places == ""
+    assert [each["value"]["text"] for each in found] == ["1", "4"]
+    assert refusal(http.get("/api/messages", params={**asked, "places": "0:1"}))[0] == 400
+
+
 def test_messages_are_found_by_place_time_and_key(http: httpx.Client, broker: Broker) -> None:
     def look(**parameters: Any) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = answered(
@@ -210,7 +230,9 @@ def test_a_group_shows_its_lag_and_is_reset_after_a_preview(http: httpx.Client, 
     assert refusal(http.get("/api/group", params={"group": "billing"})) == (404, "UNKNOWN_GROUP")
 
 
-def test_dead_letters_are_shown_with_their_stack_and_redriven(http: httpx.Client, broker: Broker) -> None:
+def test_dead_letters_are_shown_with_their_stack_and_redriven(
+    http: httpx.Client, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broker.create_topic("LETTERS.dlq", 1)
     headers = {
         "dead-letter-topic": "ORDERS", "dead-letter-partition": "0", "dead-letter-offset": "0",
@@ -227,6 +249,9 @@ def test_dead_letters_are_shown_with_their_stack_and_redriven(http: httpx.Client
     assert act(http, "/api/redrive", **order)["count"] == 1
     assert act(http, "/api/redrive", **order, is_dry_run=False)["moved"] == 1
     assert answered(http.get("/api/letters", params={"topic": "LETTERS.dlq"}))["pending"] == 2
+    monkeypatch.setattr(letter_answers, "MAX_READ", 1)
+    found = answered(http.get("/api/letters", params={"topic": "LETTERS.dlq"}))
+    assert (found["pending"], found["unread"], found["all"]) == (1, 2, 3)
 
 
 def test_work_in_progress_is_shown_and_ended(http: httpx.Client, broker: Broker) -> None:

@@ -67,10 +67,14 @@ def is_letter(message: Message) -> bool:
     return is_dead_letter(message.headers)
 
 
-def read_letters(client: Admin, topic: str) -> Iterator[DeadLetter]:
-    """Yield every letter that exists now, partition by partition."""
+def read_letters(client: Admin, topic: str, newest: int | None = None) -> Iterator[DeadLetter]:
+    """Yield every letter that exists now, partition by partition; with `newest` those of the last so many messages of
+    each."""
     for partition in range(len(client.describe_topic(topic).partitions)):
-        for message in read_partition(client, topic, partition):
+        start = 0
+        if newest is not None:
+            start = max(0, client.list_offsets(topic, partition, isolation="read_committed").offset - newest)
+        for message in read_partition(client, topic, partition, start):
             yield letter_of(message)
 
 

@@ -64,10 +64,11 @@ class Redrive:
 
     # Reading.
 
-    def pending(self, wanted: LetterFilter) -> list[DeadLetter]:
-        """Yield the selected letters that have not been redriven according to the audit topic."""
+    def pending(self, wanted: LetterFilter, newest: int | None = None) -> list[DeadLetter]:
+        """Return the selected letters that have not been redriven according to the audit topic; with `newest` of the
+        last so many messages of each partition."""
         moved = self._history().moved
-        letters = read_letters(self._client, self._topic)
+        letters = read_letters(self._client, self._topic, newest)
         return [letter for letter in letters if letter.position not in moved and wanted.matches(letter)]
 
     def judge(self, letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], RedriveReport]:

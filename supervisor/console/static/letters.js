@@ -16,7 +16,7 @@ function draw() {
     ["letters", ([, number]) => count(number), "n"], ["", ([, number]) => bar(number)],
     ["reason", ([text]) => text, "wrap"],
   ], found.reasons, "No letter waits here."));
-  byId("told").textContent = `${count(found.pending)} letters wait, ${count(found.all - found.pending)} were redriven.`;
+  byId("told").textContent = `${count(found.pending)} letters wait, ${count(found.all - found.unread - found.pending)} were redriven.${found.unread ? ` ${count(found.unread)} older ones were not read: an act without a choice takes them, too.` : ""}`;
   byId("chosen").textContent = chosen.size ? `${chosen.size} chosen` : "none chosen: an act takes all of them";
   put(byId("list"), table([
     ["", (row) => {

@@ -8,6 +8,7 @@ import { filled, parameter, put, settings, table } from "./listing.js";
 const form = byId("form");
 let stream = null;
 let shown = [];
+let search = 0; // the number of the present search: an earlier one ends when it sees another
 
 for (const name of ["topic", "partition", "from", "offset", "key"]) if (parameter(name)) form.elements[name].value = parameter(name);
 function showPlace() {
@@ -62,15 +63,28 @@ async function show() {
   if (place === "time" && !Number.isFinite(at)) { say("choose a time", true); return; }
   const asked = { topic: values.topic.value, partition: values.partition.value, from: place, at, key: values.key.value, limit: values.limit.value };
   history.replaceState(null, "", `/messages${query({ topic: asked.topic, partition: asked.partition, from: place === "end" ? "" : place, offset: place === "offset" ? at : "", key: asked.key })}`);
+  const own = ++search;
   byId("told").textContent = "Reading…";
-  const found = await acted(() => get("/api/messages", asked));
-  byId("told").textContent = found ? `${count(found.messages.length)} messages${asked.key ? ` with this key, of ${count(found.read)} read` : ""}${found.is_cut ? "; there are more" : ""}` : "";
-  shown = found ? found.messages : [];
+  shown = [];
+  let read = 0;
+  for (let places = ""; ;) {
+    const found = await acted(() => get("/api/messages", { ...asked, places }));
+    if (own !== search) return;
+    if (!found) { byId("told").textContent = ""; break; }
+    read += found.read;
+    shown = (place === "end" ? [...found.messages, ...shown] : [...shown, ...found.messages]).slice(0, Number(asked.limit));
+    draw();
+    places = asked.key && (place === "end" || shown.length < Number(asked.limit)) ? found.places : "";
+    const summary = `${count(shown.length)} messages${asked.key ? ` with this key, of ${count(read)} read` : ""}`;
+    if (!places) { byId("told").textContent = `${summary}${found.left ? "; there are more" : ""}`; return; }
+    byId("told").replaceChildren(`${summary}; ${count(found.left)} to read `, el("button.small", { type: "button", onclick: () => { search += 1; byId("told").textContent = `${summary}; stopped`; } }, "Stop"));
+  }
   draw();
 }
 form.addEventListener("submit", (event) => { event.preventDefault(); show(); });
 
 function stop() {
+  search += 1;
   stream?.close();
   stream = null;
   byId("tail").setAttribute("aria-pressed", "false");
