@@ -13,7 +13,7 @@
     restart timer               waiting for a launch again; a stop may have come in between, and then wins
     start_child, stop_child     dynamic children come and go (requests.py)
     wake                        a sleeping child is launched (requests.py)
-    status, kill, revive        the operator's requests (requests.py)
+    status, kill, revive        the operator's requests (requests.py); a kill waits for the process of a child that starts
     stuck timer                 SIGKILL has not ended a child: the stop no longer waits for it
     StopAsked                   a signal: prepared first, on a node of a cluster (stop_gate.py)
     StopRequested               everything is stopped in reverse order, then Stop; its reason names the stuck children
@@ -130,6 +130,7 @@ class SupervisorMachine:
                 self._on_kill_all(now)
             case _:
                 assert_never(event)
+        self._requests.settle()
         return self._life.take_effects()
 
     # Life cycle.

@@ -49,11 +49,16 @@ _read_report = msgspec.msgpack.Decoder(ActorReport).decode
 SUPERVISOR = "supervisor"
 """Address of the actors' parent process in `status`."""
 
+_BEFORE_PROCESS = (State.WAITING, State.STARTING)
+"""States of a child without a process that will have one."""
+
 
 class Requests:
     def __init__(self, life: Lifecycle, gate: StopGate) -> None:
         self._life = life
         self._acts = OperatorActs(life)
+        self._kills: list[tuple[Child, Kill, Sender]] = []
+        """Kills of children between two processes: they wait for the next one."""
         self._answers: dict[type, Callable[[Any, Sender, int], ReplyBody | None]] = {
             StartChild: self._start_child,
             ReplaceChild: self._replace_child,
@@ -167,8 +172,30 @@ class Requests:
         self._life.retire(child)
         return None
 
-    def _kill(self, request: Kill, sender: Sender, now: int) -> KillReply:
+    def _kill(self, request: Kill, sender: Sender, now: int) -> KillReply | None:
         child = self._child(request.address)
+        if self._awaits_process(child):
+            self._kills.append((child, request, sender))
+            return None
+        return self._signal(child, request)
+
+    def settle(self) -> None:
+        """Answer the kills that waited for a process which now exists, or will not."""
+        waiting, self._kills = self._kills, []
+        for child, request, sender in waiting:
+            if self._awaits_process(child):
+                self._kills.append((child, request, sender))
+                continue
+            try:
+                self._life.order(Reply(sender, self._signal(child, request)))
+            except ProtocolError as error:
+                self._life.order(Reply(sender, error.body))
+
+    def _awaits_process(self, child: Child) -> bool:
+        is_present = self._life.tree.get(child.address) is child
+        return child.pid is None and child.state in _BEFORE_PROCESS and is_present
+
+    def _signal(self, child: Child, request: Kill) -> KillReply:
         if child.pid is None:
             raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, f"{request.address} is {child.shown_state}")
         self._life.log("warning", "signal ordered", child=child.address, pid=child.pid, signal=request.signal)

@@ -131,7 +131,7 @@ def test_killed_actors_cost_no_acknowledged_message(broker: Broker) -> None:
             async def kill() -> None:
                 for address in ("partition/T/0", "gateway/0", "partition/T/1", "coordinator/g"):
                     await asyncio.sleep(0.2)
-                    await client.kill(address)
+                    await asyncio.to_thread(broker.kill, address)
 
             read: set[int] = set()
             async with client.consumer("g", ["T"], auto_offset_reset="earliest") as consumer:

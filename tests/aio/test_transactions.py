@@ -220,7 +220,7 @@ def test_killed_actors_leave_each_transaction_whole_or_absent(broker: Broker) ->
             async def kill() -> None:
                 for address in ("partition/T/0", "transactions/0", "gateway/0", "transactions/1"):
                     await asyncio.sleep(0.15)
-                    await client.kill(address)
+                    await asyncio.to_thread(broker.kill, address)
 
             await asyncio.gather(kill(), *(write_all(writer) for writer in range(3)))
             found = await read(client, "T")

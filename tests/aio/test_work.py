@@ -229,7 +229,7 @@ def test_killed_actors_cost_no_job(broker: Broker) -> None:
                 await has_begun.wait()  # the group's coordinator is started by the first request
                 for address in ("partition/T/0", "coordinator/g", "gateway/0"):
                     await asyncio.sleep(0.2)
-                    await client.kill(address)
+                    await asyncio.to_thread(broker.kill, address)
 
             async with client.work("g", "T", lock_ms=2_000) as jobs:
                 await asyncio.gather(kill(), *(work(jobs) for _ in range(5)))

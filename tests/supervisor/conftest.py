@@ -138,7 +138,9 @@ def gone(pids: list[int], within_s: float) -> list[int]:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             continue
-        ready, _, _ = select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))
+        poller = select.poll()  # the number of a descriptor may be too high for select()
+        poller.register(pidfd, select.POLLIN)
+        ready = poller.poll(max(0.0, deadline - time.monotonic()) * 1000)
         os.close(pidfd)
         if not ready:
             left.append(pid)

@@ -166,6 +166,22 @@ def test_kill_of_nobody_and_of_somebody_down_is_refused(world: World) -> None:
     assert refusal(world.ask(Kill(address="controller"))) == "ACTOR_UNAVAILABLE"
 
 
+def test_a_kill_waits_for_the_process_of_an_actor_that_starts(world: World) -> None:
+    addresses = [f"partition/T/{number}" for number in range(4)]
+    for address in addresses:
+        world.ask(StartChild(spec=worker(address)))  # two of them start at a time
+    assert world.ask(Kill(address=addresses[2])) is None
+    assert world.ask(Kill(address=addresses[3])) is None
+    world.replies.clear()
+    world.ready(addresses[0])
+    assert world.signals == [(addresses[2], "SIGKILL")]
+    (reply,) = world.replies
+    assert reply.body == KillReply(pid=100 + len(world.launched), incarnation=1)
+    world.replies.clear()
+    world.ask(StopChild(address=Address.parse(addresses[3])))
+    assert refusal(world.replies[-1].body) == "ACTOR_UNAVAILABLE"
+
+
 def test_the_supervisor_is_not_unknown_but_takes_no_signal_from_itself(world: World) -> None:
     for request in (Kill(address="supervisor"), Revive(address="supervisor")):
         answer = world.ask(request)
