@@ -2,15 +2,12 @@
 
 from typing import Any
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 
-from header_vectors import OTHER_REQUESTS, SESSION_REQUESTS
 from planaria.actors.gateway.access import NO_PASSWORD, Access
 from planaria.actors.gateway.machine import REQUESTS
 from planaria.actors.gateway.needs import NOTHING, needs_of
-from planaria.transport.codec import RequestDecoder
 from planaria.transport.protocol.data import Fetch
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 from planaria.transport.protocol.message import Request
@@ -20,22 +17,10 @@ from planaria.transport.security.new_credentials import hash_password, make_toke
 from planaria.transport.security.principals import Principal, Role, SecurityTable
 from planaria.transport.security.rights import RIGHTS, RIGHTS_ON, Need, Right, Rule
 from planaria.transport.security.vouchers import Voucher
+from request_samples import samples
 
 INTERNAL_KEY, ADMIN_KEY, SHOP_KEY, STRANGER = ("i" * 40, "a" * 40, "s" * 40, "x" * 40)
 NOW = 1_790_000_000_000
-
-
-def samples() -> list[tuple[str, Request]]:
-    """Return an example of each public request."""
-    decoder = RequestDecoder(REQUESTS)
-    found: dict[type[Request], tuple[str, Request]] = {}
-    for name, header in (SESSION_REQUESTS | OTHER_REQUESTS).items():
-        try:
-            request = decoder.decode(msgspec.json.encode(header), 1)
-        except ProtocolError:
-            continue  # an example of a refusal
-        found.setdefault(type(request), (name, request))
-    return list(found.values())
 
 
 def access(principal: Principal | None = None, *, takes_sessions: bool = True, **roles: Role) -> Access:
@@ -61,7 +46,7 @@ def refusal(made: Access, request: Request, key: str = SHOP_KEY) -> ErrorCode | 
     return None
 
 
-REQUEST_SAMPLES = samples()
+REQUEST_SAMPLES = [(name, request) for name, _, request in samples()]
 
 
 def test_every_public_request_is_tried() -> None:

@@ -31,11 +31,13 @@ with Client(sys.argv[1], key=key) as client, client.consumer("g", ["T"], session
 WORKER = """
 import os, signal, sys
 from planaria import Client
-key = sys.argv[2] or None
-with Client(sys.argv[1], key=key) as client, client.share_consumer("w", ["T"]) as consumer:
+url, key, topic, end = sys.argv[1:]
+with Client(url, key=key or None) as client, client.share_consumer("w", [topic]) as consumer:
     while True:
         for message in consumer.poll(0.1, max_messages=1):
             print(message.delivery_count, flush=True)
+            if end == "waits":
+                signal.pause()
             os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -58,8 +60,28 @@ def test_the_partitions_of_a_killed_member_move_at_once(tmp_path: Path, is_secur
                 until(lambda: survivor.poll(0.05) or survivor.assignment(), "the survivor has the partition")
                 print(f"{(time.monotonic() - killed) * 1000:.0f} ms from the kill to the next owner")
                 until(lambda: len(members(broker)) == 1, "the killed one has left")
+        worker_command = [sys.executable, "-c", WORKER, *command[3:]]
+        check_that_the_record_of_a_killed_worker_is_delivered_at_once(broker, worker_command)
         if is_secured:
-            check_a_record_that_kills_its_workers(broker, [sys.executable, "-c", WORKER, *command[3:]])
+            check_a_record_that_kills_its_workers(broker, worker_command)
+
+
+def check_that_the_record_of_a_killed_worker_is_delivered_at_once(broker: Broker, command: list[str]) -> None:
+    """Its lock of ten minutes is not waited for."""
+    broker.create_topic("JOBS", 1)
+    broker.client.configure_share_group("w", lock_ms=600_000)
+    broker.client.publish("JOBS", b"job")
+    with subprocess.Popen([*command, "JOBS", "waits"], stdout=subprocess.PIPE) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == b"1\n"
+        with broker.client.share_consumer("w", ["JOBS"]) as survivor:
+            assert not survivor.poll(0.1)
+            worker.send_signal(signal.SIGKILL)
+            killed = time.monotonic()
+            [message] = until(lambda: survivor.poll(0.5), "the record is delivered again")
+            print(f"{(time.monotonic() - killed) * 1000:.0f} ms from the kill to the next delivery")
+            assert message.value == b"job"
+            message.accept()
 
 
 def check_a_record_that_kills_its_workers(broker: Broker, command: list[str]) -> None:
@@ -67,6 +89,7 @@ def check_a_record_that_kills_its_workers(broker: Broker, command: list[str]) ->
     broker.create_topic("DEAD", 1)
     broker.client.configure_share_group("w", lock_ms=600_000, max_deliveries=2, dead_letter="DEAD")
     broker.client.publish("T", b"killer")
+    command = [*command, "T", "dies"]
     done = [subprocess.run(command, stdout=subprocess.PIPE, check=False, timeout=TIMEOUT_S) for _ in range(2)]
     assert [each.stdout for each in done] == [b"1\n", b"1\n"]
     until(lambda: [letter.value for letter in broker.client.read("DEAD")] == [b"killer"], "it is dead")

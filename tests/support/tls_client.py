@@ -15,13 +15,19 @@ class PlainTls:
     """A connection on which the greetings have been exchanged. Raises OSError if the door closes it before."""
 
     def __init__(
-        self, endpoint: str, ca: str, certificate: tuple[str, str] | None = None, timeout_s: float = 10.0
+        self,
+        endpoint: str,
+        ca: str,
+        certificate: tuple[str, str] | None = None,
+        timeout_s: float = 10.0,
+        source: str = "",
     ) -> None:
+        """`source` is the client's own address."""
         host, _, port = endpoint.removeprefix("tls://").rpartition(":")
         context = ssl.create_default_context(cafile=ca)
         if certificate is not None:
             context.load_cert_chain(*certificate)
-        connection = socket.create_connection((host, int(port)), timeout_s)
+        connection = socket.create_connection((host, int(port)), timeout_s, (source, 0) if source else None)
         self._socket = context.wrap_socket(connection, server_hostname=host)
         try:
             self._socket.sendall(GREETING)
@@ -43,11 +49,15 @@ class PlainTls:
         self._socket.sendall(b"\x02" + len(body).to_bytes(8, "big") + body)
 
     def reply(self) -> Any:
+        found = self.answer()
+        return found["error"]["code"] if "error" in found else found
+
+    def answer(self) -> Any:
+        """Return the header of the next answer. Raises OSError if the connection ends, or none comes in time."""
         frames = [self._frame()]
         while frames[-1][0] & 1:
             frames.append(self._frame())
-        reply = msgspec.json.decode(frames[0][1])
-        return reply["error"]["code"] if "error" in reply else reply
+        return msgspec.json.decode(frames[0][1])
 
     def send_bytes(self, data: bytes) -> None:
         self._socket.sendall(data)
