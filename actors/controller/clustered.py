@@ -147,6 +147,7 @@ class ClusteredController:
         self._state = state
         self._settings = settings
         self.cluster = Cluster(own, self._required, numbers, lambda: self.catalog, disk)
+        controller.mirrors.promotions.leader_epoch_of = self.cluster.mirror.leader_epoch_of
         self._led_here = LedHere(
             own, commands, lambda partition: followers(partition, self.catalog, controller.life, own.node)
         )
@@ -379,10 +380,7 @@ class ClusteredController:
                     self._ending.stop(partition, keeps_files=keeps_files)
                     found += self._commands.stop([replica_address(*partition)])
                 case AssignRole():
-                    minimum = self.cluster.assignments.minimum(effect.partition.topic)
-                    sessions, trusted_until_ms = self.cluster.mirror.sessions, self.cluster.trusted_until_ms
-                    entry = self.catalog.topics.get(effect.partition.topic)
-                    found.append(role_call(effect, self._own, sessions, minimum, trusted_until_ms, entry))
+                    found.append(role_call(effect, self._own, self.cluster, self.catalog))
                 case InSyncOutcome():
                     found.append(in_sync_reply(effect))
                 case Conclude(refusal=refusal):

@@ -113,9 +113,9 @@ class FollowUps:
             case "mirror_topic_changed":
                 return self._mirrors.apply_topic_changed(follow_up)
             case "mirror_sealed":
-                return self._mirrors.drive()
+                return self._mirrors.promotions.drive()
             case "mirror_promoted":
-                return self._mirrors.apply_promoted(follow_up.name)
+                return self._mirrors.promotions.apply_promoted(follow_up.name)
 
     def _on_foreign(self, changes: Iterable[Change], now: int) -> list[Effect]:
         refused = self._refuse(self._decisions.overtaken(), OVERTAKEN, now)
@@ -130,7 +130,10 @@ class FollowUps:
             match kind:
                 case "topics" if is_put:
                     effects += self._topics.apply_altered(FollowUp("topic_altered", name), now)
-                    effects += [*self._internal_actors.on_topic(name), *self._mirrors.drive()]
+                    effects += [
+                        *self._internal_actors.on_topic(name),
+                        *self._mirrors.promotions.on_topic(name),
+                    ]
                 case "removing" if is_put:
                     effects += self._topics.apply_deleted(FollowUp("topic_deleted", name))
                 case "removing":
@@ -165,6 +168,9 @@ class FollowUps:
                 effects += self._groups.on_not_forgotten(follow_up.name, error)
             elif follow_up.kind == "producer_ids_reserved":
                 effects += self._producers.on_not_reserved(error)
+            elif follow_up.kind == "mirror_promoted":
+                effects += self._mirrors.promotions.on_not_promoted(follow_up.name, now)
             elif follow_up.sender is not None:
                 effects.append(Reply(follow_up.sender, error))
+                self._mirrors.promotions.on_refused(follow_up.sender)
         return effects

@@ -97,6 +97,17 @@ class MirrorCall(Struct, frozen=True):
     is_promotion: bool = False
 
 
+class MirrorReportCall(Struct, frozen=True):
+    """The figures of a mirror's process, for a list of all mirrors."""
+
+    number: int
+    mirror: str
+
+
+class PromotionTimer(Struct, frozen=True):
+    """Topics that are sealed go on to be promoted."""
+
+
 class ClusterTick(Struct, frozen=True):
     """Suspicions are judged again."""
 
@@ -119,7 +130,15 @@ CallKey: TypeAlias = (
     | ConclusionCall
     | LogEndCall
     | MirrorCall
+    | MirrorReportCall
 )
 TimerKey: TypeAlias = (
-    CommandRetry | DescriptionTimer | WatchTimer | RemainsTimer | ClusterTick | NodesWatchTimer | StopWatch
+    CommandRetry
+    | DescriptionTimer
+    | WatchTimer
+    | RemainsTimer
+    | PromotionTimer
+    | ClusterTick
+    | NodesWatchTimer
+    | StopWatch
 )

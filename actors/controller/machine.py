@@ -90,8 +90,10 @@ from .keys import (
     LocateCall,
     LogEndCall,
     MirrorCall,
+    MirrorReportCall,
     NodesWatchTimer,
     OrphanSearch,
+    PromotionTimer,
     RemainsTimer,
     RoleCall,
     StopWatch,
@@ -192,7 +194,7 @@ class ControllerMachine:
         self._quotas = Quotas(self._decisions, self._peers)
         self._security = Security(self._decisions)
         self._watches = Watches(self._decisions)
-        self._orphans = Orphans(self._decisions, self.commands)
+        self._orphans = Orphans(self._decisions, self.commands, lambda: self.mirrors.running)
         self.deployments = Deployments(self._decisions, self._peers, nodes, is_proof)
         self.mirrors = Mirrors(self._decisions, self._topics, nodes, self.deployments)
         self._follow_ups = FollowUps(
@@ -323,7 +325,7 @@ class ControllerMachine:
             case CommandCall() if (owner := self.mirrors.owner(key.address)) is not None:
                 done = owner.commands.done(key)
                 return [] if done is None else owner.on_command_done(done)
-            case MirrorCall():
+            case MirrorCall() | MirrorReportCall():
                 return self.mirrors.on_answered(key, event.reply)
             case CommandCall():
                 return self._on_command_done(self.commands.done(key))
@@ -346,8 +348,8 @@ class ControllerMachine:
             case CommandCall() if (owner := self.mirrors.owner(key.address)) is not None:
                 done, effects = owner.commands.failed(key, event.error, now)
                 return effects if done is None else [*effects, *owner.on_command_done(done)]
-            case MirrorCall():
-                return self.mirrors.on_failed(key)
+            case MirrorCall() | MirrorReportCall():
+                return self.mirrors.on_failed(key, event.error, now)
             case CommandCall():
                 address, effects = self.commands.failed(key, event.error, now)
                 return effects + self._on_command_done(address)
@@ -373,11 +375,12 @@ class ControllerMachine:
                 return self._descriptions.on_timer(key.number)
             case WatchTimer():
                 return self._watches.on_timer(key.number)
+            case PromotionTimer():
+                return self.mirrors.promotions.drive()
             case RemainsTimer():
                 return self._topics.on_files_removed(key.topic)
             case CommandRetry():
-                owner = self.mirrors.owner(key.address) or self
-                return owner.commands.retry(key)
+                return (self.mirrors.owner(key.address) or self).commands.retry(key)
             case ClusterTick() | NodesWatchTimer() | StopWatch():
                 raise AssertionError(f"this broker is no cluster: {key!r}")
             case _:

@@ -5,46 +5,33 @@
                              (`transport/protocol/mirrored.py`)
 
 A mirror's process runs on one node, which every controller computes from the live nodes alone (as for deployments). It
-asks for everything that is stored: a topic to be made, a fault to be kept. Its figures are not stored.
-
-    promote   every topic sealed, durably -> each partition names its fork -> promoted, durably, with the forks
-              -> each partition leads again and has aborted the source's open transactions -> the requester is answered
-
-A promotion that is interrupted by a crash goes on at the next start: the catalog names the topics that are sealed.
+asks for everything that is stored: a topic to be made, a fault to be kept. Its figures are not stored: it is asked for
+them (`mirror_reports.py`). `promotions.py` ends the copying.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from ...transport.addresses import Address, Kind, is_internal, mirror_address, partition_address
-from ...transport.machine import Call, Reply, Sender
+from ...transport.addresses import Address, Kind, mirror_address
+from ...transport.machine import Reply, Sender
 from ...transport.patterns import name_fault
 from ...transport.protocol.control import ChildSpec
-from ...transport.protocol.errors import ErrorCode, ProtocolError
+from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.message import Done, Request
-from ...transport.protocol.mirrored import Fork, TopicMirror
+from ...transport.protocol.mirrored import TopicMirror
 from ...transport.protocol.mirrors import (
     MAX_MIRRORS,
     ChangeMirror,
     CreateMirror,
     FaultTopic,
     ListMirrors,
-    ListMirrorsReply,
     Mirror,
-    MirroredTopic,
-    MirrorReport,
     MirrorTopic,
-    PromotedTopic,
     PromoteMirror,
-    PromoteMirrorReply,
-    PromotePartition,
-    PromotePartitionReply,
     RejoinTopic,
-    ReportMirror,
-    SealMirror,
-    SealMirrorReply,
 )
 from ..metadata.store import Delete
 from .catalog import Catalog, TopicEntry, put
@@ -53,8 +40,10 @@ from .children import MIRROR_ENTRY
 from .decisions import Decisions, FollowUp
 from .deployments import Deployments, Nodes, placed_one
 from .effects import Effect
-from .keys import MirrorCall
+from .keys import MirrorCall, MirrorReportCall
+from .mirror_reports import MirrorReports
 from .names import check_topic_name
+from .promotions import Promotions, mirrored_by
 from .rejoins import Rejoins, with_topic_mirror
 from .topics import Topics
 
@@ -72,13 +61,8 @@ class Mirrors:
         self._rejoins = Rejoins(decisions, topics, nodes)
         self.commands = ChildCommands()
         self._running: dict[Address, ChildSpec] = {}
-        self._reports: dict[str, MirrorReport] = {}
-        self._forks: dict[str, dict[int, Fork]] = {}
-        """By topic that is being promoted, the forks so far."""
-        self._leading: dict[str, set[int]] = {}
-        """By promoted topic, the partitions that do not lead again yet."""
-        self._promotions: list[tuple[Sender, set[str], list[str]]] = []
-        """Requesters, the topics that each waits for, and all that it asked for."""
+        self.promotions = Promotions(decisions, topics)
+        self.reports = MirrorReports(decisions, nodes)
 
     # -- requests
 
@@ -89,26 +73,22 @@ class Mirrors:
             case ChangeMirror():
                 return self._on_change(sender, request)
             case ListMirrors():
-                found = sorted(self._decisions.durable.mirrors)
-                return [Reply(sender, ListMirrorsReply(mirrors=[self._report_of(name) for name in found]))]
+                return self.reports.on_list(sender)
             case PromoteMirror():
-                return self._on_promote(sender, request)
+                return self.promotions.on_promote(sender, request)
             case MirrorTopic():
                 return self._on_topic(sender, request, now)
             case FaultTopic():
                 return self._on_fault(sender, request)
             case RejoinTopic():
                 return self._rejoins.on_step(sender, request, now)
-            case ReportMirror():
-                self._reports[request.report.mirror] = request.report
         return []
 
     def _on_create(self, sender: Sender, request: CreateMirror) -> list[Effect]:
         latest, name = self._decisions.latest, request.mirror
-        if self._nodes().own:
-            raise ProtocolError(
-                ErrorCode.INVALID_REQUEST, "a cluster makes no mirrors: only one machine does"
-            )
+        if self._nodes().own and request.spec.is_failback:
+            message = "topics of a cluster do not rejoin: delete them, and mirror them again"
+            raise ProtocolError(ErrorCode.INVALID_REQUEST, message)
         fault = name_fault(name)
         if fault is not None:
             raise ProtocolError(ErrorCode.INVALID_CONFIG, f"mirror: {fault}")
@@ -138,7 +118,7 @@ class Mirrors:
         changed = replace(mirror, spec=spec, is_paused=is_paused, version=mirror.version + 1)
         catalog = _with_mirror(latest, name, changed)
         if request.action == "resume":
-            for entry in _topics_of(latest, name, "faulted"):
+            for entry in mirrored_by(latest, name, "faulted"):
                 assert entry.mirror is not None
                 catalog = with_topic_mirror(
                     catalog, entry.topic, replace(entry.mirror, state="following", reason="")
@@ -172,102 +152,11 @@ class Mirrors:
         catalog = with_topic_mirror(latest, request.topic, changed)
         return self._decisions.decide(catalog, FollowUp("mirror_topic_changed", request.topic, sender))
 
-    # -- promotion
-
-    def _on_promote(self, sender: Sender, request: PromoteMirror) -> list[Effect]:
-        latest = self._decisions.latest
-        all_topics = sorted(entry.topic for entry in _topics_of(latest, request.mirror))
-        chosen = [topic for topic in all_topics if not is_internal(topic)]
-        topics = chosen if request.topics is None else request.topics
-        unknown = [topic for topic in topics if topic not in all_topics]
-        if not topics or unknown:
-            names = ", ".join(map(repr, unknown)) or "any topic"
-            raise ProtocolError(ErrorCode.NOT_MIRRORED, f"mirror {request.mirror!r} has not copied {names}")
-        catalog, waiting = latest, set()
-        for topic in topics:
-            mirror = latest.topics[topic].mirror
-            assert mirror is not None
-            if mirror.state == "rejoining":
-                message = f"{topic} rejoins: its mirror finishes that by itself, also without the source"
-                raise ProtocolError(ErrorCode.CONFLICT, message, retriable=True)
-            if mirror.state != "promoted":
-                waiting.add(topic)
-            if mirror.state in ("following", "faulted"):
-                catalog = with_topic_mirror(catalog, topic, replace(mirror, state="sealed"))
-        self._promotions.append((sender, waiting, topics))
-        if catalog is latest:
-            return self._answer_promotions()
-        return self._decisions.decide(catalog, FollowUp("mirror_sealed", request.mirror))
-
-    def drive(self) -> list[Effect]:
-        """Go on with the topics that are sealed."""
-        effects: list[Effect] = []
-        for entry in self._decisions.durable.topics.values():
-            is_sealed = entry.mirror is not None and entry.mirror.state == "sealed"
-            if is_sealed and entry.topic not in self._forks:
-                self._forks[entry.topic] = {}
-                effects += self._topics.configure(entry)
-                effects += [_seal(entry, partition) for partition in range(entry.partitions)]
-        return effects
-
-    def on_answered(self, key: MirrorCall, reply: SealMirrorReply | PromotePartitionReply) -> list[Effect]:
-        if not isinstance(reply, SealMirrorReply):
-            left = self._leading.get(key.topic, set())
-            left.discard(key.partition)
-            return self._finish(key.topic) if not left else []
-        forks = self._forks.get(key.topic)
-        entry = self._decisions.latest.topics.get(key.topic)
-        if forks is None or entry is None or entry.mirror is None:
-            return []
-        forks[key.partition] = reply.fork
-        if len(forks) < entry.partitions:
-            return []
-        ordered = tuple(forks[partition] for partition in range(entry.partitions))
-        promoted = replace(entry.mirror, state="promoted", reason="", forks=ordered)
-        catalog = with_topic_mirror(self._decisions.latest, key.topic, promoted)
-        return self._decisions.decide(catalog, FollowUp("mirror_promoted", key.topic))
-
-    def on_failed(self, key: MirrorCall) -> list[Effect]:
-        """Give up: the topic was deleted, or created again."""
-        self._forks.pop(key.topic, None)
-        self._leading.pop(key.topic, None)
-        return self._finish(key.topic)
-
-    def apply_promoted(self, topic: str) -> list[Effect]:
-        self._forks.pop(topic, None)
-        entry = self._decisions.durable.topics.get(topic)
-        if entry is None or entry.mirror is None:
-            return self._finish(topic)
-        self._leading[topic] = set(range(entry.partitions))
-        return [
-            *self._topics.configure(entry),
-            *(_promote(entry, entry.mirror, partition) for partition in range(entry.partitions)),
-        ]
-
-    def _finish(self, topic: str) -> list[Effect]:
-        for _, waiting, _ in self._promotions:
-            waiting.discard(topic)
-        return self._answer_promotions()
-
-    def _answer_promotions(self) -> list[Effect]:
-        done = [each for each in self._promotions if not each[1]]
-        self._promotions = [each for each in self._promotions if each[1]]
-        durable = self._decisions.durable.topics
-        effects: list[Effect] = []
-        for sender, _, topics in done:
-            found = [
-                PromotedTopic(topic=topic, forks=list(entry.mirror.forks))
-                for topic in topics
-                if (entry := durable.get(topic)) is not None and entry.mirror is not None
-            ]
-            effects.append(Reply(sender, PromoteMirrorReply(topics=found)))
-        return effects
-
     # -- follow-ups
 
     def apply_changed(self, follow_up: FollowUp) -> list[Effect]:
         answered = [] if follow_up.sender is None else [Reply(follow_up.sender, Done())]
-        entries = _topics_of(self._decisions.durable, follow_up.name)
+        entries = mirrored_by(self._decisions.durable, follow_up.name)
         configured = [effect for entry in entries for effect in self._topics.configure(entry)]
         return [*configured, *self.follow(), *answered]
 
@@ -277,7 +166,7 @@ class Mirrors:
         return [*configured, *([] if follow_up.sender is None else [Reply(follow_up.sender, Done())])]
 
     def on_loaded(self) -> list[Effect]:
-        return [*self.follow(), *self.drive()]
+        return [*self.follow(), *self.promotions.drive()]
 
     def follow(self) -> list[Effect]:
         """Start, replace and stop processes, so that the mirrors of the durable catalog run where they belong."""
@@ -285,8 +174,6 @@ class Mirrors:
         gone = [address for address in self._running if address not in wanted]
         new = [spec for address, spec in wanted.items() if address not in self._running]
         stale = [spec for address, spec in wanted.items() if self._running.get(address, spec) != spec]
-        for address in gone:
-            self._reports.pop(address.name, None)
         self._running = wanted
         return [*self.commands.stop(gone), *self.commands.start(new), *self.commands.replace(stale)]
 
@@ -301,42 +188,29 @@ class Mirrors:
             wanted[address] = ChildSpec(address=address, start=MIRROR_ENTRY, arguments=arguments)
         return wanted
 
+    @property
+    def running(self) -> set[Address]:
+        """The mirrors whose processes belong on this node."""
+        return set(self._running)
+
     def owner(self, address: Address) -> "Deployments | Mirrors | None":
         """Return the part that commands this child by itself, if it is a deployment's or a mirror's."""
         if address.kind == Kind.DEPLOYED:
             return self._deployments
         return self if address.kind == Kind.MIRROR else None
 
+    def on_answered(self, key: MirrorCall | MirrorReportCall, reply: Any) -> list[Effect]:
+        if isinstance(key, MirrorReportCall):
+            return self.reports.on_answer(key, reply)
+        return self.promotions.on_answered(key, reply)
+
+    def on_failed(self, key: MirrorCall | MirrorReportCall, error: ErrorBody, now: int) -> list[Effect]:
+        if isinstance(key, MirrorReportCall):
+            return self.reports.on_answer(key, None)
+        return self.promotions.on_failed(key, error, now)
+
     def on_command_done(self, address: Address) -> list[Effect]:
         return []
-
-    # -- the report
-
-    def _report_of(self, name: str) -> MirrorReport:
-        """Return the stored state, with the figures of the process, if it runs on this node."""
-        mirror = self._decisions.durable.mirrors[name]
-        known = self._reports.get(name)
-        report = known or MirrorReport(mirror=name, spec=mirror.spec, state="starting")
-        topics = {each.topic: each for each in report.topics}
-        for entry in _topics_of(self._decisions.durable, name):
-            if is_internal(entry.topic):
-                continue
-            assert entry.mirror is not None
-            stored, seen = entry.mirror, topics.get(entry.topic)
-            topics[entry.topic] = MirroredTopic(
-                topic=entry.topic,
-                state=stored.state,
-                reason=stored.reason or (seen.reason if seen is not None else ""),
-                partitions=seen.partitions if seen is not None and stored.state != "promoted" else [],
-                forks=list(stored.forks),
-                diverged=stored.diverged,
-            )
-        return replace(
-            report,
-            spec=mirror.spec,
-            state="paused" if mirror.is_paused else report.state,
-            topics=[topics[topic] for topic in sorted(topics)],
-        )
 
 
 def _with_mirror(catalog: Catalog, name: str, mirror: Mirror) -> Catalog:
@@ -345,20 +219,10 @@ def _with_mirror(catalog: Catalog, name: str, mirror: Mirror) -> Catalog:
 
 def _without_mirror(catalog: Catalog, name: str) -> Catalog:
     """Delete a mirror. A topic that it has promoted may follow a later one of its name."""
-    for entry in _topics_of(catalog, name, "promoted"):
+    for entry in mirrored_by(catalog, name, "promoted"):
         assert entry.mirror is not None
         catalog = with_topic_mirror(catalog, entry.topic, replace(entry.mirror, mirror=""))
     return catalog.decided((Delete(f"mirrors/{name}"),))
-
-
-def _topics_of(catalog: Catalog, mirror: str, *states: str) -> list[TopicEntry]:
-    return [
-        entry
-        for entry in catalog.topics.values()
-        if entry.mirror is not None
-        and entry.mirror.mirror == mirror
-        and (not states or entry.mirror.state in states)
-    ]
 
 
 def _check_entry(entry: TopicEntry, request: MirrorTopic) -> None:
@@ -387,28 +251,3 @@ def _check_entry(entry: TopicEntry, request: MirrorTopic) -> None:
             f"the source's topic was created again: {entry.topic_id} was copied, it is {request.topic_id} now"
         )
         raise ProtocolError(ErrorCode.UNKNOWN_TOPIC_ID, message, topic_id=entry.topic_id)
-
-
-def _seal(entry: TopicEntry, partition: int) -> Call:
-    request = SealMirror(topic=entry.topic, topic_id=entry.topic_id, partition=partition)
-    key, address = MirrorCall(entry.topic, partition), partition_address(entry.topic, partition)
-    return Call(key, address, request, SealMirrorReply, timeout_ms=ATTEMPT_MS, is_endless=True)
-
-
-def _promote(entry: TopicEntry, mirror: TopicMirror, partition: int) -> Call:
-    request = PromotePartition(topic=entry.topic, topic_id=entry.topic_id, partition=partition, mirror=mirror)
-    key, address = (
-        MirrorCall(entry.topic, partition, is_promotion=True),
-        partition_address(entry.topic, partition),
-    )
-    return Call(key, address, request, PromotePartitionReply, timeout_ms=ATTEMPT_MS, is_endless=True)
-
-
-def mirrors_called_for(catalogs: Iterable[Catalog]) -> set[Address]:
-    """Return the addresses of the mirrors that are not paused."""
-    return {
-        mirror_address(name)
-        for catalog in catalogs
-        for name, mirror in catalog.mirrors.items()
-        if not mirror.is_paused
-    }

@@ -5,7 +5,9 @@ the catalog. So its successor compares the running children with the required on
 durable nor the latest catalog contains.
 """
 
-from ...transport.addresses import SUPERVISOR, Kind, deployed_address
+from collections.abc import Callable
+
+from ...transport.addresses import SUPERVISOR, Address, Kind, deployed_address
 from ...transport.machine import Call
 from ...transport.protocol.operations import Status, StatusReply
 from .child_commands import ChildCommands
@@ -13,7 +15,6 @@ from .children import all_specs
 from .decisions import Decisions
 from .effects import Effect
 from .keys import OrphanSearch
-from .mirrors import mirrors_called_for
 
 TIMEOUT_MS = 10_000
 KINDS = frozenset(
@@ -23,9 +24,13 @@ KINDS = frozenset(
 
 
 class Orphans:
-    def __init__(self, decisions: Decisions, commands: ChildCommands) -> None:
+    def __init__(
+        self, decisions: Decisions, commands: ChildCommands, mirrors: Callable[[], set[Address]] = set
+    ) -> None:
+        """`mirrors` returns the addresses of the mirrors that belong on this node."""
         self._decisions = decisions
         self._commands = commands
+        self._mirrors = mirrors
 
     def ask(self) -> list[Effect]:
         return [
@@ -46,7 +51,7 @@ class Orphans:
             for number in range(1, deployment.spec.workers + 1)
             if not deployment.is_paused
         }
-        called_for |= mirrors_called_for(catalogs)
+        called_for |= self._mirrors()
         orphans = [
             actor.address
             for actor in reply.actors

@@ -94,10 +94,6 @@ class GroupsTimer(Struct, frozen=True):
     """The source's groups are listed again."""
 
 
-class ReportTimer(Struct, frozen=True):
-    """The next report to the controller."""
-
-
 SourceKey: TypeAlias = FetchKey | BoundsKey | TopicsKey | TopicKey | GroupsKey | GroupKey
 CallKey: TypeAlias = AppendKey | CreateKey | FaultKey | RejoinKey | EnsureKey | CommitKey
-TimerKey: TypeAlias = GoOnTimer | DiscoverTimer | GroupsTimer | ReportTimer
+TimerKey: TypeAlias = GoOnTimer | DiscoverTimer | GroupsTimer

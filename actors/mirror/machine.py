@@ -19,7 +19,7 @@ a node is taken for dead, cannot do harm: the partition takes a batch at its end
     event                       effects
     Started, DiscoverTimer      the source's topics are listed; the chosen ones that are new, or have grown, are described
     GroupsTimer                 `group_offsets.py`
-    ReportTimer                 a report to the controller
+    DescribeMirror              the figures
     others                      the partition, topic or group that asked goes on
 """
 
@@ -31,11 +31,11 @@ from ...transport.addresses import CONTROLLER, TopicPartition, is_internal
 from ...transport.machine import (
     Answered,
     Call,
-    Cast,
     Connected,
     Disconnected,
     Failed,
     Received,
+    Reply,
     SetTimer,
     Stop,
     StopRequested,
@@ -49,12 +49,13 @@ from ...transport.protocol.groups import DescribeGroupReply, ListGroupsReply
 from ...transport.protocol.message import Done
 from ...transport.protocol.mirrored import TopicMirror
 from ...transport.protocol.mirrors import (
+    DescribeMirror,
+    DescribeMirrorReply,
     FaultTopic,
     MirroredTopic,
     MirrorReport,
     MirrorSpec,
     MirrorTopic,
-    ReportMirror,
 )
 from ...transport.protocol.topics import DescribeTopic, DescribeTopicReply, ListTopics, ListTopicsReply
 from .copying import Copying
@@ -75,7 +76,6 @@ from .keys import (
     GroupsKey,
     GroupsTimer,
     RejoinKey,
-    ReportTimer,
     TimerKey,
     TopicKey,
     TopicsKey,
@@ -86,7 +86,6 @@ from .rejoining import Rejoining
 DISCOVER_MS = 1_000
 DESCRIBE_AGAIN_MS = 30_000
 """Time after which a topic is described again: its configuration may have changed."""
-REPORT_MS = 500
 TIMEOUT_MS = 10_000
 CREATE_TIMEOUT_MS = 60_000
 UNREACHABLE_MS = 10_000
@@ -133,7 +132,7 @@ class MirrorMachine:
         match event:
             case Started():
                 self._began_at = now
-                return [*self._list(), *self._groups.start(), *self._report(now)]
+                return [*self._list(), *self._groups.start()]
             case SourceAnswered():
                 self._last_contact, self._error = now, ""
                 return self._on_source(event, now)
@@ -150,6 +149,8 @@ class MirrorMachine:
                 return []
             case StopRequested():
                 return [Stop("asked to stop")]
+            case Received(sender=sender, request=DescribeMirror()):
+                return [Reply(sender, DescribeMirrorReply(report=self.report(now)))]
             case Received() | PeerUp() | PeerDown() | PeersAsleep() | Connected() | Disconnected():
                 return []
         assert_never(event)
@@ -163,8 +164,6 @@ class MirrorMachine:
                 return self._list()
             case GroupsTimer():
                 return self._groups.start()
-            case ReportTimer():
-                return self._report(now)
         assert_never(key)
 
     # -- the source
@@ -372,10 +371,6 @@ class MirrorMachine:
         return (copying.topic_id, copying.log_end_offset) if copying is not None and is_copied else None
 
     # -- the report
-
-    def _report(self, now: int) -> list[Effect]:
-        cast = Cast(CONTROLLER, ReportMirror(report=self.report(now)))
-        return [cast, SetTimer(ReportTimer(), now + REPORT_MS)]
 
     def report(self, now: int) -> MirrorReport:
         silent_since = self._began_at if self._last_contact is None else self._last_contact

@@ -22,7 +22,8 @@ from ...transport.client.network import Network
 from ...transport.loop import run_actor
 from ...transport.machine import Answered, Call, Event, Failed
 from ...transport.protocol.errors import DependencyUnavailable, PlanariaError
-from ...transport.protocol.mirrors import MirrorSpec
+from ...transport.protocol.message import Request
+from ...transport.protocol.mirrors import DescribeMirror, MirrorSpec
 from ...transport.security.client_credentials import credentials_from
 from .effects import AskSource, OwnEffect, OwnEvent, SourceAnswered, SourceFailed, Started
 from .machine import MirrorMachine
@@ -66,6 +67,7 @@ class _Outcomes:
 
 class MirrorProcess(Actor[OwnEvent, OwnEffect]):
     follows_wall_clock: ClassVar[bool] = True
+    requests: ClassVar[tuple[type[Request], ...]] = (DescribeMirror,)
     machine: MirrorMachine
 
     def __init__(self, context: ActorContext) -> None:
@@ -74,9 +76,6 @@ class MirrorProcess(Actor[OwnEvent, OwnEffect]):
         self.machine = MirrorMachine(self._arguments.mirror, self._arguments.spec)
         self._outcomes = _Outcomes()
         self._network: Network | None = None
-
-    def endpoint(self) -> None:
-        """Return no endpoint: a mirror serves no requests."""
 
     def start(self) -> None:
         """Connect to the source in the background. Raises DependencyUnavailable if its credentials cannot be used."""

@@ -16,7 +16,7 @@ import pytest
 
 from cluster_nodes import ClusterNodes, Node
 from etcd_members import etcd_binary
-from linked_sites import LinkedSites, contents
+from linked_sites import LinkedSites, contents, mirrored
 from patience import TIMEOUT_S, wait_until
 from planaria import Broker, Client
 from planaria.transport.protocol.errors import PlanariaError
@@ -140,20 +140,39 @@ def test_a_killed_node_loses_nothing_acknowledged_and_comes_back(
         assert sorted(consumed(returned, "KILLED", "all", 150)) == list(range(150))
 
 
-def test_a_mirror_of_a_cluster_goes_on_at_the_next_leaders(
+def test_mirrors_of_a_cluster_and_in_a_cluster_go_on_at_the_next_leaders(
     cluster: ClusterNodes, client: Client, tmp_path: Path
 ) -> None:
-    """Long forms: `test_mirrors.py`."""
+    """A cluster is the source of one copy and has another one. Long forms: `test_mirrors.py`."""
     client.create_topic("MIRRORED", 3)
     with Broker(tmp_path / "alone") as broker:
-        sites = LinkedSites(client, broker.client, ",".join(node.endpoint for node in cluster.nodes))
-        sites.mirror("copy", "MIRRORED", bytes_per_second=20_000)
-        publish(client, "MIRRORED", 0, 100)
+        alone = broker.client
+        alone.create_topic("COPIED", 3)
+        from_cluster = LinkedSites(client, alone, ",".join(node.endpoint for node in cluster.nodes))
+        from_cluster.mirror("copy", "MIRRORED", bytes_per_second=20_000)
+        into_cluster = LinkedSites(alone, client, broker.endpoint)
+        into_cluster.mirror("alone", "COPIED", bytes_per_second=20_000)
         victim = cluster.nodes[2]
-        victim.kill()
-        publish(client, "MIRRORED", 100, 50)
-        wait_until(sites.is_caught_up("MIRRORED"))
-        assert contents(broker.client, "MIRRORED") == contents(client, "MIRRORED")
+        for first in (0, 100):
+            publish(client, "MIRRORED", first, 50)
+            publish(alone, "COPIED", first, 50)
+            if not first:
+                victim.kill()
+        wait_until(from_cluster.is_caught_up("MIRRORED"))
+        wait_until(into_cluster.is_caught_up("COPIED"))
+        assert contents(alone, "MIRRORED") == contents(client, "MIRRORED")
+        assert contents(alone, "COPIED") == contents(client, "COPIED")
+    with Client(cluster.nodes[1].endpoint) as other:  # it promotes without the source
+        copy = mirrored(other, "alone", "COPIED")
+        assert copy is not None
+        assert copy.state == "following"
+        with other.producer(delivery_timeout_ms=500) as producer, pytest.raises(PlanariaError):
+            producer.publish("COPIED", b"too early").result()
+        [promoted] = into_cluster.promote("alone")
+        assert sum(fork.offset for fork in promoted.forks) == 100
+        other.publish("COPIED", b"own", key="own")
+        assert len(contents(client, "COPIED")) == 101
+        assert LinkedSites(alone, other, "").promote("alone") == [promoted]
     victim.start()
     cluster.wait_until_serving(victim)
 

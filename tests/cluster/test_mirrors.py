@@ -1,14 +1,16 @@
-"""Mirrors whose source is a cluster: nodes are killed, leaders move, and an operator gives records up."""
+"""Mirrors between clusters: nodes are killed on both sides, leaders move, and an operator gives records up."""
 
+import random
 from collections.abc import Iterator
 
 import pytest
 
 from cluster_nodes import ClusterNodes, Node
 from etcd_members import etcd_binary
-from linked_sites import LinkedSites, contents, high_watermarks, mirrored
+from linked_sites import LinkedSites, contents, high_watermarks, mirrored, report
 from patience import TIMEOUT_MS, wait_until
 from planaria import Broker, Client
+from planaria.supervisor.chaos.cluster.replicas import Batch, batches_of
 from planaria.transport.client.cluster_admin import ClusterAdmin
 from planaria.transport.protocol.cluster import PartitionReport
 
@@ -35,6 +37,18 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 @pytest.fixture
 def source(paris: ClusterNodes) -> Iterator[Client]:
     with Client([node.endpoint for node in paris.nodes]) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def rome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterNodes]:
+    with ClusterNodes(tmp_path_factory.mktemp("rome")) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def here(rome: ClusterNodes) -> Iterator[Client]:
+    with Client([node.endpoint for node in rome.nodes]) as client:
         yield client
 
 
@@ -115,3 +129,53 @@ def test_an_unclean_election_at_the_source_is_a_fault_of_the_copy(
     assert high_watermarks(broker.client, "LOST") == [150]
     restart(paris, gone)
     sites.change("lost", "delete")
+
+
+def logs(cluster: ClusterNodes, topic: str) -> list[list[list[Batch]]]:
+    """Return the batches of each replica, as they are on the disks, by partition."""
+    folders = [node.data / "topics" / topic for node in cluster.nodes]
+    return [[batches_of(folder / str(number)) for folder in folders] for number in range(3)]
+
+
+def test_from_cluster_to_cluster_every_replica_has_the_batches_of_the_source(
+    paris: ClusterNodes, rome: ClusterNodes, source: Client, here: Client
+) -> None:
+    sites = LinkedSites(source, here, ",".join(node.endpoint for node in paris.nodes))
+    source.create_topic("BOTH", 3)
+    sites.mirror("both", "BOTH", bytes_per_second=300_000)
+    draw = random.Random(3)
+    for _ in range(3):
+        for cluster in draw.sample((paris, rome), 2):
+            fill(source, "BOTH", 500)
+            victim = draw.choice(cluster.nodes)
+            victim.kill()
+            fill(source, "BOTH", 500)
+            restart(cluster, victim)
+    with source.consumer("readers", ["BOTH"], auto_offset_reset="earliest") as consumer:
+        read = len(consumer.poll(TIMEOUT_MS / 1_000))
+        consumer.commit()
+    assert read > 0
+    wait_until(sites.is_caught_up("BOTH"))
+    assert contents(here, "BOTH") == contents(source, "BOTH")
+    assert sum(end or 0 for end in high_watermarks(here, "BOTH")) == 6_000
+    wait_until(lambda: here.group_offsets("readers") == source.group_offsets("readers"))
+    for node in rome.nodes:
+        with Client(node.endpoint) as client:
+            assert report(client, "both").state == "running"
+
+    def all_are_equal() -> bool:
+        copies = zip(logs(paris, "BOTH"), logs(rome, "BOTH"), strict=True)
+        return all(log == ours[0] for ours, theirs in copies for log in (*ours, *theirs))
+
+    wait_until(all_are_equal)
+    for action in ("pause", "resume"):
+        sites.change("both", action)
+    fill(source, "BOTH", 10)
+    wait_until(sites.is_caught_up("BOTH"))
+    rome.nodes[0].kill()
+    promoted = sites.promote("both")
+    assert sum(fork.offset for fork in promoted[0].forks) == 6_010
+    here.publish("BOTH", b"own")
+    restart(rome, rome.nodes[0])
+    assert sites.promote("both") == promoted
+    sites.change("both", "delete")

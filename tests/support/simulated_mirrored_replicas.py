@@ -1,8 +1,8 @@
 """Three replicas of a partition that follows one of another broker, and may be promoted, with the faults of the replicas.
 
 The source is a list of batches whose leader epochs rise as they like: they are far above and below those of the replicas.
-The mirror sends what comes next to the replica that it takes for the leader, from one or two processes. Beside the checks
-of the replicas (`simulated_replicas.py`), these hold:
+The mirror sends the next batches to the replica that it takes for the leader, as one or two processes. Beside the
+checks of the replicas (`simulated_replicas.py`), these hold:
 
     copy        the part of each log that was not written here is a prefix of the source, byte by byte
     held        an end that a partition answers to the mirror is committed

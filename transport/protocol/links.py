@@ -28,9 +28,9 @@ PING_INTERVAL_MS = 100
 LOST_MS = 50
 """Time after which a lost connection counts: a link that reconnects at once has not lost its node."""
 FORWARDED_KINDS = frozenset(
-    {Kind.PARTITION, Kind.REPLICA, Kind.COORDINATOR, Kind.TRANSACTIONS, Kind.SCHEDULER}
+    {Kind.PARTITION, Kind.REPLICA, Kind.COORDINATOR, Kind.TRANSACTIONS, Kind.SCHEDULER, Kind.MIRROR}
 )
-"""Kinds of the actors that other nodes have requests for: replicas, and those that follow a partition's leader."""
+"""Kinds of the actors that other nodes have requests for: replicas, those that follow a partition's leader, mirrors."""
 
 
 class Relay(InternalRequest, tag="relay", frozen=True):

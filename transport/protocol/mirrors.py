@@ -10,8 +10,8 @@ All of these are answered by the controller. The others are internal: M a mirror
     M: mirror_topic(topic, topic_id, partitions, config)      C: done; the topic is created, or changed, and follows
     M: fault_topic(topic, topic_id, reason)                   C: done; the topic is FAULTED, durably
     M: rejoin_topic(topic, topic_id, step)                    C: the topic for records set aside; or done, it follows
-    M: report_mirror(...)                                     a cast to the controller: figures
     M: mirror_append(offset, ...) batch frames                P: log_start_offset, log_end_offset, last_epoch
+    C: describe_mirror(mirror)                                M: report
     C: seal_mirror()                                          P: the fork, once every copy is acknowledged
     C: promote_partition(mirror)                              P: leader_epoch, aborted
     M: rejoin_partition(mirror, set_aside_to, is_whole)       P: where its log differs and ends; cut if all is set aside
@@ -177,8 +177,13 @@ class RejoinTopic(InternalRequest, tag="rejoin_topic", frozen=True):
     """set_aside: a topic is needed for records that the source does not have. done: the topic follows from now on."""
 
 
-class ReportMirror(InternalRequest, tag="report_mirror", frozen=True):
+class DescribeMirror(InternalRequest, tag="describe_mirror", frozen=True):
+    mirror: str
+
+
+class DescribeMirrorReply(Reply):
     report: MirrorReport
+    """As its process knows it."""
 
 
 class MirrorAppend(InternalRequest, tag="mirror_append", frozen=True):
@@ -254,7 +259,6 @@ REQUESTS_TO_CONTROLLER: tuple[type[Request], ...] = (
     MirrorTopic,
     FaultTopic,
     RejoinTopic,
-    ReportMirror,
 )
 REQUESTS_TO_PARTITION: tuple[type[Request], ...] = (
     MirrorAppend,

@@ -1,6 +1,6 @@
 """The messages between a controller and the replicas and the supervisor of its node. Pure."""
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Set
 
 from msgspec import UNSET
 
@@ -18,13 +18,13 @@ from ....transport.protocol.replication import (
     RoleReply,
 )
 from ...log.epochs import NO_EPOCH
-from ..catalog import TopicEntry
+from ..catalog import Catalog, TopicEntry
 from ..effects import MakeReplica
 from ..keys import ConclusionCall, RoleCall, StopWatch
 from .deciding import Versioned
 from .elections import DataIds
 from .local_replicas import AssignRole
-from .machine import InSyncOutcome
+from .machine import Cluster, InSyncOutcome
 from .mirror import Mirror
 from .records import Member, NodeSession, PartitionRecord
 
@@ -32,17 +32,11 @@ ROLE_TIMEOUT_MS = 30_000
 STOP_WATCH_MS = 3_600_000
 
 
-def role_call(
-    role: AssignRole,
-    own: NodeSession,
-    sessions: Mapping[str, NodeSession],
-    minimum: int,
-    trusted_until_ms: int,
-    entry: TopicEntry | None,
-) -> Call:
-    """Return the call that gives a replica of the node `own` its role. `minimum` is the topic's
-    `min_in_sync_replicas`, `entry` the topic of this name."""
+def role_call(role: AssignRole, own: NodeSession, cluster: Cluster, catalog: Catalog) -> Call:
+    """Return the call that gives a replica of the node `own` its role."""
     partition, record = role.partition, role.record
+    sessions = cluster.mirror.sessions
+    entry = catalog.topics.get(partition.topic)
     is_known = entry is not None and entry.topic_id == record.topic_id
     mirror = entry.mirror if entry is not None and is_known else UNSET
     request: Lead | Follow
@@ -55,11 +49,11 @@ def role_call(
             replicas={node: sessions[node].data_id if node in sessions else "" for node in record.replicas},
             in_sync=record.in_sync,
             eligible=record.eligible,
-            min_in_sync_replicas=minimum,
+            min_in_sync_replicas=cluster.assignments.minimum(partition.topic),
             stopping=tuple(
                 node for node in record.replicas if node in sessions and sessions[node].is_stopping
             ),
-            trusted_until_ms=trusted_until_ms,
+            trusted_until_ms=cluster.trusted_until_ms,
             unclean_epochs=record.unclean_epochs,
             mirror=mirror,
             revision=role.revision,

@@ -87,6 +87,11 @@ class Mirror:
         versioned = self.partitions.get(partition)
         return versioned is not None and node in versioned.record.replicas
 
+    def leader_epoch_of(self, topic: str, partition: int) -> int | None:
+        """Return the leader epoch of a partition by its newest record; None if there is none."""
+        versioned = self.partitions.get(TopicPartition(topic, partition))
+        return None if versioned is None else versioned.record.leader_epoch
+
     def load(self, state: State) -> None:
         self.clear()
         for key, entry in state.entries.items():
