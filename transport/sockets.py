@@ -53,6 +53,7 @@ END_S = 2.0
 _DONTWAIT = int(zmq.DONTWAIT)
 _MORE_DONTWAIT = int(zmq.SNDMORE) | _DONTWAIT
 _send_frame = CoreSocket.send
+_receive_frame = CoreSocket.recv
 
 
 def new_context() -> "zmq.Context[zmq.Socket[bytes]]":
@@ -196,7 +197,7 @@ def receive_frames(
     """
     frames: list[bytes] = []
     while True:
-        frame = socket.recv(_DONTWAIT, copy=False)
+        frame: Any = _receive_frame(socket, _DONTWAIT, False)
         if note is not None and not frames:
             note(frame)
         frames.append(frame.bytes)

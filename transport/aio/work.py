@@ -29,7 +29,7 @@ from ..client.waiting import Asker
 from ..machine import Effect, Event
 from ..protocol.errors import ProtocolError
 from ..protocol.shares import AcquiredRange, AcquireReply
-from ..tracing import receiving_async, settling
+from ..tracing import receiving_async
 from .calls import Caller
 from .loops import Bridge, Flag, Turns
 
@@ -313,9 +313,7 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
 
         Raises InvalidOption, and PlanariaError for a message that this consumer does not hold.
         """
-        given = list(messages)
-        with settling(verdict, self, given):
-            self._acknowledge(given, verdict, delay, reason)
+        self._acknowledge(messages, verdict, delay, reason)
 
     async def flush(self) -> list[Refused]:
         """Send the pending acknowledgements. Return those that came too late since the last call."""

@@ -6,11 +6,12 @@ for tasks (`transport/aio/work.py`).
 
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Generic, cast
 
+from .. import tracing
 from ..codec import sendable
 from ..machine import Effect, Event
 from ..protocol.shares import Verdict
@@ -52,6 +53,16 @@ class Acknowledging(Generic[MessageT]):
         self._is_closed = False
 
     def _acknowledge(
+        self, messages: Iterable[Message], verdict: Verdict, delay: timedelta | float, reason: str
+    ) -> None:
+        given = list(messages)
+        if tracing.active is None:
+            self._say(given, verdict, delay, reason)
+            return
+        with tracing.active.settling(verdict, self, given):
+            self._say(given, verdict, delay, reason)
+
+    def _say(
         self, messages: Sequence[Message], verdict: Verdict, delay: timedelta | float, reason: str
     ) -> None:
         self._refuse_when_closed()

@@ -18,7 +18,7 @@ from ..calls.retry import RetryPolicy
 from ..machine import Event
 from ..protocol.errors import PlanariaError, ProtocolError
 from ..protocol.shares import AcquiredRange, AcquireReply
-from ..tracing import receiving, settling
+from ..tracing import receiving
 from .acknowledgements import Refused
 from .acknowledging import Acknowledging
 from .acquired import Acquisition, Stretches
@@ -185,9 +185,7 @@ class ShareConsumer(Acknowledging[ShareMessage]):
 
         Raises InvalidOption, and PlanariaError for a message that this consumer does not hold.
         """
-        given = list(messages)
-        with settling(verdict, self, given):
-            self._acknowledge(given, verdict, delay, reason)
+        self._acknowledge(messages, verdict, delay, reason)
 
     def flush(self) -> list[Refused]:
         """Send the pending acknowledgements. Return those that came too late since the last call."""

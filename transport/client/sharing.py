@@ -182,9 +182,9 @@ class Sharing(Generic[MessageT]):
     def _announce(self) -> None:
         """Post an event for the first pending verdict, and one when there are so many that they are sent at once."""
         waiting = self.holdings.waiting
-        if not waiting or not self.rounds.is_idle:
-            return
         if (self._is_announced and waiting < SEND_AT) or self.rounds.is_full:
+            return
+        if not waiting or not self.rounds.is_idle:
             return
         self._is_announced, self.rounds.is_full = True, waiting >= SEND_AT
         self.posts.append(VerdictsPending())
