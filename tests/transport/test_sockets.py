@@ -79,8 +79,8 @@ def test_a_context_that_does_not_end_is_left_behind(monkeypatch: pytest.MonkeyPa
     context = zmq.Context()
     left_open = context.socket(zmq.PAIR)
     sockets.end_context(context)
-    left_open.close(0)
     until_ended = next(each for each in threading.enumerate() if each.name == "planaria-context-end")
+    left_open.close(0)
     until_ended.join(TIMEOUT_S)
     assert not until_ended.is_alive(), "it ends once it can"
 
