@@ -13,7 +13,7 @@ from example_counts import examples
 from model_partition import ModelPartition
 from planaria.transport.batch import build
 from planaria.transport.calls.retry import RetryPolicy
-from planaria.transport.client.lanes import PartitionSequence, ProducerIdentity
+from planaria.transport.client.lanes import MOVED_MS, PartitionSequence, ProducerIdentity
 from planaria.transport.client.producing import (
     LaneFreed,
     LaneHeld,
@@ -378,6 +378,17 @@ def test_an_exhausted_epoch_takes_a_new_producer_id() -> None:
     last = world.transmitted[-1]
     assert last.identity is not None
     assert last.identity.producer_id == 8
+
+
+def test_the_next_leader_is_asked_again_soon_however_often_others_have_refused() -> None:
+    world = World()
+    world.publish()
+    for _ in range(12):
+        item = world.wire.popleft()
+        refusal = ErrorBody(ErrorCode.NOT_LEADER, "n2 leads", retriable=True)
+        world.feed(Failed((item.lane, item.token), refusal))
+        assert 0 < world.timers[LANE] - world.now <= MOVED_MS
+        world.tick()
 
 
 def test_what_expires_says_what_was_answered_last() -> None:

@@ -118,6 +118,15 @@ def test_a_refusal_by_a_replica_that_does_not_lead_asks_for_the_leader(direct: W
     assert [request.request.max_wait_ms for request in direct.take(Metadata)] == [0]  # type: ignore[union-attr]
 
 
+def test_a_refusal_at_the_leaders_node_keeps_no_later_request_from_it(direct: Wire) -> None:
+    """Its new leader may answer a moment later, and this client's own node has nothing new to say then."""
+    direct.ask()
+    (sent,) = direct.take(ListOffsets)
+    direct.refuse(sent, ErrorCode.PARTITION_OFFLINE)
+    direct.ask()
+    assert answer(direct) == direct.routes[B]
+
+
 @pytest.mark.parametrize("is_silent", [False, True])
 def test_a_node_that_cannot_be_reached_is_no_obstacle(wire: Wire, is_silent: bool) -> None:
     wire.ask()

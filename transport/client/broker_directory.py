@@ -316,7 +316,8 @@ class BrokerDirectory:
         tp = pending.call.address.topic_partition
         if tp is not None and error.code in _OFFLINE:
             found = self.topics.partition(*tp)
-            if found is not None:
+            if found is not None and found.node is UNSET:
+                # At another node the next attempt decides: what this one names says nothing of the process there.
                 self.topics.suspect(*tp, found.incarnation, now)
         if error.code != ErrorCode.HELLO_REQUIRED:
             return self._ask_metadata() if error.code == ErrorCode.NOT_LEADER else []

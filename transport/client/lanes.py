@@ -48,6 +48,8 @@ NOT_APPENDED = frozenset(
 """Retriable refusals after which the refused attempt has certainly written nothing."""
 HELD_MS = 100
 """Pause of a lane after a backpressure refusal that names no delay."""
+MOVED_MS = 100
+"""Longest pause while another process leads: the next leader is known within a moment."""
 
 
 class Batch(Protocol):
@@ -152,6 +154,11 @@ class PartitionSequence:
     def is_drained(self) -> bool:
         """Return True if a failure occurred and nothing is in flight any more: time to set the backoff."""
         return self._is_draining and all(flight.token == 0 for flight in self._flights)
+
+    @property
+    def is_moved(self) -> bool:
+        """Return True if the last refusal came from a replica that does not lead."""
+        return self._last_error is not None and self._last_error.code == ErrorCode.NOT_LEADER
 
     @property
     def needs_identity(self) -> bool:

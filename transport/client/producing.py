@@ -16,7 +16,7 @@ from ..log_access.writer import result_of
 from ..machine import Answered, Call, Effect, Event, Failed, SetTimer, TimerFired
 from ..protocol.data import Acks, InitProducer, InitProducerReply, ProducedBatch
 from ..protocol.errors import ErrorBody, ErrorCode
-from .lanes import Batch, GivenUp, PartitionSequence, ProducerIdentity, Transmit
+from .lanes import MOVED_MS, Batch, GivenUp, PartitionSequence, ProducerIdentity, Transmit
 
 _INIT = "init_producer"
 _EXPIRY = "expiry"
@@ -228,6 +228,7 @@ class Producing:
         wait_ms = lane.held_ms
         if wait_ms is None:
             wait_ms = self._retry.delay_ms(lane.failures + 1, self._jitter)
+            wait_ms = min(wait_ms, MOVED_MS) if lane.is_moved else wait_ms
         retry_at = now + wait_ms
         effects = _outcomes(lane.key, lane.drain(retry_at))
         if lane.retry_at is not None:
