@@ -179,3 +179,38 @@ def test_from_cluster_to_cluster_every_replica_has_the_batches_of_the_source(
     restart(rome, rome.nodes[0])
     assert sites.promote("both") == promoted
     sites.change("both", "delete")
+
+
+def test_records_that_an_unclean_election_lost_at_the_copy_are_copied_again(
+    rome: ClusterNodes, here: Client, broker: Broker
+) -> None:
+    """The replica that is elected lacks committed records. The others, which have them, follow it all the same."""
+    sites = LinkedSites(broker.client, here, broker.endpoint)
+    broker.client.create_topic("AGAIN", 3)
+    sites.mirror("again", "AGAIN")
+    fill(broker.client, "AGAIN", 100)
+    wait_until(sites.is_caught_up("AGAIN"))
+    stale, *others = rome.nodes
+    stale.kill()
+
+    def partitions() -> list[PartitionReport]:
+        return [each for each in ClusterAdmin.over(here).status().partitions if each.topic == "AGAIN"]
+
+    names = sorted(node.name for node in others)
+    wait_until(lambda: all(sorted(each.in_sync) == names for each in partitions()))
+    fill(broker.client, "AGAIN", 100)
+    wait_until(sites.is_caught_up("AGAIN"))
+    for node in others:
+        node.kill()
+    restart(rome, stale)
+    wait_until(lambda: all(state_of(here, node.name) == "down" for node in others))
+    wait_until(lambda: all(each.offline for each in partitions()))
+    for number in range(3):
+        ClusterAdmin.over(here).elect("AGAIN", number, unclean=True)
+    for node in others:
+        restart(rome, node)
+    wait_until(sites.is_caught_up("AGAIN"))
+    assert contents(here, "AGAIN") == contents(broker.client, "AGAIN")
+    wait_until(lambda: all(log == copies[0] for copies in logs(rome, "AGAIN") for log in copies))
+    assert all(each.unclean_epochs for each in partitions())
+    sites.change("again", "delete")

@@ -1,11 +1,17 @@
 """Replicas of a partition that follows one of another broker: random histories, and epochs."""
 
+from typing import Any
+
 import pytest
 
+from planaria.actors.partition.follower import CommittedRecordsMissing
+from planaria.transport.batch import stamp
 from planaria.transport.protocol.data import Produce
 from planaria.transport.protocol.mirrored import FORK_EPOCHS, Fork, TopicMirror
-from simulated_mirrored_replicas import simulate_mirrored
-from simulated_replicas import ReplicaWorld, a_batch, ask, settle
+from planaria.transport.protocol.mirrors import MirrorAppend
+from planaria.transport.protocol.replication import Follow, Lead, Member
+from simulated_mirrored_replicas import NAMES, simulate_mirrored
+from simulated_replicas import NODES, ReplicaWorld, a_batch, address_of, ask, settle
 
 FOUND = (24, 610, 950)
 """Seeds that have found faults: a fork of a leader that was replaced, of a set below its minimum, and before a replica
@@ -44,3 +50,39 @@ def test_a_promoted_partition_asks_for_an_epoch_beyond_those_of_its_source() -> 
     ask(world.nodes["a"], Produce(topic="ORDERS", partition=0), a_batch(b"own"))
     settle(world)
     assert [header.leader_epoch for header, _ in world.nodes["b"].disk.batches] == [5_000 + FORK_EPOCHS]
+
+
+@pytest.mark.parametrize("unclean", [(), (8,)], ids=["none", "an unclean election"])
+def test_records_of_a_source_are_given_up_after_an_unclean_election_whatever_their_epochs(
+    unclean: tuple[int, ...],
+) -> None:
+    """Node b knows records of epoch 5,000 as committed. Node c lacks them, and leads in epoch 9."""
+    world = ReplicaWorld(0, TopicMirror(mirror="m"))
+    world.is_quiet = True
+    world.claim()
+    settle(world)
+    frames = [bytes(stamp(a_batch(b"%d" % offset), offset, 5_000)) for offset in range(3)]
+    for offset, frame in enumerate(frames):
+        ask(world.nodes["a"], MirrorAppend(**NAMES, offset=offset), frame)
+        settle(world)
+    holder, elected = world.nodes["b"], world.nodes["c"]
+    world.nodes["a"].crash()
+    elected.crash()
+    elected.disk.batches, elected.disk.durable, elected.disk.snapshot = [], 0, None
+    world.checks.after_step = lambda: None  # type: ignore[method-assign]
+    elected.start()
+    common: Any = {**NAMES, "leader_epoch": 9, "revision": 9, "unclean_epochs": unclean}
+    data_ids = {name: f"{name}1" for name in NODES}
+    member = (Member("c", "c1"),)
+    assert ask(elected, Lead(**common, replicas=data_ids, in_sync=member)).role == "leader"
+    ask(elected, MirrorAppend(**NAMES, offset=0), frames[0])
+    ask(holder, Follow(**common, leader="c", address=address_of("c")))
+    if not unclean:
+        with pytest.raises(CommittedRecordsMissing, match="from offset 1 to 1"):
+            settle(world)
+        return
+    settle(world)
+    assert [frame for _, frame in holder.disk.batches] == frames[:1]
+    ask(elected, MirrorAppend(**NAMES, offset=1), *frames[1:])
+    settle(world)
+    assert [frame for _, frame in holder.disk.batches] == frames
