@@ -10,8 +10,8 @@ import time
 
 from planaria import Broker, ShareConsumer, ShareMessage
 
-JOBS = 15
-RATE = 5
+JOBS = 20
+RATE = 15
 """Jobs of one key in a second."""
 
 
