@@ -139,7 +139,7 @@ class GatewayMachine:
         sources = (self._tickets, self._table, self._peers, self.quotas, self._nodes)
         self._metadata = MetadataPolls(*sources, access, instance_id, incarnation)
         ids = ScheduledIds(instance_id, incarnation)
-        self._publisher = Publisher(self._tickets, self._peers, ids)
+        self._publisher = Publisher(self._tickets, self._peers)
         self._members = Members()
         self._router = Router(self._tickets, self._table, self._peers, self._members)
         self._publishes = PublishRoutes(self._router, self._table, self._peers, self._publisher, ids)

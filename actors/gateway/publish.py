@@ -7,7 +7,7 @@ batch of its own; without a key its dedup id determines the partition. Producers
 with a time of delivery goes to a scheduler instead (delays.py).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -35,7 +35,7 @@ from ...transport.protocol.delayed import Schedule, ScheduleRecord, ScheduleRepl
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.topics import CatalogTopic
 from ...transport.request_context import RequestContext
-from .delays import ScheduledIds, check_fits, check_time, is_delayed
+from .delays import check_fits, check_time, is_delayed
 from .keys import PublishCall, ScheduleCall
 from .peers import Peers
 from .routes import PRODUCE_TIMEOUT_MS
@@ -85,10 +85,9 @@ class _Publication:
 
 
 class Publisher:
-    def __init__(self, tickets: Tickets, peers: Peers, ids: ScheduledIds) -> None:
+    def __init__(self, tickets: Tickets, peers: Peers) -> None:
         self._tickets = tickets
         self._peers = peers
-        self._ids = ids
         self.wall_offset_ms = 0
         """The lead of the machine's wall clock over `now`: timestamps of records are wall-clock times."""
         self._open: dict[int, _Publication] = {}
@@ -96,9 +95,16 @@ class Publisher:
         """Number of requests with records without a key, by topic."""
 
     def on_publish(
-        self, attempt: Attempt, request: Publish, entry: CatalogTopic, schedulers: int, now: int
+        self,
+        attempt: Attempt,
+        request: Publish,
+        entry: CatalogTopic,
+        ids: Mapping[int, str],
+        schedulers: int,
+        now: int,
     ) -> list[Effect]:
-        """Begin a publish. Raises ProtocolError when the request is invalid as a whole."""
+        """Begin a publish; `ids` are those of its delayed records, by position. Raises ProtocolError when the request is
+        invalid as a whole."""
         number = attempt.number
         wall = now + self.wall_offset_ms
         for index, record in enumerate(request.records):
@@ -110,11 +116,9 @@ class Publisher:
             if row.timestamp_ms > last_ms:
                 error = too_far_ahead(row.timestamp_ms, last_ms)
                 publication.results[row.index] = PublishedRecord(-1, -1, error)
-        fit = [row for row in rows if publication.results[row.index] is None]
-        by_partition = self._by_partition(
-            [row for row in fit if not is_delayed(request.records[row.index])], request, entry
-        )
-        effects = self._schedule(number, publication, request, rows, entry, schedulers)
+        fit = [row for row in rows if publication.results[row.index] is None and row.index not in ids]
+        by_partition = self._by_partition(fit, request, entry)
+        effects = self._schedule(number, publication, request, rows, entry, ids, schedulers) if ids else []
         for partition, share in by_partition.items():
             fitting = self._refuse_too_large(publication, partition, share, entry)
             batches = gather(fitting, entry.max_message_bytes)
@@ -199,11 +203,12 @@ class Publisher:
         request: Publish,
         rows: Sequence[Row],
         entry: CatalogTopic,
+        ids: Mapping[int, str],
         schedulers: int,
     ) -> list[Effect]:
         """Pass the delayed records to their schedulers."""
         shares: dict[int, list[ScheduleRecord]] = {}
-        for index, scheduled_id in self._ids.of(request, number).items():
+        for index, scheduled_id in ids.items():
             if publication.results[index] is not None:
                 continue
             row, asked = rows[index], request.records[index]
@@ -304,11 +309,12 @@ class Publisher:
 
 def to_row(index: int, record: PublishRecord, now: int) -> Row:
     """Raises ProtocolError naming the field when a record is contradictory."""
-    for field in ("key", "value"):
-        if getattr(record, field) is not None and getattr(record, f"{field}_text") is not None:
-            raise ProtocolError(
-                ErrorCode.INVALID_REQUEST, f"records[{index}]: {field} and {field}_text are both given"
-            )
+    is_key_twice = record.key is not None and record.key_text is not None
+    if is_key_twice or (record.value is not None and record.value_text is not None):
+        field = "key" if is_key_twice else "value"
+        raise ProtocolError(
+            ErrorCode.INVALID_REQUEST, f"records[{index}]: {field} and {field}_text are both given"
+        )
     timestamp_ms = now if record.timestamp_ms is None else record.timestamp_ms
     key = record.key if record.key_text is None else record.key_text.encode()
     value = record.value if record.value_text is None else record.value_text.encode()
@@ -322,13 +328,12 @@ def to_row(index: int, record: PublishRecord, now: int) -> Row:
 
 
 def _expectation_of(index: int, record: PublishRecord) -> Expected | None:
-    expected = Expected(offset=record.expected_offset, key_version=record.expected_key_version)
-    if expected == Expected():
+    if record.expected_offset is None and record.expected_key_version is None:
         return None
     if is_delayed(record):
         message = f"records[{index}]: a delayed record has no expectation"
         raise ProtocolError(ErrorCode.INVALID_REQUEST, message)
-    return expected
+    return Expected(offset=record.expected_offset, key_version=record.expected_key_version)
 
 
 def _partition_of(row: Row, entry: CatalogTopic) -> int | None:

@@ -50,7 +50,7 @@ class PublishRoutes:
         for address in map(scheduler_address, needed):
             if not self._peers.takes_calls(address):
                 return self._router.wait(attempt, SCHEDULER, address, now)
-        return self._publisher.on_publish(attempt, request, entry, schedulers, now)
+        return self._publisher.on_publish(attempt, request, entry, ids, schedulers, now)
 
     def _starting_partition(self, request: Publish, entry: CatalogTopic, now: int) -> Address | None:
         """Return a needed partition whose first start is not over. Raises ProtocolError."""
