@@ -368,7 +368,7 @@ def import_(
 ) -> None:
     """Turn the data directory of a stopped broker into that of the first node of a cluster. Nothing is copied.
 
-    Topics, groups with their offsets, quotas, users and deployments are the
+    Topics, groups with their offsets, quotas, users, deployments and mirrors are the
     cluster's from then on, each partition with one replica, on this node. One
     that was interrupted is repeated. No node of the cluster may run meanwhile.
 
