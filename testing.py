@@ -144,11 +144,13 @@ class TestBroker(Broker):
         return found
 
     def clean(self) -> None:
-        """Stop the hosted subscriptions; remove all topics, delayed messages, groups, quotas and named consumers."""
+        """Stop the hosted subscriptions; remove mirrors, topics, delayed messages, groups, quotas and named consumers."""
         while self._subscriptions:
             self._subscriptions.pop().stop()
         while self._consumers:
             self._consumers.popitem()[1].consumer.close()
+        for mirror in self.list_mirrors():
+            self.delete_mirror(mirror.mirror)
         for summary in self.list_topics():
             with suppress(UnknownTopic):
                 self.delete_topic(summary.topic)

@@ -40,6 +40,8 @@ class ProducerIds:
         self._highest_known = 0
         """The highest era that any partition has reported."""
         self._waiting: list[Sender] = []
+        self._site: tuple[Catalog, int] | None = None
+        """The site, and the catalog that it is of."""
 
     def on_init(self, sender: Sender, now: int) -> list[Effect]:
         if self._has_ids:
@@ -81,6 +83,10 @@ class ProducerIds:
 
     def _give(self, sender: Sender) -> Effect:
         assert self._era is not None
-        producer_id = producer_id_of(self._era, self._next, site_of(self._decisions.durable))
+        durable = self._decisions.durable
+        if self._site is None or self._site[0] is not durable:
+            # It is a look at every topic.
+            self._site = (durable, site_of(durable))
+        producer_id = producer_id_of(self._era, self._next, self._site[1])
         self._next += 1
         return Reply(sender, InitProducerReply(producer_id=producer_id, producer_epoch=0))

@@ -157,7 +157,7 @@ class MirroredLeader(Leader):
         if refusal is not None:
             return [*effects, *refuse(received, refusal.body)]
         if not received.payload:
-            if self._begins_again(request):
+            if self._begins_again(request, has_batches=False):
                 return self._begin_again(received, request, request.source_start_offset)
             self._hear(request, now)
             self._pending.append((self.log_end_offset, received))
@@ -166,7 +166,7 @@ class MirroredLeader(Leader):
             copies = copies_of(received.payload, self._last_epoch, MAX_EPOCH)
         except InvalidBatch as error:
             return refuse(received, ProtocolError(ErrorCode.INVALID_BATCH, str(error)).body)
-        if self._begins_again(request):
+        if self._begins_again(request, has_batches=True):
             return self._begin_again(received, request, copies.base_offset)
         if self._starts_inside(copies):
             return self._begin_again(received, request, copies.base_offset)
@@ -199,11 +199,12 @@ class MirroredLeader(Leader):
             refusal = self.replicas.refusal()
         return refusal, effects
 
-    def _begins_again(self, request: MirrorAppend) -> bool:
+    def _begins_again(self, request: MirrorAppend, *, has_batches: bool) -> bool:
         if self.log_end_offset >= request.source_start_offset:
             return False
         is_empty = self.watermarks.log_start_offset == self.log_end_offset
-        return not is_empty or self._transactions.first_unstable_offset() is not None
+        # An empty log takes the first batches behind a gap. Without any it would give their offsets out again.
+        return not is_empty or not has_batches or self._transactions.first_unstable_offset() is not None
 
     def _starts_inside(self, copies: Copies) -> bool:
         """Return True if the log is empty at an offset within the first of these batches, with which it has to begin."""

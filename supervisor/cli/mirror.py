@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import msgspec
 import typer
 
-from ...transport.protocol.message import Done
 from ...transport.protocol.mirrored import Fork
 from ...transport.protocol.mirrors import (
-    ChangeMirror,
-    CreateMirror,
     ListMirrors,
     ListMirrorsReply,
     MirroredTopic,
     MirrorReport,
-    MirrorSpec,
     PartitionLag,
     PromoteMirror,
     PromoteMirrorReply,
@@ -27,6 +23,7 @@ from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached, c
 from .failures import CommandFailed
 from .help_text import Command, Group
 from .output import note, plural, print_json, print_table
+from .settings import parse_value
 from .tables import Listing
 
 if TYPE_CHECKING:
@@ -60,7 +57,8 @@ GroupsOption: TypeAlias = Annotated[
 ServerKeyOption: TypeAlias = Annotated[str, typer.Option(metavar="KEY", help="Public key of the source.")]
 UserOption: TypeAlias = Annotated[str, typer.Option(metavar="NAME", help="User of the source.")]
 RateOption: TypeAlias = Annotated[
-    int, typer.Option("--bytes-per-second", min=-1, metavar="N", help="Limit of the traffic; -1: none.")
+    str,
+    typer.Option("--bytes-per-second", metavar="N", help="Limit of the traffic, such as 10MB, or unlimited."),
 ]
 
 
@@ -75,7 +73,7 @@ def create(
         ),
     ],
     groups: GroupsOption = None,
-    rate: RateOption = -1,
+    rate: RateOption = "unlimited",
     key_file: FileOption = "",
     server_key: ServerKeyOption = "",
     user: UserOption = "",
@@ -89,19 +87,20 @@ def create(
       planaria mirror create backup 'ORDERS*' PAYMENTS --from tcp://paris:5570
       planaria mirror create backup '*' --from tcp://paris:5570 --key-file /etc/planaria/mirror.key
     """
-    spec = MirrorSpec(
-        source=source,
-        topics=tuple(topics),
-        groups=("*",) if groups is None else tuple(groups),
-        bytes_per_second=rate,
-        key_file=key_file,
-        server_key=server_key,
-        user=user,
-        password_file=password_file,
-        token_file=token_file,
-    )
+    limit = _limit(rate, "--bytes-per-second")
     with attached(connect) as client:
-        client._ask(CreateMirror(mirror=mirror, spec=spec), Done)
+        client.create_mirror(
+            mirror,
+            topics,
+            source=source,
+            groups=groups or "*",
+            bytes_per_second=limit,
+            key_file=key_file,
+            server_key=server_key,
+            user=user,
+            password_file=password_file,
+            token_file=token_file,
+        )
     note(f"{mirror}: copies {', '.join(topics)} from {source}")
 
 
@@ -219,14 +218,16 @@ def _lag(each: PartitionLag) -> int:
 @app.command("pause", cls=Command)
 def pause(mirror: NameArgument, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
     """Stop copying, until the mirror is resumed. Its topics stay read-only."""
-    _change(connect, ChangeMirror(mirror=mirror, action="pause"))
+    with attached(connect) as client:
+        client.pause_mirror(mirror)
     note(f"{mirror}: paused")
 
 
 @app.command("resume", cls=Command)
 def resume(mirror: NameArgument, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
     """Copy again after a pause; topics that are FAULTED try again, too."""
-    _change(connect, ChangeMirror(mirror=mirror, action="resume"))
+    with attached(connect) as client:
+        client.resume_mirror(mirror)
     note(f"{mirror}: resumed")
 
 
@@ -234,14 +235,18 @@ def resume(mirror: NameArgument, connect: ConnectOption = DEFAULT_ENDPOINT) -> N
 def throttle(
     mirror: NameArgument,
     rate: Annotated[
-        int,
-        typer.Argument(metavar="BYTES", min=-1, show_default=False, help="Bytes a second; -1: no limit."),
+        str,
+        typer.Argument(
+            metavar="BYTES", show_default=False, help="Bytes a second, such as 10MB, or unlimited."
+        ),
     ],
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
     """Limit the traffic of a mirror."""
-    _change(connect, ChangeMirror(mirror=mirror, bytes_per_second=rate))
-    note(f"{mirror}: {'no limit' if rate < 0 else f'{rate} bytes a second'}")
+    limit = _limit(rate, "BYTES")
+    with attached(connect) as client:
+        client.throttle_mirror(mirror, limit)
+    note(f"{mirror}: {'no limit' if limit < 0 else f'{limit:,} bytes a second'}")
 
 
 @app.command("promote", cls=Command)
@@ -287,7 +292,7 @@ def failback(
         ),
     ],
     groups: GroupsOption = None,
-    rate: RateOption = -1,
+    rate: RateOption = "unlimited",
     key_file: FileOption = "",
     server_key: ServerKeyOption = "",
     user: UserOption = "",
@@ -306,20 +311,21 @@ def failback(
     Example:
       planaria mirror failback rome 'ORDERS*' --from tcp://rome:5570
     """
-    spec = MirrorSpec(
-        source=source,
-        topics=tuple(topics),
-        groups=("*",) if groups is None else tuple(groups),
-        bytes_per_second=rate,
-        key_file=key_file,
-        server_key=server_key,
-        user=user,
-        password_file=password_file,
-        token_file=token_file,
-        is_failback=True,
-    )
+    limit = _limit(rate, "--bytes-per-second")
     with attached(connect) as client:
-        client._ask(CreateMirror(mirror=mirror, spec=spec), Done)
+        client.create_mirror(
+            mirror,
+            topics,
+            source=source,
+            groups=groups or "*",
+            bytes_per_second=limit,
+            key_file=key_file,
+            server_key=server_key,
+            user=user,
+            password_file=password_file,
+            token_file=token_file,
+            failback=True,
+        )
         found = _rejoined(client, mirror)
         set_aside = {each.topic: _set_aside(client, each.diverged) for each in found if each.diverged}
     if as_json:
@@ -383,18 +389,21 @@ def delete(
 ) -> None:
     """Delete a mirror. Its topics stay: those that were not promoted are read-only, and can still be promoted."""
     confirm(f"mirror {mirror!r}", is_confirmed=is_confirmed)
-    _change(connect, ChangeMirror(mirror=mirror, action="delete"))
-    note(f"{mirror}: deleted")
-
-
-def _change(connect: str, request: ChangeMirror) -> None:
     with attached(connect) as client:
-        client._ask(request, Done)
+        client.delete_mirror(mirror)
+    note(f"{mirror}: deleted")
 
 
 def _reports(connect: str) -> list[MirrorReport]:
     with attached(connect) as client:
         return client._ask(ListMirrors(), ListMirrorsReply).mirrors
+
+
+def _limit(text: str, option: str) -> int:
+    """Return bytes a second, -1 without a limit. Raises BadParameter."""
+    value = -1 if text.lower() in ("unlimited", "none", "-1") else parse_value("rate_bytes", text, option)
+    assert isinstance(value, int)
+    return value
 
 
 def _number(number: int) -> str:

@@ -10,6 +10,7 @@ from planaria import GroupDescription, Quota, ScheduledMessage, TopicConfig, Tra
 from planaria.transport.client import descriptions
 from planaria.transport.client.descriptions import (
     described,
+    described_mirror,
     described_position,
     described_quota,
     described_topic,
@@ -19,6 +20,7 @@ from planaria.transport.protocol import (
     delayed,
     groups,
     mirrored,
+    mirrors,
     operations,
     quotas,
     shares,
@@ -31,6 +33,8 @@ PAIRS: list[tuple[type, type]] = [
     (descriptions.TopicSummary, topics.TopicSummary),
     (descriptions.PartitionDescription, topics.PartitionDescription),
     (descriptions.MirrorFork, mirrored.Fork),
+    (descriptions.MirrorLag, mirrors.PartitionLag),
+    (descriptions.MirroredTopic, mirrors.MirroredTopic),
     (descriptions.TopicMirror, mirrored.TopicMirror),
     (descriptions.TopicDescription, topics.DescribeTopicReply),
     (descriptions.GroupMember, groups.MemberDescription),
@@ -65,6 +69,13 @@ def test_a_description_leaves_nothing_out(shown: Any, sent: Any) -> None:
     assert set(shown.__struct_fields__) == fields
 
 
+def test_a_mirror_is_described_with_its_settings() -> None:
+    spec = mirrors.MirrorSpec(source="tcp://a:1", topics=("T*",), is_failback=True)
+    found = described_mirror(mirrors.MirrorReport(mirror="m", spec=spec, state="running"))
+    assert (found.source, found.topic_patterns, found.group_patterns) == ("tcp://a:1", ["T*"], ["*"])
+    assert (found.failback, found.bytes_per_second, found.topics) == (True, -1, [])
+
+
 def test_every_description_is_frozen_documented_and_compared() -> None:
     kinds = [
         each
@@ -72,7 +83,8 @@ def test_every_description_is_frozen_documented_and_compared() -> None:
         if isinstance(each, type) and issubclass(each, msgspec.Struct)
     ]
     own = {each for each in kinds if each.__module__ == descriptions.__name__}
-    assert own - {shown for shown, _ in PAIRS} == {descriptions.CommittedOffset, descriptions.LogPosition}
+    others = {descriptions.CommittedOffset, descriptions.LogPosition, descriptions.MirrorDescription}
+    assert own - {shown for shown, _ in PAIRS} == others
     for kind in own:
         assert kind.__struct_config__.frozen
         assert kind.__doc__

@@ -1,9 +1,11 @@
 """Fail-back between two real brokers, with the processes of the old source killed on the way."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
+from command_line import planaria
 from patience import wait_until
 from planaria import Broker
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
@@ -32,12 +34,12 @@ def test_the_old_source_follows_and_keeps_what_it_alone_had(sites: Sites) -> Non
     fill(sites.source, "ORDERS", 200, partitions=2)
     sites.mirror("paris", "ORDERS")
     wait_until(caught_up(sites, "ORDERS"))
-    sites.change("paris", "pause")
+    sites.here.pause_mirror("paris")
     fill(sites.source, "ORDERS", 1_000)  # never copied
     with sites.source.consumer("billing", ["ORDERS"], auto_offset_reset="earliest") as consumer:
         assert sum(1 for _ in zip(range(1_200), consumer, strict=False)) == 1_200
         consumer.commit()
-    forks = {fork.partition: fork.offset for fork in sites.promote("paris")[0].forks}
+    forks = {fork.partition: fork.offset for fork in sites.promote("paris")["ORDERS"]}
     alone = [each for each in records(sites.source, "ORDERS") if each[1] >= forks[each[0]]]
     assert len(alone) == 1_000
     for number in range(20):
@@ -46,8 +48,8 @@ def test_the_old_source_follows_and_keeps_what_it_alone_had(sites: Sites) -> Non
     back = sites.reversed
     back.mirror("refused", "ORDERS")  # not by accident
     wait_until(lambda: "failback" in back.reason("refused", "ORDERS"))
-    back.change("refused", "delete")
-    back.mirror("rome", "ORDERS", is_failback=True)
+    back.here.delete_mirror("refused")
+    back.mirror("rome", "ORDERS", failback=True)
     for address in ("mirror/rome", "partition/ORDERS/0", "controller", "mirror/rome", "partition/ORDERS/1"):
         wait_until(lambda address=address: killed(paris, address))  # type: ignore[misc]
     wait_until(caught_up(back, "ORDERS"))
@@ -65,11 +67,48 @@ def test_the_old_source_follows_and_keeps_what_it_alone_had(sites: Sites) -> Non
     # And the other way round, without records beyond the forks.
     back.promote("rome")
     back.here.publish("ORDERS", "paris again")
-    sites.change("paris", "delete")
-    sites.mirror("paris", "ORDERS", is_failback=True)
+    sites.here.delete_mirror("paris")
+    sites.mirror("paris", "ORDERS", failback=True)
     wait_until(caught_up(sites, "ORDERS"))
     assert records(sites.here, "ORDERS") == records(sites.source, "ORDERS")
     topic = sites.topic("paris", "ORDERS")
     assert topic is not None
     assert (topic.state, topic.diverged) == ("following", "")
     assert ends(sites.here, "__diverged.ORDERS") == []
+    sites.here.delete_mirror("paris")
+    back.here.delete_mirror("rome")
+
+
+def test_every_command_does_what_it_says(sites: Sites) -> None:
+    """Once each, over the whole life of a mirror."""
+    here, there = sites.brokers[1].endpoint, sites.brokers[0].endpoint
+
+    def run(*arguments: str, connect: str = here) -> str:
+        done = planaria("mirror", *arguments, "--connect", connect)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    fill(sites.source, "V.ORDERS", 10)
+    assert "copies V.*" in run("create", "v", "V.*", "--from", there, "--bytes-per-second", "1MB")
+    wait_until(caught_up(sites, "V.ORDERS"))
+    assert "V.ORDERS" in run("status", "v")
+    assert "1000000" in run("list", "--json")
+    assert "2,000 bytes a second" in run("throttle", "v", "2000")
+    assert "no limit" in run("throttle", "v", "unlimited")
+    run("pause", "v")
+    assert "paused" in run("list")
+    fill(sites.source, "V.ORDERS", 5)
+    run("resume", "v")
+    wait_until(caught_up(sites, "V.ORDERS"))
+    run("pause", "v")
+    fill(sites.source, "V.ORDERS", 2)  # not copied
+    assert json.loads(run("promote", "v", "--json"))["topics"][0]["forks"][0]["offset"] == 15
+    found = json.loads(run("failback", "w", "V.*", "--from", here, "--json", connect=there))["topics"]
+    assert [(each["topic"], each["state"], each["diverged"]) for each in found] == [
+        ("V.ORDERS", "following", "__diverged.V.ORDERS")
+    ]
+    assert found[0]["partitions"] == [{"partition": 0, "first": 15, "next": 17}]
+    assert "kept in __diverged.V.ORDERS" in run("status", connect=there)
+    run("delete", "w", "--yes", connect=there)
+    run("delete", "v", "--yes")
+    assert "there are no mirrors" in run("list", connect=there)

@@ -3,21 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from planaria import Broker, Client
+from planaria import Broker, Client, MirrorDescription, MirroredTopic, MirrorFork
 from planaria.transport.protocol.errors import ProtocolError
-from planaria.transport.protocol.message import Done
-from planaria.transport.protocol.mirrors import (
-    ChangeMirror,
-    CreateMirror,
-    ListMirrors,
-    ListMirrorsReply,
-    MirroredTopic,
-    MirrorReport,
-    MirrorSpec,
-    PromotedTopic,
-    PromoteMirror,
-    PromoteMirrorReply,
-)
 
 SETTINGS: dict[str, Any] = {
     "hang_timeout_ms": 20_000,
@@ -34,13 +21,15 @@ class Sites:
         self.here = here.client
         self.endpoint = source.endpoint
 
-    def mirror(self, name: str, *topics: str, **options: Any) -> None:
-        spec = MirrorSpec(source=self.endpoint, topics=topics, **options)
-        self.here._ask(CreateMirror(mirror=name, spec=spec), Done)
+    @property
+    def reversed(self) -> "Sites":
+        return Sites(*reversed(self.brokers))
 
-    def report(self, name: str) -> MirrorReport:
-        reports = self.here._ask(ListMirrors(), ListMirrorsReply).mirrors
-        return next(report for report in reports if report.mirror == name)
+    def mirror(self, name: str, *topics: str, **options: Any) -> None:
+        self.here.create_mirror(name, topics, source=self.endpoint, **options)
+
+    def report(self, name: str) -> MirrorDescription:
+        return next(each for each in self.here.list_mirrors() if each.mirror == name)
 
     def topic(self, name: str, topic: str) -> MirroredTopic | None:
         return next((each for each in self.report(name).topics if each.topic == topic), None)
@@ -49,16 +38,8 @@ class Sites:
         found = self.topic(name, topic)
         return "" if found is None else found.reason
 
-    def change(self, name: str, action: Any) -> None:
-        self.here._ask(ChangeMirror(mirror=name, action=action), Done)
-
-    @property
-    def reversed(self) -> "Sites":
-        return Sites(*reversed(self.brokers))
-
-    def promote(self, name: str, *topics: str) -> list[PromotedTopic]:
-        request = PromoteMirror(mirror=name, topics=list(topics) or None)
-        return self.here._ask(request, PromoteMirrorReply).topics
+    def promote(self, name: str, *topics: str) -> dict[str, list[MirrorFork]]:
+        return self.here.promote_mirror(name, topics or None)
 
 
 def ends(client: Client | Any, topic: str) -> list[int | None]:

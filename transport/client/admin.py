@@ -33,13 +33,14 @@ from .descriptions import (
     described_status,
 )
 from .group_admin import GroupAdmin
+from .mirror_admin import MirrorAdmin
 from .options import known
 
 SCHEDULED_PAGE = 1_000
 """Delayed messages asked for at once."""
 
 
-class Admin(GroupAdmin):
+class Admin(GroupAdmin, MirrorAdmin):
     """The operator's half of a client."""
 
     # Delayed messages.
