@@ -21,7 +21,7 @@ from ...transport.calls.events import Submitted
 from ...transport.client.network import Network
 from ...transport.loop import run_actor
 from ...transport.machine import Answered, Call, Event, Failed
-from ...transport.protocol.errors import DependencyUnavailable, PlanariaError
+from ...transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ...transport.protocol.message import Request
 from ...transport.protocol.mirrors import DescribeMirror, MirrorSpec
 from ...transport.security.client_credentials import credentials_from
@@ -78,36 +78,43 @@ class MirrorProcess(Actor[OwnEvent, OwnEffect]):
         self._network: Network | None = None
 
     def start(self) -> None:
-        """Connect to the source in the background. Raises DependencyUnavailable if its credentials cannot be used."""
-        spec = self._arguments.spec
-        try:
-            self._network = Network(
-                spec.source,
-                client_id=f"mirror/{self._arguments.mirror}",
-                metadata_timeout_ms=1_000,
-                credentials=credentials_from(
-                    key=spec.key_file or None,
-                    server_key=spec.server_key or None,
-                    user=spec.user or None,
-                    password=_secret(spec.password_file),
-                    token=_secret(spec.token_file),
-                ),
-            )
-        except (PlanariaError, OSError) as error:
-            raise DependencyUnavailable(f"mirror {self._arguments.mirror}: {error}") from error
         self.loop.watch(self._outcomes.fileno(), self._take_outcomes)
         self.loop.dispatch(Started())
+
+    def _connect(self) -> Network:
+        """Connect to the source in the background. Raises PlanariaError or OSError if its credentials cannot be used."""
+        spec = self._arguments.spec
+        return Network(
+            spec.source,
+            client_id=f"mirror/{self._arguments.mirror}",
+            metadata_timeout_ms=1_000,
+            credentials=credentials_from(
+                key=spec.key_file or None,
+                server_key=spec.server_key or None,
+                user=spec.user or None,
+                password=_secret(spec.password_file),
+                token=_secret(spec.token_file),
+            ),
+        )
 
     def perform(self, effect: OwnEffect) -> None:
         match effect:
             case AskSource():
-                assert self._network is not None
-                call = Call(
-                    effect.key, GATEWAY, effect.request, effect.reply_type, timeout_ms=effect.timeout_ms
-                )
-                self._network.post(self._network.owner, Submitted(self._outcomes, call))
+                self._ask(effect)
             case _:
                 assert_never(effect)
+
+    def _ask(self, ask: AskSource) -> None:
+        if self._network is None:
+            # The files of the credentials may be missing or wrong, until an operator has mended that.
+            try:
+                self._network = self._connect()
+            except (PlanariaError, OSError, UnicodeDecodeError) as error:
+                refusal = ProtocolError(ErrorCode.UNAUTHENTICATED, str(error), retriable=True)
+                self.loop.dispatch(SourceFailed(ask.key, refusal.body))
+                return
+        call = Call(ask.key, GATEWAY, ask.request, ask.reply_type, timeout_ms=ask.timeout_ms)
+        self._network.post(self._network.owner, Submitted(self._outcomes, call))
 
     def _take_outcomes(self) -> None:
         for event in self._outcomes.take():

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 PROMOTE_TIMEOUT_MS = 60_000
 FAILBACK_TIMEOUT_S = 60.0
 POLL_S = 0.2
+NOT_COPIED = "not copied: delayed messages before they are due, share groups, transactional ids"
 
 app = typer.Typer(
     cls=Group,
@@ -102,6 +103,7 @@ def create(
             token_file=token_file,
         )
     note(f"{mirror}: copies {', '.join(topics)} from {source}")
+    note(NOT_COPIED)
 
 
 @app.command("list", cls=Command)
@@ -173,6 +175,11 @@ def status(
         for topic in each.topics:
             if topic.diverged:
                 note(f"{topic.topic}: records that its source does not have are kept in {topic.diverged}")
+        _note_groups([each])
+
+
+def _note_groups(reports: list[MirrorReport]) -> None:
+    for each in reports:
         for group, why in sorted(each.groups_not_copied.items()):
             note(f"group {group} is not copied: {why}")
 
@@ -269,6 +276,7 @@ def promote(
     """
     with attached(connect, PROMOTE_TIMEOUT_MS) as client:
         found = client._ask(PromoteMirror(mirror=mirror, topics=topics or None), PromoteMirrorReply).topics
+        reports = client._ask(ListMirrors(), ListMirrorsReply).mirrors
     if as_json:
         print_json({"topics": msgspec.to_builtins(found)})
         return
@@ -279,6 +287,7 @@ def promote(
     ]
     print_table(Listing("topic", "partition", "fork", "source's end", "as of", "not copied"), rows)
     note(f"{mirror}: {plural(len(found), 'topic')} promoted")
+    _note_groups([each for each in reports if each.mirror == mirror])
 
 
 @app.command("failback", cls=Command)

@@ -89,9 +89,13 @@ def test_every_command_does_what_it_says(sites: Sites) -> None:
         return done.stdout
 
     fill(sites.source, "V.ORDERS", 10)
-    assert "copies V.*" in run("create", "v", "V.*", "--from", there, "--bytes-per-second", "1MB")
+    sites.source.configure_share_group("v.queue")
+    created = run("create", "v", "V.*", "--from", there, "--bytes-per-second", "1MB")
+    assert "copies V.*" in created
+    assert "not copied: delayed messages" in created
     wait_until(caught_up(sites, "V.ORDERS"))
     assert "V.ORDERS" in run("status", "v")
+    wait_until(lambda: "group v.queue is not copied: a share group" in run("status", "v"))
     assert "1000000" in run("list", "--json")
     assert "2,000 bytes a second" in run("throttle", "v", "2000")
     assert "no limit" in run("throttle", "v", "unlimited")

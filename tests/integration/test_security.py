@@ -13,7 +13,7 @@ import pytest
 import planaria.aio
 from command_line import planaria as command
 from live_trees import until
-from patience import TIMEOUT_S
+from patience import TIMEOUT_S, wait_until
 from planaria import AuthenticationFailed, Broker, Client
 from planaria.supervisor.admin_link import AdminLink
 from planaria.supervisor.run_directory import supervisors_at
@@ -179,6 +179,47 @@ def test_tokens_and_passwords_outlive_the_gateway_and_end_when_they_are_removed(
             assert code_of(lambda client=client: client.publish("ORDERS", "x")) == ErrorCode.UNAUTHENTICATED
     with Client(secured.endpoint, server_key=server, user="carl", password="correct horse") as client:
         assert code_of(client.list_topics) == ErrorCode.UNAUTHENTICATED
+
+
+def test_a_mirror_reads_with_a_key_a_password_or_a_token_and_says_what_it_lacks(
+    secured: Secured, tmp_path: Path
+) -> None:
+    """Each mirror sees what its principal may consume, and no more."""
+    for topic in ("KEY.T", "USER.T", "TOKEN.T"):
+        secured.client.create_topic(topic, 1)
+        secured.client.publish(topic, topic)
+    pair = secured.principal("m.key", consume="topic:KEY.*")
+    write_key_file(tmp_path / "m.key", pair, "a mirror")
+    token, _ = secured.security.add_token("m.token")
+    secured.security.set_password("m.user", "correct horse")
+    secured.security.grant("m.token", Rule(rights=("consume",), resource="topic:TOKEN.*"))
+    secured.security.grant("m.user", Rule(rights=("consume",), resource="topic:USER.*"))
+    (tmp_path / "token").write_text(token + "\n")
+    (tmp_path / "password").write_text("correct horse\n")
+    server = secured.server.public_key
+    credentials: dict[str, dict[str, str]] = {
+        "key": {"key_file": str(tmp_path / "m.key")},
+        "user": {"server_key": server, "user": "m.user", "password_file": str(tmp_path / "password")},
+        "token": {"server_key": server, "token_file": str(tmp_path / "token")},
+        "late": {"key_file": str(tmp_path / "late.key")},
+    }
+    with Broker(tmp_path / "here") as here:
+        for name, options in credentials.items():
+            here.create_mirror(name, "KEY.*" if name == "late" else "*", source=secured.endpoint, **options)
+
+        def state(name: str) -> tuple[str, str, list[str]]:
+            found = next(each for each in here.list_mirrors() if each.mirror == name)
+            return found.state, found.reason, [each.topic for each in found.topics]
+
+        wait_until(lambda: topics(here.client) == ["KEY.T", "TOKEN.T", "USER.T"])
+        wait_until(lambda: all(list(here.read(topic)) for topic in topics(here.client)))
+        assert [state(name)[2] for name in ("key", "user", "token")] == [["KEY.T"], ["USER.T"], ["TOKEN.T"]]
+        wait_until(lambda: state("late")[0] == "unreachable")
+        assert "late.key" in state("late")[1]
+        write_key_file(tmp_path / "late.key", pair, "a mirror")
+        wait_until(lambda: state("late")[0] == "running")
+        secured.security.remove_credential("m.key", pair.public_key)
+        wait_until(lambda: state("key")[1] != "")
 
 
 def test_no_stranger_is_served_while_the_gateway_is_frozen_dead_or_restarting(secured: Secured) -> None:

@@ -17,7 +17,7 @@ from planaria.actors.mirror.effects import AskSource, SourceAnswered, SourceFail
 from planaria.actors.mirror.keys import FetchKey
 from planaria.actors.mirror.machine import MirrorMachine
 from planaria.transport.batch import TRANSACTIONAL
-from planaria.transport.machine import Answered, Call, Cast, Failed, Reply, SetTimer, TimerFired
+from planaria.transport.machine import Answered, Call, Failed, Reply, SetTimer, TimerFired
 from planaria.transport.producer_ids import transactional_producer_id
 from planaria.transport.protocol.data import Fetch, ListOffsets, Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
@@ -98,8 +98,6 @@ class MirrorWorld:
                     self._ask_source(effect)
                 case Call():
                     self._call(effect)
-                case Cast():
-                    pass
                 case _:
                     raise AssertionError(effect)
 
