@@ -7,7 +7,7 @@
                 has records beyond its fork                    has that topic promoted, so that it takes no more
     done        topics/<topic>.mirror: following               copies the promoted topic
 
-Everything that a step needs is stored before it begins, so whichever process dies goes on. Called by `mirrors.py`.
+Everything that a step needs is stored before it begins, so a process that dies goes on. Called by `mirrors.py`.
 """
 
 from collections.abc import Callable
@@ -64,7 +64,7 @@ class Rejoins:
         if mirror.diverged in latest.topics:
             return self._topics.awaited(sender, mirror.diverged, now)
         diverged = _free_name(latest, entry.topic)
-        # It keeps everything, synced before the other log is cut, until somebody deletes it.
+        # It keeps everything, synced before the other log is cut, until it is deleted.
         config = replace(
             entry.config,
             cleanup="delete",

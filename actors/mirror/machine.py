@@ -398,21 +398,6 @@ class MirrorMachine:
             groups_not_copied=self._groups.not_copied,
         )
 
-    def gauges(self, now: int) -> dict[str, int]:
-        """Return the figures of the actor's report."""
-        lags = [copying.lag(now) for copying in self._copies.values()]
-        offsets = sum(max(0, lag.source_high_watermark - lag.log_end_offset) for lag in lags)
-        return {
-            "mirror_partitions": len(lags),
-            "mirror_lag_offsets": offsets,
-            "mirror_lag_bytes": sum(lag.lag_bytes for lag in lags),
-            "mirror_lag_ms": max((lag.behind_ms for lag in lags), default=0),
-            "mirror_copied_bytes": sum(copying.copied_bytes for copying in self._copies.values()),
-            "mirror_skipped_offsets": sum(lag.skipped for lag in lags),
-            "mirror_faulted_topics": sum(topic.state == "faulted" for topic in self._topics.values()),
-            "mirror_unreachable": int(self.report(now).state == "unreachable"),
-        }
-
     def _error_in(self, topic: str) -> str:
         errors = [copying.error for partition, copying in self._copies.items() if partition.topic == topic]
         return next((error for error in errors if error), "")

@@ -26,6 +26,7 @@ from ...transport.protocol.message import Request
 from ...transport.protocol.mirrors import DescribeMirror, MirrorSpec
 from ...transport.security.client_credentials import credentials_from
 from .effects import AskSource, OwnEffect, OwnEvent, SourceAnswered, SourceFailed, Started
+from .figures import gauges_of
 from .machine import MirrorMachine
 
 _log = logging.getLogger("planaria.mirror")
@@ -127,7 +128,7 @@ class MirrorProcess(Actor[OwnEvent, OwnEffect]):
                     raise AssertionError(event)
 
     def gauges(self) -> dict[str, int]:
-        return self.machine.gauges(self.loop.now)
+        return gauges_of(self.machine.report(self.loop.now))
 
     def close(self) -> None:
         if self._network is not None:

@@ -7,7 +7,7 @@ import pytest
 
 from command_line import planaria
 from patience import wait_until
-from planaria import Broker
+from planaria import Broker, Client
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 from sites import SETTINGS, Sites, caught_up, ends, fill, records
 
@@ -30,7 +30,7 @@ def killed(broker: Broker, address: str) -> bool:
 
 
 def test_the_old_source_follows_and_keeps_what_it_alone_had(sites: Sites) -> None:
-    paris, _ = sites.brokers
+    paris, rome = sites.brokers
     fill(sites.source, "ORDERS", 200, partitions=2)
     sites.mirror("paris", "ORDERS")
     wait_until(caught_up(sites, "ORDERS"))
@@ -55,13 +55,19 @@ def test_the_old_source_follows_and_keeps_what_it_alone_had(sites: Sites) -> Non
     wait_until(caught_up(back, "ORDERS"))
     assert records(back.here, "ORDERS") == records(back.source, "ORDERS")
     assert records(back.here, "__diverged.ORDERS") == alone
+    # A producer that begins at the site that follows finds the promoted one.
+    with (
+        Client([paris.endpoint, rome.endpoint]) as client,
+        client.producer(delivery_timeout_ms=60_000) as producer,
+    ):
+        producer.publish("ORDERS", "found", key="0").result(60)
     with pytest.raises(ProtocolError) as refused:
         back.here.publish("__diverged.ORDERS", "x")
     assert refused.value.code == ErrorCode.FORBIDDEN
     # The group had read beyond the forks here: it goes on there.
     with back.here.consumer("billing", ["ORDERS"], auto_offset_reset="earliest") as consumer:
-        found = [message.data for _, message in zip(range(20), consumer, strict=False)]
-    assert sorted(found) == sorted(f"rome {number}" for number in range(20))
+        found = [message.data for _, message in zip(range(21), consumer, strict=False)]
+    assert sorted(found) == sorted(["found", *(f"rome {number}" for number in range(20))])
     back.here.delete_topic("__diverged.ORDERS")
 
     # And the other way round, without records beyond the forks.

@@ -7,6 +7,7 @@ import pytest
 from planaria.actors.http.families import FAMILIES
 from planaria.actors.http.gauges import Observation, gauges
 from planaria.actors.http.totals import SeenActor
+from planaria.actors.mirror.figures import gauges_of
 from planaria.actors.mirror.keys import GoOnTimer
 from planaria.transport.addresses import mirror_address
 from planaria.transport.batch import parse_header
@@ -233,7 +234,7 @@ def test_offsets_of_groups_are_copied_and_never_beyond_the_copy(world: MirrorWor
 def test_every_gauge_is_a_metric(world: MirrorWorld) -> None:
     world.produce(b"a")
     world.settle()
-    report = ActorReport(gauges=world.mirror.gauges(world.now))
+    report = ActorReport(gauges=gauges_of(world.mirror.report(world.now)))
     address = mirror_address("m")
     actor = SeenActor(
         address=address,

@@ -141,6 +141,7 @@ IMPURE: dict[str, str] = {
     "transport/client/admin_requests.py": "asks by the network and waits",
     "transport/client/cluster_admin.py": "asks by the network and waits",
     "transport/client/security_admin.py": "asks by the network and waits; makes tokens",
+    "transport/client/mirror_admin.py": "requests of operators about mirrors",
     "transport/client/topic_admin.py": "asks by the network and waits; reads a program's datetimes",
     "transport/client/client.py": "owns the network thread",
     "transport/client/consumer.py": "the program's thread waits for the network's",

@@ -319,6 +319,9 @@ class BrokerDirectory:
             if found is not None and found.node is UNSET:
                 # At another node the next attempt decides: what this one names says nothing of the process there.
                 self.topics.suspect(*tp, found.incarnation, now)
+        gateway = self._link.connection
+        if error.code == ErrorCode.TOPIC_IS_MIRRORED and gateway is not None:
+            return self._without(gateway) if self._link.leaves(now) else []
         if error.code != ErrorCode.HELLO_REQUIRED:
             return self._ask_metadata() if error.code == ErrorCode.NOT_LEADER else []
         if connection is self._link.connection:

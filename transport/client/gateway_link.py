@@ -6,7 +6,9 @@
     greeting     `hello` is sent, nothing else                 its reply -> open; refused or silent -> greeting at the
                                                                next address, then the next endpoint; pausing after the
                                                                last one
-    open         requests go to the gateway                    connection lost -> the next endpoint, at once
+    open         requests go to the gateway                    connection lost -> the next endpoint, at once;
+                                                               a topic follows another site -> an endpoint of that
+                                                               site (`other_site.py`)
 
 The endpoints are those of the program, and those of the nodes that the broker has named. They are tried in this order,
 beginning after the one that was lost, which is the last of its round. A name is looked up again for each attempt, so a
@@ -33,6 +35,7 @@ from ..machine import Call, CancelTimer, Effect, SetTimer
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.session import Hello, HelloReply, Node
 from ..security.keys import CURVE, NO_CREDENTIALS, NULL, ClientCredentials
+from .other_site import OtherSite
 from .usable_nodes import usable_nodes
 
 HELLO_TIMEOUT_MS = 5_000
@@ -77,6 +80,11 @@ class GatewayLink:
         """The endpoint tried last."""
         self._round: deque[str] = deque()
         """Endpoints not yet tried in this round."""
+        self._named: frozenset[str] = frozenset()
+        """Those of the nodes that the broker has named."""
+        self._other_site = OtherSite()
+        self._is_leaving = False
+        """True if the next round begins with endpoints of other brokers."""
         self._addresses: deque[str] = deque()
         """Addresses of the endpoint not yet tried."""
         self._rounds = count(1)
@@ -124,6 +132,7 @@ class GatewayLink:
         """Add the endpoints of the nodes that the broker has named to those of the program."""
         if nodes is not UNSET:
             named = [node.endpoint for node in usable_nodes(nodes, self._credentials)]
+            self._named = frozenset(named)
             self._endpoints = tuple(dict.fromkeys((*self._given, *named)))
 
     def on_handshake_failed(self, fault: HandshakeFault) -> list[Effect]:
@@ -157,6 +166,21 @@ class GatewayLink:
             return _refused(endpoint, "has no authentication: connect without credentials")
         return _refused(endpoint, "has authentication: a key, a token or a password is needed")
 
+    @property
+    def others(self) -> list[str]:
+        """The given endpoints that, as far as known, are not of the present broker or cluster."""
+        return [each for each in self._given if each != self._endpoint and each not in self._named]
+
+    def leaves(self, now: int) -> bool:
+        """Return True if a refusal, because a topic follows another site, is a reason to try that one now.
+
+        The next round, once the connection is lost, begins with the endpoints of others.
+        """
+        if self.session is None or not self.others or not self._other_site.is_due(now):
+            return False
+        self._is_leaving = True
+        return True
+
     def is_dead(self, silence_ms: int) -> bool:
         """Return True if the connection, checked about every second, no longer carries any bytes."""
         self._silent_looks = self._silent_looks + 1 if silence_ms >= SILENCE_MS else 0
@@ -182,6 +206,10 @@ class GatewayLink:
         self._round = deque(self._endpoints)
         if self._endpoint in self._round:
             self._round.rotate(-1 - self._round.index(self._endpoint))
+        if self._is_leaving:
+            others = self.others
+            self._round = deque(sorted(self._round, key=lambda each: each not in others))
+            self._is_leaving = False
 
     def _try_next(self, now: int) -> list[Effect]:
         self._forget()
