@@ -1,4 +1,4 @@
-"""The figures of a mirror for its actor's report, from what it reports to the controller. Pure."""
+"""The figures of a mirror for its actor's report, taken from its report to the controller. Pure."""
 
 from ...transport.protocol.mirrors import MirrorReport
 

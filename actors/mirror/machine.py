@@ -8,8 +8,8 @@ a node is taken for dead, cannot do harm: the partition takes a batch at its end
     described   the source has been asked for its configuration       the answer -> made
     made        the controller creates it here, or changes it         done -> copied, rejoining; NOT_MIRRORED -> promoted;
                                                                       any other refusal -> refused
-    rejoining   it was the source: it sets aside what the other       done, or an error -> described again
-                side does not have (`rejoining.py`)
+    rejoining   it was the source: records that the other side lacks  done, or an error -> described again
+                are set aside (`rejoining.py`)
     copied      each partition has a `Copying`                        faulted by one of them; left -> described again
     refused     it cannot be copied: a topic of this name is here,    asked again with each listing
                 or the source follows this broker (a loop)

@@ -24,13 +24,23 @@ from .event_loops import EVENT_LOOP_ROWS
 from .failovers import FAILOVER_ROWS
 from .handlers import HANDLER_ROWS
 from .hops import HOP_ROWS
+from .mirrors import MIRROR_ROWS
 from .replication import REPLICATION_ROWS
 from .rows import QUICK, Row, Scale
 from .rows import ROWS as BULK_ROWS
 from .shapes import SHAPE_ROWS
 from .singles import SINGLE_ROWS
 
-ROWS = BULK_ROWS | SHAPE_ROWS | SINGLE_ROWS | EVENT_LOOP_ROWS | HANDLER_ROWS | HOP_ROWS | ENCRYPTION_ROWS
+ROWS = (
+    BULK_ROWS
+    | SHAPE_ROWS
+    | SINGLE_ROWS
+    | EVENT_LOOP_ROWS
+    | HANDLER_ROWS
+    | HOP_ROWS
+    | ENCRYPTION_ROWS
+    | MIRROR_ROWS
+)
 CLUSTER_ROWS = (*FAILOVER_ROWS, *REPLICATION_ROWS)
 KILLS = 20
 QUICK_KILLS = 3

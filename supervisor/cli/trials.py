@@ -27,14 +27,22 @@ def demo(
     is_cluster: Annotated[
         bool, typer.Option("--cluster", help="Three nodes over etcd: one is killed, another one drained.")
     ] = False,
+    is_mirror: Annotated[
+        bool,
+        typer.Option("--mirror", help="Two sites: one is lost, the other one promoted; then it comes back."),
+    ] = False,
 ) -> None:
     """Watch a broker publish and deliver flights while its processes are killed and restarted."""
-    if is_cluster:
+    if is_cluster or is_mirror:
         from ..demo.cluster import run_cluster_demo  # noqa: PLC0415
+        from ..demo.mirror import run_mirror_demo  # noqa: PLC0415
 
         if record is not None:
-            raise typer.BadParameter("not with --cluster", param_hint="--record")
-        raise typer.Exit(run_cluster_demo(duration, Console(no_color=no_color).print))
+            raise typer.BadParameter("not with --cluster or --mirror", param_hint="--record")
+        if is_cluster and is_mirror:
+            raise typer.BadParameter("not with --cluster", param_hint="--mirror")
+        run = run_cluster_demo if is_cluster else run_mirror_demo
+        raise typer.Exit(run(duration, Console(no_color=no_color).print))
     from ..demo import DemoOptions, run_demo  # noqa: PLC0415
 
     raise typer.Exit(run_demo(DemoOptions(duration_s=duration, record=record), Console(no_color=no_color)))

@@ -7,6 +7,7 @@ import pytest
 
 from command_line import planaria
 from planaria.supervisor import bench, chaos, demo
+from planaria.supervisor.demo import mirror
 
 
 @pytest.mark.parametrize(
@@ -67,3 +68,12 @@ def test_options_and_exit_code(
     done = planaria(*arguments)
     assert given == [options]
     assert (done.returncode, done.stdout, done.stderr) == (1, "ran\n", "")
+
+
+def test_a_demo_of_more_than_one_broker_takes_the_duration(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(mirror, "run_mirror_demo", lambda *options: given.append(options) or 0)
+    assert planaria("demo", "--mirror", "--duration", "7").returncode == 0
+    assert [duration_s for duration_s, _ in given] == [7.0]
+    for other in (("--cluster",), ("--record", "demo.svg")):
+        assert "not with --cluster" in planaria("demo", "--mirror", *other).stderr

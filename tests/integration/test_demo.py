@@ -20,6 +20,13 @@ def test_the_demo_loses_nothing_and_its_screen_is_written_as_svg(tmp_path: Path)
     assert "nothing lost, nothing out of order" in done.stdout
 
 
+@pytest.mark.chaos
+def test_a_lost_site_is_replaced_and_comes_back(tmp_path: Path) -> None:
+    done = planaria("demo", "--mirror", "--duration", "8", "--no-color", TMPDIR=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert "nothing lost, nothing out of order, both sites the same" in done.stdout
+
+
 def test_a_picture_that_cannot_be_written_is_refused_before_the_demo_runs(tmp_path: Path) -> None:
     done = planaria("demo", "--record", str(tmp_path / "missing" / "demo.svg"))
     assert done.returncode == 1
