@@ -366,9 +366,10 @@ class MirrorMachine:
         return Call(FaultKey(name), CONTROLLER, request, Done, timeout_ms=TIMEOUT_MS)
 
     def _end_of(self, partition: TopicPartition) -> tuple[str, int] | None:
-        copying = self._copies.get(partition)
-        is_copied = copying is not None and copying.log_end_offset >= 0
-        return (copying.topic_id, copying.log_end_offset) if copying is not None and is_copied else None
+        copying, topic = self._copies.get(partition), self._topics.get(partition.topic)
+        if copying is None or topic is None or topic.state != "copied" or copying.log_end_offset < 0:
+            return None  # of a topic that was promoted, the groups go on here
+        return copying.topic_id, copying.log_end_offset
 
     # -- the report
 

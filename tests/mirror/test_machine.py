@@ -231,6 +231,22 @@ def test_offsets_of_groups_are_copied_and_never_beyond_the_copy(world: MirrorWor
     assert world.committed == {"g": 3}
 
 
+def test_offsets_of_groups_are_not_copied_to_a_topic_that_was_promoted(world: MirrorWorld) -> None:
+    """The group goes on here; an offset that it had at the source would set it back."""
+    for _ in range(3):
+        world.produce(b"a")
+    world.settle()
+    world.group = {"g": 1}
+    world.advance(3_000)
+    world.promote()
+    world.produce(b"b")
+    world.is_checked = False
+    world.advance(10_000)
+    world.group["g"] = 2
+    world.advance(3_000)
+    assert world.committed == {"g": 1}
+
+
 def test_every_gauge_is_a_metric(world: MirrorWorld) -> None:
     world.produce(b"a")
     world.settle()

@@ -154,6 +154,10 @@ class MirrorWorld:
             assert call.request.config == self.source.config
         for each in getattr(call.request, "offsets", ()):
             self.committed[call.request.group] = each.offset
+        mirror = self.copy.mirror
+        if isinstance(call.request, MirrorTopic) and mirror is not None and mirror.state == "promoted":
+            self.handle(Failed(call.key, ErrorBody(ErrorCode.NOT_MIRRORED, "it was promoted")))
+            return
         self.handle(Answered(call.key, self.controller_answers(call)))
 
     def controller_answers(self, call: Call) -> Any:
