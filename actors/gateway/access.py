@@ -191,7 +191,8 @@ class Access:
             return record or NO_PASSWORD
         if self.principal_of(key, wall_ms) is None:
             raise ProtocolError(
-                ErrorCode.UNAUTHENTICATED, "hello: a token, or user and password, is required"
+                ErrorCode.UNAUTHENTICATED,
+                "hello: the key of this connection is not known, or disabled or expired, and there is no token or user",
             )
         return None
 

@@ -259,3 +259,22 @@ def test_a_greeting_that_is_read_after_the_session_began_changes_nothing() -> No
     wire.ask_gateway()
     wire.feed(GreetingRead(A, "CURVE"))
     assert wire.owner.heard == []
+
+
+def test_a_refused_greeting_refuses_calls_at_once_until_another_one_is_accepted() -> None:
+    wire = Wire(True, A).settled()
+    wire.ask_gateway("first")
+    (send,) = wire.take(ListTopics)
+    wire.refuse(send, ErrorCode.HELLO_REQUIRED)
+    wire.ask_gateway("meanwhile")
+    (hello,) = wire.take(Hello)
+    wire.refuse(hello, ErrorCode.UNAUTHENTICATED)
+    wire.ask_gateway("later")
+    assert [(event.key, event.error.code) for event in wire.owner.heard] == [
+        (key, ErrorCode.UNAUTHENTICATED) for key in ("first", "meanwhile", "later")
+    ]
+    wire.take(ListTopics)
+    wire.fire("refresh")
+    wire.greet()
+    wire.ask_gateway("again")
+    assert len(wire.take(ListTopics)) == 1

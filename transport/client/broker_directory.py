@@ -182,7 +182,7 @@ class BrokerDirectory:
             case _ if key == DIAL:
                 return self._link.on_time_to_dial(now)
             case _ if key == _REFRESH:
-                effects = self._ask_metadata()
+                effects = [*self._ask_metadata(), *self._link.greet_after_refusal()]
                 if gateway is not None and self._link.session is not None:
                     effects.append(CheckSilence(gateway.endpoint))
                 return [*effects, SetTimer(_REFRESH, now + REFRESH_MS)]
@@ -208,11 +208,7 @@ class BrokerDirectory:
         return [*effects, *self._ask_metadata(), Release()]
 
     def _on_hello_failed(self, number: int, error: ErrorBody) -> list[Effect]:
-        if number != self._link.greeting:
-            return []
-        self._link.greeting = 0
-        # After a retriable error, the timer of the greeting is running and makes a new connection.
-        return [] if error.retriable else [Refused(error)]
+        return self._link.on_hello_failed(error) if number == self._link.greeting else []
 
     def _without(self, connection: Connection) -> list[Effect]:
         message = f"lost the connection to {connection.endpoint}"
@@ -236,6 +232,8 @@ class BrokerDirectory:
     # Calls.
 
     def locate(self, pending: InFlight, now: int) -> tuple[Location, list[Effect]]:
+        if self._link.refusal is not None:
+            return self._link.refusal, []
         gateway = self._link.connection if self._link.session is not None else None
         tp = pending.call.address.topic_partition
         if tp is None:

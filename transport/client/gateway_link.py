@@ -68,6 +68,8 @@ class GatewayLink:
         """None while only the greeting may be sent."""
         self.greeting = 0
         """Number of the greeting in flight, 0 if there is none."""
+        self.refusal: ErrorBody | None = None
+        """The answer to the last greeting on this connection, if it was a refusal: no request would be served."""
         self._given = endpoints
         self._endpoints = endpoints
         """Those given, then those of the nodes that the broker has named."""
@@ -192,8 +194,21 @@ class GatewayLink:
             return []
         return [self._hello(self.connection)]
 
+    def on_hello_failed(self, error: ErrorBody) -> list[Effect]:
+        """Refuse all calls, from now on until a greeting is accepted, unless the reason may pass."""
+        self.greeting = 0
+        if error.retriable:
+            return []  # the timer of the greeting is running and makes a new connection
+        self.refusal = error
+        return [Refused(error)]
+
+    def greet_after_refusal(self) -> list[Effect]:
+        """Try again on a connection that was open, now and then: its credentials may be valid again."""
+        return [] if self.refusal is None or self.session is None else self.greet_again()
+
     def on_hello(self, reply: HelloReply) -> list[Effect]:
         self.session = reply
+        self.refusal = None
         self._details.pop(self._endpoint, None)
         self.greeting = 0
         self._rounds = count(1)
@@ -225,7 +240,7 @@ class GatewayLink:
         return SetTimer(DIAL, now + self._retry.delay_ms(next(self._rounds), self._jitter))
 
     def _forget(self) -> None:
-        self.connection = self.session = None
+        self.connection = self.session = self.refusal = None
         self.greeting = self._silent_looks = 0
 
     def _greet(self, address: str, now: int) -> list[Effect]:
