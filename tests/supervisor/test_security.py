@@ -1,13 +1,15 @@
 """The keys of a data directory, and the endpoints that need them."""
 
 from pathlib import Path
+from unittest import mock
 
 import pytest
+import zmq
 
 from planaria.supervisor.config import BrokerConfig, ConfigError
 from planaria.supervisor.security import gateway_security, initialise
 from planaria.transport.endpoints import is_loopback
-from planaria.transport.security.key_files import KeyFileError, read_key_file
+from planaria.transport.security.key_files import KeyFileError, new_key_pair, read_key_file
 
 
 @pytest.mark.parametrize(
@@ -77,3 +79,9 @@ def test_the_nodes_of_a_cluster_share_the_brokers_key(tmp_path: Path) -> None:
     first = initialise(tmp_path / "one", tmp_path / "one.key")
     copied = tmp_path / "one" / "security" / "server.key"
     assert initialise(tmp_path / "two", tmp_path / "two.key", copied) == first
+
+
+def test_a_public_key_is_never_taken_for_an_option_of_a_command() -> None:
+    drawn = [(b"-" + bytes(39), b"s" * 40), (b"a-" + b"k" * 38, b"t" * 40)]
+    with mock.patch.object(zmq, "curve_keypair", side_effect=drawn):
+        assert new_key_pair().public_key == "a-" + "k" * 38

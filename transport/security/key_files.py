@@ -30,7 +30,10 @@ class KeyFileError(PlanariaError):
 
 
 def new_key_pair(principal: str = "", server_key: str | None = None) -> KeyPair:
+    """Make a key pair. The public key does not begin like an option of a command, of which it may be an argument."""
     public, secret = zmq.curve_keypair()
+    while public.startswith(b"-"):
+        public, secret = zmq.curve_keypair()
     return KeyPair(
         public_key=public.decode(), secret_key=secret.decode(), principal=principal, server_key=server_key
     )
