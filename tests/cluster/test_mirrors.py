@@ -137,6 +137,35 @@ def logs(cluster: ClusterNodes, topic: str) -> list[list[list[Batch]]]:
     return [[batches_of(folder / str(number)) for folder in folders] for number in range(3)]
 
 
+def test_a_copy_in_a_cluster_begins_again_where_its_source_begins(
+    rome: ClusterNodes, here: Client, broker: Broker
+) -> None:
+    """The end of an open transaction is among the records that the source deletes before they are copied."""
+    source = broker.client
+    sites = LinkedSites(source, here, broker.endpoint)
+    source.create_topic("SKIPPED", 1)
+    sites.mirror("skipped", "SKIPPED")
+    with source.producer(transactional_id="skipped") as producer:
+        transaction = producer.transaction()
+        transaction.publish("SKIPPED", b"open", partition=0).result()
+        wait_until(sites.is_caught_up("SKIPPED"))
+        sites.change("skipped", "pause")
+        transaction.abort()
+    fill(source, "SKIPPED", 50)
+    source.delete_records("SKIPPED", 0, high_watermarks(source, "SKIPPED")[0] or 0)
+    fill(source, "SKIPPED", 20)
+    sites.change("skipped", "resume")
+    wait_until(sites.is_caught_up("SKIPPED"))
+    # Readers of committed records read on: the transaction is not open any more.
+    wait_until(lambda: contents(here, "SKIPPED") == contents(source, "SKIPPED"))
+    rome.nodes[0].kill()
+    fill(source, "SKIPPED", 20)
+    wait_until(sites.is_caught_up("SKIPPED"))
+    assert contents(here, "SKIPPED") == contents(source, "SKIPPED")
+    restart(rome, rome.nodes[0])
+    sites.change("skipped", "delete")
+
+
 def test_from_cluster_to_cluster_every_replica_has_the_batches_of_the_source(
     paris: ClusterNodes, rome: ClusterNodes, source: Client, here: Client
 ) -> None:
