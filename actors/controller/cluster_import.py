@@ -70,6 +70,11 @@ def import_catalog(
         raise ImportFailed(
             f"topic {next(iter(catalog.removing))!r} is being deleted: start the broker once, and stop it when it serves"
         )
+    for topic, entry in catalog.topics.items():
+        if entry.mirror is not None and entry.mirror.state == "rejoining":
+            raise ImportFailed(
+                f"topic {topic!r} rejoins the one that was promoted: start the broker until it follows"
+            )
     store = EtcdStore(etcd_config(store_url, node), uuid.uuid4().hex)
     try:
         state = store.load(lambda: None)
