@@ -13,7 +13,8 @@ An election names a node. A process there leads once it has claimed the record (
 
 Invariants (`docs/cluster.md` has the argument):
 
-1. The leader epoch of the next record is higher.
+1. The leader epoch of the next record is higher, unless it is 0: no process has claimed the partition yet, and its
+   nodes make the files of a replica at epoch 0 only, because later a missing file is a loss.
 2. The next leader is in the present record's `in_sync`, or, if none of these lives, in `eligible`; but for `forced`.
 3. Every member of the next `in_sync` and `eligible` was a member of the present `in_sync` or `eligible`.
 4. A member stays eligible only while the in-sync set is below its minimum, because then nothing is committed without it.
@@ -121,7 +122,7 @@ def led_by(record: PartitionRecord, leader: Member, live: DataIds, minimum: int)
     return msgspec.structs.replace(
         record,
         leader=leader.node,
-        leader_epoch=record.leader_epoch + 1,
+        leader_epoch=record.leader_epoch + 1 if record.leader_epoch else 0,
         claim="",
         in_sync=in_sync,
         eligible=still_eligible(in_sync, [*record.eligible, *gone], minimum),

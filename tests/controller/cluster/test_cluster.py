@@ -384,7 +384,7 @@ def test_the_simulation_finds_a_leader_that_keeps_its_epoch_over_a_restart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def careless(record: PartitionRecord, process: str, used_epoch: int) -> PartitionRecord:
-        return msgspec.structs.replace(record, claim=process)
+        return msgspec.structs.replace(record, claim=process, leader_epoch=max(1, record.leader_epoch))
 
     monkeypatch.setattr(local_replicas, "claimed", careless)
     with pytest.raises(AssertionError, match="two leaders of one epoch"):

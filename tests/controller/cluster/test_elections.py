@@ -13,8 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from planaria.actors.controller.catalog import Catalog
 from planaria.actors.controller.cluster import elections
-from planaria.actors.controller.cluster.records import Member, PartitionRecord
+from planaria.actors.controller.cluster.messages import files_to_make
+from planaria.actors.controller.cluster.records import Member, NodeSession, PartitionRecord
+from planaria.transport.protocol.topics import TopicConfig
 
 A, B, C = Member("a", "disk-a"), Member("b", "disk-b"), Member("c", "disk-c")
 ALIVE = {"a": "disk-a", "b": "disk-b", "c": "disk-c"}
@@ -55,6 +58,18 @@ def test_the_successor_of_a_dead_leader(
     assert after is not None
     assert (after.leader, after.leader_epoch) == (leader, 8)
     assert (after.in_sync, after.eligible) == (in_sync, eligible)
+
+
+def test_nodes_make_the_files_of_a_new_partition_whose_leader_died_before_it_led() -> None:
+    """Until a process has claimed the partition, no record can be lost: the election counts as its creation."""
+    created = msgspec.structs.replace(record(), leader_epoch=0, topic_id="t1")
+    after = elections.successor(created, without("a"), 2)
+    assert after is not None
+    assert (after.leader, after.leader_epoch) == ("b", 0)
+    own = NodeSession(node="b", data_id=B.data_id, start_id="s", endpoint="", peer_endpoint="")
+    entry = Catalog(catalog_id="test").with_topic("T", 1, TopicConfig(), 0).topics["T"]
+    assert files_to_make(after, own, entry, 0)
+    assert not files_to_make(elections.claimed(after, "s/1"), own, entry, 0)
 
 
 def test_a_partition_without_members_alive_stays_offline() -> None:
