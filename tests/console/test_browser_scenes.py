@@ -16,7 +16,7 @@ from planaria import Broker, Client
 from planaria.supervisor.console.broker_link import BrokerLink
 from planaria.supervisor.security import initialise
 from planaria.transport.client.cluster_admin import ClusterAdmin
-from planaria.transport.client.descriptions import BrokerStatus
+from planaria.transport.client.descriptions import ActorStatus, BrokerStatus
 from planaria.transport.client.security_admin import SecurityAdmin
 from planaria.transport.security.rights import Rule
 from served_console import served_console
@@ -44,31 +44,46 @@ def browser() -> Iterator["Browser"]:
         yield browser
 
 
-def crowd_of(found: BrokerStatus) -> Iterator[BrokerStatus]:
-    """Yield answers with so many partitions: at each they have worked, and some of them die or return."""
-    [one] = [actor for actor in found.actors if actor.address == "partition/ORDERS/0"]
-    for look in itertools.count(1):
-        actors = [
-            replace(
-                one,
-                address=f"partition/T{number % 20}/{number // 20}",
-                counters={name: value + look * 100 for name, value in one.counters.items()},
-                uptime_ms=one.uptime_ms + look * 100,
-                state="starting" if (number + look) % 50 == 0 else "ready",
-            )
-            for number in range(ACTORS)
-        ]
-        yield replace(found, actors=actors, version=look)
+class Crowd:
+    """Answers to `status` of a broker with so many partitions, of which each has worked since the answer before, and ten
+    begin or end a start."""
+
+    def __init__(self, found: BrokerStatus) -> None:
+        self._found = found
+        [self._one] = [actor for actor in found.actors if actor.address == "partition/ORDERS/0"]
+        self._looks = 0
+
+    def status(self, _: BrokerLink, after_version: int | None = None) -> BrokerStatus:
+        self._looks += 1
+        whole = after_version is None
+        numbers = range(ACTORS) if whole else range(self._looks % 50, ACTORS, 50)
+        return replace(
+            self._found,
+            actors=[self._actor(number) for number in numbers],
+            is_whole=whole,
+            version=self._looks,
+        )
+
+    def _actor(self, number: int) -> ActorStatus:
+        one = self._one
+        worked = self._looks * (10 + number)
+        return replace(
+            one,
+            address=f"partition/T{number % 20}/{number // 20}",
+            counters=dict.fromkeys(one.counters, worked),
+            uptime_ms=one.uptime_ms + self._looks * 100,
+            report_age_ms=0,
+            state="starting" if (number + self._looks) % 50 == 0 else "ready",
+        )
 
 
 def test_the_tree_is_smooth_with_500_processes(
     browser: "Browser", broker: Broker, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = crowd_of(broker.status())
-    monkeypatch.setattr(BrokerLink, "status", lambda *_: next(answers))
+    monkeypatch.setattr(BrokerLink, "status", Crowd(broker.status()).status)
     with watched_page(browser) as page:
         page.goto(url)
-        page.wait_for_selector(f".cell >> nth={ACTORS - 1}", state="attached")
+        page.wait_for_function(f"document.querySelectorAll('.cell').length === {ACTORS}")
         metrics = page.context.new_cdp_session(page)
         metrics.send("Performance.enable", {"timeDomain": "threadTicks"})
         before_s = computed_s(metrics)
