@@ -185,10 +185,13 @@ class Assignments:
                 for number in range(topic.partitions)
                 if (partition := TopicPartition(name, number)) not in records
             ][: PLACED_AT_ONCE - len(writes)]
+            factor = topic.replication_factor
+            # A node that is suspected may follow later. Without it the partitions would wait for its return.
+            chosen = (
+                (nodes, avoid) if len(nodes) >= factor else (self._usable(frozenset()), avoid | suspected)
+            )
             try:
-                placed = (
-                    place(nodes, records, len(missing), topic.replication_factor, avoid) if missing else []
-                )
+                placed = place(chosen[0], records, len(missing), factor, chosen[1]) if missing else []
             except TooFewNodes as error:
                 unplaced = f"topic {name!r}: {error}"
                 continue

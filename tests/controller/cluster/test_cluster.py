@@ -134,6 +134,15 @@ def test_more_replicas_than_nodes_wait_with_a_reason_and_are_placed_when_a_node_
     assert world.unled() == []
 
 
+def test_a_topic_that_is_created_after_a_death_waits_for_no_session_to_end() -> None:
+    world = steady()
+    world.kill("n1")
+    world.run(500)
+    world.create("U", 3)
+    assert time_until_led(world, 2_000) < 2_000
+    assert {"n1"} <= world.truth.sessions.keys()
+
+
 def operate(world: SimulatedCluster, request: Request) -> None:
     """Ask a node that does not lead, again until it has been done: answers of the store are lost."""
     node = next(node for node in world.nodes.values() if node.runs and not node.cluster.leadership.is_leading)
