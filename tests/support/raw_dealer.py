@@ -1,5 +1,6 @@
 """A client in any language: headers of JSON on a DEALER, with CURVE or without."""
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -35,7 +36,9 @@ class RawDealer:
         return msgspec.json.decode(self._socket.recv_multipart()[0])
 
     def send(self, **header: Any) -> None:
-        self._socket.send(msgspec.json.encode(header))
+        """Send a request, unless ZeroMQ has given the connection up because the broker refused it: it would wait."""
+        with suppress(zmq.Again):
+            self._socket.send(msgspec.json.encode(header), zmq.DONTWAIT)
 
     def __enter__(self) -> "RawDealer":
         return self
