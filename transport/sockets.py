@@ -26,6 +26,7 @@ UNREAD_HIGH_WATER_MARK = 128
 """Requests of one peer that are read ahead of the actor; later ones wait at the peer."""
 CALLS_HIGH_WATER_MARK = 10_000
 CONTROL_HIGH_WATER_MARK = 100_000
+NO_ZAP_DOMAIN = b"none"
 RECONNECT_MS = 20
 RECONNECT_MAX_MS = 500
 HANDSHAKE_MS = 5_000
@@ -217,9 +218,13 @@ def connect_peer(
     there are `keys`.
 
     The options apply to the connections made after them. A server does not ping: client libraries that implement ZMTP
-    3.0 close the connection at a ping, or take it for a message.
+    3.0 close the connection at a ping, or take it for a message. A ZAP domain makes libzmq refuse peers that do not send
+    the greeting of ZMTP 3, as keys do. Otherwise it takes the bytes of any program, such as an HTTP server, for ZMTP
+    1.0, and aborts the process if they arrive while the peer is being disconnected.
     """
     is_remote = endpoint.startswith("tcp://")
+    if is_remote and keys is None:
+        socket.setsockopt(zmq.ZAP_DOMAIN, NO_ZAP_DOMAIN)
     ping_ms, silence_ms = (NODE_PING_MS, NODE_SILENCE_MS) if is_between_nodes else (PING_MS, PEER_SILENCE_MS)
     socket.setsockopt(zmq.HEARTBEAT_IVL, ping_ms if is_remote else 0)
     socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, silence_ms)

@@ -14,9 +14,12 @@ import zmq
 
 import planaria.aio
 from command_line import planaria as command
+from patience import TIMEOUT_S
 from planaria import AuthenticationFailed, Client
 from planaria.transport import sockets
+from planaria.transport.calls.events import GreetingRead
 from planaria.transport.client.errors import TimedOut
+from planaria.transport.client.greeting import read_greeting
 from planaria.transport.security.curve import Zap
 from planaria.transport.security.key_files import new_key_pair, write_key_file
 from planaria.transport.security.keys import KeyPair, ServerKeys
@@ -177,3 +180,16 @@ def test_a_command_ends_with_one_line_that_names_the_remedy(tmp_path: Path) -> N
     assert "refuses this key" in done.stderr
     assert "--key" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_server_of_another_protocol_is_not_taken_for_a_broker_with_keys() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        heard: list[GreetingRead] = []
+        done = threading.Event()
+        host, port = server.getsockname()
+        read_greeting(f"tcp://{host}:{port}", lambda read: (heard.append(read), done.set()))
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n")
+            assert done.wait(TIMEOUT_S)
+    assert [read.mechanism for read in heard] == [""]

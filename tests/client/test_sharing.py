@@ -312,6 +312,22 @@ def test_the_request_of_a_poll_takes_the_pending_verdicts_along() -> None:
     assert driver.ranges() == [("accept", 2, 2)]
 
 
+def test_a_verdict_is_sent_though_a_poll_has_taken_those_before_it_along() -> None:
+    """The network thread may receive the announcement of a verdict when a poll has already taken it."""
+    driver = Driver()
+    driver.acquire(0, 1)
+    driver.machine.acknowledge([message(0)], ACCEPTED)  # the network thread has not had its turn yet
+    request = driver.poll()
+    assert len(request.acknowledgements) == 1
+    driver.turn()
+    driver.deliver(request, 0, -1)
+    driver.poll()  # of another task, which waits long
+    driver.say(1, said=RELEASED)
+    driver.pass_time(sharing.SEND_AFTER_MS)
+    driver.answer()
+    assert driver.done == {0: "accept", 1: "release"}
+
+
 def test_verdicts_of_a_poll_without_an_answer_are_sent_again() -> None:
     driver = Driver()
     driver.acquire(0, 1)

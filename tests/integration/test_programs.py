@@ -144,7 +144,10 @@ def test_fork_every_public_name_of_the_parents_objects_refuses_or_changes_nothin
         "group_offsets": ("g",), "kill": ("gateway/0",), "list_offsets": ("T", 0), "pause_group": ("g",), "read": ("T",),
         "remove_quota": ("c",), "reset_offsets": ("g", {tp: 0}), "resume_group": ("g",), "revive": ("gateway/0",),
         "set_quota": ("c",), "share_consumer": ("s", "T"), "table": ("T",),
+        "create_mirror": ("m", "T"), "pause_mirror": ("m",), "resume_mirror": ("m",),
+        "throttle_mirror": ("m", 1), "promote_mirror": ("m",), "delete_mirror": ("m",),
     }  # fmt: skip
+    keywords = {"create_mirror": {"source": "tcp://127.0.0.1:9"}}
     objects: dict[object, dict[str, tuple[Any, ...]]] = {
         client: shared | {"publish": ("T", b"x"), "wait_for_broker": (5,)},
         own_broker: shared
@@ -172,7 +175,7 @@ def test_fork_every_public_name_of_the_parents_objects_refuses_or_changes_nothin
                 def use(item: object = item, name: str = name, given: Any = given) -> None:
                     found = getattr(item, name)
                     if callable(found):
-                        found(*given)
+                        found(*given, **keywords.get(name, {}))
 
                 said[type(item).__name__, name] = in_fork(use)
     always_refused = said.pop(("TransactionalProducer", "publish"))

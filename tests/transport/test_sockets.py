@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,30 @@ def test_a_peer_is_disconnected_with_a_message_half_read(run_dir: Path) -> None:
     assert disconnect_peer(client, "ipc:///never/connected") == []
     for each in (client, *servers.values()):
         each.close()
+    context.term()
+
+
+@pytest.mark.parametrize(
+    "words", [b"HTTP/1.1 400 Bad Request\r\n" + b"x" * 200, b"\x01\0" * 5, b"\x03\0id\x02\0x" * 20]
+)
+def test_bytes_of_another_protocol_are_not_taken_for_an_old_version_of_zmtp(words: bytes) -> None:
+    """A peer of ZMTP 1.0 has no handshake. If it is disconnected at its first message, libzmq aborts this process."""
+    context = new_context()
+    client = calls_socket(context)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(TIMEOUT_S)
+        endpoint = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        connect_peer(client, b"name", endpoint)
+        for _ in range(2):
+            connection, _ = server.accept()
+            with connection:
+                connection.settimeout(TIMEOUT_S)
+                connection.sendall(words)
+                with suppress(ConnectionResetError):
+                    while connection.recv(100):
+                        pass  # until the client closes the connection
+    assert disconnect_peer(client, endpoint) == []
+    client.close()
     context.term()
 
 

@@ -46,4 +46,6 @@ def _mechanism(endpoint: str) -> str:
                 received += more
     except OSError:
         return ""
+    if received[0] != _BEGIN[0] or received[9] != _BEGIN[9]:  # another protocol
+        return ""
     return received[_MECHANISM].rstrip(b"\0").decode("ascii", "replace")

@@ -83,7 +83,7 @@ class Sharing(Generic[MessageT]):
         self._renew_at = 0
         self._is_renewal_set = False
         self._is_announced = False
-        """True once the pending verdicts were posted."""
+        """True from the post of VerdictsPending until its timer has ended, or needs none."""
 
     # The program's side: acquiring.
 
@@ -292,7 +292,9 @@ class Sharing(Generic[MessageT]):
         return [*effects, *self.rounds.begin_next(now), *self._set_send_timer(now)]
 
     def _set_send_timer(self, now: int) -> list[Effect]:
-        if not self.rounds.is_idle or not self.holdings.waiting or self.rounds.state != "open":
+        self._is_announced = (
+            self.rounds.is_idle and bool(self.holdings.waiting) and self.rounds.state == "open"
+        )
+        if not self._is_announced:  # a poll has taken them meanwhile; the next verdict is announced again
             return []
-        self._is_announced = True
         return [SetTimer(_SEND, now if self.holdings.waiting >= SEND_AT else now + SEND_AFTER_MS)]

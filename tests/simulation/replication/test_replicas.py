@@ -52,7 +52,7 @@ def _same_epoch_after_a_restart() -> Any:
     def lead(self: MemoryLog, leader_epoch: int) -> None:
         self._disk.leader_epoch = self.leader_epoch = leader_epoch
 
-    def claimed(record: Any, process: str) -> Any:
+    def claimed(record: Any, process: str, used_epoch: int) -> Any:
         epoch = (
             record.leader_epoch if record.claim.startswith(f"{record.leader}/") else record.leader_epoch + 1
         )
