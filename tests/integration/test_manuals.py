@@ -3,9 +3,6 @@
 import ast
 import asyncio
 import inspect
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,9 +12,8 @@ from typing import Any
 import pytest
 
 import planaria.aio
-from documents import Block, blocks_of, file_of
+from documents import Block, blocks_of
 from manual_scenes import NOT_RUN, PRELUDE, SCENES
-from patience import TIMEOUT_S
 from planaria import Broker
 from planaria.supervisor.hosted import Subscription
 from source_tree import ROOT
@@ -130,21 +126,3 @@ def fed(broker: Broker, topic: str) -> Iterator[None]:
     finally:
         is_over.set()
         thread.join()
-
-
-def test_the_project_of_the_page_on_tests_passes(tmp_path: Path) -> None:
-    for block in blocks_of(ROOT / "docs" / "testing.md"):
-        if (name := file_of(block)) is not None:
-            (tmp_path / name).write_text(block.text)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "."],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-        check=False,
-        timeout=2 * TIMEOUT_S,
-    )
-    assert found.returncode == 0, found.stdout + found.stderr
-    assert "4 passed" in found.stdout
