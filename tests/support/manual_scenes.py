@@ -114,7 +114,7 @@ NOT_RUN = {
     "cluster.md: Client(": "connects to hosts that do not exist",
     "asyncio.md: async for message in consumer:": "three forms side by side: loops without a body",
     "security.md: from planaria import Client, Tls": "needs the certificate of a host that does not exist",
-    "testing.md: # shop.py": "a project of several files: test_the_project_of_the_page_on_tests_passes",
+    "testing.md: # shop.py": "a project of several files: tests/integration/test_testing.py runs it",
     "testing.md: # test_shop.py": "part of that project",
     "testing.md: # conftest.py": "part of that project",
     "testing.md: # test_pipeline.py": "part of that project",
