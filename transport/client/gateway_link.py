@@ -112,9 +112,10 @@ class GatewayLink:
 
     def dial(self, now: int) -> list[Effect]:
         """Begin, or begin again after a lost connection, or go on after an attempt that failed."""
-        has_failed, self._has_failed = self._has_failed, False
+        has_failed = self._has_failed or (self.connection is not None and self.session is None)
+        self._has_failed = False
         if self.connection is None or self.session is not None or self.is_dialled_by_zeromq:
-            if has_failed:  # it would fail again at once
+            if has_failed:  # also as a peer of another protocol; it would fail again at once
                 self._forget()
                 return [self._pause(now)]
             self._begin_round()
