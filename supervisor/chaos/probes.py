@@ -67,12 +67,11 @@ class Probes:
             raise error if isinstance(error, PlanariaError) else PlanariaError(str(error))
 
     def _ready_again(self, victim: ActorStatus) -> None:
-        instance_id = self._client.status().instance_id
         for _ in _looks():
-            status = self._client.status()
-            now = next((actor for actor in status.actors if actor.address == victim.address), None)
-            is_reborn = status.instance_id != instance_id or (now and now.incarnation > victim.incarnation)
-            if now is not None and now.state == "ready" and is_reborn:
+            actors = self._client.status().actors
+            now = next((actor for actor in actors if actor.address == victim.address), None)
+            # Not by its incarnation: another supervisor, which may have come since the fault, counts from 1 again.
+            if now is not None and now.state == "ready" and now.pid != victim.pid:
                 return
         raise ProtocolError(ErrorCode.TIMED_OUT, f"{victim.address} was not ready again")
 
