@@ -4,7 +4,7 @@ import pytest
 
 from exchange_driver import Wire
 from planaria.transport.calls.events import Disconnected, GreetingRead, HandshakeFailed, Resolved
-from planaria.transport.client.gateway_link import SILENCE_MS, SILENT_LOOKS
+from planaria.transport.client.gateway_link import DIAL, SILENCE_MS, SILENT_LOOKS
 from planaria.transport.machine import Failed
 from planaria.transport.protocol.data import ListOffsets
 from planaria.transport.protocol.errors import ErrorCode
@@ -278,3 +278,13 @@ def test_a_refused_greeting_refuses_calls_at_once_until_another_one_is_accepted(
     wire.greet()
     wire.ask_gateway("again")
     assert len(wire.take(ListTopics)) == 1
+
+
+def test_a_connection_that_ends_before_its_session_is_dialled_again_after_a_pause() -> None:
+    """As of a peer of another protocol, whom ZeroMQ does not dial again."""
+    wire = Wire(True, A)
+    wire.take(Hello)
+    wire.feed(Disconnected(A))
+    assert wire.take(Hello) == []
+    wire.fire(DIAL)
+    assert len(wire.take(Hello)) == 1

@@ -217,7 +217,7 @@ class BrokerDirectory:
     def on_lost(self, connection: Connection, now: int) -> list[Effect]:
         if connection is self._link.connection:
             self._polls.clear()
-            return self._link.dial(now)
+            return self._link.on_lost(now)
         if self._nodes.on_lost(connection, now):
             return []
         if connection.partition is not None:

@@ -96,6 +96,7 @@ class GatewayLink:
         self._silent_looks = 0
         self._has_failed = False
         """True if the handshake of the present connection failed."""
+        self._greeted_at = 0
         self._read: str | None = None
         """The endpoint whose broker's greeting is being read."""
 
@@ -112,14 +113,20 @@ class GatewayLink:
 
     def dial(self, now: int) -> list[Effect]:
         """Begin, or begin again after a lost connection, or go on after an attempt that failed."""
-        has_failed = self._has_failed or (self.connection is not None and self.session is None)
-        self._has_failed = False
+        has_failed, self._has_failed = self._has_failed, False
         if self.connection is None or self.session is not None or self.is_dialled_by_zeromq:
-            if has_failed:  # also as a peer of another protocol; it would fail again at once
+            if has_failed:  # it would fail again at once
                 self._forget()
                 return [self._pause(now)]
             self._begin_round()
         return self._try_next(now)
+
+    def on_lost(self, now: int) -> list[Effect]:
+        """Dial again after a connection that has ended: with a pause if it ended before a session, as at a peer of
+        another protocol."""
+        is_silent = now - self._greeted_at >= HELLO_TIMEOUT_MS
+        self._has_failed = self._has_failed or (self.session is None and not is_silent)
+        return self.dial(now)
 
     def on_time_to_dial(self, now: int) -> list[Effect]:
         self._begin_round()
@@ -250,6 +257,7 @@ class GatewayLink:
             [] if before is None else [Lost(before, ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, "replaced", True))]
         )
         self.connection = connection = self._connections.new(address)
+        self._greeted_at = now
         return [
             *lost,
             Connect(connection.route, connection.endpoint),
