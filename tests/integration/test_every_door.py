@@ -245,8 +245,8 @@ def test_no_secret_is_in_logs_status_audit_tracebacks_or_process_lists(doors: Do
         password,
         wrong,
         *shown,
-        doors.token.rpartition("_")[2],
-        bad_token.rpartition("_")[2],
+        max(doors.token.split("_"), key=len),
+        max(bad_token.split("_"), key=len),
         *secret_keys,
     ]
     audit = [message.data for message in doors.admin.read("__audit")]
