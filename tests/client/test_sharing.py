@@ -312,6 +312,19 @@ def test_the_request_of_a_poll_takes_the_pending_verdicts_along() -> None:
     assert driver.ranges() == [("accept", 2, 2)]
 
 
+def test_a_message_that_is_not_held_costs_no_other_its_verdict() -> None:
+    """Otherwise those after it would be held, and their locks renewed, for as long as the program polls."""
+    driver = Driver()
+    driver.acquire(0, 3)
+    driver.say(1)
+    with pytest.raises(PlanariaError, match=r"T/0 at 1.* is not held"):
+        driver.say(0, 1, 2, 3)
+    driver.turn()
+    driver.pass_time(sharing.SEND_AFTER_MS)
+    driver.answer()
+    assert driver.done == dict.fromkeys(range(4), "accept")
+
+
 def test_a_verdict_is_sent_though_a_poll_has_taken_those_before_it_along() -> None:
     """The network thread may receive the announcement of a verdict when a poll has already taken it."""
     driver = Driver()

@@ -311,7 +311,7 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
     ) -> None:
         """Acknowledge messages. Sent with the next poll or `flush`, at the end of the block, or within a moment.
 
-        Raises InvalidOption, and PlanariaError for a message that this consumer does not hold.
+        Raises InvalidOption, and PlanariaError for a message that this consumer does not hold; all others count.
         """
         self._acknowledge(messages, verdict, delay, reason)
 

@@ -79,7 +79,8 @@ class Holdings:
         return True
 
     def say_each(self, messages: Sequence[Message], said: Said) -> Message | None:
-        """Record a verdict. Return the first message that is not held; those after it have none."""
+        """Record a verdict about all that are held. Return the first message that is not."""
+        missing: Message | None = None
         topic, partition = "", -1
         held: set[int] = set()
         waiting: dict[int, Said] = {}
@@ -92,11 +93,12 @@ class Holdings:
                     self._said[TopicPartition(topic, partition)] = {}
                 waiting = self._said[tp]
             if message.offset not in held:
-                return message
+                missing = missing or message
+                continue
             held.discard(message.offset)
             waiting[message.offset] = said
             self.waiting += 1
-        return None
+        return missing
 
     def say_held(self, tp: TopicPartition, offsets: Iterable[int], said: Said) -> None:
         """Record a verdict about those of the messages that are held."""

@@ -183,7 +183,7 @@ class ShareConsumer(Acknowledging[ShareMessage]):
     ) -> None:
         """Acknowledge messages. Sent with the next poll, `flush` or `close`, or after a moment at the latest.
 
-        Raises InvalidOption, and PlanariaError for a message that this consumer does not hold.
+        Raises InvalidOption, and PlanariaError for a message that this consumer does not hold; all others count.
         """
         self._acknowledge(messages, verdict, delay, reason)
 

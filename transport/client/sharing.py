@@ -161,7 +161,7 @@ class Sharing(Generic[MessageT]):
     # The program's side: verdicts.
 
     def acknowledge(self, messages: Sequence[Message], said: Said) -> None:
-        """Record a verdict about messages. Raises PlanariaError at the first one that is not held."""
+        """Record a verdict about all messages that are held. Raises PlanariaError if others are among them."""
         missing = self.holdings.say_each(messages, said)
         self._announce()
         if missing is not None:
