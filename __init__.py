@@ -41,10 +41,6 @@ if TYPE_CHECKING:
         KilledActor,
         LogPosition,
         LogReport,
-        MirrorDescription,
-        MirroredTopic,
-        MirrorFork,
-        MirrorLag,
         PartitionDescription,
         Quota,
         RecordInFlight,
@@ -56,7 +52,6 @@ if TYPE_CHECKING:
         ShareGroupSettings,
         SharePartition,
         TopicDescription,
-        TopicMirror,
         TopicSummary,
         TransactionDescription,
     )
@@ -87,6 +82,13 @@ if TYPE_CHECKING:
         UnknownTopic,
     )
     from .transport.client.messages import Message, MessageBatch
+    from .transport.client.mirror_descriptions import (
+        MirrorDescription,
+        MirroredTopic,
+        MirrorFork,
+        MirrorLag,
+        TopicMirror,
+    )
     from .transport.client.options import InvalidOption
     from .transport.client.producer import Producer
     from .transport.client.redrive import Redrive
@@ -160,10 +162,10 @@ _HOMES = {
     "OffsetOutOfRange": ".transport.client.errors",
     "PartitionDescription": ".transport.client.descriptions",
     "LogReport": ".transport.client.descriptions",
-    "MirrorFork": ".transport.client.descriptions",
-    "MirroredTopic": ".transport.client.descriptions",
-    "MirrorLag": ".transport.client.descriptions",
-    "MirrorDescription": ".transport.client.descriptions",
+    "MirrorFork": ".transport.client.mirror_descriptions",
+    "MirroredTopic": ".transport.client.mirror_descriptions",
+    "MirrorLag": ".transport.client.mirror_descriptions",
+    "MirrorDescription": ".transport.client.mirror_descriptions",
     "PlanariaError": ".transport.protocol.errors",
     "Producer": ".transport.client.producer",
     "ProducerConfig": ".transport.keywords",
@@ -198,7 +200,7 @@ _HOMES = {
     "Tls": ".transport.security.tls_options",
     "TopicConfig": ".transport.protocol.topics",
     "TopicDescription": ".transport.client.descriptions",
-    "TopicMirror": ".transport.client.descriptions",
+    "TopicMirror": ".transport.client.mirror_descriptions",
     "TopicExists": ".transport.client.errors",
     "TopicPartition": ".transport.addresses",
     "TopicReplaced": ".transport.client.errors",

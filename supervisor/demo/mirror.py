@@ -19,7 +19,7 @@ import msgspec
 from rich.table import Table
 
 from ...transport.client.client import Client
-from ...transport.client.descriptions import MirrorFork
+from ...transport.client.mirror_descriptions import MirrorFork
 from ...transport.protocol.errors import PlanariaError
 from ..chaos.history import History
 from ..free_ports import LOOPBACK, free_ports

@@ -7,7 +7,7 @@ import pytest
 from msgspec import UNSET
 
 from planaria import GroupDescription, Quota, ScheduledMessage, TopicConfig, TransactionDescription
-from planaria.transport.client import descriptions
+from planaria.transport.client import descriptions, mirror_descriptions
 from planaria.transport.client.descriptions import (
     described,
     described_mirror,
@@ -29,13 +29,14 @@ from planaria.transport.protocol import (
 )
 
 # Description -> the part of the protocol with the same fields.
+MODULES = (descriptions.__name__, mirror_descriptions.__name__)
 PAIRS: list[tuple[type, type]] = [
     (descriptions.TopicSummary, topics.TopicSummary),
     (descriptions.PartitionDescription, topics.PartitionDescription),
-    (descriptions.MirrorFork, mirrored.Fork),
-    (descriptions.MirrorLag, mirrors.PartitionLag),
-    (descriptions.MirroredTopic, mirrors.MirroredTopic),
-    (descriptions.TopicMirror, mirrored.TopicMirror),
+    (mirror_descriptions.MirrorFork, mirrored.Fork),
+    (mirror_descriptions.MirrorLag, mirrors.PartitionLag),
+    (mirror_descriptions.MirroredTopic, mirrors.MirroredTopic),
+    (mirror_descriptions.TopicMirror, mirrored.TopicMirror),
     (descriptions.TopicDescription, topics.DescribeTopicReply),
     (descriptions.GroupMember, groups.MemberDescription),
     (descriptions.GroupPause, groups.GroupPause),
@@ -79,11 +80,11 @@ def test_a_mirror_is_described_with_its_settings() -> None:
 def test_every_description_is_frozen_documented_and_compared() -> None:
     kinds = [
         each
-        for each in vars(descriptions).values()
+        for each in {**vars(descriptions), **vars(mirror_descriptions)}.values()
         if isinstance(each, type) and issubclass(each, msgspec.Struct)
     ]
-    own = {each for each in kinds if each.__module__ == descriptions.__name__}
-    others = {descriptions.CommittedOffset, descriptions.LogPosition, descriptions.MirrorDescription}
+    own = {each for each in kinds if each.__module__ in MODULES}
+    others = {descriptions.CommittedOffset, descriptions.LogPosition, mirror_descriptions.MirrorDescription}
     assert own - {shown for shown, _ in PAIRS} == others
     for kind in own:
         assert kind.__struct_config__.frozen

@@ -4,10 +4,10 @@ Creating and deleting are tried once; if that attempt has no answer, again in a 
 for their own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ..protocol.errors import ErrorCode, ProtocolError
-from ..protocol.message import Done
+from ..protocol.message import Done, Request
 from ..protocol.mirrors import (
     ChangeMirror,
     CreateMirror,
@@ -18,7 +18,8 @@ from ..protocol.mirrors import (
     PromoteMirrorReply,
 )
 from .admin_requests import AdminRequests
-from .descriptions import MirrorDescription, MirrorFork, described, described_mirror
+from .descriptions import described, described_mirror
+from .mirror_descriptions import MirrorDescription, MirrorFork
 
 
 class MirrorAdmin(AdminRequests):
@@ -61,19 +62,12 @@ class MirrorAdmin(AdminRequests):
             token_file=token_file,
             is_failback=failback,
         )
-        request = CreateMirror(mirror=mirror, spec=spec)
-        try:
-            self._ask(request, Done, is_retried=False)
-            return
-        except ProtocolError as error:
-            if not error.retriable:
-                raise
-        try:
-            self._ask(request, Done)
-        except ProtocolError:
+
+        def exists(_: ProtocolError) -> bool:
             found = self._ask(ListMirrors(), ListMirrorsReply).mirrors
-            if not any(each.mirror == mirror and each.spec == spec for each in found):
-                raise
+            return any(each.mirror == mirror and each.spec == spec for each in found)
+
+        self._change_once(CreateMirror(mirror=mirror, spec=spec), exists)
 
     def list_mirrors(self) -> list[MirrorDescription]:
         """Return the mirrors of this broker, with the state and the lag of each partition.
@@ -131,6 +125,10 @@ class MirrorAdmin(AdminRequests):
         Raises ProtocolError with UNKNOWN_MIRROR, TimedOut.
         """
         request = ChangeMirror(mirror=mirror, action="delete")
+        self._change_once(request, lambda error: error.code == ErrorCode.UNKNOWN_MIRROR)
+
+    def _change_once(self, request: Request, is_made: Callable[[ProtocolError], bool]) -> None:
+        """Make a change whose answer may be lost: `is_made` tells whether the refusal of a repetition shows it made."""
         try:
             self._ask(request, Done, is_retried=False)
             return
@@ -140,7 +138,7 @@ class MirrorAdmin(AdminRequests):
         try:
             self._ask(request, Done)
         except ProtocolError as error:
-            if error.code != ErrorCode.UNKNOWN_MIRROR:
+            if not is_made(error):
                 raise
 
 

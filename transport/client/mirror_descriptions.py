@@ -1,0 +1,88 @@
+"""Results of calls about mirrors; see descriptions.py. Pure."""
+
+from msgspec import Struct
+
+
+class MirrorFork(Struct, frozen=True, kw_only=True):
+    """The end of the part of a promoted partition that it has in common with its source."""
+
+    partition: int
+    offset: int
+    """The first offset that was not copied."""
+    leader_epoch: int
+    """The highest leader epoch below it, -1 without batches."""
+    source_high_watermark: int
+    """The source's as last reported, -1 if unknown. The records between the two were not copied."""
+    heard_at_ms: int
+    """The time of that report in milliseconds since the epoch, -1 if unknown."""
+
+
+class TopicMirror(Struct, frozen=True, kw_only=True):
+    """The mirror that fills a topic, or filled it until it was promoted."""
+
+    mirror: str
+    state: str
+    """rejoining, following, faulted, sealed, or promoted."""
+    reason: str
+    """The reason of a fault."""
+    forks: list[MirrorFork]
+    """One for each partition, once it is promoted."""
+    rejoin_at: list[MirrorFork] = []
+    """While it rejoins: the forks of the topic that was promoted in its place."""
+    diverged: str = ""
+    """The topic with the records that were set aside when it rejoined; empty: there were none."""
+
+
+class MirrorLag(Struct, frozen=True, kw_only=True):
+    """A partition that is copied. -1: not known yet."""
+
+    partition: int
+    log_end_offset: int
+    source_high_watermark: int
+    lag_bytes: int
+    """Bytes that were read from the source and are not appended yet."""
+    behind_ms: int
+    """Time for which the copy has been incomplete; 0: it is complete as of the last answer of the source."""
+    skipped: int
+    """Offsets that the source had deleted before they were copied."""
+
+
+class MirroredTopic(Struct, frozen=True, kw_only=True):
+    """A topic of a mirror."""
+
+    topic: str
+    state: str
+    """rejoining, following, sealed, promoted, faulted; refused: it is not copied, for a reason."""
+    reason: str
+    partitions: list[MirrorLag]
+    """Empty while the topic is not copied."""
+    forks: list[MirrorFork]
+    """One for each partition, once it is promoted."""
+    diverged: str
+    """The topic with the records that were set aside when it rejoined; empty: there were none."""
+
+
+class MirrorDescription(Struct, frozen=True, kw_only=True):
+    """A mirror: topics of another broker that are copied to this one."""
+
+    mirror: str
+    source: str
+    """Endpoints of the other broker."""
+    topic_patterns: list[str]
+    group_patterns: list[str]
+    bytes_per_second: int
+    """Limit of the traffic; -1: none."""
+    failback: bool
+    """True if topics of this broker follow those that were promoted in their place."""
+    state: str
+    """running, paused, unreachable or starting."""
+    reason: str
+    last_contact_ms: int
+    """Time of the source's last answer in milliseconds since the epoch; -1: there was none."""
+    copied_bytes: int
+    """Bytes appended by the mirror's present process."""
+    topics: list[MirroredTopic]
+    groups: list[str]
+    """Groups whose offsets have been copied."""
+    groups_not_copied: dict[str, str]
+    """Groups whose state is not copied, with the reason."""
