@@ -33,6 +33,8 @@ def use_group(broker: Broker, number: int) -> None:
 def use_transactions(broker: Broker, number: int) -> None:
     with broker.client.producer(transactional_id="T") as producer, producer.transaction() as transaction:
         transaction.publish("ORDERS", b"%d" % number)
+    # A commit is durable before its markers are: no one could write the last one without its coordinator.
+    read_topic(broker.client, "ORDERS")
 
 
 def use_delay(broker: Broker, number: int) -> None:
