@@ -5,7 +5,8 @@ of the partition, and their sequence makes the repeat idempotent. Must never sen
 answered. Used by replay.py for the start record and by the actor's recorder for all later records.
 
     idle --append--> in flight --answered--> idle
-                     in flight --refused--> raises Fenced: a newer incarnation of the actor writes; or AppendRefused
+                     in flight --refused--> raises Fenced: a newer incarnation of the actor writes; SequenceRefused: it
+                                            may write as well; or AppendRefused, for any other reason
 """
 
 from msgspec import Struct
@@ -28,6 +29,16 @@ class AppendRefused(RuntimeError):
     """The partition refused a batch, and a retry cannot succeed."""
 
 
+class SequenceRefused(AppendRefused):
+    """The partition knows other batches of the producer than this actor."""
+
+
+_REFUSALS: dict[str, type[RuntimeError]] = {
+    ErrorCode.PRODUCER_FENCED: Fenced,
+    ErrorCode.OUT_OF_ORDER_SEQUENCE: SequenceRefused,
+}
+
+
 class Appender:
     def __init__(self, tp: TopicPartition) -> None:
         self.tp = tp
@@ -48,7 +59,7 @@ class Appender:
             return None
         result = result_of(event)
         if result.error is not None:
-            kind = Fenced if result.error.code == ErrorCode.PRODUCER_FENCED else AppendRefused
+            kind = _REFUSALS.get(result.error.code, AppendRefused)
             raise kind(f"{result.error.code}: {result.error.message}")
         self.is_idle = True
         return result.base_offset

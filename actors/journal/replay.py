@@ -9,7 +9,8 @@ ledger interprets the records: it receives them in the order of the log, and bui
     reading --end of the log--> claiming: the start record is sent under the highest start seen + 1, and if that is the
                                 first of a producer id, before it under the id before, which it closes for all earlier
     claiming --durable--> rereading up to that record           earlier starts are refused from here on
-    claiming --fenced--> contested: the newer start is looked for; Fenced if there is one, and if not, its record is lost
+    claiming --fenced or out of sequence--> contested: the newer start is looked for; Fenced if there is one, and if
+                                not, its record is lost. Any other refusal of the claim is raised as it is
     rereading --our record is the newest start--> done          else another incarnation claimed that number: claim again
 
 The newest record of each key counts, and the state is built from these at the end of the log: compaction drops the
@@ -30,7 +31,7 @@ from ...transport.log_access.reader import PartitionReader, StoredBatch
 from ...transport.machine import Answered, Call, Failed, LoopEffect, LoopEvent
 from ...transport.protocol.data import FetchReply, ListOffsetsReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode, OperatorNeeded
-from .appender import Appender, AppendRefused, Fenced
+from .appender import Appender, Fenced, SequenceRefused
 from .identity import NO_START, JournalIdentity, Start, closing_identity, identity_of, start_of
 from .snapshot import LogMark, Snapshot
 
@@ -124,7 +125,7 @@ class Replay:
         self._claims: list[JournalIdentity] = []
         """Identities under which the start record has still to become durable."""
         self._claim_offset = -1
-        self._refusal: Fenced | AppendRefused
+        self._refusal: Fenced | SequenceRefused
         """The error of the contested claim."""
         self._step: Step = "checking" if snapshot else "reading"
 
@@ -156,7 +157,7 @@ class Replay:
     def _on_claiming(self, event: LoopEvent, now: int) -> list[LoopEffect]:
         try:
             base_offset = self.appender.handle(event)
-        except (Fenced, AppendRefused) as refusal:
+        except (Fenced, SequenceRefused) as refusal:
             self._refusal, self._step = refusal, "contested"
             return [self._fetch()]
         if base_offset is None:

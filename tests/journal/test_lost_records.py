@@ -3,7 +3,7 @@
 import pytest
 
 from planaria.actors.coordinator import machine as machine_module
-from planaria.actors.journal.appender import Fenced
+from planaria.actors.journal.appender import AppendCall, AppendRefused, Fenced, SequenceRefused
 from planaria.actors.journal.replay import RecordsLost, ReplayFailed, ReplayFetchCall
 from planaria.transport.batch import build, parse_header
 from planaria.transport.machine import Failed
@@ -78,6 +78,18 @@ def test_a_newer_incarnation_is_a_fence_and_no_loss(group: SimulatedGroup) -> No
         group.drain()
     with pytest.raises(Fenced):
         stale.drain()
+
+
+@pytest.mark.parametrize("code", [ErrorCode.INVALID_TIMESTAMP, ErrorCode.MESSAGE_TOO_LARGE])
+def test_a_claim_that_is_refused_for_another_reason_is_no_loss(
+    group: SimulatedGroup, code: ErrorCode
+) -> None:
+    group.start()
+    while not any(call.key == AppendCall() for call in group.calls):
+        group.answer(group.calls[0])
+    with pytest.raises(AppendRefused, match=code) as raised:
+        group.handle(Failed(AppendCall(), ErrorBody(code, "refused", False)))
+    assert not isinstance(raised.value, SequenceRefused)
 
 
 def test_a_log_that_ends_before_the_snapshot_has_lost_records(group: SimulatedGroup) -> None:
