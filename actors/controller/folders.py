@@ -12,6 +12,7 @@ recreated. Called by `storage.py`, `process.py` and `recovery.py`.
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from ...transport.protocol.mirrored import TopicMirror
 from ...transport.protocol.topics import TopicConfig
 from ..log.files import Files
 from ..log.labels import (
@@ -155,6 +156,11 @@ class TopicFolders:
                 )
             elif label is not None and label.topic_id != entry.topic_id:
                 found.append(f"{tp} belongs to another topic of this name than the catalog's; {WAY_OUT}")
+            elif label is not None and _is_copy(label.mirror) and not _is_copy(entry.mirror):
+                found.append(
+                    f"{tp} is a copy of another broker's topic, the catalog does not know and lets it take producers;"
+                    f" {WAY_OUT}"
+                )
             elif label is not None and label.partitions > entry.partitions:
                 found.append(
                     f"{tp} has {label.partitions} partitions, the catalog knows {entry.partitions}; {WAY_OUT}"
@@ -199,8 +205,16 @@ class TopicFolders:
 
 def label_of(entry: TopicEntry) -> TopicLabel:
     return TopicLabel(
-        topic=entry.topic, topic_id=entry.topic_id, partitions=entry.partitions, config=entry.config
+        topic=entry.topic,
+        topic_id=entry.topic_id,
+        partitions=entry.partitions,
+        config=entry.config,
+        mirror=entry.mirror,
     )
+
+
+def _is_copy(mirror: TopicMirror | None) -> bool:
+    return mirror is not None and not mirror.is_writable
 
 
 def has_records(folder: Path) -> bool:

@@ -109,6 +109,11 @@ class _CatalogRecovery:
             return
         topics[label.topic] = entry
         self._lines.append(f"{label.topic}: {entry.partitions} partitions, id {entry.topic_id}")
+        if entry.mirror is not None and not entry.mirror.is_writable:
+            self._lines.append(
+                f"{label.topic}: a copy made by mirror {entry.mirror.mirror!r}, which takes no producers: create that"
+                " mirror again, or promote the copy"
+            )
 
     def _entry(self, folder: Path, label: TopicLabel, known: TopicEntry | None) -> TopicEntry:
         config = label.config
@@ -119,11 +124,18 @@ class _CatalogRecovery:
         elif is_internal(label.topic) and not label.topic.startswith(DIVERGED_PREFIX):
             config = CONFIG
         elif topic_label_of(folder, self._files) is None:
-            self._lines.append(f"{label.topic}: its label is missing; it has the default configuration now")
-        partitions = label.partitions
+            self._lines.append(
+                f"{label.topic}: its label is missing; it has the default configuration now, and takes producers also"
+                " if it was a copy made by a mirror"
+            )
+        partitions, mirror = label.partitions, label.mirror
         if known is not None and known.topic_id == label.topic_id:
             partitions = max(partitions, known.partitions)
-        return TopicEntry(topic=label.topic, topic_id=label.topic_id, partitions=partitions, config=config)
+            # A label is written before the catalog, so it is never older.
+            mirror = mirror if topic_label_of(folder, self._files) is not None else known.mirror
+        return TopicEntry(
+            topic=label.topic, topic_id=label.topic_id, partitions=partitions, config=config, mirror=mirror
+        )
 
     def _groups_found(self) -> dict[str, int]:
         found: dict[str, int] = {}

@@ -1,6 +1,6 @@
 """Labels: files that say which topic a folder belongs to, so that the records do not depend on the catalog for it.
 
-    topics/<topic>/topic.json                    id, number of partitions and configuration of the topic
+    topics/<topic>/topic.json                    id, number of partitions, configuration and mirror of the topic
     topics/<topic>/<partition>/partition.json    id of the topic; there since the partition was created
 
     {"format":1,"crc32c":<of the bytes of label>,"label":{...}}
@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from ...transport.batch import checksum
+from ...transport.protocol.mirrored import TopicMirror
 from ...transport.protocol.topics import TopicConfig
 from .files import Files
 
@@ -33,6 +34,8 @@ class TopicLabel(Struct, frozen=True, kw_only=True):
     topic_id: str
     partitions: int
     config: TopicConfig
+    mirror: TopicMirror | None = None
+    """A copy of another broker's topic must not take producers after its catalog was lost."""
 
 
 class PartitionLabel(Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from planaria.actors.controller.catalog import (
 )
 from planaria.actors.controller.folders import TopicFolders, has_records, label_of
 from planaria.actors.controller.recovery import RecoveryFailed, recover_catalog, recover_partition
+from planaria.actors.controller.rejoins import with_topic_mirror
 from planaria.actors.log.errors import StorageFailed, StorageFull
 from planaria.actors.log.files import Files
 from planaria.actors.log.labels import partition_label_of, topic_label_of
@@ -25,6 +26,7 @@ from planaria.actors.log.log import PartitionLog
 from planaria.actors.metadata.file_format import CatalogCorrupt
 from planaria.actors.partition.folder import check_folder
 from planaria.actors.partition.log_config import log_config
+from planaria.transport.protocol.mirrored import TopicMirror, TopicState
 from planaria.transport.protocol.topics import TopicConfig
 
 OLD = Catalog(catalog_id="c").with_topic("ORDERS", 3, TopicConfig(), 0).with_group("billing", 2)
@@ -133,6 +135,29 @@ def test_a_catalog_is_recovered_from_the_folders(tmp_path: Path, state: str) -> 
     found = CatalogFile(tmp_path, Files()).load("id")
     assert found.topics == NEW.topics
     assert any("SHIPMENTS" in line for line in lines)
+
+
+@pytest.mark.parametrize("state", ["following", "promoted"])
+@pytest.mark.parametrize("kept", ["missing", "older"])
+def test_a_copy_of_another_brokers_topic_stays_one_without_its_catalog(
+    tmp_path: Path, state: TopicState, kept: str
+) -> None:
+    """The older catalog is of the time at which the topic took producers."""
+    catalog_file = CatalogFile(tmp_path, Files())
+    catalog_file.save(OLD)
+    mirror = TopicMirror(mirror="paris", state=state)
+    catalog_file.save(with_topic_mirror(catalog_file.load("id"), "ORDERS", mirror))
+    fill_topic(tmp_path, "ORDERS")
+    path = tmp_path / "catalog.json"
+    if kept == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(encode_catalog(OLD))
+        alarms = catalog_file.folders.differences(CatalogFile(tmp_path, Files()).load("id"))
+        assert any("is a copy" in line for line in alarms) == (state == "following")
+    lines = recover_catalog(str(tmp_path))
+    assert CatalogFile(tmp_path, Files()).load("id").topics["ORDERS"].mirror == mirror
+    assert any("takes no producers" in line for line in lines) == (state == "following")
 
 
 def test_a_lost_partition_begins_again_above_all_it_ever_had(tmp_path: Path) -> None:
