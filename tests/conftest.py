@@ -208,8 +208,12 @@ def shared_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervis
     yield from _run_broker(tmp_path_factory.mktemp("shared") / "data")
 
 
+PATIENT = {"hang_timeout_ms": 60_000}
+"""No actor is killed for its silence while a busy machine does not run it."""
+
+
 def _run_broker(data: Path) -> Iterator[SupervisorHandle]:
-    settings = {"data": str(data), "endpoint": "tcp://127.0.0.1:*", "log_file": "broker.log"}
+    settings = {"data": str(data), "endpoint": "tcp://127.0.0.1:*", "log_file": "broker.log", **PATIENT}
     handle = launch_supervisor(config.load(settings))
     yield handle
     handle.stop()

@@ -9,6 +9,7 @@ import pytest
 import planaria
 import planaria.aio
 from event_loops import Run
+from patience import TIMEOUT_S
 from planaria import Broker
 
 pytestmark = pytest.mark.processes
@@ -50,8 +51,8 @@ def test_what_is_published_is_durable_and_is_read_in_order(
 def test_batches_are_gathered_up_to_a_number_or_a_time(shared_broker: Broker, topic: str, run: Run) -> None:
     async def main() -> None:
         async with planaria.aio.connect(shared_broker.endpoint) as client:
-            for n in range(25):
-                client.publish_nowait(topic, n, partition=0)
+            for handle in [client.publish_nowait(topic, n, partition=0) for n in range(25)]:
+                await handle
             async with client.consumer(None, [topic], auto_offset_reset="earliest") as consumer:
                 sizes, values = [], []
                 async for batch in consumer.batches(max=10, max_wait=1.0):
@@ -68,7 +69,7 @@ def test_batches_are_gathered_up_to_a_number_or_a_time(shared_broker: Broker, to
 def test_positions_are_set_by_offset_time_and_commit(shared_broker: Broker, topic: str, run: Run) -> None:
     async def main() -> None:
         async with planaria.aio.connect(shared_broker.endpoint) as client:
-            await client.wait_for_broker(10.0)
+            await client.wait_for_broker(TIMEOUT_S)
             for n in range(5):
                 await client.publish(topic, n, partition=0, timestamp_ms=1_000 * (n + 1))
             async with client.consumer(

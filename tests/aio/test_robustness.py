@@ -11,6 +11,7 @@ import pytest
 import planaria
 import planaria.aio
 from event_loops import on_asyncio
+from live_trees import until_state
 from patience import TIMEOUT_S
 from planaria import Broker
 
@@ -131,6 +132,7 @@ def test_killed_actors_cost_no_acknowledged_message(broker: Broker) -> None:
             async def kill() -> None:
                 for address in ("partition/T/0", "gateway/0", "partition/T/1", "coordinator/g"):
                     await asyncio.sleep(0.2)
+                    await asyncio.to_thread(until_state, broker.client, address, "ready")
                     await asyncio.to_thread(broker.kill, address)
 
             read: set[int] = set()

@@ -11,6 +11,7 @@ import trio
 import planaria
 import planaria.aio
 from event_loops import Run, on_asyncio, on_trio
+from live_trees import until_state
 from planaria import Broker
 
 pytestmark = pytest.mark.processes
@@ -220,6 +221,7 @@ def test_killed_actors_leave_each_transaction_whole_or_absent(broker: Broker) ->
             async def kill() -> None:
                 for address in ("partition/T/0", "transactions/0", "gateway/0", "transactions/1"):
                     await asyncio.sleep(0.15)
+                    await asyncio.to_thread(until_state, broker.client, address, "ready")
                     await asyncio.to_thread(broker.kill, address)
 
             await asyncio.gather(kill(), *(write_all(writer) for writer in range(3)))

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from command_line import ServedBroker, planaria
+from patience import TIMEOUT_S
 from planaria import Client
 from planaria.supervisor.cli.lag import lag_of, trend_text
 from planaria.transport.addresses import TopicPartition
@@ -67,7 +68,7 @@ def test_lag_is_counted_and_its_age_is_that_of_the_first_unread_record(broker: S
         now_ms = int(time.time() * 1000)
         with client.producer() as producer:
             for hours in (3, 2, 1):
-                producer.publish("LAG", b"x", timestamp_ms=now_ms - hours * HOUR_MS).result(30)
+                producer.publish("LAG", b"x", timestamp_ms=now_ms - hours * HOUR_MS).result(TIMEOUT_S)
         with client.consumer("behind", ["LAG"], auto_offset_reset="earliest") as consumer:
             while not consumer.poll(1.0, 1):
                 pass

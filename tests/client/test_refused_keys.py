@@ -77,9 +77,10 @@ def test_a_refused_key_fails_calls_at_once_and_is_tried_again_at_a_modest_rate()
             with pytest.raises(AuthenticationFailed, match=f"the broker at {endpoint} refuses this key"):
                 call()
         assert time.monotonic() - started < LONG_MS / 1_000 / 2
-        before = ATTEMPTS.count(endpoint)
+        before, began = ATTEMPTS.count(endpoint), time.monotonic()
         time.sleep(0.5)
-        assert ATTEMPTS.count(endpoint) - before < 15, "there is a pause between attempts"
+        attempts, took_s = ATTEMPTS.count(endpoint) - before, time.monotonic() - began
+        assert attempts < 30 * took_s, "there is a pause between attempts"
 
     async def by_tasks(endpoint: str) -> None:
         async with planaria.aio.connect(endpoint, key=OURS, request_timeout_ms=LONG_MS) as client:
@@ -160,7 +161,7 @@ def test_a_broker_with_another_key_or_one_that_is_not_ready_is_waited_for() -> N
     other = new_key_pair()
     with (
         a_broker(other) as endpoint,
-        Client(endpoint, key=OURS, request_timeout_ms=600) as client,
+        Client(endpoint, key=OURS, request_timeout_ms=3_000) as client,
         pytest.raises(TimedOut, match="closes the connection during the handshake; is server_key"),
     ):
         client.list_topics()

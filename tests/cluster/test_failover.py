@@ -96,7 +96,7 @@ def test_every_node_serves_its_part_of_the_metrics_and_the_state_of_the_cluster(
 
     wait_until(lambda: sums('planaria_topic_records_in_total{topic="METERED"}') == 30)
     assert sums('planaria_topic_partitions{topic="METERED"}') == 3
-    assert sums("planaria_cluster_controller") == 1
+    wait_until(lambda: sums("planaria_cluster_controller") == 1)
     wait_until(lambda: sums('planaria_cluster_nodes{state="alive"}') == 9)
     wait_until(lambda: sums('planaria_replica_records_in_total{topic="METERED"}') == 60)
     with client.consumer("metered", ["METERED"], auto_offset_reset="earliest", auto_commit=False) as consumer:
@@ -104,7 +104,7 @@ def test_every_node_serves_its_part_of_the_metrics_and_the_state_of_the_cluster(
         consumer.commit()
         # The group's coordinator is on one node, and most of the partitions that it reads are led by others.
         wait_until(lambda: sums('planaria_group_lag{group="metered",topic="METERED"}') == 30 - read)
-        assert sums('planaria_group_lag_seconds{group="metered",topic="METERED"}') > 0
+        wait_until(lambda: sums('planaria_group_lag_seconds{group="metered",topic="METERED"}') > 0)
     for place in places:
         with urllib.request.urlopen(f"{place}/critical", timeout=TIMEOUT_S) as reply:
             assert reply.status == 200

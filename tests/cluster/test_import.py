@@ -8,7 +8,7 @@ import pytest
 from cluster_nodes import ClusterNodes
 from command_line import planaria
 from etcd_members import etcd_binary
-from patience import TIMEOUT_S
+from patience import TIMEOUT_S, wait_until
 from planaria import Broker, Client
 
 pytestmark = [
@@ -60,6 +60,11 @@ def test_a_broker_on_one_machine_becomes_a_clusters_first_node(tmp_path: Path) -
             assert client.list_quotas()["reports"].fetch_bytes == 1_000_000
             line = ("cluster", "reassign", "OLD", "--replicas", "n0,n1", "--connect", second.endpoint)
             assert planaria(*line).returncode == 0
-            found = json.loads(planaria("cluster", "status", "--json", "--connect", first.endpoint).stdout)
-            moved = [sorted(each["in_sync"]) for each in found["partitions"] if each["topic"] == "OLD"]
-            assert moved == [["n0", "n1"]] * 2
+
+            def moved() -> list[list[str]]:
+                """Return the replicas as another node has learnt them."""
+                done = planaria("cluster", "status", "--json", "--connect", first.endpoint)
+                found = json.loads(done.stdout)["partitions"]
+                return [sorted(each["in_sync"]) for each in found if each["topic"] == "OLD"]
+
+            wait_until(lambda: moved() == [["n0", "n1"]] * 2)

@@ -101,6 +101,12 @@ class Operator:
         [found] = [each for each in self.status()["partitions"] if each["topic"] == "LOST"]
         return found
 
+    def leaders(self) -> set[str]:
+        return {each["leader"] for each in self.partitions()}
+
+    def replicas(self) -> list[list[str]]:
+        return [sorted(each["replicas"]) for each in self.partitions()]
+
     def partitions(self) -> list[Any]:
         return [each for each in self.status()["partitions"] if each["topic"] == TOPIC]
 
@@ -114,34 +120,41 @@ def test_any_node_shows_all_nodes_and_partitions(
     cluster: ClusterNodes, published: Published, operator: Operator
 ) -> None:
     published.more()
-    seen = [operator.status() for _ in range(3)]
-    assert {each["node"] for each in seen} == {"n0", "n1", "n2"}
-    for each in seen:
-        assert (each["cluster"], each["leading"]) == ("test", seen[0]["leading"])
-        assert [(node["node"], node["state"]) for node in each["nodes"]] == [
-            (name, "alive") for name in ("n0", "n1", "n2")
-        ]
-    assert [each["partition"] for each in operator.partitions()] == list(range(PARTITIONS))
+    alive = [(name, "alive") for name in ("n0", "n1", "n2")]
+
+    def all_agree() -> bool:
+        seen = [operator.status() for _ in range(3)]
+        assert {each["node"] for each in seen} == {"n0", "n1", "n2"}
+        assert {each["cluster"] for each in seen} == {"test"}
+        return len({each["leading"] for each in seen}) == 1 and all(
+            [(node["node"], node["state"]) for node in each["nodes"]] == alive for each in seen
+        )
+
+    wait_until(all_agree)
+    wait_until(lambda: [each["partition"] for each in operator.partitions()] == list(range(PARTITIONS)))
     text = operator.done("status")
     assert "cluster test, asked at" in text
     assert f"{TOPIC}/0" in text
     assert "alive" in operator.done("nodes")
     connect = ("--connect", cluster.nodes[1].endpoint)
-    processes = json.loads(planaria("status", "--json", *connect).stdout)
-    assert [(node["node"], node["stop_refusal"]) for node in processes["nodes"]] == [
-        (name, "") for name in ("n0", "n1", "n2")
-    ]
+
+    def may_all_stop() -> bool:
+        nodes = json.loads(planaria("status", "--json", *connect).stdout)["nodes"]
+        return {node["node"]: node["stop_refusal"] for node in nodes} == {"n0": "", "n1": "", "n2": ""}
+
+    wait_until(may_all_stop)
     assert "may stop" in planaria("status", *connect).stdout
 
 
 def test_a_drained_node_leads_nothing_until_it_may_again(published: Published, operator: Operator) -> None:
     operator.done("reassign MOVED --replicas n1,n2")
-    assert {each["leader"] for each in operator.partitions()} <= {"n1", "n2"}
+    # The command returns when it is done; each node, of which another one is asked each time, learns that.
+    wait_until(lambda: operator.leaders() <= {"n1", "n2"})
     assert "n1 leads nothing" in operator.done("drain n1")
     published.more()
-    assert {each["leader"] for each in operator.partitions()} == {"n2"}
+    wait_until(lambda: operator.leaders() == {"n2"})
     operator.done("drain n1")  # again changes nothing
-    assert "draining" in operator.done("nodes")
+    wait_until(lambda: "draining" in operator.done("nodes"))
     operator.done("uncordon n1")
     assert "is led by n1" in operator.done(f"elect {TOPIC}/0")
     wait_until(lambda: operator.partitions()[0]["leader"] == "n1")  # the other nodes follow
@@ -152,17 +165,24 @@ def test_a_drained_node_leads_nothing_until_it_may_again(published: Published, o
 def test_a_node_leaves_and_gets_replicas_again(published: Published, operator: Operator) -> None:
     operator.done("reassign MOVED --replicas n1,n2")
     assert "n2 holds nothing" in operator.done("decommission n2")
-    assert [sorted(each["replicas"]) for each in operator.partitions()] == [["n0", "n1"]] * PARTITIONS
+    wait_until(lambda: operator.replicas() == [["n0", "n1"]] * PARTITIONS)
     published.more()
     operator.done("uncordon n2")
-    planned = json.loads(operator.done("rebalance --plan --json"))
-    assert planned["moves"]
-    assert not planned["applied"]
+
+    def planned() -> Any:
+        return json.loads(operator.done("rebalance --plan --json"))
+
+    wait_until(lambda: planned()["moves"])
+    assert not planned()["applied"]
     assert "n2" in operator.done("rebalance --plan")
     operator.done("rebalance --apply")
-    assert "nothing to move" in operator.done("rebalance --plan")
-    holders = [node for each in operator.partitions() for node in each["replicas"]]
-    assert {holders.count(name) for name in ("n0", "n1", "n2")} <= {2, 3}
+    wait_until(lambda: "nothing to move" in operator.done("rebalance --plan"))
+
+    def is_even() -> bool:
+        holders = [node for replicas in operator.replicas() for node in replicas]
+        return {holders.count(name) for name in ("n0", "n1", "n2")} <= {2, 3}
+
+    wait_until(is_even)
     published.more()
     published.check()
 
@@ -181,7 +201,9 @@ def test_a_change_that_cannot_work_is_refused_in_one_line(published: Published, 
     assert "no node 'n7'" in operator.refused("reassign MOVED --replicas n0,n7")
     assert "no topic 'NOPE'" in operator.refused("reassign NOPE --replicas n0,n1")
     assert "partitions 0 to 3" in operator.refused("elect MOVED/9")
-    assert [each for each in operator.status()["nodes"] if each["draining"] or each["leaving"]] == []
+    wait_until(
+        lambda: not [each for each in operator.status()["nodes"] if each["draining"] or each["leaving"]]
+    )
     published.check()
 
 

@@ -6,19 +6,20 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from patience import wait_until
+from patience import TIMEOUT_S, wait_until
 from planaria import Broker, StartFailed
 
 pytestmark = pytest.mark.processes
-TIMEOUT_S = 60
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with Broker(tmp_path_factory.mktemp("metrics"), http_endpoint="127.0.0.1:*", kafka_names=True) as broker:
+    options: dict[str, Any] = {"http_endpoint": "127.0.0.1:*", "kafka_names": True, "hang_timeout_ms": 60_000}
+    with Broker(tmp_path_factory.mktemp("metrics"), **options) as broker:
         broker.create_topic("T", 2)
         yield broker
 

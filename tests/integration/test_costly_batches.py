@@ -30,7 +30,7 @@ SERVED_WITHIN_S = 5.0
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with Broker(tmp_path_factory.mktemp("costly")) as broker:
+    with Broker(tmp_path_factory.mktemp("costly"), hang_timeout_ms=60_000) as broker:
         yield broker
 
 

@@ -13,7 +13,7 @@ from planaria.transport.protocol.errors import ErrorCode
 pytestmark = pytest.mark.processes
 
 SETTLED_S = 2.0
-"""Maximum lateness of the most punctual of a few messages. On an undisturbed machine it is some milliseconds."""
+"""Maximum lateness of a punctual message. On an undisturbed machine it is some milliseconds."""
 
 
 def test_a_message_comes_when_it_is_due_and_not_before(broker: Broker) -> None:
@@ -21,18 +21,24 @@ def test_a_message_comes_when_it_is_due_and_not_before(broker: Broker) -> None:
     broker.publish("T", None, "at once", delay=0)  # from here on there are schedulers
     with broker.consumer(partitions=[("T", 0)], auto_offset_reset="earliest") as consumer:
         until(lambda: consumer.poll(0.1), "the first message")
-        late_s = []
-        for delay in (0.3, 0.05, 0.5):
+        delays = iter([0.3, 0.05, 0.5] * 30)
+
+        def is_punctual() -> bool:
+            delay = next(delays)
             asked_at = time.time()
             told = broker.publish("T", "k", {"delay": delay}, delay=delay)
             assert (told.partition, told.offset) == (None, None)
             assert told.scheduled_id
             (message,) = until(lambda: consumer.poll(0.1), "the message")
-            # The log has the time of the write.
-            late_s.append(time.time() - asked_at - delay)
+            late_s = time.time() - asked_at - delay
             assert message.data == {"delay": delay}
             assert message.key == b"k"
-        assert 0 <= min(late_s) < SETTLED_S, late_s
+            assert late_s >= 0
+            return late_s < SETTLED_S
+
+        for _ in range(2):
+            is_punctual()
+        until(is_punctual, "one is punctual")
 
 
 def test_what_is_held_back_is_listed_and_cancelled(broker: Broker) -> None:

@@ -41,7 +41,7 @@ def collect(reader: Consumer, found: list[int], count: int) -> None:
         found.extend(message.data for message in reader.poll(0.1))
         return len(found) >= count
 
-    until(look, f"{count} outputs", 60)
+    until(look, f"{count} outputs")
 
 
 def is_in_order_by_key(outputs: list[int]) -> bool:

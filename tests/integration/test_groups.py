@@ -273,7 +273,7 @@ def test_a_member_that_sleeps_too_long_is_told_so(broker: Broker) -> None:
     for number in range(4):
         broker.publish("T", "k", number)
     lost: list[object] = []
-    options = {"auto_offset_reset": "earliest", "session_timeout_ms": 1_000}
+    options = {"auto_offset_reset": "earliest"}
     with (
         broker.consumer("g", ["T"], **options, max_poll_interval_ms=300, on_lost=lost.extend) as sleeper,
         broker.consumer("g", ["T"], **options) as other,

@@ -92,7 +92,7 @@ def test_a_program_that_is_killed_takes_its_broker_along(data_dir: Path, tree_ma
         assert process.stdout.readline() == b"up\n"
         assert len(marked_processes(tree_mark)) >= 6
         process.kill()
-    until(lambda: not marked_processes(tree_mark), "everything has ended", 5.0)
+    until(lambda: not marked_processes(tree_mark), "everything has ended")
 
 
 def test_a_program_that_forgets_to_close_ends_in_order(data_dir: Path, tree_mark: str) -> None:
@@ -108,7 +108,7 @@ def test_a_program_that_forgets_to_close_ends_in_order(data_dir: Path, tree_mark
         timeout=TIMEOUT_S,
     )
     assert (done.stdout, done.stderr) == ("1\n", "")
-    until(lambda: not marked_processes(tree_mark), "everything has ended", 5.0)
+    until(lambda: not marked_processes(tree_mark), "everything has ended")
     with Broker(data_dir) as broker:
         assert broker.client.group_offsets("g") == {("T", 0): 1}
 

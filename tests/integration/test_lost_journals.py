@@ -20,7 +20,12 @@ from planaria.supervisor.broker import LOG_FILE
 
 pytestmark = pytest.mark.processes
 
-ALONE = {"offsets_partitions": 1, "delayed_partitions": 1, "transaction_coordinators": 1}
+ALONE = {
+    "offsets_partitions": 1,
+    "delayed_partitions": 1,
+    "transaction_coordinators": 1,
+    "hang_timeout_ms": 60_000,
+}
 RUNS = 3
 
 

@@ -92,9 +92,11 @@ def test_a_paused_share_group_waits_and_ends_its_pause_by_itself(broker: Broker)
         for message in first:
             message.accept()
         consumer.flush()
-        client.pause_group("s", for_ms=1_500)
+        client.pause_group("s", for_ms=3_600_000)
         client.publish("T", b"y")
         assert client.describe_group("s").paused is not None
+        assert consumer.poll(0.2) == []
+        client.pause_group("s", for_ms=1_000)
         found = until(lambda: consumer.poll(0.2), "the record after the pause")
         assert found[-1].value == b"y"
         assert client.describe_group("s").paused is None

@@ -103,8 +103,8 @@ def test_fork_every_object_of_the_parent_refuses_at_once_and_harms_nothing(broke
     assert in_fork(lambda: open_delivery.result(5)) in ("nothing", "DeliveryUncertain")
     for action in (producer.flush, producer.close, consumer.close, share.close, client.close, broker.close):
         assert in_fork(action) == "nothing"
-    assert open_delivery.result(10).offset == 0
-    assert producer.publish("T", b"after").result(10).offset == 1
+    assert open_delivery.result(TIMEOUT_S).offset == 0
+    assert producer.publish("T", b"after").result(TIMEOUT_S).offset == 1
     client.close()
 
 
@@ -242,7 +242,7 @@ def test_descriptors_a_daemon_without_standard_ones_has_a_broker(data_dir: Path,
         "    sys.exit(40 + broker.publish('T', None, b'x').offset)\n"
     )
     command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", program, str(data_dir)]
-    assert subprocess.run(command, timeout=60, check=False).returncode == 40
+    assert subprocess.run(command, timeout=TIMEOUT_S, check=False).returncode == 40
 
 
 def test_signal_what_a_handler_starts_can_be_interrupted(broker: Broker, tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_exit_an_unclosed_producer_is_flushed_and_told_of(broker: Broker) -> Non
         "for number in range(2000): producer.publish('T', {'n': number})\n"
     )
     command = [sys.executable, "-c", program, broker.endpoint]
-    done = subprocess.run(command, timeout=60, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, timeout=TIMEOUT_S, check=True, capture_output=True, text=True)
     assert broker.client.list_offsets("T", 0).offset == 2000
     assert "not closed" in done.stderr
 
@@ -369,7 +369,7 @@ def test_leak_a_closed_consumer_is_not_kept(broker: Broker) -> None:
                 item.poll(0.1)
             elif kind == "producer":
                 item = client.producer()
-                item.publish("T", b"x").result(10)
+                item.publish("T", b"x").result(TIMEOUT_S)
             else:
                 item = client.producer(transactional_id="t")
             item.close()

@@ -23,7 +23,7 @@ BROKEN = "partition/BROKEN/0"
 @pytest.fixture
 def strict(data_dir: Path) -> Iterator[Broker]:
     """A broker that gives up at the third death."""
-    with Broker(data_dir, restart_intensity=2) as broker:
+    with Broker(data_dir, restart_intensity=2, hang_timeout_ms=60_000) as broker:
         broker.create_topic("BROKEN", 2)
         broker.create_topic("SOUND", 1)
         broker.publish("BROKEN", None, 0)

@@ -9,12 +9,17 @@ import pytest
 
 from live_trees import TIMEOUT_S, actor, read_topic, until
 from planaria import Broker, Client, Delivery
+from planaria.transport.token_bucket import BURST_S
 
 pytestmark = pytest.mark.processes
 
 RATE = 1_000_000
-WINDOW_S = 4.0
+WINDOW_S = 2.0
 MESSAGE = 10_000
+BUFFER = 200_000
+"""Bytes that a producer holds: their acknowledgements may come late, all in one window."""
+SLACK = BUFFER + BURST_S * RATE
+"""Bytes above the rate in one window: those of the buffer, and the burst of a bucket that a pause has filled."""
 
 
 class Publishing:
@@ -30,7 +35,7 @@ class Publishing:
     def _run(self, endpoint: str, client_id: str) -> None:
         with (
             Client(endpoint, client_id=client_id) as client,
-            client.producer(linger_ms=0, batch_bytes=20_000, buffer_bytes=200_000) as producer,
+            client.producer(linger_ms=0, batch_bytes=20_000, buffer_bytes=BUFFER) as producer,
         ):
             number = 0
             while not self._stop.is_set():
@@ -56,12 +61,16 @@ class Publishing:
         assert not self._thread.is_alive()
 
 
+MOST = 1.1 * (RATE + SLACK / WINDOW_S)
+"""The highest rate over a window under the quota. Without one it is at least twice as high."""
+
+
 def held_rate(client: Publishing) -> float:
     """Return the rate at the quota. It is never above; a machine busy with other work may stay below for a while."""
 
     def look() -> float | None:
         rate = client.rate()
-        assert rate < 1.1 * RATE
+        assert rate < MOST
         return rate if rate > RATE / 3 else None
 
     return until(look, "it comes near its quota")
@@ -93,7 +102,7 @@ def test_a_producer_is_held_to_its_quota_and_no_other_is(broker: Broker) -> None
         until(lambda: actor(broker.client, "controller").state == "ready", "the controller is back")
         before = greedy.acknowledged
         until(lambda: greedy.acknowledged > before, "it goes on")
-        assert greedy.rate() < 1.1 * RATE, "no restart forgets a quota"
+        assert greedy.rate() < MOST, "no restart forgets a quota"
         broker.client.remove_quota("greedy")
         until(lambda: greedy.rate(0.5) > 3 * RATE, "it is free again at once")
     assert not greedy.errors
@@ -112,12 +121,12 @@ def test_a_client_that_talks_to_partitions_is_called_back_to_the_gateway(broker:
         until(lambda: greedy.acknowledged > 0, "it is on its way")
         until(lambda: greedy.rate(1) > 5 * RATE, "nothing holds it")
         broker.client.set_quota("greedy", produce_bytes=RATE)
-        until(lambda: greedy.rate(1) < 1.2 * RATE, "its quota holds")
+        until(lambda: greedy.rate() < MOST, "its quota holds")
         held_rate(greedy)
         broker.kill("partition/T/0")
         broker.kill("controller")
         until(lambda: actor(broker.client, "partition/T/0").state == "ready", "the partition is back")
-        assert greedy.rate() < 1.1 * RATE
+        assert greedy.rate() < MOST
     assert not greedy.errors
 
 
@@ -135,14 +144,14 @@ def test_a_consumer_is_held_to_its_quota(broker: Broker) -> None:
         ) as consumer,
     ):
         seen: list[int] = []
-        while len(seen) < 100:
+        while len(seen) < 50:
             seen += [int(message.value or b"") for message in consumer.poll(TIMEOUT_S)]
         started, before = time.monotonic(), len(seen)
-        while len(seen) < before + 400:
+        while len(seen) < before + 300:
             seen += [int(message.value or b"") for message in consumer.poll(TIMEOUT_S)]
         rate = (len(seen) - before) * MESSAGE / (time.monotonic() - started)
         print(f"\nquota {RATE}: {rate:,.0f} bytes a second fetched")
-        assert rate < 1.1 * RATE
+        assert rate < MOST
         assert seen == list(range(len(seen)))
     # On a machine where a free reader is as slow as the quota, another try may be faster.
     until(

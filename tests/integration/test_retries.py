@@ -50,12 +50,12 @@ def test_a_record_that_waits_for_its_retry_is_shown_with_key_reason_and_time(
 
     record = until(second_time, "it failed twice and is shown")
     assert record["first_failed_ms"] >= began_ms
-    assert 0 < record.pop("next_try_ms") - time.time() * 1000 + 1_000 <= 2_000
+    assert began_ms < record.pop("next_try_ms") <= time.time() * 1000 + 1_000
     del record["first_failed_ms"], record["attempts"]
     told = {"group": "g", "topic": "T", "partition": 0, "offset": 1, "key": "order-17"}
     assert record == told | {"member": "subscriber/g/1", "reason": "ValueError: no amount", "parked": False}
     assert waiting(broker, "inflight", "OTHER") == []
-    assert waiting(broker, "inflight", "T", "--group", "g")
+    until(lambda: waiting(broker, "inflight", "T", "--group", "g"), "its group has it")
     assert until(lambda: waiting(broker, "group", "describe", "g"), "group describe has it")
     assert until(lambda: "order-17" in run(broker, "inflight", "T"), "the table has it")
     until(lambda: "order-17" in run(broker, "group", "describe", "g"), "the other table too")
@@ -78,8 +78,8 @@ def test_a_job_that_waits_for_its_next_delivery_is_shown_with_key_reason_and_tim
         # From here on the record is in two accounts, of which `inflight` reads both: the group's and the heartbeat's.
         until(lambda: actor(broker.client, "coordinator/workers").retrying.count, "status counts it")
         [record] = waiting(broker, "inflight", "JOBS")
-        assert abs(record.pop("next_try_ms") - time.time() * 1000 - 600_000) < 20_000
-        assert time.time() * 1000 - record.pop("first_failed_ms") < 20_000
+        assert abs(record.pop("next_try_ms") - time.time() * 1000 - 600_000) < 100_000
+        assert time.time() * 1000 - record.pop("first_failed_ms") < 100_000
         told = {"group": "workers", "topic": "JOBS", "partition": 0, "offset": 1, "key": "b", "member": None}
         assert record == told | {"attempts": 1, "reason": "disk full", "parked": False}
         assert len(waiting(broker, "group", "describe", "workers")) == 1

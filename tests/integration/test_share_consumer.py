@@ -72,10 +72,10 @@ def test_what_a_closed_consumer_held_goes_to_the_next_uncharged(broker: Broker) 
 def test_locks_are_renewed_while_a_program_works(broker: Broker) -> None:
     broker.create_topic("T", 1)
     publish(broker, 2)
-    broker.client.configure_share_group("g", lock_ms=600)
+    broker.client.configure_share_group("g", lock_ms=2_000)
     with broker.share_consumer("g", "T") as consumer, broker.share_consumer("g", "T") as other:
         (kept, lost) = consumer.poll(TIMEOUT_S)
-        assert other.poll(1.5) == []
+        assert other.poll(2.5) == []
         kept.accept()
         lost.fail()
         consumer.flush()
@@ -168,7 +168,6 @@ def test_what_a_loop_has_not_yielded_is_never_accepted_and_comes_again(broker: B
 def test_what_a_loop_has_left_behind_goes_to_others_before_its_lock_ends(broker: Broker) -> None:
     broker.create_topic("T", 1)
     publish(broker, 10)
-    broker.client.configure_share_group("g", lock_ms=600)
     with broker.share_consumer("g", "T") as first, broker.share_consumer("g", "T") as second:
         for message in first:
             message.accept()
@@ -338,5 +337,9 @@ def test_a_waiting_poll_is_stopped_by_a_signal_handler_and_locks_nothing(broker:
         signal.signal(signal.SIGUSR1, before)
     publish(broker, 5)
     with broker.share_consumer("g", "T") as other:
-        assert len(other.poll(TIMEOUT_S)) == 5  # though the stopped one is still open
+        found = 0  # all come, though the stopped one is still open
+        while found < 5:
+            messages = other.poll(TIMEOUT_S)
+            assert messages
+            found += len(messages)
     consumer.close()

@@ -57,9 +57,10 @@ def test_a_group_sleeps_and_a_request_finds_all_of_it(broker: Broker) -> None:
     set_offset(broker, "g", 7)
     until(lambda: state(broker, "g") == "asleep", "a sleeping group")
     assert broker.client.list_groups() == ["g"]
+    slept = incarnation(broker, "g")
     found = broker.client.describe_group("g")
     assert (found.state, found.offsets[0].offset) == ("empty", 7)
-    assert state(broker, "g") == "ready"
+    assert incarnation(broker, "g") == slept + 1
     until(lambda: state(broker, "g") == "asleep", "a sleeping group")
     assert offset_of(broker, "g") == 7
     assert restarts(broker) == 0
@@ -185,7 +186,7 @@ def test_offsets_of_a_sleeping_group_expire(data_dir: Path) -> None:
         broker.client.create_topic("T", 1)
         set_offset(broker, "g", 7)
         until(lambda: state(broker, "g") == "asleep", "a sleeping group")
-        until(lambda: incarnation(broker, "g") == 2, "it is woken though nobody asks")
+        until(lambda: incarnation(broker, "g") >= 2, "it is woken though nobody asks")
         assert offset_of(broker, "g") is None
         set_offset(broker, "h", 8)
         until(lambda: state(broker, "h") == "asleep", "a sleeping group")

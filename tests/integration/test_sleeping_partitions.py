@@ -36,6 +36,10 @@ def states(broker: Broker) -> list[str]:
     return [actor.state for actor in broker.status().actors if actor.address.startswith("partition/T/")]
 
 
+def incarnations(broker: Broker) -> list[int]:
+    return [actor.incarnation for actor in broker.status().actors if actor.address.startswith("partition/T/")]
+
+
 def all_asleep(broker: Broker) -> bool:
     return states(broker) == ["asleep", "asleep"]
 
@@ -51,8 +55,9 @@ def test_it_sleeps_and_every_request_finds_it(broker: Broker) -> None:
     with broker.producer() as producer:
         producer.publish("T", b"1", partition=0).result()
         until(lambda: all_asleep(broker), "sleeping partitions")
+        before = incarnations(broker)
         producer.publish("T", b"2", partition=0).result()
-    assert states(broker) == ["ready", "asleep"]
+    assert incarnations(broker) == [before[0] + 1, before[1]]
     until(lambda: all_asleep(broker), "sleeping partitions")
     assert [each.high_watermark for each in broker.client.describe_topic("T").partitions] == [2, 0]
     until(lambda: all_asleep(broker), "sleeping partitions")

@@ -27,7 +27,7 @@ def refusal(action):
     except PlanariaError as error:
         return str(error)
 
-with Broker(data, quarantine_retry_ms=0) as broker:
+with Broker(data, quarantine_retry_ms=0, hang_timeout_ms=60_000) as broker:
 """
 
 FILL = """

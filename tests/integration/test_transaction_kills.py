@@ -77,7 +77,6 @@ def wake(pids: list[int]) -> None:
             os.kill(pids.pop(), signal.SIGCONT)
 
 
-@pytest.mark.timeout(120)
 def test_the_outcome_is_one_whenever_the_coordinator_is_killed(data_dir: Path, frozen: list[int]) -> None:
     settings: dict[str, Any] = {
         "restart_intensity": 1_000_000, "backoff_reset_ms": 1, "hang_timeout_ms": 60_000, "transaction_coordinators": 1

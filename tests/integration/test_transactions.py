@@ -129,14 +129,23 @@ def test_a_transaction_that_takes_too_long_is_aborted(broker: Broker) -> None:
         until(lambda: broker.client._fetch("T", 0, 0)[0].last_stable_offset == 2, "the marker is there")
         with pytest.raises(TransactionAborted):
             slow.commit()
-        with producer.transaction() as tx:
-            tx.publish("T", b"next")
+
+        def next_one() -> bool:
+            """Return False if it has taken too long as well, on a busy machine."""
+            try:
+                with producer.transaction() as tx:
+                    tx.publish("T", b"next")
+            except TransactionAborted:
+                return False
+            return True
+
+        until(next_one, "the next transaction")
     assert values(broker, "T") == [b"next"]
 
 
 def test_what_a_dead_producer_left_open_holds_nobody_up_for_ever(broker: Broker) -> None:
     broker.create_topic("T", 1)
-    dead = broker.client.producer(transactional_id="dead", transaction_timeout_ms=1_000)
+    dead = broker.client.producer(transactional_id="dead", transaction_timeout_ms=2_000)
     dead.transaction().publish("T", b"half").result(TIMEOUT_S)
     dead._current = None  # as if its process had ended: the transaction stays open
     broker.publish("T", None, "behind")
@@ -237,7 +246,7 @@ def test_every_input_has_one_output_over_kills(broker: Broker, seed: int, kills:
         assert pipeline.error is None, pipeline.error
         return sum(broker.client.group_offsets("g").values()) >= published
 
-    until(is_done, "every input is consumed", 60)
+    until(is_done, "every input is consumed")
     pipeline.over.set()
     pipeline.join(TIMEOUT_S)
     found = read_committed(broker, "OUT")

@@ -114,9 +114,9 @@ def test_what_is_open_and_what_was_aborted_outlive_a_kill(partition: PartitionPr
 def test_parked_fetch_hears_of_new_data(partition: PartitionProcess) -> None:
     partition.start()
     waiting = partition.new_client()
-    waiting.send(encode_header(fetch(0, max_wait_ms=10_000)))
+    waiting.send(encode_header(fetch(0, max_wait_ms=60_000)))
     partition.ask(produce(), ProduceReply, [a_batch(b"a")])
-    assert waiting.poll(5_000)
+    assert waiting.poll(TIMEOUT_MS)
     header, run = waiting.recv_multipart()
     waiting.close()
     assert decode_reply(header, FetchReply).next_offset == 1
@@ -336,6 +336,6 @@ def test_nothing_a_client_sends_ends_the_process(partition: PartitionProcess, se
         partition.client.send_multipart(frames)
     fresh = partition.new_client()
     fresh.send(encode_header(ListOffsets(id=7, topic="ORDERS", partition=0, at="earliest")))
-    assert fresh.poll(5_000), "it answers no more"
+    assert fresh.poll(TIMEOUT_MS), "it answers no more"
     fresh.close()
     assert partition.stop() == 0

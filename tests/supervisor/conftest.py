@@ -85,7 +85,7 @@ class RunningSupervisor:
 
     def wait_ready(self, address: str, incarnation: int) -> ActorStatus:
         return self.wait_for(
-            address, lambda actor: actor.state == "ready" and actor.incarnation == incarnation
+            address, lambda actor: actor.state == "ready" and actor.incarnation >= incarnation
         )
 
     def cut_lifeline(self) -> None:

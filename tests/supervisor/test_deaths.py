@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from patience import TIMEOUT_S
 from planaria.supervisor.deaths import EXCEPTION_EXIT, DeathWatch, describe_exit
 from planaria.supervisor.events import ChildDied
 from planaria.transport.protocol.control import ASLEEP_EXIT
@@ -43,7 +44,7 @@ class Watch:
         self.deaths.add("a", 1, process, now_ms())
         return process
 
-    def next_death(self, timeout_s: float = 20.0) -> ChildDied:
+    def next_death(self, timeout_s: float = TIMEOUT_S) -> ChildDied:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             wake = self.deaths.next_at()
@@ -94,7 +95,7 @@ def test_a_death_that_is_explained_waits_for_the_explanation(
 ) -> None:
     process = watch.start(os._exit, code)
     process.join()
-    for key, _ in watch.selector.select(5):
+    for key, _ in watch.selector.select(TIMEOUT_S):
         watch.deaths.on_readable(key.data, now_ms())
     assert watch.deaths.deaths(0) == []
     watch.deaths.note_report("a", 1)

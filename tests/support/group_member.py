@@ -14,7 +14,7 @@ from typing import TextIO
 from planaria import Client, Consumer
 
 POLL_S = 0.1
-SESSION_TIMEOUT_MS = 1_500
+SESSION_TIMEOUT_MS = 4_000
 
 
 class Journal:
