@@ -13,8 +13,6 @@ from contextlib import suppress
 LOOPBACK = "127.0.0.1"
 PORTS = range(20_000, 32_000)
 """Below the kernel's range for outgoing connections."""
-_claims: list[socket.socket] = []
-"""Open for the life of the process."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -30,7 +28,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _claim(port: int) -> None:
-    """Raise OSError if the port is claimed, or has a listener."""
+    """Hold the port until the process ends. Raise OSError if it is claimed, or has a listener."""
     claim = socket.socket(socket.AF_UNIX)
     try:
         if sys.platform == "linux":
@@ -40,4 +38,4 @@ def _claim(port: int) -> None:
     except OSError:
         claim.close()
         raise
-    _claims.append(claim)
+    claim.detach()  # the descriptor stays open

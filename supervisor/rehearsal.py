@@ -27,6 +27,14 @@ from ..transport.protocol.errors import PlanariaError
 
 ENTRY = f"{(__package__ or '').partition('.')[0]}.actors.subscriber.rehearsal"
 LOAD_TIMEOUT_S = 30.0
+HOME = Path(__file__).resolve().parents[2]
+"""The directory that contains the package."""
+_RUN_MODULE = """import runpy, sys
+home, module = sys.argv[1:3]
+del sys.argv[1:3]
+sys.path.append(home)
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
 STACK_CHARS = 8_000
 
 
@@ -59,10 +67,10 @@ def check_handler(handler: str, folder: str, python: str, environment: Mapping[s
     """Load the handler `module:function` in a process of this Python, and run nothing. Raises RehearsalFailed."""
     try:
         done = subprocess.run(
-            [python, "-m", ENTRY, handler, folder],
+            own_program(ENTRY, handler, folder, python=python),
             input=msgspec.msgpack.encode([]),
             capture_output=True,
-            env={**environment_with_package(), **environment},
+            env={**os.environ, **environment},
             timeout=LOAD_TIMEOUT_S,
             check=False,
         )
@@ -82,12 +90,11 @@ def _one_process(
         given.write(msgspec.msgpack.encode(list(messages)))
         given.seek(0)
         process = subprocess.Popen(
-            [sys.executable, "-m", ENTRY, handler, *map(os.path.abspath, paths)],
+            own_program(ENTRY, handler, *map(os.path.abspath, paths)),
             stdin=given,
             stdout=subprocess.PIPE,
             stderr=said,
             cwd=directory,
-            env=environment_with_package(),
             start_new_session=True,
         )
         assert process.stdout is not None
@@ -104,11 +111,12 @@ def _one_process(
             _kill(process)
 
 
-def environment_with_package() -> dict[str, str]:
-    """Return our environment, with the package importable: its parent directory may be on the caller's path only."""
-    home = str(Path(__file__).resolve().parents[2])
-    inherited = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": home if not inherited else f"{home}{os.pathsep}{inherited}"}
+def own_program(module: str, *arguments: str, python: str = sys.executable) -> list[str]:
+    """Return the command of a module of this package, whose parent directory may be on the caller's path only.
+
+    The directory is the last on its path: in PYTHONPATH its other packages would hide those of the standard library.
+    """
+    return [python, "-c", _RUN_MODULE, str(HOME), module, *arguments]
 
 
 class _Lines:

@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import zlib
@@ -24,6 +23,7 @@ from hypothesis import settings
 from example_counts import is_exploring, register_profiles
 from leaked_processes import Leak, kill_leaked, mark_session
 from planaria.supervisor import config
+from planaria.supervisor.free_ports import free_ports
 from planaria.supervisor.launch import SupervisorHandle, launch_supervisor
 
 gc.disable()  # until the tests are collected: a pass over the imported modules and the thousands of tests frees nothing
@@ -144,20 +144,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture
 def free_port() -> int:
-    """Return a TCP port without a listener.
-
-    Drawn from below the kernel's range for outgoing connections: a port taken from bind(0) may be given to
-    another process's connect() before the test listens on it.
-    """
-    draw = random.SystemRandom()
-    while True:
-        port = draw.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+    """Return a TCP port without a listener, which no other test gets."""
+    return free_ports(1)[0]
 
 
 @pytest.fixture

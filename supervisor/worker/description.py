@@ -4,14 +4,13 @@ The module named by ENTRY runs in that process and is named only: this package d
 """
 
 import subprocess
-import sys
 from collections.abc import Sequence
 
 import msgspec
 
 from ...transport.application import AppDescription, AppReport
 from ...transport.protocol.errors import PlanariaError
-from ..rehearsal import environment_with_package
+from ..rehearsal import own_program
 
 ENTRY = f"{(__package__ or '').partition('.')[0]}.actors.subscriber.application_report"
 TIMEOUT_S = 120.0
@@ -29,10 +28,9 @@ def describe(app: str, folders: Sequence[str]) -> tuple[AppDescription, list[str
     """Import `module:app` in another process; return its description and its files. Raises ApplicationUnusable."""
     try:
         found = subprocess.run(
-            [sys.executable, "-m", ENTRY, app, *folders],
+            own_program(ENTRY, app, *folders),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            env=environment_with_package(),
             timeout=TIMEOUT_S,
             check=False,
             # Ctrl-C in a terminal is for the worker.
