@@ -239,14 +239,14 @@ class InterleavedNetwork(TurnTaking):
         self.leads += 1
         return led_ms
 
-    def post(self, gate: Gate) -> None:
+    def post(self, gate: Gate, *, is_waiting: bool = False) -> None:
         self.calls.inbox.append(gate)
         self.scheduler.block(lambda: True)
-        self.handover.posted()
+        self.handover.posted(is_waiting=is_waiting)
 
     def call(self, waits: bool) -> None:
         gate = Gate(self.scheduler)
-        self.post(gate)
+        self.post(gate, is_waiting=waits)
         if waits:
             assert self.wait(gate)
         else:
@@ -319,7 +319,7 @@ def test_a_close_at_any_time_ends_the_network_thread(seed: int, always_safe: Non
             gates.append(gate)
             if ended:
                 return
-            network.post(gate)
+            network.post(gate, is_waiting=True)
             network.wait(gate)
 
     scheduler.spawn(work, "caller")
@@ -394,6 +394,24 @@ class TestStates:
         self.inbox.append(2)
         self.handover.posted()
         assert self.woken == ["network"]
+
+    def test_a_thread_that_waits_leads_although_it_has_posted_before(self) -> None:
+        self.handover.rest()
+        for is_waiting in (False, True):
+            self.inbox.append(1)
+            self.handover.posted(is_waiting=is_waiting)
+        assert self.woken == []
+        assert self.handover.lead()
+
+    def test_a_thread_that_waits_and_may_not_lead_wakes_the_network_thread(self) -> None:
+        self.handover.rest()
+        self.handover.sleeps(object())
+        assert self.woken == ["network"]
+        assert not self.handover.lead()
+        assert self.handover.tick()
+        self.handover.waits.clear()
+        self.inbox.append(1)
+        assert not self.handover.end_tick(is_quiet=True)
 
     def test_an_owner_that_sleeps_is_woken_once(self) -> None:
         self.handover.is_asleep = True

@@ -7,8 +7,9 @@ thread at a time owns the socket with everything behind it (exchange, producers,
     attended   the network thread, which      an answer for which a thread waited, and nothing else is expected soon
                sleeps in its poll             -> free
     free       none; the network thread       a thread waits for an answer -> led
-               takes a turn every TICK_MS     a tick with work left, or a second event posted, or SPELL_TICKS without a
-                                              lead -> attended
+               takes a turn every TICK_MS     a tick with work left, or a second event of a thread that does not
+                                              wait, or a thread that sleeps at its gate, or SPELL_TICKS
+                                              without a lead -> attended
     led        the waiting thread, for        its answer is there -> free, or attended if work is left
                LEAD_MS at most                LEAD_MS are over -> attended
 
@@ -68,15 +69,16 @@ class Handover:
 
     # Any thread.
 
-    def posted(self) -> None:
+    def posted(self, *, is_waiting: bool = False) -> None:
         """An event was appended to the inbox.
 
         While the socket is free, one event alone wakes no thread: its sender is probably about to wait, and leads.
+        `is_waiting`: it is, in the next step, so it leads or calls `sleeps`.
         """
         if self.is_asleep:
             self.is_asleep = False
             self._wake_owner()
-        elif self.is_free and len(self._inbox) > 1:
+        elif self.is_free and not is_waiting and len(self._inbox) > 1:
             self.is_free = False
             self._wake_network()
 
@@ -101,6 +103,13 @@ class Handover:
         self.is_free = is_quiet
         self._lock.release()
         if not is_quiet or self._has_work:
+            self._wake_network()
+
+    def sleeps(self, gate: Any) -> None:
+        """Note that the thread is about to sleep at its gate, and does not lead."""
+        self.waits.add(gate)
+        if self.is_free:
+            self.is_free = False
             self._wake_network()
 
     # The network thread.

@@ -122,19 +122,19 @@ class Network(NetworkThread):
             )
         waiter = Waiter(self.let_pass, asker)
         try:
-            self.begin(waiter, owner, event_for(waiter))
+            self.begin(waiter, owner, event_for(waiter), is_waiting=True)
             self.wait(waiter.gate)
         finally:
             self.abandon(waiter)
         return self.answer_to(waiter)
 
-    def begin(self, waiter: Waiting, owner: Owner, event: Event) -> None:
+    def begin(self, waiter: Waiting, owner: Owner, event: Event, *, is_waiting: bool = False) -> None:
         """Post to `owner` an event that results in one outcome for the waiter. `abandon` must follow, also on errors."""
         self._waiters.add(waiter)
         self.refuse_when_closed()
         if waiter.asker is not None:
             waiter.asker._refuse_when_closed()
-        self.post(owner, event)
+        self.post(owner, event, is_waiting=is_waiting)
 
     def abandon(self, waiter: Waiting) -> None:
         """End a wait. The call is withdrawn if it has no outcome yet."""

@@ -163,10 +163,13 @@ class NetworkThread:
 
     # For user threads.
 
-    def post(self, owner: Owner, event: Event) -> None:
-        """Have the network thread call `owner.handle(event)` and perform the effects."""
+    def post(self, owner: Owner, event: Event, *, is_waiting: bool = False) -> None:
+        """Have the network thread call `owner.handle(event)` and perform the effects.
+
+        `is_waiting`: the calling thread waits for the outcome in its next step, by `wait`.
+        """
         self._dispatch.inbox.append((owner, event))
-        self._handover.posted()
+        self._handover.posted(is_waiting=is_waiting)
 
     def tell_of_end(self, dependant: Dependant) -> None:
         """Call its `on_network_end` when the network thread ends: the client was closed, or a bug ended

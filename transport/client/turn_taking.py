@@ -85,7 +85,8 @@ class TurnTaking:
             led_ms = self._lead(gate, LEAD_MS if timeout_s is None else int(min(LEAD_MS, timeout_s * 1000)))
             if timeout_s is not None:
                 timeout_s = max(0.0, timeout_s - led_ms / 1000)
-        handover.waits.add(gate)
+        if not gate.is_open:
+            handover.sleeps(gate)
         try:
             return gate.wait(timeout_s)
         finally:
