@@ -1,15 +1,20 @@
 """Fail-back between two real brokers, with the processes of the old source killed on the way."""
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 
 import pytest
 
 from command_line import planaria
+from documents import blocks_of
 from patience import wait_until
 from planaria import Broker, Client
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
+from shell_blocks import KINDS, steps_of
 from sites import SETTINGS, Sites, caught_up, ends, fill, records
+from source_tree import ROOT
 
 pytestmark = pytest.mark.processes
 
@@ -122,3 +127,19 @@ def test_every_command_does_what_it_says(sites: Sites) -> None:
     run("delete", "w", "--yes", connect=there)
     run("delete", "v", "--yes")
     assert "there are no mirrors" in run("list", connect=there)
+
+
+def test_the_commands_of_the_page_run(sites: Sites) -> None:
+    paris, rome = (broker.endpoint for broker in sites.brokers)
+    fill(sites.source, "PAYMENTS", 10)
+    page = ROOT / "docs" / "mirrors.md"
+    steps = [step for block in blocks_of(page) if block.kind in KINDS for step in steps_of(block)]
+    assert [step.command.split()[2] for step in steps] == ["create", "status", "promote", "failback"]
+    for step in steps:
+        command = step.command.replace("tcp://paris:5570", paris).replace("tcp://rome:5570", rome)
+        # Other tests have mirrors and topics of the same names.
+        command = re.sub(r" (paris|rome) ", r" page-\1 ", command).replace("ORDERS*", "PAGE*")
+        done = planaria(*shlex.split(command)[1:])
+        assert done.returncode == 0, (command, done)
+        if "mirror create" in command:
+            wait_until(caught_up(sites, "PAYMENTS"))

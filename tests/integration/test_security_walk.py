@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -15,13 +15,14 @@ from command_line import ServedBroker, planaria
 from live_trees import until
 from planaria import Client
 from planaria.supervisor.free_ports import free_ports
+from planaria.transport.audit_record import Outcome
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 from planaria.transport.security.key_files import read_key_file
 from source_tree import ROOT
 
 pytestmark = pytest.mark.processes
 
-HEADING = "## From nothing to a secured broker\n\n```\n"
+HEADING = "## From nothing to a secured broker\n\n```bash\n"
 MAX_COMMANDS = 10
 
 
@@ -131,6 +132,18 @@ def test_a_key_is_rotated_exported_and_removed(walked: Walked) -> None:
         by_new.publish("orders", {"n": 4})
 
 
+def test_the_audit_is_read_as_the_page_says(walked: Walked) -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    block = page.partition("```bash\nplanaria audit")[2].partition("```")[0]
+    table, _, found = (shlex.split(line, comments=True) for line in f"audit{block}".splitlines())
+    assert "create_topic" in walked.run(*table)
+    records = [json.loads(line) for line in walked.run(*found[1 : found.index("|")]).splitlines()]
+    outcomes = get_args(Outcome)
+    assert found[-1] == 'select(.outcome == "refused")'
+    assert "refused" in outcomes
+    assert {each["outcome"] for each in records} <= set(outcomes)
+
+
 def test_users_have_passwords_tokens_and_roles_until_they_are_taken_away(walked: Walked) -> None:
     server_key = read_key_file(walked.folder / "shop2.key").server_key
     walked.run("acl", "grant", "role:sellers", "produce", "topic:orders")
@@ -158,6 +171,13 @@ def test_users_have_passwords_tokens_and_roles_until_they_are_taken_away(walked:
         walked.run("acl", "test", "ann", "produce", "topic:orders", code=1)
     walked.run("user", "remove", "ann")
     walked.run("user", "remove", "bob")
+    # The commands of the page for a user of the TLS door.
+    page = (ROOT / "docs" / "security.md").read_text()
+    for line in page.partition("```bash\nplanaria user add ")[2].partition("```")[0].splitlines():
+        words = shlex.split(line, comments=True)
+        walked.run(*(words[1:] if words[0] == "planaria" else ("user", "add", *words)))
+    walked.run("acl", "test", "reporting", "consume", "topic:orders")
+    walked.run("user", "remove", "reporting")
     assert {each["principal"] for each in walked.json("user", "list")["principals"]} == {"shop", "billing"}
 
 

@@ -1,9 +1,15 @@
-"""Rule: Python in the documentation is Python, and its commands and options exist."""
+"""Rule: Python in the documentation is Python, its commands and options exist, and its TOML and JSON can be read.
+
+Shell commands and Python are also run: tests/integration/test_shell_blocks.py, test_documents.py and test_manuals.py.
+"""
 
 import ast
+import json
 import re
 import shlex
 import textwrap
+import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +22,7 @@ from source_tree import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 COMMAND = re.compile(r"^(?:\$ )?(?:sudo )?(planaria .*)$")
+READERS: dict[str, Callable[[str], Any]] = {"json": json.loads, "toml": tomllib.loads}
 END = re.compile(r"\s(?:#|\||&|>|&&|<).*$")
 
 
@@ -81,18 +88,33 @@ def test_blocks_are_python_and_commands_that_exist(page: Path) -> None:
     for block in blocks_of(page):
         if block.kind in ("python", "run") and (fault := python_fault(block.text)) is not None:
             found.append(f"{page.name}:{block.line}: {fault}")
-        if block.kind in ("console", "bash", "sh"):
+        assert block.kind != "sh", "the kinds that are run are console and bash"
+        if block.kind in READERS:
+            READERS[block.kind](block.text)
+        if block.kind in ("console", "bash"):
             found += [
                 f"{page.name}:{block.line}: {line}: {fault}"
                 for line in commands_in(block.text)
                 if (fault := command_fault(line)) is not None
             ]
+    found += [
+        f"{page.name}: {line}: of a block without a kind" for line in unnamed_commands(page.read_text())
+    ]
     assert not found, "\n".join(found)
+
+
+def unnamed_commands(page: str) -> list[str]:
+    """Return the commands in blocks without a kind: a block of commands has the kind `console` or `bash`, and is run."""
+    parts = re.split(r"^```(\w*)\n", page, flags=re.MULTILINE)
+    blocks = (text for kind, text in zip(parts[1::4], parts[2::4], strict=True) if not kind)
+    return [line for text in blocks for line in text.splitlines() if COMMAND.match(line)]
 
 
 def test_the_rule_sees_faults() -> None:
     assert python_fault("def f(:") is not None
     assert python_fault("await f()\nasync with a as b:\n    ...") is None
+    page = "```python\nf()\n```\nplanaria a\n```\nplanaria b\n```\n"
+    assert unnamed_commands(page) == ["planaria b"]
     [line] = commands_in("$ planaria topic create A \\\n    --partitions 3   # three\n")
     assert line.split() == ["planaria", "topic", "create", "A", "--partitions", "3"]
     assert command_fault("planaria topic create A --partitions 3") is None
