@@ -140,7 +140,8 @@ def parse_header(buffer: Buffer, position: int = 0) -> BatchHeader:
     """Unpack the header at `position` without checking it. Raises InvalidBatch if fewer than 60 bytes remain."""
     if len(buffer) - position < HEADER_BYTES:
         raise InvalidBatch(f"a batch header takes {HEADER_BYTES} bytes, {len(buffer) - position} are there")
-    return BatchHeader._make(_HEADER.unpack_from(buffer, position))
+    # `_make`, without its own call in Python.
+    return tuple.__new__(BatchHeader, _HEADER.unpack_from(buffer, position))
 
 
 def is_head_intact(buffer: Buffer, position: int = 0) -> bool:
@@ -174,7 +175,7 @@ def verify_stored(frame: Buffer) -> BatchHeader:
     return header
 
 
-class Judged(NamedTuple):
+class Judged(msgspec.Struct, frozen=True, gc=False):
     """A batch that was opened once, without decompressing it: undamaged, with contents that back its record count."""
 
     header: BatchHeader

@@ -162,11 +162,12 @@ class RequestDecoder:
             raise ProtocolError(ErrorCode.MESSAGE_TOO_LARGE, f"a message has at most {MAX_FRAMES} frames")
         if len(header) > MAX_HEADER_BYTES:
             raise ProtocolError(ErrorCode.MESSAGE_TOO_LARGE, f"a header has at most {MAX_HEADER_BYTES} bytes")
+        as_json = is_json(header)
         try:
-            request: Request = self._from_json(header) if is_json(header) else self._from_msgpack(header)
+            request: Request = self._from_json(header) if as_json else self._from_msgpack(header)
         except _UNREADABLE as error:
             request = self._coerced(header, error)
-        if is_json(header) and _LONG_NUMBER.search(header):
+        if as_json and _LONG_NUMBER.search(header):
             check_numbers(request)
         return request
 

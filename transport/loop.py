@@ -82,6 +82,8 @@ _FROM_SUPERVISOR = RequestDecoder((PeerUp, PeerDown, PeersAsleep, StopNotice))
 class Loop(Turns[Any]):
     """Runs one actor until it stops."""
 
+    clock_ns = staticmethod(time.monotonic_ns)
+
     def __init__(self, actor: Actor[Any, Any], context: ActorContext) -> None:
         super().__init__(actor, context)
         self._clock = Clock(context.clock, context.address)
@@ -127,9 +129,6 @@ class Loop(Turns[Any]):
     def now(self) -> int:
         return self._clock.now_ms()
 
-    def clock_us(self) -> int:
-        return time.monotonic_ns() // 1_000
-
     @property
     def wall_offset_ms(self) -> int:
         return self._clock.offset_ms
@@ -148,7 +147,7 @@ class Loop(Turns[Any]):
                 self._contexts,
                 self.dispatch,
                 self._answer,
-                self.clock_us,
+                self.clock_ns,
                 self._peer_door,
             )
             self.peer_endpoint = self._server.peer_endpoint
@@ -213,7 +212,7 @@ class Loop(Turns[Any]):
             return
         if self._link in ready:
             self._drain(self._link, self._on_control)
-        if self._calls.has_arrived:
+        if self._calls.arrived:
             self._calls.receive(self.now)
         if self._calls.socket in ready:
             self._drain(self._calls.socket, self._on_call_message)

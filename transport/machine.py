@@ -59,7 +59,7 @@ class Sender(Struct, frozen=True):
     is_json: bool = False
     kind: type[Request] | None = None
     """Type of the request, by which its answer is counted; None if it could not be read."""
-    arrived_us: int = 0
+    arrived_ns: int = 0
     """Time at which the request was taken up, by the clock of the loop's meters."""
 
 

@@ -54,9 +54,9 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Meters:
-    def __init__(self, clock_us: Callable[[], int]) -> None:
-        """`clock_us` measures the duration of syncs."""
-        self.clock_us = clock_us
+    def __init__(self, clock_ns: Callable[[], int]) -> None:
+        """`clock_ns` measures the durations of requests and syncs, in nanoseconds."""
+        self.clock_ns = clock_ns
         self._messages_in = self._bytes_in = 0
         self._messages_out = self._bytes_out = 0
         self._answers: dict[tuple[type[Request] | None, str], Histogram] = {}
@@ -80,11 +80,11 @@ class Meters:
         answers = self._answers.get((to.kind, outcome))
         if answers is None:
             answers = self._answers[to.kind, outcome] = Histogram()
-        answers.add(self.clock_us() - to.arrived_us)
+        answers.add((self.clock_ns() - to.arrived_ns) // 1_000)
 
-    def on_synced(self, since_us: int) -> int:
-        """Count a sync that began at `since_us` and has ended. Return its duration."""
-        took_us = self.clock_us() - since_us
+    def on_synced(self, since_ns: int) -> int:
+        """Count a sync that began at `since_ns` and has ended. Return its duration in microseconds."""
+        took_us = (self.clock_ns() - since_ns) // 1_000
         self._syncs.add(took_us)
         return took_us
 

@@ -5,7 +5,7 @@ Large replies are counted until they have left the process; without room for ano
 """
 
 import logging
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import zmq
 
@@ -24,10 +24,9 @@ _log = logging.getLogger("planaria.loop")
 _DONTWAIT = int(zmq.DONTWAIT)
 
 
-class Answer(NamedTuple):
-    frames: list[Any]
-    tracked_bytes: int
-    """Bytes that `Untaken` counts for it; 0 for a small one."""
+Answer: TypeAlias = tuple[list[Any], int]
+"""The frames of a reply, and the bytes that `Untaken` counts for it: 0 for a small one. A plain tuple, because making a
+named one takes a call in Python."""
 
 
 class Replies:
@@ -54,11 +53,11 @@ class Replies:
         frames = [*reply.to.route, body, *reply.payload]
         if size_bytes < COPY_LIMIT_BYTES:
             self._meters.on_sent(size_bytes)
-            return Answer(frames, 0)
+            return frames, 0
         if self._untaken.take_room(reply.to.route[0], size_bytes):
             self._meters.on_sent(size_bytes)
             self.large_bytes += size_bytes
-            return Answer(frames, size_bytes)
+            return frames, size_bytes
         message = "too many unread replies wait for this connection, or for all connections together"
         return self.make(Reply(reply.to, ErrorBody(ErrorCode.OVERLOADED, message, True)))
 

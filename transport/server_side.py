@@ -50,11 +50,11 @@ class ServerSide:
         contexts: ContextFrames,
         deliver: Callable[[LoopEvent], None],
         answer: Callable[[Reply], None],
-        clock_us: Callable[[], int],
+        clock_ns: Callable[[], int],
         peers: PeerDoor | None = None,
     ) -> None:
         """Bind the actor's endpoint, and that of `peers`, whose connections may send NodeRequests and PeerRequests alone.
-        `deliver` takes events of the machine, `answer` takes refusals; `clock_us` is the one of the meters."""
+        `deliver` takes events of the machine, `answer` takes refusals; `clock_ns` is the one of the meters."""
         endpoint = actor.endpoint()
         assert endpoint is not None
         is_local = endpoint.startswith("ipc://")
@@ -107,7 +107,7 @@ class ServerSide:
         self._contexts = contexts
         self._deliver = deliver
         self._answer = answer
-        self._clock_us = clock_us
+        self._clock_ns = clock_ns
 
     def follow_connections(self, ready: Sequence[Any]) -> bool:
         """Handle connections that came and went; called after the requests of a turn were read.
@@ -197,13 +197,14 @@ class ServerSide:
             self._answer(Reply(Sender((peer, *envelope_of(rest)), None), error.body))
             return
         route = (peer, *envelope)
+        as_json = is_json(header)
         try:
             assert self._decoder is not None
             request = self._decoder.decode(header, len(payload))
         except ProtocolError as error:
-            self._answer(Reply(Sender(route, id_of(header), is_json(header)), error.body))
+            self._answer(Reply(Sender(route, id_of(header), as_json), error.body))
             return
-        sender = Sender(route, request.id, is_json(header), type(request), self._clock_us())
+        sender = Sender(route, request.id, as_json, type(request), self._clock_ns())
         if context is None:
             is_peer = self._peers is not None and peer in self._peers
             is_refused = self._refuses_clients and not is_peer

@@ -42,7 +42,7 @@ class Turns(Generic[OwnEventT]):
         self.context = context
         self._actor = actor
         actor.loop = self
-        self.meters = Meters(self.clock_us)
+        self.meters = Meters(self.clock_ns)
         self._now_ms: Callable[[], int] = lambda: self.now
         self._timers = Timers()
         self._outbox: list[Any] = []
@@ -60,9 +60,9 @@ class Turns(Generic[OwnEventT]):
         """Return milliseconds since the epoch, by a clock that never steps: for durations, timers and deadlines."""
         raise NotImplementedError
 
-    def clock_us(self) -> int:
-        """Return microseconds of a clock for durations."""
-        return self.now * 1_000
+    def clock_ns(self) -> int:
+        """Return nanoseconds of a clock for durations."""
+        return self.now * 1_000_000
 
     @property
     def wall_offset_ms(self) -> int:

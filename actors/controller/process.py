@@ -194,15 +194,15 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
 
     def end_turn(self) -> None:
         self.loop.dispatch(TurnEnds())
-        began_us = self.loop.meters.clock_us()
+        began_ns = self.loop.meters.clock_ns()
         while events := self._storage.settle():
-            self.loop.meters.on_synced(began_us)
+            self.loop.meters.on_synced(began_ns)
             for event in events:
                 self.loop.dispatch(event)
                 if self.alarms and isinstance(event, Applied):
                     self._compare(self.machine.catalog)
             self.loop.dispatch(TurnEnds())
-            began_us = self.loop.meters.clock_us()
+            began_ns = self.loop.meters.clock_ns()
 
     def alarms_now(self) -> tuple[str, ...]:
         return (*self.alarms, *self._storage.alarms())

@@ -30,6 +30,8 @@ class Checkpointer:
         self._snapshot_offset = recovered.snapshot_offset
         self._bytes_since_checkpoint = 0
         self._batches_since_checkpoint = 0
+        self.is_due = False
+        """True if the next sync makes a checkpoint."""
         # Unknown for the last owner's batches: assume that a snapshot is worth its cost.
         self._batches_since_snapshot = self._snapshot_entries
 
@@ -41,10 +43,7 @@ class Checkpointer:
         self._bytes_since_checkpoint += size_bytes
         self._batches_since_checkpoint += batch_count
         self._batches_since_snapshot += batch_count
-
-    @property
-    def is_due(self) -> bool:
-        return (
+        self.is_due = (
             self._bytes_since_checkpoint >= CHECKPOINT_BYTES
             or self._batches_since_checkpoint >= CHECKPOINT_BATCHES
         )
@@ -68,3 +67,4 @@ class Checkpointer:
             self._checkpoint = checkpoint
         self._bytes_since_checkpoint = 0
         self._batches_since_checkpoint = 0
+        self.is_due = False

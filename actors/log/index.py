@@ -143,6 +143,11 @@ class SegmentIndex:
         self._times.cut(agreeing)
 
     @property
+    def last_position(self) -> int:
+        """Return the position of the last pair."""
+        return self._offsets.values[-1] if self._offsets.values else 0
+
+    @property
     def last(self) -> IndexPoint:
         """Return the last pair; the segment's beginning when there is none."""
         if not self._offsets.keys:
@@ -155,7 +160,7 @@ class SegmentIndex:
         An empty segment has one if compaction wrote it: the offset before which nothing is missing.
         """
         is_end_of_empty = not self._offsets.keys and point.offset > self._base_offset
-        if point.position <= self.last.position and not is_end_of_empty:
+        if point.position <= self.last_position and not is_end_of_empty:
             return
         self._offsets.add(point.offset, point.position)
         self._times.add(point.max_timestamp_ms, point.offset)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ...transport.batch import BatchHeader
+from ...transport.batch import HEAD_BYTES, BatchHeader
 from .checkpoint import CLEAN_NAME, Checkpoint, note_sync_failure
 from .checkpointing import Checkpointer
 from .cleaned import Cleaned
@@ -153,12 +153,14 @@ class PartitionLog(ReadableLog):
                 if not self._is_epoch_noted:
                     self._write_checkpoint()  # the disk was full before
                     self._is_epoch_noted = True
+                active = self._segments.active
                 age_ms = now_ms - self._active_since_ms
-                if is_roll_due(self.config, self._active.size_bytes, total_bytes, age_ms):
+                if is_roll_due(self.config, active.size_bytes, total_bytes, age_ms):
                     self._roll()
-                if self._active.size_bytes == 0:
+                    active = self._segments.active
+                if active.size_bytes == 0:
                     self._active_since_ms = now_ms
-                self._active.append(frames, headers, total_bytes)
+                active.append(frames, headers, total_bytes)
             except StorageFull:
                 self.producers.revert()
                 raise
@@ -186,14 +188,15 @@ class PartitionLog(ReadableLog):
             self.checkpoint()
 
     def _sync(self) -> None:
-        if self._synced_bytes == self._active.size_bytes:
+        active = self._segments.active
+        if self._synced_bytes == active.size_bytes:
             return
         try:
-            self._active.sync()
+            active.sync()
         except StorageFailed:
             note_sync_failure(self.directory, self._files)
             raise
-        self._synced_bytes = self._active.size_bytes
+        self._synced_bytes = active.size_bytes
 
     def _trim(self) -> None:
         """Sync the active segment as a file that ends with its last batch."""
@@ -394,6 +397,6 @@ def _check_sequence(
     for header in headers:
         assert header.base_offset >= log_end_offset, (header.base_offset, log_end_offset)
         assert header.leader_epoch >= leader_epoch, (header.leader_epoch, leader_epoch)
-        log_end_offset, leader_epoch = header.next_offset, header.leader_epoch
-        described_bytes += header.size_bytes
+        log_end_offset, leader_epoch = header.base_offset + header.record_count, header.leader_epoch
+        described_bytes += HEAD_BYTES + header.length
     assert described_bytes == total_bytes, (described_bytes, total_bytes)

@@ -28,7 +28,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from ...transport.batch import NO_PRODUCER, SEQUENCE_LIMIT, BatchHeader
+from ...transport.batch import CONTROL, NO_PRODUCER, SEQUENCE_LIMIT, TRANSACTIONAL, BatchHeader
 from ...transport.producer_ids import era_of
 from .checked import decode_checked, encode_checked
 from .dedup_index import DedupIndex, Sighting
@@ -180,9 +180,10 @@ class ProducerStates:
             return
         self._applied_end = header.next_offset
         self._undo.append((header.producer_id, known))
-        if header.is_transactional:
+        attributes = header.attributes
+        if attributes & TRANSACTIONAL:
             self.transactions.apply(header)
-        if header.is_control:
+        if attributes & CONTROL:
             self._producers[header.producer_id] = _after_marker(header, known, seen_ms)
         else:
             written = WrittenBatch(header.base_sequence, header.last_sequence, header.base_offset)

@@ -26,7 +26,7 @@ class ReadableLog:
     @property
     def log_end_offset(self) -> int:
         """Return the offset that the next batch gets."""
-        return self._active.next_offset
+        return self._segments.active.next_offset
 
     @property
     def size_bytes(self) -> int:

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ...transport.batch import BatchHeader
+from ...transport.batch import HEAD_BYTES, BatchHeader
 from .errors import StorageFull, Unreadable
 from .files import Buffer, Files
 from .index import INDEX_INTERVAL_BYTES, NO_TIMESTAMP_MS, IndexPoint, SegmentIndex, last_entry
@@ -118,14 +118,14 @@ class Segment:
             raise
         self._file_bytes = max(self._file_bytes, end)
         index = self.index()
-        indexed_position = index.last.position
+        indexed_position = index.last_position
         position, newest_ms = self.size_bytes, self._max_timestamp_ms
         for header in headers:
             if position - indexed_position >= INDEX_INTERVAL_BYTES:
                 index.add(IndexPoint(header.base_offset, position, newest_ms))
                 indexed_position = position
             newest_ms = max(newest_ms, header.max_timestamp_ms)
-            position += header.size_bytes
+            position += HEAD_BYTES + header.length
         self.size_bytes, self._max_timestamp_ms = position, newest_ms
         self.next_offset = headers[-1].next_offset
 

@@ -86,7 +86,7 @@ class PartitionAdmission:
 
     def produce_refusal(self, end: LogEnd, now: int) -> tuple[ProtocolError | None, list[Effect]]:
         """Return the reason why producers are refused now, with the effects of finding out."""
-        refusal, effects = self.disk_refusal(end, now)
+        refusal, effects = self._disk.on_produce(end.bytes, now)
         if refusal is None:
             refusal, alarm = self.backlog.refusal(end)
             effects += alarm

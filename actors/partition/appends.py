@@ -8,7 +8,6 @@ states. Called by the leader.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -40,7 +39,7 @@ class Placement(Struct):
     """The request is as durable as its batches once a log holds everything below this offset."""
 
 
-class PendingProduce(NamedTuple):
+class PendingProduce(Struct, frozen=True, gc=False):
     sender: Sender
     acks: Acks
     results: list[ProducedBatch] | None
@@ -161,7 +160,7 @@ class Appends:
     ) -> int:
         """Place a batch and return its offset."""
         base_offset = self.log_end_offset
-        placed = BatchHeader(base_offset, self._leader_epoch, *header[2:])
+        placed = tuple.__new__(BatchHeader, (base_offset, self._leader_epoch, *header[2:]))
         self._producers.apply(placed, now)
         if self._producers.key_versions.is_kept:
             self._producers.key_versions.note(placed, writes)

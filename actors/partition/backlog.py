@@ -11,9 +11,7 @@ changed, and batches admitted since add to it. A request is checked before it is
 limit by the size of one request. Called by the partition's machine; `refusal` runs with every produce.
 """
 
-from typing import NamedTuple
-
-from msgspec import structs
+from msgspec import Struct, structs
 
 from ...transport.machine import CancelTimer, Received, Reply, SetTimer
 from ...transport.protocol.errors import ErrorCode, ProtocolError
@@ -31,7 +29,7 @@ RETRY_AFTER_MS = 50
 SAVE_INTERVAL_MS = 1_000
 
 
-class LogEnd(NamedTuple):
+class LogEnd(Struct, frozen=True, gc=False):
     """The log end after this turn's writes, and the bytes that this incarnation will have added by then."""
 
     offset: int

@@ -98,8 +98,11 @@ class Fetches:
 
     def on_visible(self, visible_bytes: int) -> list[Effect]:
         """Wake fetches after the high watermark has moved."""
-        awake = [received for view in self.views.all for received in view.advance(visible_bytes)]
-        return [effect for received in awake for effect in self._read(received, is_final=True)]
+        effects: list[Effect] = []
+        for view in self.views.all:
+            for received in view.advance(visible_bytes):
+                effects += self._read(received, is_final=True)
+        return effects
 
     def on_timer(self, now: int) -> list[Effect]:
         self._timer_at = None

@@ -33,17 +33,16 @@ class Flush:
 
     def __init__(self, flush: str) -> None:
         self._policy = FlushPolicy.parse(flush)
+        self.is_every_turn = self._policy.is_every_turn
+        """True if every turn that appends ends with a sync."""
         self.is_due = False
         """True while appends wait for the timer."""
-
-    @property
-    def is_every_turn(self) -> bool:
-        return self._policy.is_every_turn
 
     def configure(self, flush: str) -> list[Effect]:
         """Adopt another policy. Readers may rely on it from now on, also for records written under the old one."""
         self._policy = FlushPolicy.parse(flush)
-        if not self._policy.is_every_turn:
+        self.is_every_turn = self._policy.is_every_turn
+        if not self.is_every_turn:
             return []
         self.is_due = False
         return [Sync()]

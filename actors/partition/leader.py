@@ -341,9 +341,11 @@ class Leader(Undecided):
         """Answer everything that has waited for a watermark that may have moved."""
         high_watermark = self.watermarks.high_watermark
         released = self._appends.release(self.watermarks)
-        effects = [_acknowledgement(pending, high_watermark) for pending in released]
+        effects: list[Effect] = []
+        for pending in released:
+            effects.append(_acknowledgement(pending, high_watermark))  # noqa: PERF401 - a comprehension is a call
         visible_bytes = None
-        while self._turns and self._turns[0][0] <= self.watermarks.high_watermark:
+        while self._turns and self._turns[0][0] <= high_watermark:
             _, visible_bytes = self._turns.popleft()
         if visible_bytes is not None:
             effects += self.fetches.on_visible(visible_bytes)

@@ -46,7 +46,7 @@ class ParkedFetches:
 
     def wake(self, visible_bytes: int) -> list[Received]:
         """Take out the fetches whose bytes have become visible."""
-        return self._take(self._by_bytes, visible_bytes)
+        return self._take(self._by_bytes, visible_bytes) if self._by_bytes else []
 
     def expire(self, now: int) -> list[Received]:
         """Take out the fetches whose deadline has passed."""

@@ -274,9 +274,10 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
             self.loop.release()
         sync_ms = None
         if is_sync_wanted:
-            began_us = self.loop.meters.clock_us()
+            meters = self.loop.meters
+            began_ns = meters.clock_ns()
             self._log.sync()
-            sync_ms = self.loop.meters.on_synced(began_us) // 1_000
+            sync_ms = meters.on_synced(began_ns) // 1_000
         if headers:
             self.loop.dispatch(Appended(self._log.log_end_offset, self._log.size_bytes, sync_ms))
 

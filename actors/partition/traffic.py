@@ -7,7 +7,7 @@ each read.
 
 from collections.abc import Sequence
 
-from ...transport.batch import BatchHeader
+from ...transport.batch import CONTROL, HEAD_BYTES, BatchHeader
 from ...transport.protocol.data import Fetch
 from .backlog import BACKLOG
 from .effects import Alarm, Read
@@ -34,14 +34,14 @@ class Traffic:
     def on_appended(self, headers: Sequence[BatchHeader], *, is_leader: bool) -> None:
         """Count batches of producers, or of the leader that this replica follows."""
         for header in headers:
-            if header.is_control:
+            if header.attributes & CONTROL:
                 continue
             if is_leader:
                 self._records_in += header.record_count
-                self._record_bytes_in += header.size_bytes
+                self._record_bytes_in += HEAD_BYTES + header.length
             else:
                 self._records_copied += header.record_count
-                self._record_bytes_copied += header.size_bytes
+                self._record_bytes_copied += HEAD_BYTES + header.length
 
     def on_read(self, read: Read, next_offset: int, size_bytes: int) -> None:
         """Count the records of a consumer's fetch."""

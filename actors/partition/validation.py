@@ -56,15 +56,13 @@ def _fault_of(header: BatchHeader) -> str | None:
         return f"unknown batch attributes {header.attributes:#x}"
     if header.record_count >= SEQUENCE_LIMIT:
         return f"a batch cannot hold {header.record_count} records"
-    if header.producer_id != NO_PRODUCER and not _is_sequenced(header):
+    if header.producer_id != NO_PRODUCER and (
+        min(header.producer_id, header.producer_epoch, header.base_sequence) < 0
+    ):
         return "an idempotent batch needs a producer id, an epoch and a sequence from zero up"
-    if header.is_transactional is (coordinator_of(header.producer_id) is None):
+    if bool(header.attributes & TRANSACTIONAL) is (coordinator_of(header.producer_id) is None):
         return "a batch is transactional if and only if its producer id was given for a transactional_id"
     return None
-
-
-def _is_sequenced(header: BatchHeader) -> bool:
-    return header.producer_id >= 0 and header.producer_epoch >= 0 and header.base_sequence >= 0
 
 
 def _excess_of(judged: Judged, config: TopicConfig) -> str | None:

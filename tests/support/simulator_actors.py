@@ -161,8 +161,8 @@ class SimulatedLoop(Loop):
         self._is_begun = False
         self.is_over = False
 
-    def clock_us(self) -> int:
-        return self._host.world.now_us
+    def clock_ns(self) -> int:  # type: ignore[override]
+        return self._host.world.now_us * 1_000
 
     def begin(self) -> None:
         """Run `run` up to its first turn."""
@@ -192,7 +192,7 @@ class SimulatedLoop(Loop):
         super().dispatch(event)
 
     def _send_reply(self, answer: Any) -> None:
-        self._host.taps.on_reply(self._host, answer.frames)
+        self._host.taps.on_reply(self._host, answer[0])
         super()._send_reply(answer)
 
 

@@ -287,7 +287,7 @@ def test_checksum_is_castagnolis() -> None:
 def test_a_judged_batch_states_its_size_and_backs_its_record_count() -> None:
     records = [(None, b"value " * 20, 0, None)] * 9
     plain = build(records)
-    assert batch.judge(plain) == (batch.verify(plain), len(plain) - HEADER_BYTES)
+    assert batch.judge(plain) == batch.Judged(batch.verify(plain), len(plain) - HEADER_BYTES)
     for count in (8, 10):
         with pytest.raises(InvalidBatch, match="its contents do not"):
             batch.judge(reseal(plain, plain[HEADER_BYTES:], count, 0))
@@ -299,7 +299,7 @@ def test_a_judged_batch_is_not_decompressed() -> None:
     pytest.importorskip("zstandard")
     records = [(None, b"value " * 20, 0, None)] * 9
     packed = build(records, attributes=CODEC_ZSTD)
-    assert batch.judge(packed) == (batch.verify(packed), len(build(records)) - HEADER_BYTES)
+    assert batch.judge(packed) == batch.Judged(batch.verify(packed), len(build(records)) - HEADER_BYTES)
     body = packed[HEADER_BYTES:]
     with pytest.raises(InvalidBatch, match="states the size"):
         batch.judge(reseal(packed, b"\0" + body[1:], 9, CODEC_ZSTD))

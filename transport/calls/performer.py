@@ -63,11 +63,14 @@ class Performer:
         self._contexts = contexts
         self._keys = keys
         self._is_between_nodes = is_between_nodes
-        self._arrived: deque[list[bytes]] = deque()
-        """Messages read when a connection was closed. They precede those still in the socket."""
+        self.arrived: deque[list[bytes]] = deque()
+        """Messages read when a connection was closed, which no socket announces. They precede those still in the
+        socket."""
         self._untaken = Untaken()
         self.used: set[zmq.Socket[bytes]] = set()
         """Sockets used since the owner emptied the set. They may have messages that no descriptor announces."""
+        self.next_at = exchange.timers.next_at
+        """Returns the time at which `expire` has work to do, None if there is no timer."""
 
     def start(self, now: int) -> None:
         self._perform(self.exchange.start(now), now)
@@ -88,10 +91,6 @@ class Performer:
         self._perform(self.exchange.handle(event, now), now)
         return []
 
-    def next_at(self) -> int | None:
-        """Return the time at which `expire` has work to do."""
-        return self.exchange.timers.next_at()
-
     def expire(self, now: int) -> None:
         if self.exchange.timers.has_due(now):
             self._perform(self.exchange.expire(now), now)
@@ -100,8 +99,8 @@ class Performer:
         """Process the messages that have arrived, up to MAX_RECEIVED_A_TURN."""
         self.used.add(self.socket)
         for _ in range(MAX_RECEIVED_A_TURN):
-            if self._arrived:
-                frames = self._arrived.popleft()
+            if self.arrived:
+                frames = self.arrived.popleft()
             elif int(self.socket.get(_EVENTS)) & _READABLE:  # a check is cheaper than a failed receive
                 frames = sockets.receive_frames(self.socket)
             else:
@@ -112,8 +111,8 @@ class Performer:
     def receive_one(self, now: int) -> None:
         """Process one message, of a socket that is probably readable. Does not look for another one."""
         self.used.add(self.socket)
-        if self._arrived:
-            frames = self._arrived.popleft()
+        if self.arrived:
+            frames = self.arrived.popleft()
         else:
             try:
                 frames = sockets.receive_frames(self.socket)
@@ -128,11 +127,6 @@ class Performer:
         except ProtocolError:
             return  # no reply at all: no call waits for it
         self._perform(self.exchange.receive(Arrived(route, envelope, header, payload), now), now)
-
-    @property
-    def has_arrived(self) -> bool:
-        """Return True if there are messages that no socket announces."""
-        return bool(self._arrived)
 
     def settle(self) -> None:
         """Forget messages that have left; called now and then."""
@@ -161,7 +155,7 @@ class Performer:
                 )
             elif kind is Disconnect:
                 self.used.add(self.socket)
-                self._arrived.extend(sockets.disconnect_peer(self.socket, effect.endpoint))
+                self.arrived.extend(sockets.disconnect_peer(self.socket, effect.endpoint))
                 self._untaken.settle_all()
             else:
                 self._host(effect)

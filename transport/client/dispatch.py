@@ -64,7 +64,7 @@ class Dispatch:
     @property
     def is_busy(self) -> bool:
         """Return True if there is work that no socket announces."""
-        return bool(self.inbox) or self.performer.has_arrived
+        return bool(self.inbox or self.performer.arrived)
 
     @property
     def is_quiet(self) -> bool:
@@ -92,7 +92,7 @@ class Dispatch:
     def short_turn(self, now: int, is_readable: bool) -> None:
         """Like `turn`, but process one message at most, if the socket may have one."""
         self._now = now
-        if is_readable or self.performer.has_arrived:
+        if is_readable or self.performer.arrived:
             self.performer.receive_one(now)
             self._hand_queued(now)
         self._work(now)
