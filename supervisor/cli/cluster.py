@@ -43,8 +43,6 @@ app = typer.Typer(
 )
 
 POLL_S = 0.3
-MOVES_IN_PROGRESS = 10
-"""Maximum number of partitions that a rebalance moves at a time: each copies a whole partition."""
 
 NodeArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="NODE", show_default=False, help='Name shown by "planaria cluster nodes".')
@@ -274,15 +272,7 @@ def reassign(
             f"{replicas!r} are not different nodes, such as n1,n2,n3", param_hint="--replicas"
         )
     with _operating(connect) as operator:
-        found = operator.status()
-        numbers = sorted(each.partition for each in found.partitions if each.topic == topic)
-        if partition is not None or not numbers:
-            moves = [PartitionMove(topic=topic, partition=partition or 0, replicas=names)]
-        else:
-            moves = [
-                PartitionMove(topic=topic, partition=number, replicas=_rotated(names, number))
-                for number in numbers
-            ]
+        moves = operator.moves_to(topic, names, partition)
         _move(operator, moves, timeout)
     if as_json:
         print_json({"moves": moves, "applied": True})
@@ -335,11 +325,6 @@ def elect(
 
 
 # -- progress
-
-
-def _rotated(names: list[str], number: int) -> list[str]:
-    first = number % len(names)
-    return [*names[first:], *names[:first]]
 
 
 @app.command("import", cls=Command)
@@ -400,6 +385,8 @@ def import_(
 def _move(operator: "ClusterAdmin", moves: list[PartitionMove], timeout_s: float | None) -> None:
     """Make the moves, a few at a time."""
     ends_at = None if timeout_s is None else time.monotonic() + timeout_s
+    from ...transport.client.cluster_admin import MOVES_IN_PROGRESS  # noqa: PLC0415
+
     for first in range(0, len(moves), MOVES_IN_PROGRESS):
         some = moves[first : first + MOVES_IN_PROGRESS]
         operator.reassign(some)

@@ -127,6 +127,35 @@ def test_a_node_of_a_cluster_is_drained_on_the_page(browser: "Browser", tmp_path
             page.click("#nodes tr:has-text('n1') button:has-text('Uncordon')")
             page.click("dialog button:has-text('Uncordon')")
             page.wait_for_selector("#nodes tr:has-text('n1') button:has-text('Drain')")
+            replicas_are_moved(page, client)
+
+
+def replicas_are_moved(page: "Page", client: Client) -> None:
+    """Move a topic to one node, and spread the replicas again, each after a preview."""
+    admin = ClusterAdmin.over(client)
+
+    def replicas() -> list[list[str]]:
+        return [each.replicas for each in admin.status().partitions if each.topic == "ORDERS"]
+
+    page.click("#reassign")
+    page.fill("dialog [name=topic]", "ORDERS")
+    page.fill("dialog [name=nodes]", "n0, n7")
+    page.click("dialog button:has-text('Go on')")
+    page.wait_for_selector("dialog .failure:has-text('no node')")
+    page.fill("dialog [name=nodes]", "n0")
+    page.check("dialog [name=sure]")
+    page.click("dialog button:has-text('Go on')")
+    page.wait_for_selector("dialog tr:has-text('ORDERS/1')")
+    assert all(len(each) == 2 for each in replicas()), "a preview comes first, and moves nothing"
+    page.click("dialog button:has-text('Go on')")
+    page.wait_for_selector("#messages:has-text('2 partitions are moved')")
+    assert replicas() == [["n0"], ["n0"]]
+    page.click("#rebalance")
+    page.wait_for_selector("dialog tr:has-text('ORDERS'):has-text('n1')")
+    assert replicas() == [["n0"], ["n0"]]
+    page.click("dialog button:has-text('Move ')")
+    page.wait_for_selector("#messages:has-text('moved')")
+    wait_until(lambda: sorted(replicas()) == [["n0"], ["n1"]] and not admin.plan())
 
 
 def test_a_user_is_made_given_a_right_and_removed_on_the_page(browser: "Browser", tmp_path: Path) -> None:

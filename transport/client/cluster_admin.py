@@ -20,6 +20,9 @@ from ..protocol.cluster import (
 from ..protocol.message import Done
 from .admin_requests import AdminRequests
 
+MOVES_IN_PROGRESS = 10
+"""Maximum number of partitions that an operator moves at a time: each move copies a whole partition."""
+
 
 class ClusterAdmin(AdminRequests):
     """The calls of an operator of a cluster. All of them can be repeated."""
@@ -42,6 +45,22 @@ class ClusterAdmin(AdminRequests):
         for first in range(0, len(moves), MOVES_AT_ONCE):
             self._ask(ReassignPartitions(moves=moves[first : first + MOVES_AT_ONCE]), Done)
 
+    def moves_to(self, topic: str, replicas: list[str], partition: int | None = None) -> list[PartitionMove]:
+        """Return the moves of one partition, or of all of a topic, whose preferred leaders take turns, to these nodes.
+
+        Of a topic that does not exist they are refused by `reassign`. Raises ProtocolError, TimedOut.
+        """
+        if partition is None:
+            numbers = sorted(each.partition for each in self.status().partitions if each.topic == topic)
+        else:
+            numbers = []
+        if not numbers:
+            return [PartitionMove(topic=topic, partition=partition or 0, replicas=replicas)]
+        return [
+            PartitionMove(topic=topic, partition=number, replicas=_rotated(replicas, number))
+            for number in numbers
+        ]
+
     def plan(self) -> list[PartitionMove]:
         """Return the moves that spread replicas evenly. Raises ProtocolError, TimedOut."""
         return self._ask(PlanRebalance(), PlanRebalanceReply).moves
@@ -49,3 +68,8 @@ class ClusterAdmin(AdminRequests):
     def elect(self, topic: str, partition: int, *, unclean: bool = False) -> None:
         """Let the preferred replica lead. Raises ProtocolError, TimedOut."""
         self._ask(ElectLeader(topic=topic, partition=partition, unclean=unclean), Done)
+
+
+def _rotated(nodes: list[str], number: int) -> list[str]:
+    first = number % len(nodes)
+    return [*nodes[first:], *nodes[:first]]
