@@ -394,6 +394,8 @@ class Exchange:
 def is_quiet(exchange: Exchange) -> bool:
     """Return True if every call without an outcome is a long poll, which is answered when something happens."""
     pending = exchange._pending
+    if not pending:
+        return True
     if len(pending) > MAX_LONG_POLLS:
         return False
     return all(getattr(each.call.request, "max_wait_ms", 0) for each in pending.values())

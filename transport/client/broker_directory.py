@@ -235,20 +235,22 @@ class BrokerDirectory:
         if self._link.refusal is not None:
             return self._link.refusal, []
         gateway = self._link.connection if self._link.session is not None else None
-        tp = pending.call.address.topic_partition
-        if tp is None:
-            if pending.call.address.kind == Kind.COORDINATOR:
-                return self._locate_coordinator(pending.call.address.name, pending, now)
+        address = pending.call.address
+        if address.kind != Kind.PARTITION:
+            if address.kind == Kind.COORDINATOR:
+                return self._locate_coordinator(address.name, pending, now)
             endpoint = pending.call.endpoint
             if endpoint is not None and self._is_local and endpoint not in self._lost:
                 return self._connection_at(endpoint, None)
             node = pending.call.node
             return (self._nodes.open_to(node) if node is not None else None) or gateway, []
-        topic, number = tp
+        topic, number = address.name, address.number
+        assert number is not None
         found = self.topics.partition(topic, number)
         if found is None:
+            tp = TopicPartition(topic, number)
             return None, [*self._want(topic), *self._watch_unknown(pending, tp, now), *self._poll()]
-        if not self.topics.is_online(topic, number, now):
+        if not self.topics.is_online_now(found, topic, number, now):
             believed_at = self.topics.believed_at(topic, number, now)
             believe = [SetTimer(_BELIEVE, believed_at)] if believed_at is not None else []
             return None, [*believe, *self._poll()]

@@ -99,7 +99,8 @@ class Dispatch:
 
     def _work(self, now: int) -> None:
         for _ in range(len(self.inbox)):
-            self.hand(*self.inbox.popleft(), now)
+            self._queued.append(self.inbox.popleft())
+            self._hand_queued(now)
         self.performer.expire(now)
         if self._timers.has_due(now):
             for timer in self._timers.pop_due(now):

@@ -51,7 +51,8 @@ class GatheredRecords:
         """Set before the first append of a record with a time of its own."""
 
     def __len__(self) -> int:
-        return self._encoded + len(self._newest)
+        # `_encoded`, without its call: this is asked several times for each batch.
+        return (self._parts[-1].end if self._parts else 0) + len(self._newest)
 
     @property
     def _encoded(self) -> int:

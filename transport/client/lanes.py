@@ -176,7 +176,10 @@ class PartitionSequence:
         """Return the batches to send now."""
         if self._is_stopped:
             return []
-        sent = [self._send(flight) for flight in self._flights if flight.token == 0]
+        sent: list[Transmit] = []
+        for flight in self._flights:
+            if flight.token == 0:
+                sent.append(self._send(flight))  # noqa: PERF401 - a comprehension is a call
         while self._queue and self._is_in_window:
             batch = self._queue.popleft()
             flight = Flight(batch, self._next_sequence, self._next_number)
@@ -251,7 +254,10 @@ class PartitionSequence:
         return is_head and error.code in (ErrorCode.OUT_OF_ORDER_SEQUENCE, ErrorCode.UNKNOWN_PRODUCER)
 
     def _flight(self, token: int) -> Flight | None:
-        return next((flight for flight in self._flights if flight.token == token), None)
+        for flight in self._flights:
+            if flight.token == token:
+                return flight
+        return None
 
     def drain(self, retry_at: int) -> list[GivenUp]:
         """Begin the backoff after all attempts have ended. Give up batches that cannot be sent again safely."""

@@ -93,6 +93,7 @@ class NetworkThread:
         self._tls = None if credentials.tls is None else TlsDialer(credentials.tls)
         self.metadata_timeout_ms = metadata_timeout_ms
         self._clock = Clock()
+        self.now_ms = self._clock.now_ms
         self._dependants: WeakSet[Dependant] = WeakSet()
         self._dependants_lock = threading.Lock()
         retry = RetryPolicy()
@@ -157,9 +158,6 @@ class NetworkThread:
     def owner(self) -> Owner:
         """The exchange with its performer, as the owner of posted events."""
         return self._dispatch.performer
-
-    def now_ms(self) -> int:
-        return self._clock.now_ms()
 
     # For user threads.
 

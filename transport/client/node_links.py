@@ -77,7 +77,7 @@ class NodeLinks:
         return [tp for address in self._ways if (tp := address.topic_partition) is not None]
 
     def owns(self, connection: Connection) -> bool:
-        return self._of(connection) is not None
+        return bool(self._links) and self._of(connection) is not None
 
     def on_nodes(self, nodes: list[Node] | UnsetType) -> None:
         """Note the endpoints of the nodes that run. A connection that is open stays until it is lost."""

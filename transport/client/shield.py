@@ -19,6 +19,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from threading import get_ident
 from types import FrameType
 from typing import Any
 
@@ -46,13 +47,16 @@ class Shield:
         self._replaced: dict[int, Handler] = {}
         self._is_up = False
         self._noted: deque[int] = deque()
+        self.main_thread = threading.main_thread().ident
+        """Identifier of the main thread. `threading` takes two calls in Python to compare it."""
 
     def put_up(self) -> bool:
         """Postpone all signals from the return of this call on. Return False if that is not possible.
 
         Exceptions of handlers may leave it; then nothing is postponed.
         """
-        self._run_noted()
+        if self._noted:
+            self._run_noted()
         handlers = tuple(map(_get, _SIGNALS))
         if handlers != self._handlers:
             self._handlers = ()
@@ -84,10 +88,12 @@ class Shield:
         self._is_up = False
         for number, handler in self._replaced.items():
             _set(number, handler)
-        self._run_noted()
+        if self._noted:
+            self._run_noted()
 
     def on_fork(self) -> None:
         """Put the handlers back in a child that another thread forked in the middle of a turn."""
+        self.main_thread = get_ident()
         if self._is_up:
             self._noted.clear()  # the parent's signals
             self.take_down()
@@ -115,7 +121,7 @@ tell_of_fork(shield)
 
 
 def is_main() -> bool:
-    return threading.current_thread() is threading.main_thread()
+    return get_ident() == shield.main_thread
 
 
 def is_safe_here() -> bool:

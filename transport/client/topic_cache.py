@@ -107,11 +107,13 @@ class TopicCache:
 
     def is_online(self, topic: str, partition: int, now: int) -> bool:
         found = self.partition(topic, partition)
-        return (
-            found is not None
-            and found.online
-            and self._suspects.get((topic, partition, found.incarnation), 0) <= now
-        )
+        return found is not None and self.is_online_now(found, topic, partition, now)
+
+    def is_online_now(self, found: PartitionMetadata, topic: str, partition: int, now: int) -> bool:
+        """As `is_online`, of a partition that has been looked up."""
+        if not self._suspects:
+            return found.online
+        return found.online and self._suspects.get((topic, partition, found.incarnation), 0) <= now
 
     def is_replaced(self, topic: str, partition: int, incarnation: int, endpoint: str) -> bool:
         """Return True if the partition no longer has this endpoint, which belonged to that incarnation."""

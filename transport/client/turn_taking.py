@@ -85,8 +85,9 @@ class TurnTaking:
             led_ms = self._lead(gate, LEAD_MS if timeout_s is None else int(min(LEAD_MS, timeout_s * 1000)))
             if timeout_s is not None:
                 timeout_s = max(0.0, timeout_s - led_ms / 1000)
-        if not gate.is_open:
-            handover.sleeps(gate)
+        if gate.is_open:
+            return True
+        handover.sleeps(gate)
         try:
             return gate.wait(timeout_s)
         finally:
@@ -111,10 +112,11 @@ class TurnTaking:
             return 0
         forbid_waiting()
         began = now = self._now_ms()
+        is_open = False
         try:
             self._dispatch.short_turn(now, False)  # sends the call; messages come with the next turn
             self.open_gates()
-            while not gate.is_open and now - began < limit_ms and not handover.is_stopping:
+            while not (is_open := gate.is_open) and now - began < limit_ms and not handover.is_stopping:
                 now = self._turn(began + limit_ms, True)
                 self.open_gates()
         except BaseException as error:  # a fault, as in the network thread: all waits end
@@ -124,7 +126,7 @@ class TurnTaking:
                 raise
         finally:
             allow_waiting()
-            handover.end_lead(gate.is_open and self._dispatch.is_quiet)
+            handover.end_lead(is_open and self._dispatch.is_quiet)
         return now - began
 
     # The network thread.
