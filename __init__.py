@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     )
     from .transport.client.messages import Message, MessageBatch
     from .transport.client.mirror_descriptions import (
+        MirrorCut,
         MirrorDescription,
         MirroredTopic,
         MirrorFork,
@@ -162,6 +163,7 @@ _HOMES = {
     "OffsetOutOfRange": ".transport.client.errors",
     "PartitionDescription": ".transport.client.descriptions",
     "LogReport": ".transport.client.descriptions",
+    "MirrorCut": ".transport.client.mirror_descriptions",
     "MirrorFork": ".transport.client.mirror_descriptions",
     "MirroredTopic": ".transport.client.mirror_descriptions",
     "MirrorLag": ".transport.client.mirror_descriptions",
@@ -273,6 +275,7 @@ __all__ = [
     "MemberFenced",
     "Message",
     "MessageBatch",
+    "MirrorCut",
     "MirrorDescription",
     "MirrorFork",
     "MirrorLag",

@@ -58,7 +58,7 @@ class Mirrors:
         self._decisions = decisions
         self._topics = topics
         self._nodes = nodes
-        self._rejoins = Rejoins(decisions, topics, nodes)
+        self._rejoins = Rejoins(decisions, topics)
         self.commands = ChildCommands()
         self._running: dict[Address, ChildSpec] = {}
         self.promotions = Promotions(decisions, topics)
@@ -86,9 +86,6 @@ class Mirrors:
 
     def _on_create(self, sender: Sender, request: CreateMirror) -> list[Effect]:
         latest, name = self._decisions.latest, request.mirror
-        if self._nodes().own and request.spec.is_failback:
-            message = "topics of a cluster do not rejoin: delete them, and mirror them again"
-            raise ProtocolError(ErrorCode.INVALID_REQUEST, message)
         fault = name_fault(name)
         if fault is not None:
             raise ProtocolError(ErrorCode.INVALID_CONFIG, f"mirror: {fault}")
@@ -133,7 +130,7 @@ class Mirrors:
             raise ProtocolError(ErrorCode.UNKNOWN_MIRROR, f"there is no mirror {request.mirror!r}")
         check_topic_name(request.topic)
         entry = latest.topics.get(request.topic)
-        mirror = TopicMirror(mirror=request.mirror)
+        mirror = TopicMirror(mirror=request.mirror, source_forks=request.forks)
         if entry is None:
             return self._topics.on_mirrored(sender, request, mirror, now)
         rejoined = self._rejoins.on_topic(sender, request, entry, now)

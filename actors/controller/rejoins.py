@@ -3,14 +3,19 @@
     step        decided                                        the mirror (`actors/mirror/rejoining.py`) meanwhile
     begin       topics/<topic>.mirror: rejoining, with the     -
                 forks of the promoted topic
-    set_aside   topics/__diverged.<topic>, once a partition    copies the records beyond the forks there, cuts them, and
-                has records beyond its fork                    has that topic promoted, so that it takes no more
-    done        topics/<topic>.mirror: following               copies the promoted topic
+    set_aside   topics/__diverged.<topic>, once a partition    copies the records beyond the forks there
+                has records beyond its fork
+    cut         topics/<topic>.mirror: with `cuts`             waits until all replicas in sync are cut, and has the topic
+                                                               of the records promoted, so that it takes no more
+    survey      `cuts` dropped: a log is longer than that      asks the partitions again
+    done        topics/<topic>.mirror: following, the cuts     copies the promoted topic
+                are kept as `given_up`
 
-Everything that a step needs is stored before it begins, so a process that dies goes on. Called by `mirrors.py`.
+Everything that a step needs is stored before it begins, so a process that dies goes on. In a cluster a replica is cut as
+it takes a role after the decision, and its leader leads in a later epoch than that: no replica that leads later can bring
+the records back. One that was away is cut as a follower, also when the topic follows, or was promoted again.
+Called by `mirrors.py`.
 """
-
-from collections.abc import Callable
 
 from msgspec.structs import replace
 
@@ -21,16 +26,17 @@ from ...transport.protocol.mirrored import TopicMirror
 from ...transport.protocol.mirrors import MirrorTopic, RejoinTopic
 from .catalog import Catalog, TopicEntry, put
 from .decisions import Decisions, FollowUp
-from .deployments import Nodes
 from .effects import Effect
 from .topics import Topics
 
+CUTS_KEPT = 3
+"""Number of fail-backs that a replica may miss. One that was away for more of them has to be made again."""
+
 
 class Rejoins:
-    def __init__(self, decisions: Decisions, topics: Topics, nodes: Callable[[], Nodes]) -> None:
+    def __init__(self, decisions: Decisions, topics: Topics) -> None:
         self._decisions = decisions
         self._topics = topics
-        self._nodes = nodes
 
     def on_topic(
         self, sender: Sender, request: MirrorTopic, entry: TopicEntry, now: int
@@ -42,11 +48,10 @@ class Rejoins:
         if not latest.mirrors[request.mirror].spec.is_failback or entry.topic_id != request.topic_id:
             return None
         _check(latest, entry, request)
-        if self._nodes().own:
-            raise ProtocolError(
-                ErrorCode.INVALID_REQUEST, f"{entry.topic}: topics of a cluster do not rejoin"
-            )
-        mirror = TopicMirror(mirror=request.mirror, state="rejoining", rejoin_at=request.forks)
+        given_up = () if found is None else found.given_up
+        mirror = TopicMirror(
+            mirror=request.mirror, state="rejoining", source_forks=request.forks, given_up=given_up
+        )
         catalog = with_topic_mirror(latest, entry.topic, mirror)
         return self._decisions.decide(catalog, FollowUp("topic_altered", entry.topic, sender))
 
@@ -58,8 +63,8 @@ class Rejoins:
         if entry is None or mirror is None or not is_known or entry.topic_id != request.topic_id:
             message = f"{request.topic} does not rejoin by mirror {request.mirror!r}"
             raise ProtocolError(ErrorCode.NOT_MIRRORED, message)
-        if request.step == "done":
-            catalog = with_topic_mirror(latest, entry.topic, replace(mirror, state="following", rejoin_at=()))
+        if request.step != "set_aside":
+            catalog = with_topic_mirror(latest, entry.topic, _after(mirror, request))
             return self._decisions.decide(catalog, FollowUp("topic_altered", entry.topic, sender))
         if mirror.diverged in latest.topics:
             return self._topics.awaited(sender, mirror.diverged, now)
@@ -83,6 +88,19 @@ class Rejoins:
 def with_topic_mirror(catalog: Catalog, topic: str, mirror: TopicMirror) -> Catalog:
     entry = replace(catalog.topics[topic], mirror=mirror)
     return catalog.decided((put(f"topics/{topic}", entry),))
+
+
+def _after(mirror: TopicMirror, request: RejoinTopic) -> TopicMirror:
+    """Return the state of a topic that rejoins after a step."""
+    if request.step != "done":
+        return replace(mirror, cuts=request.cuts)
+    given_up = (*mirror.given_up, *mirror.cuts)
+    kept = [
+        cut
+        for number, cut in enumerate(given_up)
+        if sum(later.partition == cut.partition for later in given_up[number + 1 :]) < CUTS_KEPT
+    ]
+    return replace(mirror, state="following", cuts=(), given_up=tuple(kept))
 
 
 def _check(catalog: Catalog, entry: TopicEntry, request: MirrorTopic) -> None:

@@ -25,7 +25,7 @@ from ...transport.protocol.topics import (
     TopicConfigChange,
     TopicSummary,
 )
-from .catalog import Catalog, TopicEntry
+from .catalog import Catalog, TopicEntry, put
 from .child_commands import ChildCommands
 from .children import partition_addresses, partition_specs
 from .decisions import Decisions, FollowUp
@@ -111,10 +111,15 @@ class Topics:
             replication_factor=entry.config.replication_factor,
             min_in_sync_replicas=entry.config.min_in_sync_replicas,
         )
-        if (config, request.partitions) == (entry.config, entry.partitions):
+        assert entry.mirror is not None
+        mirror = msgspec.structs.replace(
+            entry.mirror, source_forks=request.forks or entry.mirror.source_forks
+        )
+        if (config, request.partitions, mirror) == (entry.config, entry.partitions, entry.mirror):
             return self.awaited(sender, request.topic, now)
         self._room.check_partitions(latest, request.partitions - entry.partitions)
-        catalog = latest.with_topic_changed(request.topic, request.partitions, config)
+        changed = msgspec.structs.replace(entry, partitions=request.partitions, config=config, mirror=mirror)
+        catalog = latest.decided((put(f"topics/{request.topic}", changed),))
         return self._decisions.decide(catalog, FollowUp("topic_altered", request.topic, sender))
 
     def _on_existing(self, sender: Sender, request: CreateTopic, now: int) -> list[Effect]:

@@ -4,15 +4,18 @@
     surveying   a partition here is asked for its records beyond the fork  none -> the next one; some -> naming, placing
     naming      the controller creates the topic for them                  its id -> placing
     placing     that topic's partition is asked where it ends              beyond the last of them -> surveying the next
-    reading     they are read here                                         batches -> writing
+    reading     they are read here                                         batches -> writing; not yet -> surveying again
     writing     they are appended there, as they are                       held -> reading; the last -> surveying the next
-    cutting     each partition is cut, now that all is set aside           all -> promoting; has grown -> surveying
+    deciding    the controller stores the cuts, now that all is set aside  done -> cutting
+    cutting     each partition is asked if all its replicas are cut        all -> promoting; has grown -> reviewing
+    reviewing   the controller drops the cuts                              done -> surveying
     promoting   the topic for them ends its open transactions              done -> ending
     ending      the controller stores that the topic follows               done -> over
     over, and any error: the machine drops this object, and asks the controller again
 
 One call at a time. Nothing lasts here: where the records that are set aside end is in their topic, which takes them at
-its end and nowhere else; and a partition is cut once they are there. So it may be killed at any moment.
+its end and nowhere else, and the cuts are in the catalog. So it may be killed at any moment. Invariant: the cuts are
+decided when every record that they remove is held by all replicas in sync of the topic for them.
 """
 
 from typing import Literal, TypeAlias
@@ -22,7 +25,7 @@ from ...transport.batch import parse_header
 from ...transport.machine import Answered, Call
 from ...transport.protocol.data import Fetch, FetchReply
 from ...transport.protocol.message import Reply, Request
-from ...transport.protocol.mirrored import TopicMirror
+from ...transport.protocol.mirrored import Cut, TopicMirror
 from ...transport.protocol.mirrors import (
     MirrorAppend,
     MirrorAppendReply,
@@ -30,6 +33,7 @@ from ...transport.protocol.mirrors import (
     PromoteMirrorReply,
     RejoinPartition,
     RejoinPartitionReply,
+    RejoinStep,
     RejoinTopic,
 )
 from ...transport.protocol.topics import DescribeTopicReply
@@ -37,7 +41,17 @@ from .effects import Effect
 from .keys import RejoinKey
 
 State: TypeAlias = Literal[
-    "surveying", "naming", "placing", "reading", "writing", "cutting", "promoting", "ending", "over"
+    "surveying",
+    "naming",
+    "placing",
+    "reading",
+    "writing",
+    "deciding",
+    "cutting",
+    "reviewing",
+    "promoting",
+    "ending",
+    "over",
 ]
 READ_BYTES = 4 * 1024 * 1024
 TIMEOUT_MS = 10_000
@@ -51,7 +65,7 @@ class Rejoining:
         self.state: State = "surveying"
         self._mirror = mirror
         self._number = number
-        self._step = 0
+        self._number_of_call = 0
         self._topic, self._topic_id = described.topic, described.topic_id
         self._stored = described.mirror
         self._count = len(described.partitions)
@@ -60,22 +74,22 @@ class Rejoining:
         self._diverged = described.mirror.diverged
         """The topic for the records that are set aside."""
         self._diverged_id = ""
-        self._ends = dict.fromkeys(range(self._count), -1)
-        """The ends of the logs here up to which everything is set aside."""
+        self._found: dict[int, RejoinPartitionReply] = {}
+        """The bounds of the partitions here, of which everything beyond the fork is set aside."""
         self._bounds: RejoinPartitionReply | None = None
         """Those of the partition that is being set aside."""
         self._held_to = 0
         """The end of its records that are set aside."""
 
     def start(self) -> list[Effect]:
-        return self._survey(0)
+        return self._cut(0) if self._stored.cuts else self._survey(0)
 
     def is_current(self, key: RejoinKey) -> bool:
         return key == self._key
 
     @property
     def _key(self) -> RejoinKey:
-        return RejoinKey(self._topic, self._number, self._step)
+        return RejoinKey(self._topic, self._number, self._number_of_call)
 
     def on_answered(self, event: Answered) -> list[Effect]:
         reply = event.reply
@@ -89,8 +103,14 @@ class Rejoining:
                 return self._on_held(reply)
             case "reading":
                 return self._on_read(reply, b"".join(event.payload))
+            case "deciding":
+                self._stored = reply.mirror
+                return self._cut(0)
             case "cutting":
                 return self._on_cut(reply)
+            case "reviewing":
+                self._stored = reply.mirror
+                return self._survey(0)
             case "promoting":
                 return self._end()
             case "ending":
@@ -107,7 +127,7 @@ class Rejoining:
         timeout_ms: int = TIMEOUT_MS,
     ) -> list[Effect]:
         self.state = state
-        self._step += 1
+        self._number_of_call += 1
         # A partition refuses, retriable, while it takes its role and while it is cut.
         is_retried = isinstance(request, RejoinPartition)
         key = self._key
@@ -125,15 +145,10 @@ class Rejoining:
 
     # -- partitions here
 
-    def _rejoin(self, state: State, partition: int, *, is_whole: bool) -> list[Effect]:
+    def _rejoin(self, state: State, partition: int) -> list[Effect]:
         self._partition = partition
         request = RejoinPartition(
-            topic=self._topic,
-            topic_id=self._topic_id,
-            partition=partition,
-            mirror=self._stored,
-            set_aside_to=self._ends[partition],
-            is_whole=is_whole,
+            topic=self._topic, topic_id=self._topic_id, partition=partition, mirror=self._stored
         )
         return self._call(state, self._here, request, RejoinPartitionReply)
 
@@ -142,37 +157,56 @@ class Rejoining:
         return partition_address(self._topic, self._partition)
 
     def _survey(self, partition: int) -> list[Effect]:
-        if partition == self._count:
-            return self._cut(0)
-        self._ends[partition] = -1
-        return self._rejoin("surveying", partition, is_whole=False)
+        return self._rejoin("surveying", partition) if partition < self._count else self._decide()
 
     def _on_surveyed(self, reply: RejoinPartitionReply) -> list[Effect]:
-        if reply.is_done:
-            return self._survey(self._partition + 1)
         self._bounds = reply
-        if self._diverged_id:
-            return self._place()
-        request = RejoinTopic(
-            mirror=self._mirror, topic=self._topic, topic_id=self._topic_id, step="set_aside"
+        if reply.is_done:
+            return self._next()
+        return self._place() if self._diverged_id else self._step("naming", "set_aside")
+
+    def _next(self) -> list[Effect]:
+        """Go on with the next partition: nothing is left to set aside in this one."""
+        assert self._bounds is not None
+        self._found[self._partition] = self._bounds
+        return self._survey(self._partition + 1)
+
+    def _decide(self) -> list[Effect]:
+        # Compaction here may have removed a record for one that is cut. The promoted topic has it.
+        is_whole = self._compacts and bool(self._diverged)
+        cuts = tuple(
+            Cut(
+                partition=partition,
+                offset=found.cut_offset,
+                end_offset=found.log_end_offset,
+                last_epoch=found.last_epoch,
+                is_whole=is_whole,
+            )
+            for partition, found in self._found.items()
+            if is_whole or not found.is_done
         )
-        return self._call("naming", CONTROLLER, request, DescribeTopicReply)
+        return self._step("deciding", "cut", cuts) if cuts else self._close()
 
     def _cut(self, partition: int) -> list[Effect]:
-        if partition < self._count:
-            # Compaction here may have removed a record for one that is cut. The promoted topic has it.
-            return self._rejoin("cutting", partition, is_whole=self._compacts and bool(self._diverged))
+        return self._rejoin("cutting", partition) if partition < self._count else self._close()
+
+    def _on_cut(self, reply: RejoinPartitionReply) -> list[Effect]:
+        return self._cut(self._partition + 1) if reply.is_done else self._step("reviewing", "survey")
+
+    def _close(self) -> list[Effect]:
         if not self._diverged:
             return self._end()
         request = PromoteMirror(mirror=self._mirror, topics=[self._diverged])
         return self._call("promoting", CONTROLLER, request, PromoteMirrorReply, timeout_ms=PROMOTE_TIMEOUT_MS)
 
-    def _on_cut(self, reply: RejoinPartitionReply) -> list[Effect]:
-        return self._cut(self._partition + 1) if reply.is_done else self._survey(0)
-
     def _end(self) -> list[Effect]:
-        request = RejoinTopic(mirror=self._mirror, topic=self._topic, topic_id=self._topic_id, step="done")
-        return self._call("ending", CONTROLLER, request, DescribeTopicReply)
+        return self._step("ending", "done")
+
+    def _step(self, state: State, step: RejoinStep, cuts: tuple[Cut, ...] = ()) -> list[Effect]:
+        request = RejoinTopic(
+            mirror=self._mirror, topic=self._topic, topic_id=self._topic_id, step=step, cuts=cuts
+        )
+        return self._call(state, CONTROLLER, request, DescribeTopicReply)
 
     # -- records beyond the fork
 
@@ -198,8 +232,7 @@ class Rejoining:
         bounds = self._bounds
         offset = max(self._held_to, bounds.cut_offset, bounds.log_start_offset)
         if offset >= bounds.log_end_offset:
-            self._ends[self._partition] = bounds.log_end_offset
-            return self._survey(self._partition + 1)
+            return self._next()
         request = Fetch(
             topic=self._topic,
             partition=self._partition,
@@ -214,9 +247,10 @@ class Rejoining:
     def _on_read(self, reply: FetchReply, batches: bytes) -> list[Effect]:
         assert self._bounds is not None
         if not batches:
+            if reply.high_watermark < self._bounds.log_end_offset:
+                return self._survey(self._partition)  # a new leader does not know yet what is committed
             # Compaction has left the last offsets out: nothing more is there to set aside.
-            self._ends[self._partition] = self._bounds.log_end_offset
-            return self._survey(self._partition + 1)
+            return self._next()
         # Their topic begins with the first of them.
         start_offset = 0 if self._held_to else parse_header(batches).base_offset
         return self._append("writing", self._held_to, start_offset, (batches,))

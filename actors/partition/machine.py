@@ -89,6 +89,7 @@ from .mirrored import MirroredLeader
 from .own_role import (
     CHANGES_OF_ROLE,
     answer_of,
+    due_cut,
     leads_as_demanded,
     mirror_refusal,
     must_lead_again,
@@ -316,7 +317,7 @@ class PartitionMachine:
         self._log = structs.replace(self._log, high_watermark=role.watermarks.high_watermark)
         if isinstance(role, Follower):
             self._next_token = role.next_token
-        effects = role.resign(leader)
+        effects = [*role.resign(leader), *due_cut(role, self._arguments)]
         self._role, self._asked = Undecided(self._log), received
         return [*effects, TakeRole(leader_epoch, request.unclean_epochs)]
 
@@ -374,7 +375,7 @@ class PartitionMachine:
         """Lead again, in an epoch above all that are in the log, as the topic's mirror demands."""
         if self._arguments.leadership == "given":
             return [Stop("the log begins again")]  # the next process gets another epoch
-        effects = self._role.resign(UNSET)
+        effects = [*self._role.resign(UNSET), *due_cut(self._role, self._arguments)]
         self._role, self._asked = Undecided(self._log), received
         return [*effects, TakeRole(0, is_own=True)]
 
@@ -382,8 +383,7 @@ class PartitionMachine:
 
     def _on_appended(self, event: Appended, now: int) -> list[Effect]:
         self._upkeep.on_appended(event.size_bytes)
-        effects = self._role.on_appended(event, now)
-        effects += self._flush.on_appended(now)
+        effects = [*self._role.on_appended(event, now), *self._flush.on_appended(now)]
         return effects + self._stop_if_done()
 
     def _on_trimmed(self, event: Trimmed, now: int) -> list[Effect]:

@@ -14,8 +14,8 @@ a leader like any other. Made by the machine in place of `leader.py` while the t
                         log, and no more
     Produce             TOPIC_IS_MIRRORED                                likewise
     DeleteRecords       TOPIC_IS_MIRRORED                                likewise
-    RejoinPartition     cut, once everything beyond the fork is set      NOT_MIRRORED (`machine.py`)
-                        aside; before that, its bounds are named
+    RejoinPartition     while it rejoins: its bounds are named, once     NOT_MIRRORED (`own_role.py`)
+                        all replicas in sync hold the log
     WriteMarkers        done, without a marker: no transaction of this   likewise
                         broker has a batch here
     others              as of any leader
@@ -122,29 +122,36 @@ class MirroredLeader(Leader):
         return mirror is not None and mirror.state == "rejoining"
 
     def _on_rejoin(self, received: Received, request: RejoinPartition) -> list[Effect]:
-        """Name the records that the promoted topic does not have; cut them once they are set aside.
+        """Name the records that the promoted topic does not have; after the cut, answer that they are gone.
 
         A source that lost its end, and wrote on in a later epoch, differs from its copy already before the fork: there
         the copy's batches have epochs up to the fork's.
         """
-        fork = request.mirror.meeting_of(self._partition)
-        end_offset, start_offset = self.log_end_offset, self.watermarks.log_start_offset
+        known, end_offset = self._arguments.mirror, self.log_end_offset
+        message = ""
+        if known is None or known.state != "rejoining" or known.cuts != request.mirror.cuts:
+            message = "this leader does not know this state of the topic's mirror yet"
+        elif not self._is_held_by_all():
+            message = "not all replicas in sync hold the whole log yet"
+        if message:
+            return refuse(received, ProtocolError(ErrorCode.PARTITION_OFFLINE, message).body)
+        fork, cut = request.mirror.meeting_of(self._partition), request.mirror.cut_of(self._partition)
         cut_offset = 0
         if fork is not None:
             cut_offset = min(fork.offset, self._epochs.end_of(fork.leader_epoch, end_offset)[1])
-        is_cut = end_offset == 0 if request.is_whole else end_offset <= cut_offset
-        if is_cut or end_offset > max(cut_offset, request.set_aside_to):
-            body = RejoinPartitionReply(
-                cut_offset=cut_offset,
-                log_start_offset=start_offset,
-                log_end_offset=end_offset,
-                is_done=is_cut,
-            )
-            return [Reply(received.sender, body)]
-        refusal = ProtocolError(ErrorCode.PARTITION_OFFLINE, f"the log is being cut at {cut_offset}")
-        offset = 0 if request.is_whole else cut_offset
-        is_reset = request.is_whole or cut_offset < start_offset
-        return [*refuse(received, refusal.body), CutLog(offset, is_reset=is_reset)]
+        body = RejoinPartitionReply(
+            cut_offset=cut_offset,
+            log_start_offset=self.watermarks.log_start_offset,
+            log_end_offset=end_offset,
+            last_epoch=max(self.leader_epoch, self._epochs.last),
+            is_done=end_offset <= cut_offset if cut is None else cut.is_done(end_offset),
+        )
+        return [Reply(received.sender, body)]
+
+    def _is_held_by_all(self) -> bool:
+        # A member that has not fetched yet may have more, of an earlier leader, and lead next.
+        end_offset = self.log_end_offset
+        return self.watermarks.high_watermark >= end_offset and self._in_sync.is_held_by_all(end_offset)
 
     def _is_mirrored(self) -> ProtocolError:
         message = (
@@ -275,14 +282,14 @@ class MirroredLeader(Leader):
         return [DeleteBefore(None, offset)] if offset > self.watermarks.log_start_offset else []
 
     def _answer_sealing(self) -> list[Effect]:
-        # A member that has not fetched yet may have more, of an earlier leader, and lead next.
-        is_committed = self.watermarks.high_watermark >= self.log_end_offset
-        if not self._sealing or not is_committed or not self._in_sync.is_held_by_all(self.log_end_offset):
+        if not self._sealing or not self._is_held_by_all():
             return []
+        last_epoch = max(NO_EPOCH, self._last_epoch)
         fork = Fork(
             partition=self._partition,
             offset=self.log_end_offset,
-            leader_epoch=max(NO_EPOCH, self._last_epoch),
+            leader_epoch=last_epoch,
+            first_epoch=self._mirror.epoch_after(self._partition, last_epoch),
             source_high_watermark=self._source_high_watermark,
             heard_at_ms=self._heard_at_ms,
         )

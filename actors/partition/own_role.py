@@ -19,7 +19,7 @@ from ...transport.protocol.mirrors import (
 from ...transport.protocol.replication import Lead, Member
 from ...transport.protocol.topics import ConfigurePartition
 from .arguments import PartitionArguments
-from .effects import OpenedLog
+from .effects import CutLog, OpenedLog
 from .leader import Leader
 from .mirrored import MirroredLeader
 from .roles import Undecided
@@ -41,8 +41,11 @@ def mirror_refusal(
             message = f"{arguments.topic} follows no other topic"
     elif isinstance(request, RejoinPartition):
         is_over = known is not None and known.mirror == request.mirror.mirror and known.state != "rejoining"
-        if is_over or arguments.leadership == "given":
+        if is_over:
             message = f"{arguments.topic} does not rejoin by mirror {request.mirror.mirror!r}"
+        elif arguments.leadership == "given" and isinstance(role, Leader) and _takes_producers(role):
+            message = "this leader does not know yet that its topic rejoins"
+            return ProtocolError(ErrorCode.PARTITION_OFFLINE, message)
     return ProtocolError(ErrorCode.NOT_MIRRORED, message) if message else None
 
 
@@ -74,8 +77,27 @@ def must_lead_again(role: Undecided, arguments: PartitionArguments) -> bool:
 
 
 def leads_as_demanded(role: Undecided, arguments: PartitionArguments) -> bool:
-    """Return True for a leader that takes batches from its topic's mirror alone, if there is one, or from producers."""
-    return isinstance(role, MirroredLeader) == arguments.is_mirrored
+    """Return True for a leader that takes batches from its topic's mirror alone, if there is one, or from producers.
+
+    One whose log has to be cut first leads in another epoch: no follower of this one then meets a log that is cut.
+    """
+    is_as_demanded = _takes_producers(role) != arguments.is_mirrored
+    return is_as_demanded and not due_cut(role, arguments)
+
+
+def due_cut(role: Undecided, arguments: PartitionArguments) -> list[CutLog]:
+    """Return the removal of records that a fail-back gives up, which precedes a new role; empty if none is due."""
+    mirror = arguments.mirror
+    cut = None if mirror is None else mirror.cut_of(arguments.partition)
+    if cut is None or not cut.is_due(role.log_end_offset):
+        return []
+    if cut.is_whole:
+        return [CutLog(0, is_reset=True)]
+    return [CutLog(cut.offset, is_reset=cut.offset < role.watermarks.log_start_offset)]
+
+
+def _takes_producers(role: Undecided) -> bool:
+    return not isinstance(role, MirroredLeader)
 
 
 def answer_of(received: Received, role: Undecided) -> Reply:

@@ -271,8 +271,8 @@ def promote(
     Prints the fork of each partition: the first offset that was not copied, the end of the source as last
     reported, and when. Repeating it is harmless, and prints the same.
 
-    --json: {"topics": [{"topic", "forks": [{"partition", "offset", "leader_epoch", "source_high_watermark",
-    "heard_at_ms"}]}]}
+    --json: {"topics": [{"topic", "forks": [{"partition", "offset", "leader_epoch", "first_epoch",
+    "source_high_watermark", "heard_at_ms"}]}]}
     """
     with attached(connect, PROMOTE_TIMEOUT_MS) as client:
         found = client._ask(PromoteMirror(mirror=mirror, topics=topics or None), PromoteMirrorReply).topics

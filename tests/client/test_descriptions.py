@@ -34,6 +34,7 @@ PAIRS: list[tuple[type, type]] = [
     (descriptions.TopicSummary, topics.TopicSummary),
     (descriptions.PartitionDescription, topics.PartitionDescription),
     (mirror_descriptions.MirrorFork, mirrored.Fork),
+    (mirror_descriptions.MirrorCut, mirrored.Cut),
     (mirror_descriptions.MirrorLag, mirrors.PartitionLag),
     (mirror_descriptions.MirroredTopic, mirrors.MirroredTopic),
     (mirror_descriptions.TopicMirror, mirrored.TopicMirror),

@@ -1,6 +1,7 @@
 """Mirrors between clusters: nodes are killed on both sides, leaders move, and an operator gives records up."""
 
 import random
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -243,3 +244,54 @@ def test_records_that_an_unclean_election_lost_at_the_copy_are_copied_again(
     wait_until(lambda: all(log == copies[0] for copies in logs(rome, "AGAIN") for log in copies))
     assert all(each.unclean_epochs for each in partitions())
     sites.change("again", "delete")
+
+
+def test_a_cluster_that_was_the_source_follows_and_keeps_what_it_alone_had(
+    paris: ClusterNodes, rome: ClusterNodes, source: Client, here: Client
+) -> None:
+    """Nodes of the old source die while its records are set aside and cut; one was away for all of it."""
+    sites = LinkedSites(source, here, ",".join(node.endpoint for node in paris.nodes))
+    source.create_topic("BACK", 3)
+    sites.mirror("forth", "BACK")
+    fill(source, "BACK", 300)
+    wait_until(sites.is_caught_up("BACK"))
+    sites.change("forth", "pause")
+    fill(source, "BACK", 3_000)  # never copied
+    [promoted] = sites.promote("forth")
+    forks = {fork.partition: fork.offset for fork in promoted.forks}
+    alone = [each for each in contents(source, "BACK") if each[1] >= forks[each[0]]]
+    assert len(alone) == 3_000
+    fill(here, "BACK", 200)
+
+    away, *others = paris.nodes
+    away.kill()
+    back = LinkedSites(here, source, ",".join(node.endpoint for node in rome.nodes))
+    back.mirror("back", "BACK", is_failback=True)
+    draw = random.Random(5)
+    for _ in range(3):
+        victim = draw.choice(others)
+        time.sleep(draw.random())
+        victim.kill()
+        restart(paris, victim)
+    wait_until(back.is_caught_up("BACK"))
+    assert contents(source, "BACK") == contents(here, "BACK")
+    assert contents(source, "__diverged.BACK") == alone
+    restart(paris, away)
+
+    def all_are_equal() -> bool:
+        copies = zip(logs(paris, "BACK"), logs(rome, "BACK"), strict=True)
+        return all(log == ours[0] for ours, theirs in copies for log in (*ours, *theirs))
+
+    wait_until(all_are_equal)
+    # The way back is the same.
+    back.promote("back")
+    fill(source, "BACK", 100)
+    sites.change("forth", "delete")
+    sites.mirror("forth", "BACK", is_failback=True)
+    wait_until(sites.is_caught_up("BACK"))
+    assert contents(here, "BACK") == contents(source, "BACK")
+    topic = mirrored(here, "forth", "BACK")
+    assert topic is not None
+    assert (topic.state, topic.diverged) == ("following", "")
+    sites.change("forth", "delete")
+    back.change("back", "delete")

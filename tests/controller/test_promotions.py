@@ -86,7 +86,7 @@ def replies(effects: list[Any]) -> list[Any]:
 
 
 def fork(offset: int) -> Fork:
-    return Fork(partition=0, offset=offset, leader_epoch=4)
+    return Fork(partition=0, offset=offset, leader_epoch=4, first_epoch=1_004)
 
 
 def named(offset: int, leader_epoch: int = 7) -> Answered:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from planaria.actors.mirror import rejoining
 from planaria.transport.protocol.data import Produce
 from planaria.transport.protocol.errors import ErrorCode
-from planaria.transport.protocol.mirrored import TopicMirror
+from planaria.transport.protocol.mirrored import Cut, TopicMirror
 from planaria.transport.protocol.mirrors import MirrorAppend, RejoinPartition
 from planaria.transport.protocol.topics import DeleteRecords, TopicConfig
 from simulated_failback import FailbackWorld, parted
@@ -122,7 +122,7 @@ def test_without_records_beyond_the_fork_nothing_is_made() -> None:
 def test_a_partition_that_rejoins_takes_neither_producers_nor_copies() -> None:
     world = before_loss()
     fork, _ = world.promote()
-    mirror = TopicMirror(mirror="back", state="rejoining", rejoin_at=(fork,))
+    mirror = TopicMirror(mirror="back", state="rejoining", source_forks=(fork,))
     world.source.mirror, request = mirror, RejoinPartition(**NAMES, mirror=mirror)
 
     def asked(request: Any, payload: Any = ()) -> Any:
@@ -136,10 +136,15 @@ def test_a_partition_that_rejoins_takes_neither_producers_nor_copies() -> None:
     produce = Produce(topic="ORDERS", partition=0)
     assert asked(produce, [a_batch(b"x")]).code == ErrorCode.TOPIC_IS_MIRRORED
     assert asked(MirrorAppend(**NAMES, offset=5)).code == ErrorCode.NOT_MIRRORED
-    assert asked(replace(request, set_aside_to=4)) == reply
     world.source.crash()
-    assert asked(request) == reply
-    assert asked(replace(request, set_aside_to=5)).code == ErrorCode.PARTITION_OFFLINE
+    reply = asked(request)
+    assert (reply.cut_offset, reply.log_end_offset, reply.is_done) == (3, 5, False)
+    # More is in the log than was set aside: nothing is cut.
+    cut = Cut(partition=0, offset=3, end_offset=4, last_epoch=reply.last_epoch)
+    assert asked(replace(request, mirror=replace(mirror, cuts=(cut,)))) == reply
+    world.source.mirror = replace(mirror, cuts=(replace(cut, end_offset=5),))
+    request = replace(request, mirror=world.source.mirror)
+    assert asked(request).code == ErrorCode.PARTITION_OFFLINE
     assert asked(request).is_done
     assert world.source.log_end_offset == 3
     late = replace(request, mirror=replace(mirror, mirror="m"))

@@ -39,7 +39,7 @@ def test_a_promoted_partition_asks_for_an_epoch_beyond_those_of_its_source() -> 
     world.claim()
     settle(world)
     before = world.record.leader_epoch
-    fork = Fork(partition=0, offset=0, leader_epoch=5_000)
+    fork = Fork(partition=0, offset=0, leader_epoch=5_000, first_epoch=5_000 + FORK_EPOCHS)
     world.mirror = TopicMirror(mirror="m", state="promoted", forks=(fork,))
     world.claim()
     world._drain()

@@ -243,7 +243,12 @@ OTHER_REQUESTS: dict[str, dict[str, Any]] = {
 REQUESTS = SESSION_REQUESTS | OTHER_REQUESTS
 
 FORK = mirrored.Fork(
-    partition=0, offset=9, leader_epoch=3, source_high_watermark=10, heard_at_ms=1_790_000_000_000
+    partition=0,
+    offset=9,
+    leader_epoch=3,
+    first_epoch=1_003,
+    source_high_watermark=10,
+    heard_at_ms=1_790_000_000_000,
 )
 OFFSETS = [groups.PartitionOffset(topic="ORDERS", partition=1, offset=1, metadata="")]
 DESCRIPTION = topics.DescribeTopicReply(

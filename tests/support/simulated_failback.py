@@ -64,7 +64,7 @@ class FailbackWorld(MirrorWorld):
         self.diverged.disk.may_have_gaps = True
         self.is_named = self.is_ready = False
         self.fork = fork
-        self.entry = TopicMirror(mirror="back", state="rejoining", rejoin_at=(fork,))
+        self.entry = TopicMirror(mirror="back", state="rejoining", source_forks=(fork,))
         super().__init__(before.draw.randint(0, 1_000_000), before.source.config)
         self.source, self.copy = before.copy, before.source
         self.copy.disk.may_have_gaps = True
@@ -118,8 +118,12 @@ class FailbackWorld(MirrorWorld):
             case RejoinTopic(step="set_aside"):
                 self.entry = replace(self.entry, diverged=DIVERGED)
                 return DescribeTopicReply(DIVERGED, "t2", self.source.config, [], UNSET)
+            case RejoinTopic(step="cut" | "survey", cuts=cuts):
+                self.entry = replace(self.entry, cuts=cuts)
+                return self.described(mirror=self.entry)
             case RejoinTopic(step="done"):
-                self.entry = replace(self.entry, state="following", rejoin_at=())
+                given_up = (*self.entry.given_up, *self.entry.cuts)
+                self.entry = replace(self.entry, state="following", cuts=(), given_up=given_up)
                 self.copy.mirror = self.copy.process._arguments.mirror = self.entry
                 return self.described(mirror=self.entry)
             case PromoteMirror():

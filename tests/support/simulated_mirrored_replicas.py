@@ -19,14 +19,15 @@ from planaria.transport.protocol.mirrors import MirrorAppend, MirrorAppendReply,
 from simulated_replicas import NODES, ReplicaWorld, Violation, a_batch, run
 
 MIRROR = "mirror"
+FOLLOWS = TopicMirror(mirror="m")
 MOST_CLAIMS = 500
 """More leaders than there are in one schedule."""
 NAMES: Any = {"topic": "ORDERS", "topic_id": "t1", "partition": 0}
 
 
 class MirroredWorld(ReplicaWorld):
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed, TopicMirror(mirror="m"))
+    def __init__(self, seed: int, mirror: TopicMirror | None = FOLLOWS) -> None:
+        super().__init__(seed, mirror)
         self.source: list[tuple[BatchHeader, bytes]] = []
         self.source_epoch = self.draw.choice([0, 0, 7, 5_000])
         self.is_promoted_at_the_end = self.draw.random() < 0.6
@@ -83,12 +84,12 @@ class MirroredWorld(ReplicaWorld):
     def claim(self) -> None:
         super().claim()
         is_wanted = self.is_quiet or self.draw.random() < 0.1
-        if self.is_promoted_at_the_end and self._state != "promoted" and is_wanted:
+        if self.is_promoted_at_the_end and self._state in ("following", "sealed") and is_wanted:
             self.promote()
 
     def promote(self) -> None:
         """Seal, durably, and ask for the fork; the answer promotes."""
-        self.mirror = TopicMirror(mirror="m", state="sealed")
+        self.mirror = msgspec.structs.replace(self.mirror, state="sealed")
         for name in NODES:
             self.assign(name)
         seal = SealMirror(**NAMES)

@@ -11,10 +11,26 @@ class MirrorFork(Struct, frozen=True, kw_only=True):
     """The first offset that was not copied."""
     leader_epoch: int
     """The highest leader epoch below it, -1 without batches."""
+    first_epoch: int
+    """The lowest leader epoch of the promoted partition."""
     source_high_watermark: int
     """The source's as last reported, -1 if unknown. The records between the two were not copied."""
     heard_at_ms: int
     """The time of that report in milliseconds since the epoch, -1 if unknown."""
+
+
+class MirrorCut(Struct, frozen=True, kw_only=True):
+    """The records of a former source's partition that are given up, after they have been set aside."""
+
+    partition: int
+    offset: int
+    """The first of them."""
+    end_offset: int
+    """The end of the log when all of them were set aside."""
+    last_epoch: int
+    """The highest leader epoch that this side had taken then."""
+    is_whole: bool
+    """True if every record is given up, also those before the first one: the topic is compacted."""
 
 
 class TopicMirror(Struct, frozen=True, kw_only=True):
@@ -27,8 +43,12 @@ class TopicMirror(Struct, frozen=True, kw_only=True):
     """The reason of a fault."""
     forks: list[MirrorFork]
     """One for each partition, once it is promoted."""
-    rejoin_at: list[MirrorFork] = []
-    """While it rejoins: the forks of the topic that was promoted in its place."""
+    source_forks: list[MirrorFork] = []
+    """Those of the source's topic, if it was promoted."""
+    cuts: list[MirrorCut] = []
+    """While it rejoins: the records that are being removed."""
+    given_up: list[MirrorCut] = []
+    """Those of earlier fail-backs."""
     diverged: str = ""
     """The topic with the records that were set aside when it rejoined; empty: there were none."""
 

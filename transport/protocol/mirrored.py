@@ -27,10 +27,38 @@ class Fork(Struct, frozen=True, kw_only=True):
     """The first offset that was not copied."""
     leader_epoch: int
     """The highest leader epoch below it, -1 without batches."""
+    first_epoch: int
+    """The lowest leader epoch of the promoted partition: the source has none from here on among its own."""
     source_high_watermark: int = -1
     """The source's as last reported, -1 if unknown: records between the two are not here."""
     heard_at_ms: int = -1
     """The time of that report, in ms since the epoch."""
+
+
+class Cut(Struct, frozen=True, kw_only=True):
+    """The records of a former source's partition that are given up: the promoted topic does not have them."""
+
+    partition: int
+    offset: int
+    """The first of them."""
+    end_offset: int
+    """The end of the log when all of them were set aside. A longer log must not be cut."""
+    last_epoch: int
+    """The highest leader epoch that this side had taken then. The records of the promoted topic have later ones."""
+    is_whole: bool = False
+    """True if every record is given up: compaction may have removed earlier records for those that are."""
+
+    def is_due(self, log_end_offset: int) -> bool:
+        """Return True if a leader's log has to be cut, and everything that is cut is set aside."""
+        first = 0 if self.is_whole else self.offset
+        return first < log_end_offset <= self.end_offset
+
+    def is_done(self, log_end_offset: int) -> bool:
+        return log_end_offset <= (0 if self.is_whole else self.offset)
+
+    def gives_up(self, offset: int, last_epoch: int) -> bool:
+        """Return True if a log whose last batch has this epoch may lose its records from an offset on."""
+        return last_epoch <= self.last_epoch and (self.is_whole or offset >= self.offset)
 
 
 class TopicMirror(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,8 +69,13 @@ class TopicMirror(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     reason: str = ""
     forks: tuple[Fork, ...] = ()
     """One for each partition, once it is promoted."""
-    rejoin_at: tuple[Fork, ...] = ()
-    """While it rejoins: the forks of the topic that was promoted, from which on that one's records differ."""
+    source_forks: tuple[Fork, ...] = ()
+    """Those of the source's topic, if it was promoted: from them on its records are its own, in epochs of its own. A
+    topic that rejoins parts from the source's there."""
+    cuts: tuple[Cut, ...] = ()
+    """While it rejoins: the records to remove, decided once all of them are set aside."""
+    given_up: tuple[Cut, ...] = ()
+    """The cuts of earlier fail-backs, which a replica that was away has still to follow."""
     diverged: str = ""
     """The topic with the records that were set aside when it rejoined; empty: there were none."""
 
@@ -50,18 +83,35 @@ class TopicMirror(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def is_writable(self) -> bool:
         return self.state == "promoted"
 
+    def cut_of(self, partition: int) -> Cut | None:
+        """Return the records of a partition that are to be removed now."""
+        return next((cut for cut in self.cuts if cut.partition == partition), None)
+
+    def cut_from(self, partition: int, offset: int, last_epoch: int) -> Cut | None:
+        """Return the cut by which a replica may lose its records from an offset on, committed ones included."""
+        cuts = (cut for cut in (*self.cuts, *self.given_up) if cut.partition == partition)
+        return next((cut for cut in cuts if cut.gives_up(offset, last_epoch)), None)
+
     def fork_of(self, partition: int) -> Fork | None:
         """Return the fork of a promoted partition. One that was added later has none."""
         return _of(self.forks, partition)
 
     def meeting_of(self, partition: int) -> Fork | None:
-        """Return the fork at which a partition rejoins. None: nothing in it is in the topic that was promoted."""
-        return _of(self.rejoin_at, partition)
+        """Return the fork of the source's partition. None: it has none, so all its records are its own."""
+        return _of(self.source_forks, partition)
 
     def first_epoch(self, partition: int) -> int:
         """Return the lowest leader epoch that the partition may take for itself."""
         fork = self.fork_of(partition) if self.is_writable else None
-        return 0 if fork is None else fork.leader_epoch + FORK_EPOCHS
+        return 0 if fork is None else fork.first_epoch
+
+    def epoch_after(self, partition: int, last_epoch: int) -> int:
+        """Return the first leader epoch of its own, if the copy of a partition ends with a batch of this epoch.
+
+        The source has taken fewer than `FORK_EPOCHS` after its last batch here, or after its own promotion.
+        """
+        meeting = self.meeting_of(partition)
+        return FORK_EPOCHS + (last_epoch if meeting is None else max(last_epoch, meeting.first_epoch))
 
 
 def _of(forks: tuple[Fork, ...], partition: int) -> Fork | None:

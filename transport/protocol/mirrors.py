@@ -9,12 +9,12 @@ All of these are answered by the controller. The others are internal: M a mirror
 
     M: mirror_topic(topic, topic_id, partitions, config)      C: done; the topic is created, or changed, and follows
     M: fault_topic(topic, topic_id, reason)                   C: done; the topic is FAULTED, durably
-    M: rejoin_topic(topic, topic_id, step)                    C: the topic for records set aside; or done, it follows
+    M: rejoin_topic(topic, topic_id, step, cuts)              C: the topic for records set aside; the cuts; it follows
     M: mirror_append(offset, ...) batch frames                P: log_start_offset, log_end_offset, last_epoch
     C: describe_mirror(mirror)                                M: report
     C: seal_mirror()                                          P: the fork, once every copy is acknowledged
     C: promote_partition(mirror)                              P: leader_epoch, aborted
-    M: rejoin_partition(mirror, set_aside_to, is_whole)       P: where its log differs and ends; cut if all is set aside
+    M: rejoin_partition(mirror)                               P: where its log differs and ends; done if it is cut
 
 `mirror_append` appends batches as the source has them, at the end of the partition's log and nowhere else: `offset` is
 that end. Another end is refused with OFFSET_OUT_OF_RANGE, which names it as `next_offset`; so two senders cannot
@@ -29,11 +29,12 @@ from msgspec import Meta, Struct
 from ..patterns import WILDCARD
 from .data import Offset
 from .message import InternalRequest, Reply, Request
-from .mirrored import Fork, TopicMirror
+from .mirrored import Cut, Fork, TopicMirror
 from .topics import Bytes, PartitionCount, TopicConfig
 
 Text = Annotated[str, Meta(max_length=4_096)]
 Patterns = Annotated[tuple[Annotated[str, Meta(pattern=WILDCARD)], ...], Meta(max_length=100)]
+RejoinStep = Literal["set_aside", "cut", "survey", "done"]
 MirrorAction = Literal["pause", "resume", "delete"]
 MAX_MIRRORS = 100
 
@@ -173,8 +174,10 @@ class RejoinTopic(InternalRequest, tag="rejoin_topic", frozen=True):
     mirror: str
     topic: str
     topic_id: str
-    step: Literal["set_aside", "done"]
-    """set_aside: a topic is needed for records that the source does not have. done: the topic follows from now on."""
+    step: RejoinStep
+    """set_aside: a topic is needed for records that the source does not have. cut: all of them are set aside. survey: a
+    log has more than was set aside, so nothing is cut yet. done: the topic follows from now on."""
+    cuts: tuple[Cut, ...] = ()
 
 
 class DescribeMirror(InternalRequest, tag="describe_mirror", frozen=True):
@@ -232,17 +235,13 @@ class PromotePartitionReply(Reply, kw_only=True):
 class RejoinPartition(InternalRequest, tag="rejoin_partition", frozen=True):
     """The partition takes no producers, and names its records that the promoted topic does not have.
 
-    Once all of them are set aside it is cut; until then it refuses, retriable, or answers with `is_done` false.
+    It answers once all replicas in sync have the same log. With `cuts`, that is once their logs are cut.
     """
 
     topic: str
     topic_id: str
     partition: int
     mirror: TopicMirror
-    set_aside_to: Annotated[int, Meta(ge=-1)] = -1
-    """Everything below this offset is set aside; -1: nothing is."""
-    is_whole: bool = False
-    """True to remove every batch: compaction may have removed records for those that are cut."""
 
 
 class RejoinPartitionReply(Reply, kw_only=True):
@@ -250,8 +249,10 @@ class RejoinPartitionReply(Reply, kw_only=True):
     """The first offset that may differ from the promoted topic's."""
     log_start_offset: int
     log_end_offset: int
+    last_epoch: int
+    """The highest leader epoch that the partition has taken, or that a batch of its has."""
     is_done: bool
-    """True if nothing is left to cut."""
+    """True if nothing is left to set aside, or to cut."""
 
 
 REQUESTS_TO_CONTROLLER: tuple[type[Request], ...] = (
