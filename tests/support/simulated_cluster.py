@@ -23,8 +23,9 @@ from planaria.actors.controller.cluster.mirror import Mirror
 from planaria.actors.controller.cluster.placement import stopping_nodes
 from planaria.actors.controller.cluster.records import Member, NodeSession
 from planaria.actors.controller.cluster.stopping import Conclude
+from planaria.actors.controller.cluster.unclean import ANSWER_TIMEOUT_MS
 from planaria.actors.controller.effects import RemoveRemains
-from planaria.actors.controller.keys import ClusterTick
+from planaria.actors.controller.keys import ClusterTick, LogEndCall
 from planaria.actors.metadata.entries import Entries
 from planaria.actors.metadata.store import (
     Applied,
@@ -38,8 +39,9 @@ from planaria.actors.metadata.store import (
     Unknown,
 )
 from planaria.transport.addresses import TopicPartition
-from planaria.transport.machine import Reply, Sender, SetTimer
+from planaria.transport.machine import Call, Reply, Sender, SetTimer
 from planaria.transport.protocol.links import LinkReport, LinkReports, PeerState
+from planaria.transport.protocol.replication import LogEndReply
 
 LEASE_MS = 5_000
 STEP_MS = 20
@@ -67,6 +69,8 @@ class SimulatedNode:
         """Incarnation of each process; negative while it is down."""
         self.roles: dict[TopicPartition, AssignRole] = {}
         self.conclusions: list[Conclude] = []
+        self.answers: list[Reply] = []
+        """Answers to operators."""
         self.removed: list[str] = []
         """Topics whose remains were removed."""
 
@@ -96,7 +100,11 @@ class SimulatedNode:
                     self.removed.append(effect.topic_id + number)
                 case Conclude():
                     self.conclusions.append(effect)
-                case InSyncOutcome() | Reply() | SetTimer():
+                case Call(key=LogEndCall() as key):
+                    self.world.ask_for_the_end(self, key)
+                case Reply():
+                    self.answers.append(effect)
+                case InSyncOutcome() | SetTimer():
                     pass
                 case _:
                     raise AssertionError(effect)
@@ -143,6 +151,10 @@ class SimulatedCluster:
         """Links whose reports come late: the time at which the one that is on its way arrives."""
         self.ended: dict[str, int] = {}
         """The time at which each node was last killed."""
+        self.asked: list[tuple[int, SimulatedNode, LogEndCall, LogEndReply | None]] = []
+        """Questions how far a log reaches: the time of the answer, and the answer."""
+        self.permits_unclean = False
+        """True if an operator has ordered an unclean election."""
         self.nodes: dict[str, SimulatedNode] = {}
         self.starts: Iterator[int] = count(1)
         for number in range(nodes):
@@ -240,8 +252,23 @@ class SimulatedCluster:
             self._renew()
             if self.now % 100 == 0:
                 self._report()
+            self._answer()
             for node in list(self.nodes.values()):
                 self._step(node)
+
+    def ask_for_the_end(self, node: SimulatedNode, key: LogEndCall) -> None:
+        """Answer for a replica that runs; the question to another one is given up after its time."""
+        asked = self.nodes[key.node]
+        is_answered = asked.runs and any(incarnation > 0 for incarnation in asked.running.values())
+        reply = LogEndReply(last_epoch=0, log_end_offset=0) if is_answered else None
+        self.asked.append((self.now + (STEP_MS if is_answered else ANSWER_TIMEOUT_MS), node, key, reply))
+
+    def _answer(self) -> None:
+        for question in [each for each in self.asked if each[0] <= self.now]:
+            self.asked.remove(question)
+            _, node, key, reply = question
+            if node.runs:
+                node.perform(node.cluster.operations.on_log_end(key, reply))
 
     def _step(self, node: SimulatedNode) -> None:
         while node.runs and node.inbox and node.inbox[0][0] <= self.now:
@@ -263,7 +290,9 @@ class SimulatedCluster:
             record = role.record
             if not role.is_leader or self.random.random() < 0.3:
                 continue
-            followers = {other for name, other in self.nodes.items() if name in record.replicas}
+            followers = {
+                other for name, other in self.nodes.items() if name in record.replicas and other.runs
+            }
             running = {
                 Member(other.name, other.own.data_id) for other in followers if partition in other.roles
             }
@@ -335,6 +364,8 @@ class SimulatedCluster:
         assert len(set(after.replicas)) == len(after.replicas)
         if after.leader != before.leader:
             assert after.leader_epoch > before.leader_epoch
+            if after.unclean_epochs != before.unclean_epochs and self.permits_unclean:
+                return
             members = {*before.in_sync, *before.eligible}
             assert after.leader in {member.node for member in members}
             assert {*after.in_sync, *after.eligible} <= members
@@ -364,3 +395,24 @@ class SimulatedCluster:
             and role.is_leader
             and role.record.leader_epoch == versioned.record.leader_epoch
         )
+
+
+def steady(seed: int = 1, partitions: int = 6) -> SimulatedCluster:
+    world = SimulatedCluster(seed)
+    world.create("T", partitions)
+    world.run(3_000)
+    assert world.unled() == []
+    return world
+
+
+def leading(world: SimulatedCluster) -> str:
+    [name] = [node.name for node in world.nodes.values() if node.runs and node.cluster.leadership.is_leading]
+    return name
+
+
+def time_until_led(world: SimulatedCluster, limit_ms: int) -> int:
+    began = world.now
+    while world.unled():
+        world.run(20)
+        assert world.now - began <= limit_ms, world.unled()
+    return world.now - began

@@ -344,6 +344,11 @@ class ReplicaWorld:
             leader="a",
             in_sync=tuple(RecordedMember(name, f"{name}1") for name in NODES),
         )
+        if seed % 3 == 0:  # a new partition
+            members = self.record.in_sync
+            self.record = msgspec.structs.replace(
+                self.record, in_sync=members[:1], eligible=members[1:], is_new=True
+            )
         self.revision = 1
         self.claims: dict[str, int] = {}
         self.checks = ReplicaChecks(self)
@@ -447,7 +452,10 @@ class ReplicaWorld:
                 [RecordedMember(*each) for each in found] for found in (request.in_sync, request.eligible)
             ]
             in_sync, eligible = recorded
-            self._write(msgspec.structs.replace(record, in_sync=tuple(in_sync), eligible=tuple(eligible)))
+            members = (tuple(in_sync), tuple(eligible))
+            self._write(
+                msgspec.structs.replace(record, in_sync=members[0], eligible=members[1], is_new=False)
+            )
         reply = ProposeInSyncReply(
             applied=is_applied,
             leader_epoch=self.record.leader_epoch,

@@ -228,7 +228,16 @@ class Assignments:
         return writes, ""
 
     def _first_record(self, topic: RequiredTopic, replicas: tuple[str, ...]) -> PartitionRecord:
-        """Return the record of a new partition. The other replicas join the set once they exist."""
-        leader = replicas[0]
-        member = Member(leader, self._mirror.sessions[leader].data_id)
-        return PartitionRecord(topic_id=topic.topic_id, replicas=replicas, leader=leader, in_sync=(member,))
+        """Return the record of a new partition. The other replicas join the set once they exist.
+
+        Until then each is eligible: nothing has been committed, so an empty log misses nothing.
+        """
+        members = tuple(Member(node, self._mirror.sessions[node].data_id) for node in replicas)
+        return PartitionRecord(
+            topic_id=topic.topic_id,
+            replicas=replicas,
+            leader=replicas[0],
+            in_sync=members[:1],
+            eligible=members[1:],
+            is_new=True,
+        )

@@ -13,11 +13,11 @@ An election names a node. A process there leads once it has claimed the record (
 
 Invariants (`docs/cluster.md` has the argument):
 
-1. The leader epoch of the next record is higher, unless it is 0: no process has claimed the partition yet, and its
-   nodes make the files of a replica at epoch 0 only, because later a missing file is a loss.
+1. The leader epoch of the next record is higher.
 2. The next leader is in the present record's `in_sync`, or, if none of these lives, in `eligible`; but for `forced`.
 3. Every member of the next `in_sync` and `eligible` was a member of the present `in_sync` or `eligible`.
-4. A member stays eligible only while the in-sync set is below its minimum, because then nothing is committed without it.
+4. A member stays eligible only while nothing is committed without it: the in-sync set is below its minimum, or nothing
+   has ever been committed.
 """
 
 from collections.abc import Collection, Mapping
@@ -89,6 +89,7 @@ def forced(record: PartitionRecord, live: DataIds, node: str) -> PartitionRecord
         claim="",
         in_sync=(Member(node, live[node]),),
         eligible=(),
+        is_new=False,
         unclean_epochs=(*record.unclean_epochs, leader_epoch),
     )
 
@@ -118,14 +119,16 @@ def led_by(record: PartitionRecord, leader: Member, live: DataIds, minimum: int)
     """
     staying = tuple(member for member in record.in_sync if member == leader or is_live(member, live))
     in_sync = staying if leader in staying else (leader,)
-    gone = [member for member in record.in_sync if member not in in_sync]
+    if record.is_unused:
+        minimum = len(in_sync) + 1  # nothing has been committed, so no member misses a record
+    candidates = [*record.eligible, *(member for member in record.in_sync if member not in in_sync)]
     return msgspec.structs.replace(
         record,
         leader=leader.node,
-        leader_epoch=record.leader_epoch + 1 if record.leader_epoch else 0,
+        leader_epoch=record.leader_epoch + 1,
         claim="",
         in_sync=in_sync,
-        eligible=still_eligible(in_sync, [*record.eligible, *gone], minimum),
+        eligible=still_eligible(in_sync, candidates, minimum),
     )
 
 

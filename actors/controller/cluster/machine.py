@@ -378,4 +378,4 @@ class Cluster:
 def _with_members(
     record: PartitionRecord, in_sync: tuple[Member, ...], eligible: tuple[Member, ...]
 ) -> PartitionRecord:
-    return msgspec.structs.replace(record, in_sync=in_sync, eligible=eligible)
+    return msgspec.structs.replace(record, in_sync=in_sync, eligible=eligible, is_new=False)

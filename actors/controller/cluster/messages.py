@@ -84,7 +84,7 @@ def files_to_make(
     record: PartitionRecord, own: NodeSession, entry: TopicEntry, partition: int
 ) -> list[MakeReplica]:
     """Return the order to make the files of a replica; none if those of a member are missing, which were lost then."""
-    may_make = record.leader_epoch == 0 or not is_member(record, own)
+    may_make = record.is_unused or not is_member(record, own)
     return [MakeReplica(entry, partition)] if may_make else []
 
 

@@ -34,7 +34,7 @@ from ...metadata.store import ABSENT, Delete, Guard
 from ..catalog import Catalog
 from .assignments import RequiredTopic, Writes, guarded
 from .deciding import ClusterView, Versioned, is_led, live_nodes, needing, would_fall_below
-from .elections import first_live, forced, is_live, preferred
+from .elections import DataIds, first_live, forced, is_live, preferred
 from .mirror import Mirror, put, settings_key
 from .placement import TooFewNodes, evacuate, led_elsewhere, rebalance, stopping_nodes, usable
 from .reassignment import begun
@@ -206,13 +206,14 @@ def elected(situation: Situation, request: ElectLeader, ends: Mapping[str, LogEn
     record, live = versioned.record, situation.live
     minimum = situation.minimum(request.topic)
     following: PartitionRecord | None
+    leading = _leading_node(record, live)
+    if leading is not None and request.unclean and leading not in ends:
+        raise ProtocolError(
+            ErrorCode.ACTOR_UNAVAILABLE,
+            f"the leader of {_name(partition)} on node {leading!r} does not answer, and the session of that"
+            " node has not ended yet: try again",
+        )
     if is_led(record, live):
-        if request.unclean and record.leader not in ends:
-            raise ProtocolError(
-                ErrorCode.ACTOR_UNAVAILABLE,
-                f"the leader of {_name(partition)} on node {record.leader!r} does not answer, and the session of that"
-                " node has not ended yet: try again",
-            )
         if record.leader == record.replicas[0]:
             return []
         following = preferred(record, live, minimum)
@@ -223,7 +224,7 @@ def elected(situation: Situation, request: ElectLeader, ends: Mapping[str, LogEn
                 " not in sync: wait until it is",
             )
         return [guarded(partition, following, versioned.revision)]
-    if (first_live(record, record.in_sync, live) or first_live(record, record.eligible, live)) is not None:
+    if leading is not None:
         return []  # the leading controller is about to elect it
     if not request.unclean:
         raise ProtocolError(
@@ -241,18 +242,26 @@ def elected(situation: Situation, request: ElectLeader, ends: Mapping[str, LogEn
     return [guarded(partition, forced(record, live, longest), versioned.revision)]
 
 
+def _leading_node(record: PartitionRecord, live: DataIds) -> str | None:
+    """Return the node whose replica leads, or will lead as soon as the leading controller has elected it."""
+    if is_led(record, live):
+        return record.leader
+    member = first_live(record, record.in_sync, live) or first_live(record, record.eligible, live)
+    return None if member is None else member.node
+
+
 def candidates(situation: Situation, request: ElectLeader) -> list[str]:
     """Return the nodes whose replicas an unclean election has to ask; none if it is not unclean. Raises ProtocolError.
 
-    If the partition is led, its leader has to answer: its node may have died a moment ago.
+    If the partition is led, or about to be, its leader has to answer: its node may have died a moment ago.
     """
     partition, versioned = _known(situation, request.topic, request.partition)
     record, live = versioned.record, situation.live
-    members = (*record.in_sync, *record.eligible)
-    if request.unclean and is_led(record, live):
-        return [record.leader]
-    if not request.unclean or first_live(record, members, live) is not None:
+    if not request.unclean:
         return []
+    leading = _leading_node(record, live)
+    if leading is not None:
+        return [leading]
     found = [node for node in record.replicas if node in live]
     if not found:
         raise ProtocolError(

@@ -101,6 +101,16 @@ class PartitionRecord(Struct, frozen=True, kw_only=True):
     """The time at which it did."""
     unclean_epochs: tuple[int, ...] = ()
     """The epochs that began with an unclean election, for ever."""
+    is_new: bool = False
+    """True until a leader changes the set."""
+
+    @property
+    def is_unused(self) -> bool:
+        """Return True while nothing can have been committed.
+
+        No process has led, or the replicas of the first record are eligible still: a leader commits nothing then.
+        """
+        return self.leader_epoch == 0 or (self.is_new and bool(self.eligible))
 
     @property
     def is_reassigned(self) -> bool:

@@ -60,16 +60,30 @@ def test_the_successor_of_a_dead_leader(
     assert (after.in_sync, after.eligible) == (in_sync, eligible)
 
 
-def test_nodes_make_the_files_of_a_new_partition_whose_leader_died_before_it_led() -> None:
-    """Until a process has claimed the partition, no record can be lost: the election counts as its creation."""
-    created = msgspec.structs.replace(record(), leader_epoch=0, topic_id="t1")
-    after = elections.successor(created, without("a"), 2)
+@pytest.mark.parametrize(("first_epoch", "minimum"), [(0, 2), (1, 2), (0, 1)])
+def test_nodes_make_the_files_of_a_new_partition_whose_leader_died_before_it_committed(
+    first_epoch: int, minimum: int
+) -> None:
+    """Until the first set has reached its minimum, nothing is committed: a log that is missing misses nothing."""
+    created = msgspec.structs.replace(
+        record((A,), (B, C)), leader_epoch=first_epoch, topic_id="t1", is_new=True
+    )
+    after = elections.successor(created, without("a"), minimum)
     assert after is not None
-    assert (after.leader, after.leader_epoch) == ("b", 0)
+    assert (after.leader, after.leader_epoch, after.in_sync, after.eligible) == (
+        "b",
+        first_epoch + 1,
+        (B,),
+        (C, A),
+    )
     own = NodeSession(node="b", data_id=B.data_id, start_id="s", endpoint="", peer_endpoint="")
     entry = Catalog(catalog_id="test").with_topic("T", 1, TopicConfig(), 0).topics["T"]
     assert files_to_make(after, own, entry, 0)
-    assert not files_to_make(elections.claimed(after, "s/1"), own, entry, 0)
+    claimed = elections.claimed(after, "s/1")
+    assert files_to_make(claimed, own, entry, 0)
+    # Its leader commits alone from now on, or the set has changed.
+    assert not files_to_make(msgspec.structs.replace(claimed, eligible=()), own, entry, 0)
+    assert not files_to_make(msgspec.structs.replace(claimed, is_new=False), own, entry, 0)
 
 
 def test_a_partition_without_members_alive_stays_offline() -> None:
