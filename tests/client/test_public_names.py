@@ -69,6 +69,13 @@ def test_a_key_by_position_is_refused(client: Client) -> None:
                 publish("T", b"value", "key")  # type: ignore[misc]
 
 
+def test_an_argument_that_does_not_exist_is_refused_without_a_value_too(client: Client) -> None:
+    with client.producer() as producer:
+        for publish in (client.publish, producer.publish):
+            with pytest.raises(TypeError, match="priorty"):
+                publish("T", b"value", priorty=None)  # type: ignore[call-arg]
+
+
 def test_client_and_broker_share_one_administration() -> None:
     shared = [name for name in dir(Admin) if not name.startswith("_")]
     assert len(shared) > 20

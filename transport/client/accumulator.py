@@ -138,33 +138,18 @@ class Accumulator(Batches):
         _positional: object = None,
         key: bytes | str | None = None,
         headers: Headers | None = None,
-        partition: int | None = None,
-        timestamp_ms: datetime | int | None = None,
-        dedup_id: str | None = None,
-        deliver_at: datetime | int | None = None,
-        delay: timedelta | float | None = None,
-        scheduled_id: str | None = None,
-        expected_offset: int | None = None,
-        expected_key_version: int | None = None,
-        expires_at: datetime | int | None = None,
-        priority: int | None = None,
+        **details: Any,
     ) -> Delivery:
-        """As `Producer.publish` documents; a producer binds this method as its own.
+        """As `Producer.publish` documents, whose other arguments are `details`; a producer binds this method as its own.
 
         `_positional` refuses a key that is passed by position. Keyword-only parameters would do the same, but CPython
-        looks up the default of each in a dict, which costs a fifth of this call.
+        looks up the default of each in a dict, which costs a fifth of this call. To give each of the other arguments a
+        default, and to compare it with None, costs as much.
         """
-        if not (
-            _positional is None and partition is None and timestamp_ms is None and dedup_id is None
-            and deliver_at is None and delay is None and scheduled_id is None and expected_offset is None
-            and expected_key_version is None and expires_at is None and priority is None
-        ):  # fmt: skip
+        if details or _positional is not None:
             if _positional is not None:
                 raise TypeError("publish takes topic and value by position, key and the rest by keyword")
-            return self._publish_in_detail(
-                topic, value, key, with_attributes(headers, expires_at, priority), partition, timestamp_ms,
-                dedup_id, deliver_at, delay, scheduled_id, expectation(expected_offset, expected_key_version),
-            )  # fmt: skip
+            return self._publish_in_detail(topic, value, key, headers, **details)
         if headers is None and type(value) is bytes:
             size_bytes = len(value) + RECORD_OVERHEAD_BYTES
         else:
@@ -198,15 +183,27 @@ class Accumulator(Batches):
         value: Any,
         key: bytes | str | None,
         headers: Headers | None,
-        partition: int | None,
-        timestamp_ms: datetime | int | None,
-        dedup_id: str | None,
-        deliver_at: datetime | int | None,
-        delay: timedelta | float | None,
-        scheduled_id: str | None,
-        expected: Expected | None,
+        *,
+        partition: int | None = None,
+        timestamp_ms: datetime | int | None = None,
+        dedup_id: str | None = None,
+        deliver_at: datetime | int | None = None,
+        delay: timedelta | float | None = None,
+        scheduled_id: str | None = None,
+        expected_offset: int | None = None,
+        expected_key_version: int | None = None,
+        expires_at: datetime | int | None = None,
+        priority: int | None = None,
     ) -> Delivery:
-        """Publish a message that has more than a value, a key and headers."""
+        """Publish a message that may have more than a value, a key and headers."""
+        if (
+            partition is None and timestamp_ms is None and dedup_id is None and deliver_at is None and delay is None
+            and scheduled_id is None and expected_offset is None and expected_key_version is None
+            and expires_at is None and priority is None
+        ):  # fmt: skip
+            return self.publish(topic, value, None, key, headers)
+        headers = with_attributes(headers, expires_at, priority)
+        expected = expectation(expected_offset, expected_key_version)
         at_ms = None if timestamp_ms is None else milliseconds_at(timestamp_ms)
         check_details(partition, at_ms)
         data, headers, size_bytes = self._contents.encode(value, headers)
