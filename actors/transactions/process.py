@@ -33,7 +33,9 @@ class TransactionsActor(JournalActor[Never]):
     def make_machine(self, snapshot: bytes | None, starter: str) -> TransactionsMachine:
         assert snapshot is None
         topic, number, node = self._arguments.topic, self._arguments.number, self._arguments.node
-        return transactions_machine(topic, number, starter=starter, endpoint=self.endpoint(), node=node)
+        # With authentication it takes no requests of clients: they go through the gateway.
+        endpoint = None if self.context.is_secured else self.endpoint()
+        return transactions_machine(topic, number, starter=starter, endpoint=endpoint, node=node)
 
     def gauges(self) -> dict[str, int]:
         service = self.machine.service
