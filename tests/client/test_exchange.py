@@ -2,12 +2,13 @@
 
 from msgspec import UNSET
 
-from exchange_driver import DOOR, OFFSETS, Wire
+from exchange_driver import DOOR, OFFSETS, RETRIED, Wire
 from planaria.transport.addresses import GATEWAY, Address
 from planaria.transport.calls.events import (
     Disconnected,
     Submitted,
     Undeliverable,
+    Wanted,
     Withdrawn,
 )
 from planaria.transport.client.broker_directory import COORDINATORS_MS
@@ -27,6 +28,8 @@ from planaria.transport.protocol.session import (
     Hello,
     HelloReply,
     Metadata,
+    MetadataReply,
+    TopicMetadata,
 )
 from planaria.transport.protocol.topics import ListTopics, ListTopicsReply
 
@@ -420,3 +423,32 @@ def test_metadata_that_was_lost_with_its_connection_is_requested_by_the_next_ses
     assert "ask_again" not in wire.timers
     wire.greet()
     assert len(wire.take(Metadata)) == 1
+
+
+def test_a_topic_without_a_right_is_refused_and_keeps_no_other_from_being_found() -> None:
+    wire = Wire().settled()
+    wire.feed(Wanted("SECRET"))
+    wire.feed(Wanted("OPEN"))
+    for together in wire.take(Metadata):
+        wire.refuse(together, ErrorCode.FORBIDDEN)
+    alone = {send.request.topics[0]: send for send in wire.take(Metadata)}  # type: ignore[attr-defined]
+    assert list(alone) == ["T", "SECRET", "OPEN"]
+    secret = Address.parse("partition/SECRET/0")
+    wire.feed(Submitted(wire.owner, Call("k", secret, OFFSETS, ListOffsetsReply, **RETRIED)))
+    assert wire.owner.heard == []
+    wire.refuse(alone["SECRET"], ErrorCode.FORBIDDEN)
+    (failed,) = wire.owner.heard
+    assert failed.error.code == ErrorCode.FORBIDDEN
+    for topic in ("T", "OPEN"):
+        known = TopicMetadata(topic=topic, topic_id=topic, max_message_bytes=1, partitions=[])
+        wire.answer(alone[topic], MetadataReply(version=2, instance_id="i", topics=[known]))
+    assert wire.topics.version == 1, "something may have changed between the answers"
+    (together,) = wire.take(Metadata)
+    assert together.request.topics == ["T", "OPEN"]  # type: ignore[attr-defined]
+    wire.feed(Submitted(wire.owner, Call("k", secret, OFFSETS, ListOffsetsReply, **RETRIED)))
+    assert len(wire.owner.heard) == 2, "it is refused at once"
+    assert not wire.take(Metadata)
+    wire.now += 1_000
+    wire.feed(Submitted(wire.owner, Call("k", secret, OFFSETS, ListOffsetsReply, **RETRIED)))
+    (again,) = wire.take(Metadata)
+    assert again.request.topics == ["T", "OPEN", "SECRET"]  # type: ignore[attr-defined]

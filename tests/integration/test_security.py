@@ -18,6 +18,7 @@ from planaria import AuthenticationFailed, Broker, Client
 from planaria.supervisor.admin_link import AdminLink
 from planaria.supervisor.run_directory import supervisors_at
 from planaria.supervisor.security import initialise
+from planaria.transport.addresses import TopicPartition
 from planaria.transport.client.security_admin import SecurityAdmin
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 from planaria.transport.security.curve import ClientKeys
@@ -128,6 +129,27 @@ def test_a_principal_may_do_what_its_rules_allow_and_sees_no_more(secured: Secur
         metadata = raw.ask(op="metadata", id=2)
         assert [topic["topic"] for topic in metadata["topics"]] == ["ORDERS"]
         assert metadata["topics"][0]["partitions"][0]["endpoint"] is None, "no way around the gateway"
+
+
+def test_a_topic_without_a_right_is_refused_at_once_and_hides_no_other_topic(secured: Secured) -> None:
+    for topic in ("HIDDEN", "OPEN", "OPEN.LATER"):
+        secured.client.create_topic(topic, 1)
+    pair = secured.principal("visitor", consume="topic:OPEN*")
+    with Client(secured.endpoint, key=pair) as client:
+        with client.consumer(partitions=[TopicPartition("HIDDEN", 0)]) as consumer:
+            assert code_of(lambda: consumer.poll(TIMEOUT_S)) == ErrorCode.FORBIDDEN
+        assert client.list_offsets("OPEN", 0) is not None
+        assert code_of(lambda: client.list_offsets("HIDDEN", 0)) == ErrorCode.FORBIDDEN
+        assert client.list_offsets("OPEN.LATER", 0) is not None
+        secured.security.grant("visitor", Rule(rights=("consume",), resource="topic:HIDDEN"))
+
+        def is_found() -> bool:
+            try:
+                return client.list_offsets("HIDDEN", 0) is not None
+            except ProtocolError:
+                return False
+
+        until(is_found, "the granted topic is found")
 
 
 def test_the_sockets_of_actors_are_closed_to_clients(secured: Secured) -> None:

@@ -7,6 +7,8 @@ Without a session nothing but a greeting is sent to the gateway (`gateway_link.p
     call to an offline partition     held: no message waits in a socket for the wrong peer
     any call without a session       held
     unknown topic                    held for `metadata_timeout_ms`, because it may just have been created, then refused
+    topic without any right          refused; a call that is made REFRESH_MS later asks again. `metadata` that names one
+                                     is refused whatever else it names, so then each topic is asked for alone
     held calls to partitions         a `metadata` long poll is in flight, so they leave as soon as the directory changes
     call to a partition of another   to that node's gateway once a connection to it is open, and no earlier one is on its
     node of a cluster                way elsewhere; through the gateway until then (`node_links.py`)
@@ -98,8 +100,10 @@ class BrokerDirectory:
         self._is_local: bool | None = None
         """True if that node runs on this machine; None while this is not known."""
         self._numbers = count(1)
-        self._polls: set[int] = set()
-        """Numbers of the `metadata` calls in flight."""
+        self._polls: dict[int, str | None] = {}
+        """The `metadata` calls in flight, by number: each asks for this topic alone, or for all of interest."""
+        self._forbidden: dict[str, tuple[int, ErrorBody]] = {}
+        """Topics on which the client has no right: until when that is not asked again, and the refusal."""
         self._unknown: dict[int, TopicPartition] = {}
         """Calls to topics or partitions that are not known, by serial, until their time is over."""
 
@@ -248,6 +252,9 @@ class BrokerDirectory:
         assert number is not None
         found = self.topics.partition(topic, number)
         if found is None:
+            until, forbidden = self._forbidden.get(topic, (0, None))
+            if now < until:
+                return forbidden, []
             tp = TopicPartition(topic, number)
             return None, [*self._want(topic), *self._watch_unknown(pending, tp, now), *self._poll()]
         if not self.topics.is_online_now(found, topic, number, now):
@@ -363,14 +370,19 @@ class BrokerDirectory:
 
     def _ask_metadata(self, after_version: int | None = None) -> list[Effect]:
         """Request the endpoints of the topics of interest; with `after_version`, as a long poll for a later version."""
+        if not (self._interest or self._groups) or any(self._polls.values()):
+            return []  # those that are asked for alone come first: without the forbidden ones no request is refused
+        return self._ask(None, list(self._interest), after_version)
+
+    def _ask(self, alone: str | None, topics: list[str], after_version: int | None = None) -> list[Effect]:
         gateway, session = self._link.connection, self._link.session
-        if gateway is None or session is None or not (self._interest or self._groups):
+        if gateway is None or session is None:
             return []
         wait_ms = min(LONG_POLL_MS, session.max_wait_ms) if after_version is not None else 0
         number = next(self._numbers)
-        self._polls.add(number)
+        self._polls[number] = alone
         request = Metadata(
-            topics=list(self._interest),
+            topics=topics,
             groups=list(self._groups),
             after_version=after_version,
             max_wait_ms=wait_ms,
@@ -385,24 +397,35 @@ class BrokerDirectory:
         return self._ask_metadata(self.topics.version)
 
     def _on_metadata(self, number: int, reply: MetadataReply, now: int) -> list[Effect]:
-        self._polls.discard(number)
+        is_of_all = self._polls.pop(number, None) is None
         self._link.on_nodes(reply.nodes)
         self._nodes.on_nodes(reply.nodes)
         before = {tp: self.topics.partition(*tp) for tp in self._nodes.partitions}
-        self.topics.update(reply)
+        self.topics.update(reply, is_of_all=is_of_all)
         effects = self._nodes.leave({tp: (known, self.topics.partition(*tp)) for tp, known in before.items()})
         for connection in self._connections:
             partition, endpoint = connection.partition, connection.endpoint
             if partition is not None and self.topics.is_replaced(*partition, endpoint):
                 effects += self._without(connection)
-        if self._nodes.are_used:
+        if not is_of_all:
+            effects += self._ask_metadata()
+        elif self._nodes.are_used:
             effects += self._poll()
         return [*effects, Release()]
 
     def _on_no_metadata(self, number: int, error: ErrorBody, now: int) -> list[Effect]:
         if number not in self._polls:
             return []  # the connection was lost, and the next session asks again
-        self._polls.discard(number)
+        alone = self._polls.pop(number)
+        if error.code == ErrorCode.FORBIDDEN:
+            if alone is not None:
+                self._interest.pop(alone, None)
+                self.topics.remove(alone)
+                self._forbidden[alone] = (now + REFRESH_MS, error)
+                return [*self._ask_metadata(), Release()]
+            if any(self._polls.values()):
+                return []
+            return [effect for topic in self._interest for effect in self._ask(topic, [topic])]
         if error.code == ErrorCode.TIMED_OUT:
             return self._ask_metadata()
         return [SetTimer(_ASK_AGAIN, now + self._retry.delay_ms(4, self._jitter))]

@@ -24,13 +24,15 @@ class TopicCache:
         self._coordinators: dict[str, GroupMetadata] = {}
         """By group."""
 
-    def update(self, reply: MetadataReply) -> None:
+    def update(self, reply: MetadataReply, *, is_of_all: bool = True) -> None:
+        """Enter a reply. Unless it describes all topics in use, the version stays: others may have changed before it."""
         if reply.instance_id != self.instance_id:
             self.forget()
             self.instance_id = reply.instance_id
         elif self.version is not None and reply.version < self.version:
             return
-        self.version = reply.version
+        if is_of_all:
+            self.version = reply.version
         for topic in reply.topics:
             self._topics[topic.topic] = topic
             self._unknown.discard(topic.topic)
@@ -52,6 +54,9 @@ class TopicCache:
         if found is not None and found.topic_id != topic_id:
             self._gone[topic] = found.topic_id
             self._topics.pop(topic, None)
+
+    def remove(self, topic: str) -> None:
+        self._topics.pop(topic, None)
 
     def is_gone(self, topic: TopicMetadata) -> bool:
         """Return True if a reply describes a topic that this client knows to be gone."""
