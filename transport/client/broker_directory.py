@@ -7,8 +7,7 @@ Without a session nothing but a greeting is sent to the gateway (`gateway_link.p
     call to an offline partition     held: no message waits in a socket for the wrong peer
     any call without a session       held
     unknown topic                    held for `metadata_timeout_ms`, because it may just have been created, then refused
-    topic without any right          refused; a call that is made REFRESH_MS later asks again. `metadata` that names one
-                                     is refused whatever else it names, so then each topic is asked for alone
+    topic without any right          refused (`metadata_polls.py`)
     held calls to partitions         a `metadata` long poll is in flight, so they leave as soon as the directory changes
     call to a partition of another   to that node's gateway once a connection to it is open, and no earlier one is on its
     node of a cluster                way elsewhere; through the gateway until then (`node_links.py`)
@@ -17,14 +16,13 @@ Without a session nothing but a greeting is sent to the gateway (`gateway_link.p
                                      to its node, as a call to a partition there, in a cluster
 """
 
-from itertools import count
 from typing import Any
 
 from msgspec import UNSET, structs
 
-from ..addresses import GATEWAY, Address, Kind, TopicPartition
+from ..addresses import Address, Kind, TopicPartition
 from ..calls.connections import Connection, Connections, InFlight
-from ..calls.directory import Ask, Held, Location, Lost, Refused, Release
+from ..calls.directory import Held, Location, Lost, Refused, Release
 from ..calls.events import (
     CheckLocality,
     CheckSilence,
@@ -37,28 +35,24 @@ from ..calls.events import (
     Wanted,
 )
 from ..calls.retry import Jitter, RetryPolicy
-from ..machine import Answered, Call, Effect, Event, Failed, SetTimer, TimerFired
+from ..machine import Answered, Effect, Event, Failed, SetTimer, TimerFired
 from ..protocol.data import Fetch, Produce
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.message import Request
-from ..protocol.session import Hello, HelloReply, Metadata, MetadataReply
+from ..protocol.session import Hello, HelloReply, MetadataReply
 from ..security.keys import NO_CREDENTIALS, ClientCredentials
 from .errors import unknown_topic
 from .gateway_link import DIAL, HELLO, GatewayLink
+from .metadata_polls import REFRESH_MS, MetadataPolls
 from .node_links import NODE_HELLO, NodeLinks, is_overtaking
 from .topic_cache import TopicCache
 
-LONG_POLL_MS = 20_000
-POLL_GRACE_MS = 5_000
-REFRESH_MS = 1_000
-"""Maximum age of the metadata of the topics in use. A topic that grew is noticed within this time."""
 COORDINATORS_MS = 50
 """Least time between two requests for the endpoints of coordinators that are not known."""
 
 _OFFLINE = frozenset({ErrorCode.PARTITION_OFFLINE, ErrorCode.ACTOR_UNAVAILABLE, ErrorCode.SHUTTING_DOWN})
 _DIRECT = (Produce, Fetch)
 """Requests to partitions that name the client. (A union of types would be built again with each check.)"""
-_METADATA = "metadata"
 _REFRESH = "refresh"
 _BELIEVE = "believe"
 _ASK_AGAIN = "ask_again"
@@ -89,9 +83,7 @@ class BrokerDirectory:
         self._held: Held
         self._link: GatewayLink
         self._nodes: NodeLinks
-        self._interest: dict[str, None] = {}
-        self._groups: dict[str, None] = {}
-        """Groups whose coordinators are called."""
+        self._polls: MetadataPolls
         self._ask_groups_at = 0
         self._lost: set[str] = set()
         """Endpoints of coordinators that were lost, so these incarnations have ended or take no connections."""
@@ -99,11 +91,6 @@ class BrokerDirectory:
         """The start of the node that answered the last greeting."""
         self._is_local: bool | None = None
         """True if that node runs on this machine; None while this is not known."""
-        self._numbers = count(1)
-        self._polls: dict[int, str | None] = {}
-        """The `metadata` calls in flight, by number: each asks for this topic alone, or for all of interest."""
-        self._forbidden: dict[str, tuple[int, ErrorBody]] = {}
-        """Topics on which the client has no right: until when that is not asked again, and the refusal."""
         self._unknown: dict[int, TopicPartition] = {}
         """Calls to topics or partitions that are not known, by serial, until their time is over."""
 
@@ -123,6 +110,7 @@ class BrokerDirectory:
             retry=self._retry,
             jitter=self._jitter,
         )
+        self._polls = MetadataPolls(self._link)
         self._nodes = NodeLinks(connections, self._client_id, self._credentials)
 
     # Events.
@@ -145,7 +133,7 @@ class BrokerDirectory:
                     else self._on_no_metadata(number, error, now)
                 )
             case Wanted(topic=topic):
-                return self._want(topic)
+                return self._polls.want(topic)
             case LocalityKnown(instance_id=instance_id, is_local=is_local):
                 session = self._link.session
                 if session is None or session.instance_id != instance_id:
@@ -186,7 +174,7 @@ class BrokerDirectory:
             case _ if key == DIAL:
                 return self._link.on_time_to_dial(now)
             case _ if key == _REFRESH:
-                effects = [*self._ask_metadata(), *self._link.greet_after_refusal()]
+                effects = [*self._polls.ask(), *self._link.greet_after_refusal()]
                 if gateway is not None and self._link.session is not None:
                     effects.append(CheckSilence(gateway.endpoint))
                 return [*effects, SetTimer(_REFRESH, now + REFRESH_MS)]
@@ -209,7 +197,7 @@ class BrokerDirectory:
         self.topics.expire_version()
         if self._is_local is None:
             effects.append(CheckLocality(reply.run_directory, reply.instance_id))
-        return [*effects, *self._ask_metadata(), Release()]
+        return [*effects, *self._polls.ask(), Release()]
 
     def _on_hello_failed(self, number: int, error: ErrorBody) -> list[Effect]:
         return self._link.on_hello_failed(error) if number == self._link.greeting else []
@@ -252,11 +240,11 @@ class BrokerDirectory:
         assert number is not None
         found = self.topics.partition(topic, number)
         if found is None:
-            until, forbidden = self._forbidden.get(topic, (0, None))
-            if now < until:
+            forbidden = self._polls.refusal(topic, now)
+            if forbidden is not None:
                 return forbidden, []
             tp = TopicPartition(topic, number)
-            return None, [*self._want(topic), *self._watch_unknown(pending, tp, now), *self._poll()]
+            return None, [*self._polls.want(topic), *self._watch_unknown(pending, tp, now), *self._poll()]
         if not self.topics.is_online_now(found, topic, number, now):
             believed_at = self.topics.believed_at(topic, number, now)
             believe = [SetTimer(_BELIEVE, believed_at)] if believed_at is not None else []
@@ -283,11 +271,11 @@ class BrokerDirectory:
         if endpoint is None or endpoint in self._lost:
             if not (self._is_local or (found is None and self._nodes.are_named)):
                 return gateway, []
-            self._groups[group] = None
+            self._polls.groups[group] = None
             if now < self._ask_groups_at:
                 return gateway, []
             self._ask_groups_at = now + COORDINATORS_MS
-            return gateway, self._ask_metadata()
+            return gateway, self._polls.ask()
         if self._connections.at(endpoint) is None and gateway is not None and is_overtaking(pending, gateway):
             return gateway, []
         return self._connection_at(endpoint, None)
@@ -330,7 +318,7 @@ class BrokerDirectory:
         if error.code == ErrorCode.TOPIC_IS_MIRRORED and gateway is not None:
             return self._without(gateway) if self._link.leaves(now) else []
         if error.code != ErrorCode.HELLO_REQUIRED:
-            return self._ask_metadata() if error.code == ErrorCode.NOT_LEADER else []
+            return self._polls.ask() if error.code == ErrorCode.NOT_LEADER else []
         if connection is self._link.connection:
             return self._link.greet_again()
         return self._nodes.greet_again(connection)
@@ -362,42 +350,14 @@ class BrokerDirectory:
 
     # Metadata.
 
-    def _want(self, topic: str) -> list[Effect]:
-        if topic in self._interest:
-            return []
-        self._interest[topic] = None
-        return self._ask_metadata()
-
-    def _ask_metadata(self, after_version: int | None = None) -> list[Effect]:
-        """Request the endpoints of the topics of interest; with `after_version`, as a long poll for a later version."""
-        if not (self._interest or self._groups) or any(self._polls.values()):
-            return []  # those that are asked for alone come first: without the forbidden ones no request is refused
-        return self._ask(None, list(self._interest), after_version)
-
-    def _ask(self, alone: str | None, topics: list[str], after_version: int | None = None) -> list[Effect]:
-        gateway, session = self._link.connection, self._link.session
-        if gateway is None or session is None:
-            return []
-        wait_ms = min(LONG_POLL_MS, session.max_wait_ms) if after_version is not None else 0
-        number = next(self._numbers)
-        self._polls[number] = alone
-        request = Metadata(
-            topics=topics,
-            groups=list(self._groups),
-            after_version=after_version,
-            max_wait_ms=wait_ms,
-        )
-        call = Call((_METADATA, number), GATEWAY, request, MetadataReply, timeout_ms=wait_ms + POLL_GRACE_MS)
-        return [Ask(gateway, call)]
-
     def _poll(self) -> list[Effect]:
         """Keep exactly one long poll in flight while calls wait for a partition."""
-        if self._polls or self.topics.version is None:
+        if self._polls.are_in_flight or self.topics.version is None:
             return []
-        return self._ask_metadata(self.topics.version)
+        return self._polls.ask(self.topics.version)
 
     def _on_metadata(self, number: int, reply: MetadataReply, now: int) -> list[Effect]:
-        is_of_all = self._polls.pop(number, None) is None
+        is_of_all = self._polls.answered(number)
         self._link.on_nodes(reply.nodes)
         self._nodes.on_nodes(reply.nodes)
         before = {tp: self.topics.partition(*tp) for tp in self._nodes.partitions}
@@ -408,24 +368,20 @@ class BrokerDirectory:
             if partition is not None and self.topics.is_replaced(*partition, endpoint):
                 effects += self._without(connection)
         if not is_of_all:
-            effects += self._ask_metadata()
+            effects += self._polls.ask()
         elif self._nodes.are_used:
             effects += self._poll()
         return [*effects, Release()]
 
     def _on_no_metadata(self, number: int, error: ErrorBody, now: int) -> list[Effect]:
-        if number not in self._polls:
+        alone = self._polls.topic_of(number)
+        if alone is not None and error.code == ErrorCode.FORBIDDEN:
+            self.topics.remove(alone)
+            return [*self._polls.forbidden(number, alone, error, now), Release()]
+        if not self._polls.has_failed(number):
             return []  # the connection was lost, and the next session asks again
-        alone = self._polls.pop(number)
         if error.code == ErrorCode.FORBIDDEN:
-            if alone is not None:
-                self._interest.pop(alone, None)
-                self.topics.remove(alone)
-                self._forbidden[alone] = (now + REFRESH_MS, error)
-                return [*self._ask_metadata(), Release()]
-            if any(self._polls.values()):
-                return []
-            return [effect for topic in self._interest for effect in self._ask(topic, [topic])]
+            return self._polls.ask_for_each()
         if error.code == ErrorCode.TIMED_OUT:
-            return self._ask_metadata()
+            return self._polls.ask()
         return [SetTimer(_ASK_AGAIN, now + self._retry.delay_ms(4, self._jitter))]
