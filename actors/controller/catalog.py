@@ -2,7 +2,7 @@
 
     key                value
     id                 {"catalog_id":...}                            written with the first change
-    producer_ids       {"era":...}
+    producer_ids       {"era":...,"site":...,"sites":{}}
     topics/<topic>     {"topic":...,"topic_id":...,"partitions":...,"config":{...}}
     removing/<topic>   the same, of a deleted topic whose processes or files may still exist
     groups/<group>     {"offsets_partition":...}
@@ -56,6 +56,8 @@ class CatalogId(Struct, frozen=True, forbid_unknown_fields=True):
 
 class ProducerIdsEntry(Struct, frozen=True, forbid_unknown_fields=True):
     era: int
+    site: int = 0
+    sites: dict[str, int] = {}
 
 
 class GroupEntry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,6 +91,10 @@ class Catalog(Struct, frozen=True, kw_only=True):
 
     Because eras follow the clock (`transport/producer_ids.py`), a catalog from a backup does not repeat one.
     """
+    site: int = 0
+    """The site in this broker's producer ids, if another broker has the one that follows from its id; else 0."""
+    sites: dict[str, int] = msgspec.field(default_factory=dict)
+    """The sites of other brokers whose topics were copied, by the ids of their catalogs."""
     topics: dict[str, TopicEntry] = msgspec.field(default_factory=dict)
     removing: dict[str, TopicEntry] = msgspec.field(default_factory=dict)
     """Deleted topics whose processes or files may still exist."""
@@ -170,7 +176,10 @@ class Catalog(Struct, frozen=True, kw_only=True):
 
     def with_era(self, era: int) -> "Catalog":
         assert era > self.era
-        return self._decided(put(PRODUCER_IDS_KEY, ProducerIdsEntry(era)))
+        return self._decided(put(PRODUCER_IDS_KEY, ProducerIdsEntry(era, self.site, self.sites)))
+
+    def with_sites(self, site: int, sites: dict[str, int]) -> "Catalog":
+        return self._decided(put(PRODUCER_IDS_KEY, ProducerIdsEntry(self.era, site, sites)))
 
     def _decided(self, *changes: Change) -> "Catalog":
         return self.decided(changes)
@@ -235,7 +244,8 @@ class Catalog(Struct, frozen=True, kw_only=True):
                     value = decode_value(change.key, change.value, _TYPES[kind])
                     field[name] = value.offsets_partition if kind == "groups" else value
             elif isinstance(change, Put) and kind == PRODUCER_IDS_KEY:
-                fields["era"] = decode_value(change.key, change.value, ProducerIdsEntry).era
+                ids = decode_value(change.key, change.value, ProducerIdsEntry)
+                fields |= {"era": ids.era, "site": ids.site, "sites": ids.sites}
             elif isinstance(change, Put) and kind == ID_KEY:
                 fields["catalog_id"] = decode_value(change.key, change.value, CatalogId).catalog_id
         return msgspec.structs.replace(self, **fields)
@@ -243,8 +253,8 @@ class Catalog(Struct, frozen=True, kw_only=True):
     def values(self) -> dict[str, bytes]:
         """Return the values of all keys."""
         values = {ID_KEY: encode(CatalogId(self.catalog_id))}
-        if self.era:
-            values[PRODUCER_IDS_KEY] = encode(ProducerIdsEntry(self.era))
+        if self.era or self.site or self.sites:
+            values[PRODUCER_IDS_KEY] = encode(ProducerIdsEntry(self.era, self.site, self.sites))
         for kind in ("topics", "removing", "quotas", "principals", "roles", "deployments", "mirrors"):
             entries: dict[str, Struct] = getattr(self, kind)
             values |= {f"{kind}/{name}": encode(entry) for name, entry in entries.items()}

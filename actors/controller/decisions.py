@@ -24,6 +24,7 @@ FollowUpKind = Literal[
     "group_created", "group_deleted", "producer_ids_reserved", "companions_created", "quota_changed",
     "security_changed",
     "deployment_changed", "mirror_changed", "mirror_topic_changed", "mirror_sealed", "mirror_promoted",
+    "sites_changed",
 ]  # fmt: skip
 
 

@@ -114,6 +114,8 @@ class FollowUps:
                 return self._mirrors.apply_topic_changed(follow_up)
             case "mirror_sealed":
                 return self._mirrors.promotions.drive()
+            case "sites_changed":
+                return []
             case "mirror_promoted":
                 return self._mirrors.promotions.apply_promoted(follow_up.name)
 

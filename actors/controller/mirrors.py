@@ -45,6 +45,7 @@ from .mirror_reports import MirrorReports
 from .names import check_topic_name
 from .promotions import Promotions, mirrored_by
 from .rejoins import Rejoins, with_topic_mirror
+from .sites import with_sites
 from .topics import Topics
 
 ATTEMPT_MS = 5_000
@@ -129,6 +130,10 @@ class Mirrors:
         if request.mirror not in latest.mirrors:
             raise ProtocolError(ErrorCode.UNKNOWN_MIRROR, f"there is no mirror {request.mirror!r}")
         check_topic_name(request.topic)
+        linked = with_sites(latest, request.sites)
+        if linked is not latest:
+            self._decisions.decide(linked, FollowUp("sites_changed"))
+            latest = linked
         entry = latest.topics.get(request.topic)
         mirror = TopicMirror(mirror=request.mirror, source_forks=request.forks)
         if entry is None:

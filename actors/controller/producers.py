@@ -10,7 +10,7 @@ the clock went back as well; then the current era is doubted, and the next one b
 
 from ...transport.addresses import Address
 from ...transport.machine import Call, Reply, Sender
-from ...transport.producer_ids import IDS_PER_ERA, era_after, producer_id_of, site_from
+from ...transport.producer_ids import IDS_PER_ERA, era_after, producer_id_of
 from ...transport.protocol.data import InitProducerReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ...transport.protocol.topics import HighestEra, HighestEraReply
@@ -18,16 +18,11 @@ from .catalog import Catalog
 from .decisions import Decisions, FollowUp
 from .effects import Effect
 from .keys import EraCall
+from .sites import site_of
 
 MAX_WAITING = 1_000
 """Maximum number of producers that wait for an era; more are refused with OVERLOADED."""
 TIMEOUT_MS = 10_000
-
-
-def site_of(catalog: Catalog) -> int:
-    """Return the site in this broker's producer ids: 0 unless it has copies of another broker's topics."""
-    is_linked = bool(catalog.mirrors) or any(entry.mirror is not None for entry in catalog.topics.values())
-    return site_from(catalog.catalog_id.encode()) if is_linked else 0
 
 
 class ProducerIds:

@@ -8,6 +8,7 @@ A deletion interrupted by a crash continues at the next start: the catalog names
 """
 
 import msgspec
+from msgspec import UNSET
 
 from ...transport.addresses import DIVERGED_PREFIX, Address, is_internal
 from ...transport.machine import Cast, Reply, Sender, SetTimer
@@ -36,6 +37,7 @@ from .names import check_topic_name
 from .peers import Peers
 from .replication import Replication
 from .room import Room
+from .sites import sites_of
 
 
 class Topics:
@@ -274,7 +276,10 @@ def topics_of(catalog: Catalog, *, internal: bool) -> ListTopicsReply:
     """Return the names of the topics; of internal ones only if `internal`."""
     entries = sorted(catalog.topics.values(), key=lambda entry: entry.topic)
     chosen = [entry for entry in entries if internal or not is_internal(entry.topic)]
-    return ListTopicsReply(topics=[TopicSummary(entry.topic, entry.partitions) for entry in chosen])
+    return ListTopicsReply(
+        topics=[TopicSummary(entry.topic, entry.partitions) for entry in chosen],
+        sites=sites_of(catalog) or UNSET,
+    )
 
 
 def known_topic(catalog: Catalog, topic: str) -> TopicEntry:

@@ -122,6 +122,8 @@ class MirrorMachine:
         self._last_contact: int | None = None
         self._began_at = 0
         self._error = ""
+        self._sites: dict[str, int] = {}
+        """The sites in producer ids that the source knows."""
         self._wall_offset_ms = 0
 
     @property
@@ -216,6 +218,7 @@ class MirrorMachine:
 
     def _on_topics(self, reply: ListTopicsReply, now: int) -> list[Effect]:
         effects: list[Effect] = [SetTimer(DiscoverTimer(), now + DISCOVER_MS)]
+        self._sites = reply.sites or {}
         for found in reply.topics:
             if is_internal(found.topic) or not self._is_chosen(found.topic):
                 continue
@@ -248,6 +251,7 @@ class MirrorMachine:
             partitions=len(reply.partitions),
             config=reply.config,
             forks=promoted.forks if promoted is not None and promoted.state == "promoted" else (),
+            sites=self._sites,
         )
         key = CreateKey(reply.topic, reply.topic_id)
         return [Call(key, CONTROLLER, request, DescribeTopicReply, timeout_ms=CREATE_TIMEOUT_MS)]

@@ -332,7 +332,9 @@ REPLIES: dict[str, Reply] = {
     ),
     "alter_topic": DESCRIPTION,
     "delete_topic": message.Done(),
-    "list_topics": topics.ListTopicsReply(topics=[topics.TopicSummary(topic="ORDERS", partitions=2)]),
+    "list_topics": topics.ListTopicsReply(
+        topics=[topics.TopicSummary(topic="ORDERS", partitions=2)], sites={"5f0e": 7}
+    ),
     "describe_topic": DESCRIPTION,
     "delete_records": topics.DeleteRecordsReply(log_start_offset=1),
     "init_producer": data.InitProducerReply(producer_id=42, producer_epoch=0),

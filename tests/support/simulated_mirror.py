@@ -51,6 +51,7 @@ from simulated_partition import Crashed, SimulatedPartition, a_batch
 
 LOST = ErrorBody(ErrorCode.TIMED_OUT, "lost by the simulator", True)
 TRANSACTIONAL_IDS = (transactional_producer_id(0, 11), transactional_producer_id(0, 12))
+SITES = {"paris": 7}
 NAMES: Any = {"topic": "ORDERS", "topic_id": "t1", "partition": 0}
 
 
@@ -118,7 +119,9 @@ class MirrorWorld:
                 self._waiting[received.sender] = (ask.key, self.now + ask.timeout_ms)
                 self._deliver(self.source.turn(received))
             case ListTopics():
-                self.handle(SourceAnswered(ask.key, ListTopicsReply(topics=[TopicSummary("ORDERS", 1)])))
+                self.handle(
+                    SourceAnswered(ask.key, ListTopicsReply(topics=[TopicSummary("ORDERS", 1)], sites=SITES))
+                )
             case ListGroups():
                 self.handle(SourceAnswered(ask.key, ListGroupsReply(groups=list(self.group))))
             case _:
@@ -152,6 +155,7 @@ class MirrorWorld:
             self.faults.append(call.request.reason)
         if isinstance(call.request, MirrorTopic):
             assert call.request.config == self.source.config
+            assert call.request.sites == SITES
         for each in getattr(call.request, "offsets", ()):
             self.committed[call.request.group] = each.offset
         mirror = self.copy.mirror

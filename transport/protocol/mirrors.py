@@ -24,7 +24,7 @@ refuses producers, markers of transactions and the deletion of records with TOPI
 
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from ..patterns import WILDCARD
 from .data import Offset
@@ -159,6 +159,8 @@ class MirrorTopic(InternalRequest, tag="mirror_topic", frozen=True):
     config: TopicConfig
     forks: tuple[Fork, ...] = ()
     """Those of the source's topic, if it was promoted."""
+    sites: dict[str, int] = field(default_factory=dict)
+    """The sites in producer ids that the source knows, by the ids of catalogs."""
 
 
 class FaultTopic(InternalRequest, tag="fault_topic", frozen=True):

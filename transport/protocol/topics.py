@@ -155,6 +155,8 @@ class TopicSummary(Struct):
 
 class ListTopicsReply(Reply):
     topics: list[TopicSummary]
+    sites: dict[str, int] | UnsetType = UNSET
+    """The sites in producer ids that a broker with mirrors knows, its own included, by the ids of catalogs."""
 
 
 class DescribeTopic(Request, tag="describe_topic", frozen=True):
