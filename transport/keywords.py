@@ -142,6 +142,8 @@ class SubscriberConfig(TypedDict, total=False):
     """Milliseconds of failure after which `status` shows an alarm, from 1. Default 600,000."""
     concurrency: int
     """Records handled at a time by one process, 1 to 256; records of one key stay in order. Default 1."""
+    max_in_flight_per_key: int
+    """Records of one key handled at a time, 1 to 256; above 1 in any order. Needs `concurrency`. Default 1."""
     rate_per_key: float
     """Handler calls a second for the records of one key, 0 to 100,000; 0: no limit. Needs `concurrency`. Default 0.0."""
     weights: dict[str, int]
@@ -150,6 +152,8 @@ class SubscriberConfig(TypedDict, total=False):
     """"latest": of a key's waiting records only the newest is handled. Needs `concurrency`. Default "none"."""
     max_wait_ms: Milliseconds
     """Milliseconds for which `coalesce` collects records of a key, 0 to 3,600,000. Default 0."""
+    expired: Literal["deliver", "skip", "dead_letter"]
+    """The end of records past their `expires_at`; "dead_letter" needs `dead_letter`. Default "deliver"."""
     breaker_window: int
     """Records that the circuit breaker looks at, 0 to 10,000; 0 turns it off. Default 20."""
     breaker_share: float

@@ -30,6 +30,8 @@ ON_DAMAGE: tuple[str, ...] = get_args(OnDamage)
 DELIVERIES: tuple[str, ...] = get_args(Delivery)
 Coalesce = Literal["none", "latest"]
 COALESCES: tuple[str, ...] = get_args(Coalesce)
+Expired = Literal["deliver", "skip", "dead_letter"]
+EXPIREDS: tuple[str, ...] = get_args(Expired)
 SHUTDOWN_MS = 30_000
 """Time for a stopping subscriber to finish the current record before it is killed."""
 MAX_CONCURRENCY = 256
@@ -91,6 +93,8 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
     """A record that has been failing for this long is an alarm in `status`."""
     concurrency: int = 1
     """Number of records handled at a time, each in a thread; records of one key are handled one after another."""
+    max_in_flight_per_key: int = 1
+    """Number of records of one key that are handled at a time; above 1 in any order. Needs `concurrency`."""
     rate_per_key: float = 0.0
     """Limit of handler calls a second for the records of one key, retries included, in bursts of a second's worth; 0: no
     limit. Needs `concurrency`."""
@@ -98,6 +102,9 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The number of records that a key, as text, has handled in one turn; 1 for all others. Needs `concurrency`."""
     coalesce: Coalesce = "none"
     """The records of a key that are handled: all that wait, or only the newest. Needs `concurrency`."""
+    expired: Expired = "deliver"
+    """The end of a record whose header `expires-at-ms` is past when it is its turn: handled all the same, skipped, or
+    dead-lettered."""
     max_wait_ms: int = 0
     """With `coalesce`: the time for which records of a key are collected before the newest is handled."""
     breaker_window: int = 20
@@ -132,10 +139,8 @@ class SubscriberOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ONLY_SHARED = {
-    "max_in_flight_per_key": "a hosted subscriber handles the records of a key one after the other, so it is always 1",
     "fair": "with a `concurrency` above 1 the keys of a hosted subscriber take turns",
     "priority": "a hosted subscriber handles the records of a key in their order",
-    "expired": "a hosted subscriber gives all records to its handler",
 }
 """Options by key that share groups alone have, and the reason."""
 
@@ -304,7 +309,21 @@ def _check_keys(options: SubscriberOptions) -> None:
         raise InvalidSubscription(f"max_wait_ms: must be from 0 to 3600000, not {options.max_wait_ms}")
     if options.max_wait_ms and coalesce == "none":
         raise InvalidSubscription("max_wait_ms: needs coalesce='latest'")
+    expired: str = options.expired
+    if expired not in EXPIREDS:
+        raise InvalidSubscription(f"expired: {expired!r} is unknown; choose one of {', '.join(EXPIREDS)}")
+    if expired == "dead_letter" and options.dead_letter is None:
+        raise InvalidSubscription("expired: 'dead_letter' needs a dead_letter topic")
+    if not 1 <= options.max_in_flight_per_key <= MAX_CONCURRENCY:
+        raise InvalidSubscription(
+            f"max_in_flight_per_key: must be from 1 to {MAX_CONCURRENCY}, not {options.max_in_flight_per_key}"
+        )
+    if options.max_in_flight_per_key > 1 and (coalesce != "none" or options.weights):
+        raise InvalidSubscription(
+            "max_in_flight_per_key: not with coalesce or weights, which take a key's records one after the other"
+        )
     limits = {
+        "max_in_flight_per_key": options.max_in_flight_per_key > 1,
         "rate_per_key": options.rate_per_key > 0,
         "weights": bool(options.weights),
         "coalesce": coalesce != "none",

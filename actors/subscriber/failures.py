@@ -44,7 +44,7 @@ from .effects import (
     WriteLog,
     log_of,
 )
-from .lanes import Lane
+from .lanes import EXPIRED, Lane
 from .partitions import Partitions
 from .recovered_state import spot_of
 from .retries import MAX_ALARMS, Retries
@@ -161,6 +161,8 @@ class Failures:
 
     def dead_lettered(self, lane: Lane) -> WriteLog:
         reason = "rejected" if lane.is_rejected else "process"
+        if lane.last_failure is not None and lane.last_failure.reason == EXPIRED:
+            reason = "record_expired"
         if not lane.is_rejected and lane.last_failure is not None and lane.last_failure.exception is not None:
             reason = "exception"
         self.dead_letters[reason] = self.dead_letters.get(reason, 0) + 1

@@ -1,11 +1,13 @@
 """Handling: which lane's records go to the handler, and the consequences of its results. Pure.
 
 A run is bounded by SLICE_MS, and records that wait behind a slow one of another key are taken back. Attempts of earlier
-incarnations count: such a record is retried or dead-lettered before it runs. Called by the machine.
+incarnations count: such a record is retried or dead-lettered before it runs. So are expired records, if the options say
+so. Called by the machine.
 """
 
 import itertools
 
+from ...transport.expiry import is_expired
 from ...transport.machine import CancelTimer, SetTimer
 from .dead_letters import CAUSES
 from .effects import WARNING, Forget, HandlerReturned, Recall, Recalled, log_of
@@ -30,10 +32,30 @@ class Handling:
             lane = self._state.runs.next_lane()
             if lane is None:
                 return
+            if self._state.options.expired != "deliver" and self._has_expired(lane, now):
+                continue
             if self._state.key_limits.is_limiting and self._is_deferred(lane, now):
                 continue
             if not self._has_prior_attempt(lane, now):
                 self._start(lane, now)
+
+    def _has_expired(self, lane: Lane, now: int) -> bool:
+        """Return True if the lane's first record has expired: it is skipped then, with those behind it that have
+        expired too, or dead-lettered."""
+        state = self._state
+        wall_ms = now + state.failures.wall_offset_ms
+        expired = list(itertools.takewhile(lambda each: is_expired(each.headers, wall_ms), lane.held))
+        if not expired:
+            return False
+        if state.options.expired == "dead_letter":
+            lane.expire(now)
+            self._failing.treat(lane, now)
+            return True
+        for record in expired:
+            state.runs.clear(record)
+        self._serving.finish(lane, 1 if lane.handed else len(expired))
+        self._serving.settle([lane], now)
+        return True
 
     def _is_deferred(self, lane: Lane, now: int) -> bool:
         """Return True if a limit of the lane's key makes it wait. Otherwise drop the records that are superseded."""

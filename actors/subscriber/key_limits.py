@@ -31,17 +31,18 @@ class KeyLimits:
 
     def wait_ms(self, lane: Lane, now: int) -> int:
         """Return the time until the lane may start; 0: now, and then it is charged."""
-        if not isinstance(lane.name, bytes):
+        key = lane.record_key
+        if key is None:
             return 0
         if self._collect_ms and not (lane.handed or lane.is_collected):
             lane.is_collected = True
             return self._collect_ms
         if not self._rate:
             return 0
-        level = self._level(lane.name, now)
+        level = self._level(key, now)
         if level < 1:
             return max(1, ceil((1 - level) * 1000 / self._rate))
-        self._buckets[lane.name] = (level - 1, now)
+        self._buckets[key] = (level - 1, now)
         self._sweep(now)
         return 0
 

@@ -21,9 +21,10 @@ from ...transport.addresses import TopicPartition
 from .effects import Cause, DeadLetterRecord, Failure, PriorAttempt, Record
 
 LaneState = Literal["idle", "running", "waiting", "dead-lettering", "settling"]
-LaneName = bytes | int | None
-"""A key, the offset of a record without one, or MAIN."""
+LaneName = bytes | tuple[bytes, int] | int | None
+"""A key, one of several lanes of a key, the offset of a record without a key, or MAIN."""
 MAIN = -1
+EXPIRED = "it expired before it was handled"
 
 DEADLY: frozenset[Cause] = frozenset({"killed", "timed out", "cpu exceeded"})
 """Causes that ended the process; such a record is retried with no other in progress, so that the next death is its own.
@@ -89,6 +90,13 @@ class Lane:
         self.last_failure: Failure | None = None
 
     @property
+    def record_key(self) -> bytes | None:
+        """The key of the lane's records; None if they have no limits by key."""
+        if isinstance(self.name, tuple):
+            return self.name[0]
+        return self.name if isinstance(self.name, bytes) else None
+
+    @property
     def is_busy(self) -> bool:
         return self.state in ("running", "dead-lettering")
 
@@ -140,10 +148,17 @@ class Lane:
             return []
         pop = self.held.popleft
         done = [pop() for _ in range(count)]
-        if self.handed:
+        if self.last_failure is not None or self.handed:
             self._begin()
             self.dead_letter = self.alarm = None
         return done
+
+    def expire(self, now: int) -> None:
+        """Give the first record up, because its time has passed before its turn."""
+        self.is_rejected = True
+        self.first_failed_ms = self.first_failed_ms or now
+        self.last_failed_ms = now
+        self.last_failure = Failure(EXPIRED)
 
     def fail(self, failure: Failure, now: int) -> None:
         self.attempts += 1

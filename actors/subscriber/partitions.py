@@ -3,7 +3,8 @@
     concurrency   lanes of a partition
     1             one for all its records. When a record fails, those with its key move to a lane of their own (a
                   retry lane), until that is empty; so a stuck key blocks only itself
-    more          one for each key; a record without a key has one of its own
+    more          one for each key, or as many as records of a key may be in flight; a record without a key has one of
+                  its own
 
 With concurrency 1, records without a key keep the partition's order: None is a key like any other there. At most
 RETRY_LANES keys leave the main lane; with more failing at once the main lane waits, and so it does when the partition
@@ -156,7 +157,10 @@ def _size_bytes(record: Record) -> int:
 class Partitions:
     """All partitions, their lanes by number, and the queue of lanes."""
 
-    def __init__(self, concurrency: int, *, records_ahead: bool, weights: Mapping[str, int]) -> None:
+    def __init__(
+        self, concurrency: int, *, records_ahead: bool, weights: Mapping[str, int], lanes_per_key: int = 1
+    ) -> None:
+        self._lanes_per_key = lanes_per_key
         self._weights = {key.encode(): weight for key, weight in weights.items()}
         self._is_by_key = concurrency > 1
         self._records_ahead = records_ahead
@@ -213,7 +217,20 @@ class Partitions:
     def _name_of(self, partition: Partition, record: Record) -> LaneName:
         if not self._is_by_key:
             return record.key if record.key in partition.lanes else MAIN
-        return record.offset if record.key is None else record.key
+        if record.key is None:
+            return record.offset
+        return record.key if self._lanes_per_key == 1 else self._shortest_of(partition, record.key)
+
+    def _shortest_of(self, partition: Partition, key: bytes) -> LaneName:
+        """Return the lane of a key with the fewest records."""
+        shortest, fewest = 0, None
+        for number in range(self._lanes_per_key):
+            lane = partition.lanes.get((key, number))
+            if lane is None:
+                return key, number
+            if fewest is None or len(lane.held) < fewest:
+                shortest, fewest = number, len(lane.held)
+        return key, shortest
 
     def _add(self, partition: Partition, name: LaneName) -> Lane:
         lane = Lane(next(self._numbers), partition.key, name)

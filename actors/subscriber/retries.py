@@ -62,7 +62,7 @@ class Retries:
 
     def _failing(self) -> Iterator[Lane]:
         for number, lane in list(self._lanes.items()):
-            if lane.attempts and lane.held and self._partitions.at_work.get(number) is lane:
+            if lane.last_failure is not None and lane.held and self._partitions.at_work.get(number) is lane:
                 yield lane
             else:
                 del self._lanes[number]

@@ -106,6 +106,8 @@ class Runs:
         self._most = min(RUN_RECORDS, max(1, POOL_RECORDS // concurrency))
         if options.is_limited_by_key:
             self._most = 1  # each record is decided about when it is its turn
+        if options.expired != "deliver":
+            self._size = self._most = 1
         self._suspects = {} if self._is_single else {each.spot: each for each in suspects}
         self._bisection = Bisection(self._suspects)
         self._deadly: set[int] = set()

@@ -31,7 +31,10 @@ class SubscriberState:
         self.strategy = STRATEGIES[options.delivery]
         self.memory = Memory(recovered)
         self.partitions = Partitions(
-            options.concurrency, records_ahead=self.strategy.records_ahead, weights=options.weights
+            options.concurrency,
+            records_ahead=self.strategy.records_ahead,
+            weights=options.weights,
+            lanes_per_key=options.max_in_flight_per_key,
         )
         self.failures = Failures(options, self.strategy, self.partitions, self.memory.lineage, draw)
         self.runs = Runs(options, self.partitions, self.memory, recovered.suspects, self.failures.breaker)

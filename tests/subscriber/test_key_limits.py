@@ -82,6 +82,29 @@ def test_records_of_a_key_are_collected_before_the_newest_is_handled() -> None:
     assert started_after(pool, 400) == [3]
 
 
+def test_a_key_has_as_many_records_in_flight_as_its_limit_and_loses_its_order() -> None:
+    pool = Pool(4, max_in_flight_per_key=3)
+    assert pool.polled(keyed("aaaaab.")) == [0, 1, 2, 5]
+    assert pool.ran(1) == [6]
+    assert pool.ran(6) == [4]
+    assert pool.ran(5) == []  # three of the key are in flight
+    assert pool.ran(2) == []
+    assert pool.ran(4, "down") == []
+    assert pool.ran(0) == [3]  # the failed one blocks no other
+    assert started_after(pool, 120) == [4]
+    pool.ran(3)
+    pool.ran(4)
+    assert pool.commit() == (7, "")
+
+
+def test_a_key_with_several_records_in_flight_keeps_its_rate() -> None:
+    pool = Pool(4, max_in_flight_per_key=4, rate_per_key=2)
+    assert pool.polled(keyed("aaaab")) == [0, 1, 4]
+    pool.ran(0)
+    assert started_after(pool, 499) == []
+    assert len(started_after(pool, 1)) == 1
+
+
 def test_a_stop_waits_for_no_limit() -> None:
     script = Script(concurrency=2, rate_per_key=1)
     script.start()
@@ -112,6 +135,11 @@ def test_options_of_share_groups_are_refused_with_the_reason(name: str) -> None:
         {"concurrency": 2, "rate_per_key": -1.0},
         {"concurrency": 2, "coalesce": "newest"},
         {"concurrency": 2, "max_wait_ms": 5},
+        {"max_in_flight_per_key": 2},
+        {"concurrency": 2, "max_in_flight_per_key": 0},
+        {"concurrency": 2, "max_in_flight_per_key": 2, "coalesce": "latest"},
+        {"concurrency": 2, "max_in_flight_per_key": 2, "weights": {"a": 2}},
+        {"concurrency": 2, "max_in_flight_per_key": 2, "delivery": "at-most-once"},
     ],
 )
 def test_limits_that_cannot_hold_are_refused(given: dict[str, Any]) -> None:

@@ -57,6 +57,8 @@ class World:
 
     def __init__(self, seed: int, delivery: str, *, is_rough: bool, concurrency: int = 1) -> None:
         self.concurrency = concurrency
+        may_share_keys = concurrency == 8 and delivery != "at-most-once"
+        self.in_flight_per_key = 3 if may_share_keys and seed % 2 else 1
         self.draw = random.Random(seed)
         self.delivery = delivery
         self.is_exact = delivery == "exactly-once"
@@ -114,6 +116,7 @@ class World:
             list(self.finished.values()) if self.concurrency > 1 and not self.is_exact else [],
             self.suspects,
             concurrency=self.concurrency,
+            max_in_flight_per_key=self.in_flight_per_key,
             delivery=self.delivery,
             retries=RETRIES,
             dead_letter="A.dlq",
