@@ -120,7 +120,9 @@ KEPT = GroupLife()
 """Awake, and forever."""
 
 
-def coordinator_spec(group: str, offsets_partition: int, life: GroupLife = KEPT) -> ChildSpec:
+def coordinator_spec(
+    group: str, offsets_partition: int, life: GroupLife = KEPT, *, in_cluster: bool = False
+) -> ChildSpec:
     return ChildSpec(
         address=coordinator_address(group),
         start=COORDINATOR_ENTRY,
@@ -131,6 +133,7 @@ def coordinator_spec(group: str, offsets_partition: int, life: GroupLife = KEPT)
             "idle_ms": life.idle_ms,
             "offsets_retention_ms": life.offsets_retention_ms,
             "disconnect_grace_ms": life.disconnect_grace_ms,
+            **({"is_replaceable": True} if in_cluster else {}),
         },
     )
 

@@ -97,6 +97,8 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         now: int,
         offsets_retention_ms: int,
         disconnect_grace_ms: int,
+        *,
+        is_replaceable: bool,
     ) -> None:
         decided = GroupState(durable.group)
         for change in durable.changes():
@@ -104,7 +106,9 @@ class GroupService(Service[Change, Answer, OwnEffect]):
         self.durable = durable
         self.decisions = Decisions(decided)
         self._recorder = recorder
-        self._share = ShareGroup(durable, self.decisions, recorder, disconnect_grace_ms, now)
+        self._share = ShareGroup(
+            durable, self.decisions, recorder, disconnect_grace_ms, now, is_replaceable=is_replaceable
+        )
         self._consumers = ConsumerGroup(durable, self.decisions, recorder, disconnect_grace_ms)
         self._watch = TopicsWatch()
         self._progress = ProgressReports(durable)
@@ -317,6 +321,7 @@ def coordinator_machine(
     idle_ms: int = 0,
     offsets_retention_ms: int = FOREVER,
     disconnect_grace_ms: int = 0,
+    is_replaceable: bool = False,
 ) -> CoordinatorMachine:
     ledger = GroupLedger(group, snapshot.state if snapshot else None)
     replay = Replay(coordinator_address(group), offsets_topic, offsets_partition, starter, ledger, snapshot)
@@ -324,7 +329,12 @@ def coordinator_machine(
         replay,
         lambda change: (encode(change),),
         lambda recorder, now: GroupService(
-            ledger.state, recorder, now, offsets_retention_ms, disconnect_grace_ms
+            ledger.state,
+            recorder,
+            now,
+            offsets_retention_ms,
+            disconnect_grace_ms,
+            is_replaceable=is_replaceable,
         ),
         idle_ms=idle_ms,
     )

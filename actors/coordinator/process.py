@@ -36,6 +36,8 @@ class CoordinatorArguments(msgspec.Struct):
     """Time after which unused offsets are deleted; -1: never."""
     disconnect_grace_ms: int = 0
     """Time after which a member whose connection is lost has left; 0: its session decides."""
+    is_replaceable: bool = False
+    """True if another node may start the group's coordinator while this one still runs."""
 
 
 class CoordinatorActor(JournalActor[OwnEffect]):
@@ -61,6 +63,7 @@ class CoordinatorActor(JournalActor[OwnEffect]):
             idle_ms=self._arguments.idle_ms,
             offsets_retention_ms=self._arguments.offsets_retention_ms,
             disconnect_grace_ms=self._arguments.disconnect_grace_ms,
+            is_replaceable=self._arguments.is_replaceable,
         )
 
     def retrying(self) -> RetryReport:

@@ -89,12 +89,13 @@ class Driver:
     def poll(self, count: int = 10) -> Acquire:
         """Return the request of a poll, which is on its way."""
         ask = self.machine.acquire(count, 100, self.now)
+        self.turn()
         assert isinstance(ask.request, Acquire)
-        assert ask.request.max_wait_ms == (0 if ask.request.acknowledgements else 100)
+        assert not ask.request.acknowledgements
         return ask.request
 
     def deliver(self, request: Acquire, first: int, last: int) -> None:
-        """Answer the request of a poll with these records, and its acknowledgements."""
+        """Answer the request of a poll with these records."""
         self.machine.acquired(self.reply_to(request, first, last), self.now)
         self.turn()
 
@@ -105,13 +106,6 @@ class Driver:
             self.locked.update(range(first, last + 1))
             ranges.append(AcquiredRange("T", 0, first, last, 1))
         return AcquireReply(lock_ms=LOCK_MS, ranges=ranges, results=results or UNSET)
-
-    def lose(self, request: Acquire, *, took_effect: bool) -> None:
-        """Fail the request of a poll."""
-        if took_effect:
-            self.judged(request.acknowledgements)
-        self.machine.not_acquired()
-        self.turn()
 
     def judged(self, acknowledgements: list[Acknowledgement]) -> list[AcknowledgeResult]:
         """Apply acknowledgements as a coordinator does that knows the locks."""
@@ -297,19 +291,22 @@ def test_a_poll_does_not_wait_for_a_round_in_flight_and_a_flush_does() -> None:
     assert flush.outcomes == [DONE]
 
 
-def test_the_request_of_a_poll_takes_the_pending_verdicts_along() -> None:
+def test_a_poll_sends_the_pending_verdicts_before_its_own_request() -> None:
     driver = Driver()
     driver.acquire(0, 3)
     driver.say(0, 1)
     request = driver.poll()
-    assert [(each.first_offset, each.last_offset) for each in request.acknowledgements] == [(0, 1)]
-    driver.say(2)
-    driver.pass_time(sharing.SEND_AFTER_MS)
-    assert driver.asked == [], "one round at a time"
+    assert driver.ranges() == [("accept", 0, 1)]
     driver.deliver(request, 4, 5)
-    assert driver.done == {0: "accept", 1: "accept"}
-    driver.pass_time(sharing.SEND_AFTER_MS)
-    assert driver.ranges() == [("accept", 2, 2)]
+    driver.say(2)
+    driver.poll()
+    assert driver.ranges() == [("accept", 0, 1)], "one round at a time"
+    driver.answer()
+    assert driver.ranges() == [("accept", 2, 2)], "at once: a poll has asked for it"
+    driver.answer()
+    assert driver.done == {0: "accept", 1: "accept", 2: "accept"}
+    driver.say(3)
+    assert driver.asked == [], "no poll since"
 
 
 def test_a_message_that_is_not_held_costs_no_other_its_verdict() -> None:
@@ -325,41 +322,27 @@ def test_a_message_that_is_not_held_costs_no_other_its_verdict() -> None:
     assert driver.done == dict.fromkeys(range(4), "accept")
 
 
-def test_a_verdict_is_sent_though_a_poll_has_taken_those_before_it_along() -> None:
-    """The network thread may receive the announcement of a verdict when a poll has already taken it."""
+def test_a_verdict_is_sent_though_a_poll_has_sent_those_before_it() -> None:
+    """The network thread may receive the announcement of a verdict when a poll has already sent it."""
     driver = Driver()
     driver.acquire(0, 1)
     driver.machine.acknowledge([message(0)], ACCEPTED)  # the network thread has not had its turn yet
-    request = driver.poll()
-    assert len(request.acknowledgements) == 1
-    driver.turn()
-    driver.deliver(request, 0, -1)
-    driver.poll()  # of another task, which waits long
+    driver.poll()
+    driver.answer()
     driver.say(1, said=RELEASED)
     driver.pass_time(sharing.SEND_AFTER_MS)
     driver.answer()
     assert driver.done == {0: "accept", 1: "release"}
 
 
-def test_verdicts_of_a_poll_without_an_answer_are_sent_again() -> None:
+def test_verdicts_that_a_poll_has_sent_in_vain_are_sent_again() -> None:
     driver = Driver()
     driver.acquire(0, 1)
     driver.say(0)
-    driver.lose(driver.poll(), took_effect=False)
+    driver.poll()
+    driver.fail()
     driver.pass_time(sharing.SEND_AFTER_MS)
     assert driver.ranges() == [("accept", 0, 0)]
-
-
-def test_a_lock_that_a_poll_finds_lost_costs_no_other_verdict() -> None:
-    driver = Driver()
-    driver.acquire(0, 2)
-    driver.locked.discard(1)
-    driver.say(0, 1, 2)
-    driver.deliver(driver.poll(), 3, 3)
-    assert driver.ranges() == [("accept", at, None) for at in range(3)]
-    driver.answer()
-    assert driver.done == {0: "accept", 2: "accept"}
-    assert [each.offset for each in driver.machine.holdings.take_refused()] == [1]
 
 
 def test_a_verdict_that_came_too_late_does_not_reach_the_next_delivery_of_its_message() -> None:
@@ -367,8 +350,16 @@ def test_a_verdict_that_came_too_late_does_not_reach_the_next_delivery_of_its_me
     driver.acquire(0, 2)
     driver.say(0, 1, 2)
     driver.locked -= {0, 1}
-    request = driver.poll()
-    driver.deliver(request, 0, 1)
+    driver.deliver(driver.poll(), 0, 1)
+    driver.perform(
+        driver.machine.handle(
+            Answered(
+                driver.asked.pop().key,
+                AcknowledgeReply(results=[AcknowledgeResult(ErrorBody(ErrorCode.NOT_ACQUIRED, ""))]),
+            ),
+            driver.now,
+        )
+    )
     assert driver.ranges() == [("accept", 2, None)]
     driver.answer()
     assert driver.done == {2: "accept"}
@@ -378,33 +369,18 @@ def test_a_verdict_that_came_too_late_does_not_reach_the_next_delivery_of_its_me
 
 
 @pytest.mark.parametrize("is_lost", [False, True])
-def test_a_flush_waits_for_the_verdicts_that_a_poll_has_taken_along(is_lost: bool) -> None:
+def test_a_flush_waits_for_the_verdicts_that_a_poll_has_sent(is_lost: bool) -> None:
     driver = Driver()
     driver.acquire(0, 1)
     driver.say(0)
-    request = driver.poll()
+    driver.poll()
     flush = driver.wait_for(FlushAsked)
-    assert (driver.asked, flush.outcomes) == ([], [])
+    assert (len(driver.asked), flush.outcomes) == (1, [])
     if is_lost:
-        driver.lose(request, took_effect=False)
-        driver.answer()
-    else:
-        driver.deliver(request, 2, 3)
+        driver.fail()
+    driver.answer()
     assert flush.outcomes == [DONE]
     assert driver.done == {0: "accept"}
-
-
-def test_what_continues_after_a_poll_is_its_own_round_and_no_later_one() -> None:
-    driver = Driver()
-    driver.acquire(0, 1)
-    driver.say(0)
-    request = driver.poll()
-    driver.say(1)
-    driver.machine.acquired(driver.reply_to(request, 2, 3), driver.now)
-    flush = driver.wait_for(FlushAsked)
-    driver.turn()
-    assert flush.outcomes == []
-    assert driver.ranges() == [("accept", 1, 1)]
 
 
 def alternating(**options: Any) -> Driver:
@@ -519,7 +495,7 @@ def test_each_message_has_one_verdict_and_each_wait_one_outcome_in_random_walks(
                 *(
                     "poll",
                     "poll",
-                    "poll lost",
+                    "poll",
                     "deliver",
                     "deliver",
                     "say",
@@ -541,9 +517,6 @@ def test_each_message_has_one_verdict_and_each_wait_one_outcome_in_random_walks(
                 driver.deliver(polling, next_offset, last)
                 got.update(range(next_offset, last + 1))
                 next_offset, polling = next_offset + 5, None
-            case "poll lost" if polling is not None:
-                driver.lose(polling, took_effect=choose.random() < 0.5)
-                polling = None
             case "say" if held:
                 verdict = choose.choice([ACCEPTED, RELEASED])
                 chosen = choose.sample(held, choose.randint(1, len(held)))
@@ -565,8 +538,7 @@ def test_each_message_has_one_verdict_and_each_wait_one_outcome_in_random_walks(
                 driver.pass_time(choose.choice([10, 100, LOCK_MS // 3]))
             case "lose" if driver.locked:
                 driver.locked.discard(choose.choice(sorted(driver.locked)))
-        is_carrying = polling is not None and bool(polling.acknowledgements)
-        assert len(driver.asked) + is_carrying <= 1, "one round at a time"
+        assert len(driver.asked) <= 1, "one round at a time"
         assert all(len(wait.outcomes) <= 1 for wait in waits)
         unseen = driver.done.keys() - got
         assert all(said[at] == verdict for at, verdict in driver.done.items() if at not in unseen)

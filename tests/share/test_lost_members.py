@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from planaria.actors.journal.appender import AppendCall
 from planaria.transport.machine import Disconnected, Received, Sender
 from planaria.transport.protocol.groups import MemberGone
 from planaria.transport.protocol.shares import Acquire, AcquiredRange, ConfigureShareGroup
@@ -75,6 +76,20 @@ def test_records_return_after_the_grace_and_the_delivery_does_not_count(group: S
     group.advance(1)
     group.drain()
     assert acquire(group, "c") == [some(0, 0)], "and b keeps its own"
+
+
+def test_a_record_that_was_lost_is_counted_before_the_next_member_has_it(group: SimulatedShare) -> None:
+    """A first delivery does not wait for its record; the next one after a loss does, though its count is the same."""
+    group.publish(1)
+    acquire(group, "a")
+    lose(group, b"a")
+    asked = group.ask("b", Acquire(group=GROUP, topics=["ORDERS"], member_id="b"))
+    while calls := [call for call in group.answerable() if not isinstance(call.key, AppendCall)]:
+        group.answer(calls[0])
+    assert group.answer_of(asked) is None
+    group.drain()
+    assert group.answer_of(asked).ranges == [some(0, 0)]
+    assert group.state.shares["ORDERS", 0].losses == [(0, 1, 1)]
 
 
 def test_a_member_that_asks_for_it_is_charged(group: SimulatedShare) -> None:

@@ -7,12 +7,14 @@ import pytest
 
 from planaria.actors.coordinator.share.dead_letters import DeadLetterWriteCall
 from planaria.actors.coordinator.share.partition import SharePartition
+from planaria.actors.coordinator.share.partitions import DELIVERY_MS
 from planaria.actors.coordinator.share.records import ShareProgress
+from planaria.actors.coordinator.share.spans import State
 from planaria.actors.coordinator.share.tails import TailCall, record_bytes_of
 from planaria.actors.journal.appender import AppendCall
 from planaria.transport.batch import build, decode_records, parse_header
 from planaria.transport.compression import CODEC_ZSTD
-from planaria.transport.machine import Disconnected, Received, Sender
+from planaria.transport.machine import Disconnected, Received, Sender, StopRequested
 from planaria.transport.protocol.data import Produce
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.groups import (
@@ -58,16 +60,90 @@ def test_each_record_goes_to_one_member(group: SimulatedShare) -> None:
     assert group.state.shares["ORDERS", 0].start == 4
 
 
-def test_what_is_acquired_is_told_when_it_is_durable(group: SimulatedShare) -> None:
+def settle(group: SimulatedShare) -> None:
+    """Let all that has happened become durable."""
+    group.drain()
+    group.advance(DELIVERY_MS)
+    group.drain()
+
+
+def appends_after(group: SimulatedShare, request: Acquire) -> tuple[int, list[Any]]:
+    """Send a request, and answer everything except appends."""
+    asked = group.ask(request.member_id, request)
+    while calls := [call for call in group.answerable() if not isinstance(call.key, AppendCall)]:
+        group.answer(calls[0])
+    return asked, [call for call in group.answerable() if isinstance(call.key, AppendCall)]
+
+
+def test_a_first_delivery_is_recorded_while_the_member_has_it(group: SimulatedShare) -> None:
+    group.publish(2)
+    group.acquire("a", 1)
+    settle(group)
+    before = group.log.end
+    asked, appends = appends_after(group, Acquire(group=GROUP, topics=["ORDERS"], member_id="a"))
+    assert group.answer_of(asked).ranges == [some(1, 1)]
+    assert not appends, "it waits a moment for the verdict"
+    group.advance(DELIVERY_MS)
+    group.drain()
+    assert group.log.end == before + 1
+    assert group.state.shares["ORDERS", 0].runs == [(2, State.AVAILABLE, 1, 0)]
+
+
+def test_a_first_delivery_and_its_verdict_are_one_record(group: SimulatedShare) -> None:
+    group.publish(2)
+    group.acquire("a", 1)
+    settle(group)
+    before = group.log.end
+    assert group.acquire("a", 1) == [some(1, 1)]
+    assert group.acknowledge("a", 1, 1, "fail") is None
+    assert group.log.end == before + 1
+    settle(group)
+    assert group.log.end == before + 1
+    assert group.state.shares["ORDERS", 0].runs == [(2, State.AVAILABLE, 1, 0)]
+
+
+def test_a_coordinator_that_dies_forgets_a_first_delivery_at_most(group: SimulatedShare) -> None:
+    group.publish(1)
+    settle(group)
+    for _ in range(3):
+        assert group.acquire("a") == [some(0, 0)]
+        group.start()
+        group.drain()
+    assert group.acquire("a") == [some(0, 0)]
+    settle(group)
+    for deliveries in (2, 3):
+        group.start()
+        group.drain()
+        asked, appends = appends_after(group, Acquire(group=GROUP, topics=["ORDERS"], member_id="a"))
+        assert group.answer_of(asked) is None, "its count is not durable"
+        group.answer(appends[0])
+        assert group.answer_of(asked).ranges == [some(0, 0, deliveries)]
+
+
+def test_a_coordinator_that_may_be_replaced_records_every_delivery_before_it_is_answered() -> None:
+    """It may give out a record that the next one knows to be done; the log refuses its records then."""
+    group = SimulatedShare()
+    group.is_replaceable = True
+    group.run()
     group.publish(1)
     group.acquire("a")
     group.publish(1)
-    asked = group.ask("a", Acquire(group=GROUP, topics=["ORDERS"], member_id="a"))
-    while not (appends := [call for call in group.answerable() if isinstance(call.key, AppendCall)]):
-        group.answer(group.answerable()[0])
+    asked, appends = appends_after(group, Acquire(group=GROUP, topics=["ORDERS"], member_id="a"))
     assert group.answer_of(asked) is None
     group.answer(appends[0])
     assert group.answer_of(asked).ranges == [some(1, 1)]
+
+
+def test_a_coordinator_that_stops_records_the_first_deliveries(group: SimulatedShare) -> None:
+    group.publish(1)
+    settle(group)
+    group.acquire("a")
+    group.handle(StopRequested(group.now + 1_000))
+    group.drain()
+    assert group.is_stopped
+    group.start()
+    group.drain()
+    assert group.acquire("b") == [some(0, 0, 2)]
 
 
 def accepting(member: str, first: int, last: int, count: int = 10, **options: Any) -> Acquire:
@@ -154,6 +230,7 @@ def test_a_member_that_wants_records_inline_gets_them_with_the_results(group: Si
 def test_a_coordinator_that_dies_forgets_both_or_neither(group: SimulatedShare) -> None:
     group.publish(2)
     group.acquire("a", 1)
+    settle(group)
     group.ask("a", accepting("a", 0, 0, count=1))
     group.start()
     group.drain()

@@ -146,6 +146,7 @@ class SimulatedGroup(SimulatedActor):
         self.idle_ms = 0
         self.offsets_retention_ms = -1
         self.disconnect_grace_ms = 0
+        self.is_replaceable = False
         self.is_partition_up = True
         self.machine: CoordinatorMachine
 
@@ -173,6 +174,7 @@ class SimulatedGroup(SimulatedActor):
                 "idle_ms": self.idle_ms,
                 "offsets_retention_ms": self.offsets_retention_ms,
                 "disconnect_grace_ms": self.disconnect_grace_ms,
+                "is_replaceable": self.is_replaceable,
             },
         )
 

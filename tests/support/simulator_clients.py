@@ -114,7 +114,7 @@ class ClientHost(Host):
     def tell_of_end(self, dependant: object) -> None:
         """Do nothing: a failure here ends the simulation."""
 
-    def post(self, owner: Owner, event: Event) -> None:
+    def post(self, owner: Owner, event: Event, *, is_waiting: bool = False) -> None:
         self._dispatch.inbox.append((owner, event))
         self.wake(self.world.between(1, 30))
 

@@ -2,7 +2,8 @@
 guarantees that they see.
 
     an acknowledgement that `flush` has confirmed is durable       a record that was accepted so is never delivered again
-    a delivery is counted durably before the member has it         a delivery that was charged is counted by the next one
+    a delivery after the first one is counted durably before       a delivery that was charged is counted by the next one,
+    the member has it                                              except one first delivery by death of the coordinator
     an offset has one value                                        at the end every record is done
 
 A verdict without a confirmation may have taken effect. A release and a close return records uncharged, and a repeated
@@ -40,6 +41,10 @@ class JobChecks:
         self._progress: dict[TopicPartition, dict[str, Any]] = {}
         self._accepted: set[tuple[TopicPartition, int]] = set()
         self._counts: dict[tuple[TopicPartition, int], int] = {}
+        self._starts = 0
+        """Durable starts of the group's coordinator."""
+        self._first_at: dict[tuple[TopicPartition, int], int] = {}
+        """The number of starts at the latest first delivery of a record."""
         self._released: set[tuple[TopicPartition, int]] = set()
         self._values: dict[tuple[TopicPartition, int], bytes | None] = {}
 
@@ -52,10 +57,19 @@ class JobChecks:
         if self._values.setdefault(at, message.value) != message.value:
             raise Violation(f"{worker} gets {message.value!r} at {at}, another value")
         before = self._counts.get(at, 0)
-        if message.delivery_count <= before and is_locked and at not in self._released:
-            raise Violation(f"{worker} gets {at} with count {message.delivery_count} after {before}")
         state, deliveries = self._durable(*at)
-        if state != DONE and deliveries < message.delivery_count and at not in self._released:
+        is_first = message.delivery_count == 1
+        is_forgotten = is_first and before == 1 and self._first_at[at] < self._starts
+        if message.delivery_count <= before and is_locked and at not in self._released and not is_forgotten:
+            raise Violation(f"{worker} gets {at} with count {message.delivery_count} after {before}")
+        if is_first:
+            self._first_at[at] = self._starts
+        if (
+            state != DONE
+            and deliveries < message.delivery_count
+            and at not in self._released
+            and not is_first
+        ):
             raise Violation(
                 f"{worker} gets {at} with count {message.delivery_count}, durable is {deliveries}"
             )
@@ -86,7 +100,7 @@ class JobChecks:
     def _durable(self, tp: TopicPartition, offset: int) -> tuple[int, int]:
         """Return the durable state of a record and the number of its deliveries."""
         self._refresh()
-        progress = self._progress[tp]
+        progress = self._progress.get(tp, {"start": 0, "runs": []})
         end: int = progress["start"]
         if offset < end:
             return DONE, 0
@@ -104,6 +118,8 @@ class JobChecks:
                 for key, value, _, _ in decode_records(frame, header):
                     assert key is not None
                     name = msgspec.msgpack.decode(key)
+                    if name == ["start", WORKERS]:
+                        self._starts += 1
                     if name[0] == "share" and value is not None:
                         self._progress[name[2], name[3]] = msgspec.msgpack.decode(value)
             self._read[directory] = disk.durable

@@ -202,14 +202,12 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
         with self._lock:
             ahead = self._machine.take_ahead(count, self._network.now_ms()) if self._acquiring is None else []
         found = await self._read(ahead) if ahead else []
-        has_waited = False
-        while not found and not has_waited:
-            ranges, has_waited = await self._request(count, wait_ms)
-            found = await self._read(ranges) if ranges else []
+        if not found and (ranges := await self._request(count, wait_ms)):
+            found = await self._read(ranges)
         return found
 
-    async def _request(self, count: int, wait_ms: int) -> tuple[list[AcquiredRange], bool]:
-        """Acquire, with the pending acknowledgements. Return the ranges, and False if they were not waited for."""
+    async def _request(self, count: int, wait_ms: int) -> list[AcquiredRange]:
+        """Send the pending acknowledgements, and acquire. Return the ranges."""
         acquiring = self._acquiring
         limit_s = (
             None if acquiring is None else wait_ms / 1000
@@ -219,19 +217,19 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
         while acquiring.event is None:
             self._wake.clear()
             if self._is_stopped or self._is_closed or not await self._wake.wait(limit_s):
-                return [], True
+                return []
         return self._take_answer(acquiring)
 
     def _begin_acquiring(self, count: int, wait_ms: int) -> "_Acquiring":
         asked_at = self._network.now_ms()
         with self._lock:
             call = self._machine.acquire(count, wait_ms, asked_at)
+        self._post()
         acquiring = _Acquiring(self._caller.bridge, self._on_answer, asked_at)
         try:
             self._network.begin(acquiring, self._network.owner, Submitted(acquiring, call))
         except BaseException:
             self._network.abandon(acquiring)
-            self._drop_answer()
             raise
         self._acquiring = acquiring
         return acquiring
@@ -246,7 +244,7 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
         if acquiring is None or acquiring.event is None or self._turns.is_taken:
             return
         with suppress(ProtocolError, Closed):  # the next poll asks again, and raises its own error
-            ranges, _ = self._take_answer(acquiring)
+            ranges = self._take_answer(acquiring)
             released = [
                 (
                     TopicPartition(each.topic, each.partition),
@@ -259,24 +257,14 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
                 self._machine.settle(released)
             self._post()
 
-    def _take_answer(self, acquiring: "_Acquiring") -> tuple[list[AcquiredRange], bool]:
+    def _take_answer(self, acquiring: "_Acquiring") -> list[AcquiredRange]:
         self._acquiring = None
         self._network.abandon(acquiring)
-        try:
-            reply: AcquireReply = self._network.answer_to(acquiring).reply
-        except BaseException:
-            self._drop_answer()
-            raise
+        reply: AcquireReply = self._network.answer_to(acquiring).reply
         with self._lock:
-            has_waited = self._machine.acquired(reply, acquiring.asked_at)
+            self._machine.acquired(reply, acquiring.asked_at)
         self._post()
-        return reply.ranges or [], has_waited
-
-    def _drop_answer(self) -> None:
-        """Take back the acknowledgements of a request that has no answer."""
-        with self._lock:
-            self._machine.not_acquired()
-        self._post()
+        return reply.ranges or []
 
     async def _read(self, ranges: list[AcquiredRange]) -> list[AsyncShareMessage]:
         acquisition = Acquisition(self._stretches, ranges, self._options.max_bytes)
@@ -338,7 +326,6 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
         acquiring, self._acquiring = self._acquiring, None
         if acquiring is not None:
             self._network.abandon(acquiring)
-            self._drop_answer()
         with self._lock:
             self._machine.close()
         try:

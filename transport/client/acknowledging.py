@@ -89,12 +89,12 @@ class Acknowledging(Generic[MessageT]):
             self._machine.settle([(message.topic_partition, (message.offset,), said)])
         self._post()
 
-    def _post(self) -> None:
-        """Post the machine's events."""
+    def _post(self, *, is_waiting: bool = False) -> None:
+        """Post the machine's events. `is_waiting`: the calling thread waits in its next step."""
         posts = self._machine.posts
         while posts:
             with suppress(IndexError):  # another thread has posted it
-                self._network.post(self._owner, posts.popleft())
+                self._network.post(self._owner, posts.popleft(), is_waiting=is_waiting)
 
     def _refuse_when_closed(self) -> None:
         if self._is_closed:

@@ -2,7 +2,6 @@
 
     round      begun by                                                   ends with
     verdicts   FlushAsked, EndAsked, `send`                               all answered; or put back and failed
-               `carry`: its first request is a poll's                     `carried`, or `not_carried`: put back
     renewal    RenewAsked, `renew`                                        lost messages are no longer held
 
 Owns the round in flight and the calls that wait for its end. A round takes all pending verdicts, or renews all held
@@ -59,8 +58,6 @@ class _Round(Struct, eq=False):
     """The time of the request that acquires records; 0 if none is in flight."""
     part: list[Acknowledgement] = []
     """Acknowledgements of the request in flight."""
-    is_paused: bool = False
-    """True between the answer of a poll's request and `resume`."""
 
     def next_part(self) -> list[Acknowledgement]:
         self.part = [self.left.popleft() for _ in range(min(SEND_AT, len(self.left)))]
@@ -76,8 +73,6 @@ class Rounds:
         self._holdings = holdings
         self._ahead = ahead
         self._round: _Round | None = None
-        self._carried: _Round | None = None
-        """The round in flight, while its request is a poll's."""
         self._next: deque[FlushAsked | RenewAsked | EndAsked] = deque()
         """Calls that wait for the round in flight to end."""
         self._ending: EndAsked | None = None
@@ -87,52 +82,12 @@ class Rounds:
         return self._round is None
 
     @property
-    def is_carrying(self) -> bool:
-        """Return True while verdicts are on their way with the request of a poll."""
-        return self._carried is not None
-
-    @property
     def asked_at(self) -> int:
         """Return the time of the request in flight, which acquires records."""
         assert self._round is not None
         return self._round.asked_at
 
-    # The program's side: polls.
-
-    def carry(self) -> list[Acknowledgement]:
-        """Return the pending verdicts for the request of a poll; none while a round is in flight."""
-        if self._round is not None or not self._holdings.waiting:
-            return []
-        self._round = self._carried = self._verdicts([])
-        return self._round.next_part()
-
-    def carried(self, results: list[AcknowledgeResult]) -> bool:
-        """Take the answer of the poll's request; return True if `resume` is to be called on the network thread."""
-        begun, self._carried = self._carried, None
-        assert begun is not None
-        begun.left += self._refused(begun, results)
-        begun.is_paused = bool(begun.left)
-        if not begun.left:
-            self._round = None
-        return bool(begun.left or self._next or self._holdings.waiting)
-
-    def not_carried(self) -> bool:
-        """Take the verdicts back; return True if there were any, and `resume` is to be called."""
-        if self._carried is None:
-            return False
-        self._holdings.put_back(self._carried.said)
-        self._round = self._carried = None
-        return True
-
     # The network thread.
-
-    def resume(self, now: int) -> list[Effect]:
-        """Send the rest of a round that a poll has begun."""
-        begun = self._round
-        if begun is None or not begun.is_paused:
-            return []
-        begun.is_paused = False
-        return self._continue(begun, now)
 
     def ask(self, event: FlushAsked | RenewAsked | EndAsked, now: int) -> list[Effect]:
         self._next.append(event)

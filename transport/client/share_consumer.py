@@ -122,30 +122,21 @@ class ShareConsumer(Acknowledging[ShareMessage]):
         with self._lock:
             ahead = self._machine.take_ahead(count, self._network.now_ms())
         found = self._read(ahead) if ahead else []
-        has_waited = False
-        while not found and not has_waited:
-            ranges, has_waited = self._request(count, wait_ms)
-            found = self._read(ranges) if ranges else []
+        if not found and (ranges := self._request(count, wait_ms)):
+            found = self._read(ranges)
         return found
 
-    def _request(self, count: int, wait_ms: int) -> tuple[list[AcquiredRange], bool]:
-        """Acquire, with the pending acknowledgements. Return the ranges, and False if they were not waited for."""
+    def _request(self, count: int, wait_ms: int) -> list[AcquiredRange]:
+        """Send the pending acknowledgements, and acquire. Return the ranges."""
         asked_at = self._network.now_ms()
         with self._lock:
             ask = self._machine.acquire(count, wait_ms, asked_at)
-            is_waiting = not self._machine.rounds.is_carrying
-        try:
-            # Acknowledgements on their way are not withdrawn: they would be sent again, and be too late.
-            reply: AcquireReply = self._network.exchange(ask, self._waits if is_waiting else None).reply
-        except BaseException:
-            with self._lock:
-                self._machine.not_acquired()
-            self._post()
-            raise
+        self._post(is_waiting=True)
+        reply: AcquireReply = self._network.exchange(ask, self._waits).reply
         with self._lock:
-            has_waited = self._machine.acquired(reply, asked_at)
+            self._machine.acquired(reply, asked_at)
         self._post()
-        return reply.ranges or [], has_waited
+        return reply.ranges or []
 
     def _read(self, ranges: list[AcquiredRange]) -> list[ShareMessage]:
         acquisition = Acquisition(self._stretches, ranges, self._options.max_bytes)

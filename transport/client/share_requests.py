@@ -35,13 +35,14 @@ class ShareRequests:
         self._max_bytes = options.max_bytes
         self._charge_on_disconnect = options.charge_on_disconnect
 
-    def acquire(self, count: int, wait_ms: int, carried: list[Acknowledgement]) -> Call:
-        """Return the request of a poll. It does not wait for records if it carries acknowledgements."""
-        request = self._acquire(count, 0 if carried else wait_ms, carried)
+    def acquire(self, count: int, wait_ms: int) -> Call:
+        """Return the request of a poll."""
+        request = self._acquire(count, wait_ms, [])
         timeout_ms, retry_ms = wait_ms + self.timeout_ms, max(wait_ms, 1)
         return self._call(None, request, AcquireReply, timeout_ms, retry_ms)
 
     def acknowledge_and_acquire(self, part: list[Acknowledgement], count: int) -> Call:
+        """Return a request that does not wait for records."""
         return self._call(ROUND, self._acquire(count, 0, part), AcquireReply, self.timeout_ms)
 
     def acknowledge(self, part: list[Acknowledgement]) -> Call:
@@ -52,7 +53,7 @@ class ShareRequests:
         request = LeaveGroup(group=self._group, member_id=self._member_id)
         return self._call(key, request, Done, min(LEAVE_TIMEOUT_MS, self.timeout_ms))
 
-    def _acquire(self, count: int, wait_ms: int, carried: list[Acknowledgement]) -> Acquire:
+    def _acquire(self, count: int, wait_ms: int, part: list[Acknowledgement]) -> Acquire:
         self.has_acquired = True
         return Acquire(
             group=self._group,
@@ -63,7 +64,7 @@ class ShareRequests:
             max_wait_ms=wait_ms,
             lock_ms=self.lock_ms,
             format="ranges",
-            acknowledgements=carried,
+            acknowledgements=part,
             charge_on_disconnect=self._charge_on_disconnect,
         )
 

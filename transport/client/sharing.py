@@ -10,8 +10,9 @@ other thread: the acknowledgements of a program that does not poll, and the rene
     leaving    pending verdicts are sent, then the group is left          the last answer -> left
     left       nothing remains to be done
 
-Acknowledgements are sent in rounds, one at a time (`rounds.py`): with the request of a poll, by a flush, or 100 ms after
-the first. A flush may acquire the records of the poll that follows it (`acquired_ahead.py`).
+Acknowledgements are sent in rounds, one at a time (`rounds.py`): before the request of a poll, which does not wait for
+their answer, by a flush, or 100 ms after the first. A flush may acquire the records of the poll that follows it
+(`acquired_ahead.py`).
 
 Invariants
     A message has one verdict: it is held, or said, or answered.
@@ -60,8 +61,8 @@ class LoopLeft(Struct, frozen=True):
     """A loop over the consumer was left with messages not yielded."""
 
 
-class RoundContinues(Struct, frozen=True):
-    """A poll has sent the first part of a round, or all of it: the rest, and calls that waited, come now."""
+class VerdictsDue(Struct, frozen=True):
+    """A poll sends the pending verdicts, before its own request; or once the round in flight has ended."""
 
 
 class Sharing(Generic[MessageT]):
@@ -84,6 +85,8 @@ class Sharing(Generic[MessageT]):
         self._is_renewal_set = False
         self._is_announced = False
         """True from the post of VerdictsPending until its timer has ended, or needs none."""
+        self._is_due = False
+        """True if the pending verdicts are sent when the round in flight has ended."""
 
     # The program's side: acquiring.
 
@@ -107,31 +110,17 @@ class Sharing(Generic[MessageT]):
         return taken
 
     def acquire(self, count: int, wait_ms: int, now: int) -> Call:
-        """Return the request, with the pending verdicts unless a round is in flight; it does not wait then.
-
-        `acquired` or `not_acquired` follows.
-        """
+        """Return the request, to be sent after the posts: these send the pending verdicts."""
         self._polled_at = now
         self._ahead.on_poll(count, now)
-        return self._requests.acquire(count, wait_ms, self.rounds.carry())
+        if self.holdings.waiting:
+            self.posts.append(VerdictsDue())
+        return self._requests.acquire(count, wait_ms)
 
-    def acquired(self, reply: AcquireReply, asked_at: int) -> bool:
-        """Hold the messages of the reply to an Acquire that was sent at `asked_at`.
-
-        Return False if the request did not wait for any, because it had verdicts.
-        """
+    def acquired(self, reply: AcquireReply, asked_at: int) -> None:
+        """Hold the messages of the reply to an Acquire that was sent at `asked_at`."""
         if self._hold(reply, asked_at):
             self.posts.append(Acquired())
-        if not self.rounds.is_carrying:
-            return True
-        if self.rounds.carried(reply.results or []):
-            self.posts.append(RoundContinues())
-        return False
-
-    def not_acquired(self) -> None:
-        """Take back the verdicts of an Acquire that had no reply."""
-        if self.rounds.not_carried():
-            self.posts.append(RoundContinues())
 
     def _hold(self, reply: AcquireReply, asked_at: int) -> bool:
         """Hold the messages; return True if the timer of the renewal is to be set."""
@@ -205,8 +194,9 @@ class Sharing(Generic[MessageT]):
             case LoopLeft():
                 left_at = now if self.loop.left_at is None else self.loop.left_at
                 return [SetTimer(_UNREAD, left_at + self._lock_ms // 3)]
-            case RoundContinues():
-                return self._after_round(self.rounds.resume(now), now)
+            case VerdictsDue():
+                self._is_due = not self.rounds.is_idle
+                return self._send_pending(now)
             case FlushAsked() | EndAsked():
                 return self.rounds.ask(event, now)
             case RenewAsked():
@@ -289,7 +279,11 @@ class Sharing(Generic[MessageT]):
         """Begin the calls that waited for the end of the round, and send the verdicts said meanwhile."""
         if not self.rounds.is_idle:
             return effects
-        return [*effects, *self.rounds.begin_next(now), *self._set_send_timer(now)]
+        effects = [*effects, *self.rounds.begin_next(now)]
+        if self._is_due and self.rounds.is_idle:
+            self._is_due = False
+            effects += self._send_pending(now)
+        return [*effects, *self._set_send_timer(now)]
 
     def _set_send_timer(self, now: int) -> list[Effect]:
         self._is_announced = (

@@ -21,7 +21,7 @@ def followers(partition: TopicPartition, catalog: Catalog, life: GroupLife, node
         return []
     if partition.topic == OFFSETS_TOPIC:
         groups = sorted(group for group, number in catalog.groups.items() if number == partition.partition)
-        return [coordinator_spec(group, partition.partition, life) for group in groups]
+        return [coordinator_spec(group, partition.partition, life, in_cluster=True) for group in groups]
     is_scheduler = partition.topic == DELAYED_TOPIC
     specs = scheduler_specs(entry) if is_scheduler else transactions_specs(entry, node)
     return [spec for spec in specs if spec.address.number == partition.partition]

@@ -1,7 +1,14 @@
 """The requests for a share group's records, which wait until there are some. Pure.
 
-Owns the waiting requests, one of each member, and the acquisitions that are recorded. Must never answer with records
-whose lock is not durable: the recorder returns each acquisition once it is. Called by group.py.
+Owns the waiting requests, one of each member, and the acquisitions that are recorded. Called by group.py.
+
+A first delivery is answered at once, and recorded while the member has the records: with the member's verdict at the
+latest. A coordinator that dies before has forgotten it, so the record is delivered for the first time again. Must never
+answer before that is durable when this could make a record be delivered without end, or deliver one that is done:
+
+    delivered before, or lost with its member      the delivery waits for its record, so a crash of the coordinator
+                                                   forgets one delivery at most
+    another coordinator may have taken over        every delivery waits for its record, which the log refuses then
 
     request     waits until there are records or `max_wait_ms` are over, and at least until that is known; one that
                 acknowledges does not wait. A member's newer request ends the older one
@@ -52,11 +59,15 @@ class Acquisitions:
         log_bounds: LogBounds,
         recorder: Recorder[Any, Any],
         is_paused: Callable[[], bool],
+        *,
+        is_replaceable: bool,
     ) -> None:
         self._partitions = partitions
         self._log_bounds = log_bounds
         self._recorder = recorder
         self._is_paused = is_paused
+        self._is_replaceable = is_replaceable
+        """True if another coordinator may serve the group while this one still runs."""
         self._waiting: dict[str, WaitingAcquire] = {}
         """By member."""
         self._replies = AcquireReplies()
@@ -114,6 +125,8 @@ class Acquisitions:
         effects += self.advance(settings, now)  # those that wait come first
         giving = self._giving(now)
         taken = self._acquire(request, giving, settings, now) if giving else []
+        for tp, _ in taken:
+            self._partitions.mark(tp)
         acquired = Acquired(sender, request, taken, request.lock_ms or settings.lock_ms, results)
         self._replies.add(acquired)
         if not taken and not is_changed:
@@ -139,13 +152,28 @@ class Acquisitions:
             if taken:
                 del self._waiting[waiting.request.member_id]
                 lock_ms = waiting.request.lock_ms or settings.lock_ms
-                acquired = Acquired(waiting.sender, waiting.request, taken, lock_ms)
-                self._replies.add(acquired)
-                self._recorder.wait(acquired, is_gathered=True)
+                effects += self._give(Acquired(waiting.sender, waiting.request, taken, lock_ms), now)
                 effects += self._look_behind(taken, now)
             else:
                 effects += self._wait(waiting, settings, now)
         return effects
+
+    def _give(self, acquired: Acquired, now: int) -> list[LoopEffect]:
+        """Answer an acquisition: at once if all its records are delivered for the first time."""
+        self._replies.add(acquired)
+        if self._is_replaceable or not all(self._is_first(tp, span) for tp, span in acquired.taken):
+            for tp, _ in acquired.taken:
+                self._partitions.mark(tp)
+            self._recorder.wait(acquired, is_gathered=True)
+            return []
+        for tp, _ in acquired.taken:
+            self._partitions.mark_delivered(tp, now)
+        return self.on_durable(acquired)
+
+    def _is_first(self, tp: TopicPartition, span: Span) -> bool:
+        part = self._partitions.get(tp)
+        assert part is not None, "records were acquired from it"
+        return span.deliveries == 1 and not part.retries.losses.has(span)
 
     def _look_behind(self, taken: list[tuple[TopicPartition, Span]], now: int) -> list[LoopEffect]:
         """Ask for records behind those that are known, although these wait: a new one may have the next key in turn.
@@ -184,7 +212,6 @@ class Acquisitions:
                 continue
             for span in self._take(part, request.member_id, room, now, until):
                 taken.append((tp, span))
-                self._partitions.mark(tp)
                 room -= span.count
             if room > 0:
                 giving.discard(tp)
@@ -243,7 +270,7 @@ class Acquisitions:
         return min((at for at in times if at > now), default=None)
 
     def on_durable(self, acquired: Acquired) -> list[LoopEffect]:
-        """Answer an acquisition that has become durable."""
+        """Answer an acquisition that is durable, or need not be."""
         if not self._replies.send(acquired):
             return []
         if _is_inline(acquired.request, acquired.sender):

@@ -92,6 +92,8 @@ class ShareGroup:
         recorder: Recorder[Change, Any],
         disconnect_grace_ms: int,
         now: int,
+        *,
+        is_replaceable: bool,
     ) -> None:
         progress = {tp: by_this_clock(each, now) for tp, each in durable.shares.items()}
         self._group = durable.group
@@ -103,7 +105,11 @@ class ShareGroup:
         )
         self._log_bounds = LogBounds(self._partitions, decisions.topics.is_younger)
         self._acquisitions = Acquisitions(
-            self._partitions, self._log_bounds, recorder, lambda: decisions.pauses.is_paused
+            self._partitions,
+            self._log_bounds,
+            recorder,
+            lambda: decisions.pauses.is_paused,
+            is_replaceable=is_replaceable,
         )
         self._acknowledgements = Acknowledgements(self._partitions)
         self._lost_members = LostMembers(disconnect_grace_ms)
@@ -313,6 +319,7 @@ class ShareGroup:
             self._acknowledgements.next_due(now),
             self._acquisitions.next_due(now),
             self._lost_members.next_due(),
+            self._partitions.next_due(now),
         ]
         at = min((each for each in times if each is not None), default=None)
         if at == self._timer_at:
@@ -325,6 +332,7 @@ class ShareGroup:
         self._decisions.record_share(self.settings.take(), self._partitions.take(now))
 
     def close(self) -> list[LoopEffect]:
+        self._partitions.hurry()
         return self._acquisitions.close()
 
     # State

@@ -48,6 +48,10 @@ class Losses:
             for first, end in runs_in(offsets)
         ]
 
+    def has(self, span: Span) -> bool:
+        """Return True if a delivery of one of the records was lost."""
+        return bool(self._counts) and any(at in self._counts for at in range(span.first, span.end))
+
     def ended(self, first: int, end: int) -> None:
         """Forget the records that are done or dead."""
         if not self._counts:

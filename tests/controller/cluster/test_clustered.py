@@ -81,7 +81,9 @@ def test_a_controller_that_starts_again_lets_the_followers_of_its_leader_run() -
     [role] = [effect for effect in effects if isinstance(effect, Call) and isinstance(effect.request, Lead)]
     reply = RoleReply(role="leader", leader_epoch=5, revision=9, highest_leader_epoch=5)
     effects = controller.handle(Answered(role.key, reply), 2)
-    assert [request.spec.address for request in requests(effects, StartChild)] == [GROUP]
+    [start] = requests(effects, StartChild)
+    assert start.spec.address == GROUP
+    assert start.spec.arguments["is_replaceable"]
 
 
 def test_a_controller_that_starts_again_replaces_the_locations_of_the_earlier_one() -> None:
