@@ -27,6 +27,7 @@ from ..transport.forks import tell_of_fork
 from ..transport.protocol.control import ActorFailed, Surroundings
 from ..transport.protocol.errors import DependencyUnavailable, OperatorNeeded
 from . import data_directory, logs
+from .forking import restore_tracker
 from .surroundings import enter
 
 EXIT_REPORT_LINGER_MS = 500
@@ -128,6 +129,7 @@ def _prepare(order: ChildParameters) -> None:
     # SIG_IGN.
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    restore_tracker()
     raise_file_limit()
     logs.set_up(order.log_level, order.log_format, order.context.address, order.context.incarnation)
     # On SIGABRT, which the supervisor sends to a hung process, every thread's stack goes to the log.

@@ -4,10 +4,36 @@
 busy machine, in which a supervisor would answer no operator. Here `start` returns once the order is sent, and
 `read_pid` reads the answer, for which `sentinel` becomes readable. multiprocessing has no public way for this. Until
 then no other process may be started: multiprocessing would take the id for an exit status. Called by launcher.py.
+
+multiprocessing starts a resource tracker beside a fork server, for semaphores and shared memory. A supervisor has
+neither, and does without that process; a child, whose handlers may have them, starts one when it needs it.
 """
 
-from multiprocessing import context, forkserver, popen_forkserver
+import atexit
+import os
+from multiprocessing import context, forkserver, popen_forkserver, resource_tracker
 from typing import Any
+
+
+def replace_tracker() -> None:
+    """Have multiprocessing write to the null device, as to a tracker that it has started."""
+    tracker = _tracker()
+    if tracker._fd is None:
+        tracker._fd = os.open(os.devnull, os.O_WRONLY)
+        # At the end it would wait for the tracker's process.
+        atexit.register(restore_tracker)
+
+
+def restore_tracker() -> None:
+    """Have multiprocessing start a tracker when it is needed."""
+    tracker = _tracker()
+    if tracker._fd is not None:
+        os.close(tracker._fd)
+        tracker._fd = None
+
+
+def _tracker() -> Any:
+    return getattr(resource_tracker, "_resource_tracker")  # noqa: B009 - mypy knows nothing of it
 
 
 class ForkedProcess(context.ForkServerProcess):

@@ -14,7 +14,7 @@ from multiprocessing import forkserver
 
 from ..transport.endpoints import MAX_PATH_BYTES, PathTooLong
 from .child import ChildParameters, run_child
-from .forking import ForkedProcess
+from .forking import ForkedProcess, replace_tracker
 
 LAUNCH_TIMEOUT_S = 10.0
 """Time in which the fork server has to answer."""
@@ -45,6 +45,7 @@ class Launcher:
         # By default it creates a directory in the system's, which would never be removed: this process is killed, or ends
         # without the interpreter's cleanup. multiprocessing has no public setting for it; children inherit it.
         multiprocessing.current_process()._config["tempdir"] = directory  # type: ignore[attr-defined]
+        replace_tracker()
         self._timeout_s = timeout_s
         self._proven_pid: int | None = 0
         """Process id of the fork server that has completed a launch; 0: none."""

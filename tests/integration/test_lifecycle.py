@@ -75,7 +75,7 @@ def test_no_process_is_left_behind(data_dir: Path, tree_mark: str) -> None:
         broker.subscribe("g", "T", handler="builtins:print", workers=2)
         assert len(marked_processes(tree_mark)) >= 8
     left = marked_processes(tree_mark)
-    # The fork server and multiprocessing's tracker see the supervisor's end, and follow.
+    # The fork server sees the supervisor's end, and follows.
     assert not [line for line in left.values() if "multiprocessing." not in line]
     assert all(wait_gone(pid, TIMEOUT_S) for pid in left)
 

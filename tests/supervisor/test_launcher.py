@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import selectors
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from types import SimpleNamespace
@@ -102,6 +104,22 @@ def test_one_that_takes_no_order_is_killed_and_the_next_one_loads(machine: Machi
     assert machine.killed == [1]
     machine.is_silent = False
     assert machine.launch() == LOADING_TIMEOUT_S
+
+
+def test_a_child_starts_a_resource_tracker_only_when_it_needs_one() -> None:
+    """A program stands for the supervisor, and then for its child: multiprocessing has one tracker a process."""
+    program = (
+        "from multiprocessing import resource_tracker as tracking\n"
+        "from planaria.supervisor.forking import replace_tracker, restore_tracker\n"
+        "replace_tracker()\n"
+        "tracking.ensure_running()\n"
+        "print(tracking._resource_tracker._pid)\n"
+        "restore_tracker()\n"
+        "tracking.ensure_running()\n"
+        "print(tracking._resource_tracker._pid is not None)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout.split(), done.stderr) == (["None", "True"], "")
 
 
 class Deaths(DeathWatch):
