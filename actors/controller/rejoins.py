@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from ...transport.addresses import DIVERGED_PREFIX
 from ...transport.machine import Sender
 from ...transport.protocol.errors import ErrorCode, ProtocolError
-from ...transport.protocol.mirrored import TopicMirror
+from ...transport.protocol.mirrored import Cut, TopicMirror
 from ...transport.protocol.mirrors import MirrorTopic, RejoinTopic
 from .catalog import Catalog, TopicEntry, put
 from .decisions import Decisions, FollowUp
@@ -48,9 +48,12 @@ class Rejoins:
         if not latest.mirrors[request.mirror].spec.is_failback or entry.topic_id != request.topic_id:
             return None
         _check(latest, entry, request)
-        given_up = () if found is None else found.given_up
         mirror = TopicMirror(
-            mirror=request.mirror, state="rejoining", source_forks=request.forks, given_up=given_up
+            mirror=request.mirror,
+            state="rejoining",
+            source_forks=request.forks,
+            # Some replicas may have carried out the cuts of a mirror that was deleted meanwhile.
+            given_up=() if found is None else _given_up(found),
         )
         catalog = with_topic_mirror(latest, entry.topic, mirror)
         return self._decisions.decide(catalog, FollowUp("topic_altered", entry.topic, sender))
@@ -94,13 +97,17 @@ def _after(mirror: TopicMirror, request: RejoinTopic) -> TopicMirror:
     """Return the state of a topic that rejoins after a step."""
     if request.step != "done":
         return replace(mirror, cuts=request.cuts)
-    given_up = (*mirror.given_up, *mirror.cuts)
-    kept = [
+    return replace(mirror, state="following", cuts=(), given_up=_given_up(mirror))
+
+
+def _given_up(mirror: TopicMirror) -> tuple[Cut, ...]:
+    """Return the newest cuts of each partition."""
+    cuts = (*mirror.given_up, *mirror.cuts)
+    return tuple(
         cut
-        for number, cut in enumerate(given_up)
-        if sum(later.partition == cut.partition for later in given_up[number + 1 :]) < CUTS_KEPT
-    ]
-    return replace(mirror, state="following", cuts=(), given_up=tuple(kept))
+        for number, cut in enumerate(cuts)
+        if sum(later.partition == cut.partition for later in cuts[number + 1 :]) < CUTS_KEPT
+    )
 
 
 def _check(catalog: Catalog, entry: TopicEntry, request: MirrorTopic) -> None:

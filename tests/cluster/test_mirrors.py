@@ -1,5 +1,6 @@
 """Mirrors between clusters: nodes are killed on both sides, leaders move, and an operator gives records up."""
 
+import json
 import random
 import time
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from cluster_nodes import ClusterNodes, Node
+from command_line import planaria
 from etcd_members import etcd_binary
 from linked_sites import LinkedSites, contents, high_watermarks, mirrored, report
 from patience import TIMEOUT_MS, wait_until
@@ -287,11 +289,12 @@ def test_a_cluster_that_was_the_source_follows_and_keeps_what_it_alone_had(
     back.promote("back")
     fill(source, "BACK", 100)
     sites.change("forth", "delete")
-    sites.mirror("forth", "BACK", is_failback=True)
+    command = ("mirror", "failback", "forth", "BACK", "--from", sites.endpoints, "--json")
+    done = planaria(*command, "--connect", rome.nodes[1].endpoint)
+    assert done.returncode == 0, done.stderr
+    [topic] = json.loads(done.stdout)["topics"]
+    assert (topic["state"], topic["diverged"]) == ("following", "")
     wait_until(sites.is_caught_up("BACK"))
     assert contents(here, "BACK") == contents(source, "BACK")
-    topic = mirrored(here, "forth", "BACK")
-    assert topic is not None
-    assert (topic.state, topic.diverged) == ("following", "")
     sites.change("forth", "delete")
     back.change("back", "delete")

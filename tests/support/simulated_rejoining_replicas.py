@@ -125,6 +125,11 @@ class RejoiningWorld(MirroredWorld):
         assert mirror is not None
         if self.draw.random() < 0.1:
             self._write_there(self.source_epoch)
+        if self.draw.random() < 0.05:
+            # The mirror is deleted, and another one goes on.
+            given_up = (*mirror.given_up, *mirror.cuts)
+            self.mirror = mirror = msgspec.structs.replace(mirror, cuts=(), given_up=given_up)
+            self.decided = ()
         if self.decided:
             self.mirror = msgspec.structs.replace(mirror, cuts=self.decided)
             self.decided = ()
@@ -176,7 +181,9 @@ class RejoiningWorld(MirroredWorld):
         self.checks.give_up(0 if self.is_whole and cut is not None else first)
         for offset in [each for each in self.acknowledged if each >= self.checks.committed_end]:
             del self.acknowledged[offset]
-        self.mirror = TopicMirror(mirror="m", source_forks=mirror.source_forks, given_up=mirror.cuts)
+        self.mirror = TopicMirror(
+            mirror="m", source_forks=mirror.source_forks, given_up=(*mirror.given_up, *mirror.cuts)
+        )
 
     # -- the end
 
