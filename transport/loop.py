@@ -72,9 +72,6 @@ which takes three of these, and on a busy machine several times as long. No sync
 MAX_CALLS_IN_FLIGHT = 50_000
 
 _log = logging.getLogger("planaria.loop")
-# As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls that take them.
-_EVENTS = int(zmq.EVENTS)
-_READABLE = int(zmq.POLLIN)
 
 _FROM_SUPERVISOR = RequestDecoder((PeerUp, PeerDown, PeersAsleep, StopNotice))
 
@@ -123,7 +120,7 @@ class Loop(Turns[Any]):
         self._used = self._calls.used
         """Sockets to be asked for their events before the next wait (poller.py)."""
         self._server: ServerSide | None = None
-        self._poller = Poller(self._used)
+        self._poller = Poller(self._used, sockets.has_message)
 
     @property
     def now(self) -> int:
@@ -286,7 +283,7 @@ class Loop(Turns[Any]):
             self.meters.on_received(message_bytes)
             size += message_bytes
             # A check is cheaper than an exception.
-            if not int(socket.get(_EVENTS)) & _READABLE:
+            if not sockets.has_message(socket):
                 return
             if size > MAX_BYTES_PER_TURN or self._replies.large_bytes > MAX_BYTES_PER_TURN:
                 break
@@ -324,7 +321,7 @@ class Loop(Turns[Any]):
             header_bytes = len(effect.request) if isinstance(effect.request, bytes) else 0
             self.meters.on_sent(header_bytes + sum(map(len, effect.payload)))
         if isinstance(effect, Call):
-            self._calls.submit(self._actor.machine, effect, self.now)
+            self._calls.submit(self._actor.machine, effect, self._now_ms())
         elif isinstance(effect, Cast):
             self._calls.cast(effect, self.now)
         elif isinstance(effect, CancelCall):

@@ -6,6 +6,7 @@ empty afterwards, is asked for its events before the next wait. Called by the lo
 """
 
 import select
+from collections.abc import Callable
 from typing import Any
 
 import zmq
@@ -14,11 +15,20 @@ _EVENTS = int(zmq.EVENTS)
 _READABLE = int(zmq.POLLIN)
 
 
+def _has_message(socket: "zmq.Socket[bytes]") -> bool:
+    return bool(int(socket.get(_EVENTS)) & _READABLE)
+
+
 class Poller:
-    def __init__(self, used: "set[zmq.Socket[bytes]]") -> None:
+    def __init__(
+        self,
+        used: "set[zmq.Socket[bytes]]",
+        has_message: "Callable[[zmq.Socket[bytes]], bool]" = _has_message,
+    ) -> None:
         """`used` are the sockets that may hold messages which their descriptors do not announce. The caller adds to it
-        and each wait empties it."""
+        and each wait empties it. `has_message` looks into one; the default never releases the interpreter lock."""
         self._used = used
+        self._has_message = has_message
         self._poll = select.poll()
         self._sources: dict[int, Any] = {}
 
@@ -37,7 +47,7 @@ class Poller:
         """Return the sources that may be readable: at once if there are any, otherwise after `timeout_ms` at most."""
         ready: list[Any] = []
         for socket in self._used:
-            if int(socket.get(_EVENTS)) & _READABLE:
+            if self._has_message(socket):
                 ready.append(socket)  # noqa: PERF401 - a comprehension is a call
         self._used.clear()
         for descriptor, _ in self._poll.poll(0 if ready else timeout_ms):

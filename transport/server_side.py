@@ -27,10 +27,6 @@ from .security.self_test import check_refusals
 from .security.vouchers import KEY_MARK
 from .server_connections import ServerConnections
 
-# As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls that take them.
-_EVENTS = int(zmq.EVENTS)
-_READABLE = int(zmq.POLLIN)
-
 NO_DIRECT_ACCESS = ErrorBody(
     ErrorCode.UNAUTHENTICATED, "this broker has authentication: clients use its public endpoint"
 )
@@ -182,7 +178,7 @@ class ServerSide:
         except zmq.Again:
             return False
         meters.on_received(sum(map(len, frames)))
-        if not self.inbox and not int(self.socket.get(_EVENTS)) & _READABLE:
+        if not self.inbox and not sockets.has_message(self.socket):
             self.on_request(frames)
             return False
         self.inbox.put(frames)

@@ -55,6 +55,8 @@ _DONTWAIT = int(zmq.DONTWAIT)
 _MORE_DONTWAIT = int(zmq.SNDMORE) | _DONTWAIT
 _send_frame = CoreSocket.send
 _receive_frame = CoreSocket.recv
+_zmq_poll = zmq.zmq_poll
+_READABLE = int(zmq.POLLIN)
 
 
 def new_context() -> "zmq.Context[zmq.Socket[bytes]]":
@@ -204,6 +206,12 @@ def receive_frames(
         frames.append(frame.bytes)
         if not frame.more:
             return frames
+
+
+def has_message(socket: "zmq.Socket[bytes]") -> bool:
+    """Return True if the socket has a message. Reading the option EVENTS takes twice as long, because pyzmq looks the
+    option up in an enumeration. This call releases the interpreter lock, so a process with one thread makes it."""
+    return bool(_zmq_poll(((socket, _READABLE),), 0))
 
 
 def connect_peer(

@@ -118,11 +118,18 @@ class Memberships:
         for answer in durable.answers:
             if isinstance(answer, ParkedHeartbeat):
                 effects += self._park_or_answer(answer, now)
-        if any(isinstance(change.key, MemberKey) for change in durable.changes):
-            for heartbeat in self._parked.all():
-                member = self._durable.members.get(heartbeat.member_id)
-                if member is None or heartbeat.generation < member.generation:
-                    effects += self._unpark(heartbeat.member_id)
+        for change in durable.changes:
+            if isinstance(change.key, MemberKey):
+                return effects + self._answer_outdated()
+        return effects
+
+    def _answer_outdated(self) -> list[LoopEffect]:
+        """Answer the parked heartbeats of members whose durable state is newer."""
+        effects: list[LoopEffect] = []
+        for heartbeat in self._parked.all():
+            member = self._durable.members.get(heartbeat.member_id)
+            if member is None or heartbeat.generation < member.generation:
+                effects += self._unpark(heartbeat.member_id)
         return effects
 
     def forget_senders(self, is_gone: Callable[[Sender], bool]) -> list[LoopEffect]:

@@ -74,7 +74,6 @@ class OffsetDecisions:
         ):
             message = f"{MAX_PENDING} transactions are about to move offsets of the group"
             raise ProtocolError(ErrorCode.OVERLOADED, message)
-        self._topics.replace_gone()
         for item in offsets:
             self._topics.note(item.topic)
         pending = self._decided.state.pending.open.get(key, PendingOffsets(()))
@@ -110,6 +109,7 @@ class OffsetDecisions:
         self._decided.record(
             Change(ResetsKey(self._decided.state.group), Resets(resets.count + 1, resets.floor))
         )
+        self._topics.replace_gone()
         self._commit_at_once(offsets, resets.count + 1)
 
     def delete(self) -> None:
@@ -158,7 +158,7 @@ class OffsetDecisions:
             raise ProtocolError(ErrorCode.GROUP_NOT_EMPTY, message)
 
     def _record_offsets(self, offsets: Iterable[PartitionOffset], reset_epoch: int | None = None) -> None:
-        self._topics.replace_gone()
+        """Record offsets, after `replace_gone`."""
         for item in offsets:
             self._topics.note(item.topic)
             key = OffsetKey(self._decided.state.group, item.topic, item.partition)
@@ -171,7 +171,8 @@ class OffsetDecisions:
 
     def _commit_at_once(self, offsets: list[PartitionOffset], reset_epoch: int | None = None) -> None:
         self._record_offsets(offsets, reset_epoch)
-        self._outdate({TopicPartition(item.topic, item.partition): self._next_order for item in offsets})
+        if self._decided.state.pending.open:
+            self._outdate({TopicPartition(item.topic, item.partition): self._next_order for item in offsets})
 
     def _outdate(self, orders: Mapping[TopicPartition, int]) -> None:
         """Drop pending offsets older than these, which have taken effect."""

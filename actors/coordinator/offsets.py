@@ -49,10 +49,11 @@ def check_holder(member: Member, generation: int, offsets: Iterable[PartitionOff
     """Raise ProtocolError unless the member has held every partition since `generation` or before."""
     for item in offsets:
         granted = member.held.get(TopicPartition(item.topic, item.partition))
-        name = f"{item.topic}/{item.partition}"
         if granted is None:
-            raise ProtocolError(ErrorCode.NOT_ASSIGNED, f"{member.member_id} does not hold {name}")
+            message = f"{member.member_id} does not hold {item.topic}/{item.partition}"
+            raise ProtocolError(ErrorCode.NOT_ASSIGNED, message)
         if generation < granted:
+            name = f"{item.topic}/{item.partition}"
             message = f"{name} was granted in generation {granted}, the commit is of {generation}"
             raise ProtocolError(ErrorCode.STALE_GENERATION, message)
 
@@ -64,13 +65,14 @@ def check_epochs(
 ) -> None:
     """Raise ProtocolError if an offset belongs to an earlier topic, or to a time before a reset."""
     for item in offsets:
-        name = f"{item.topic}/{item.partition}"
         known = topic_id(item.topic)
         if item.topic_id is not UNSET and known is not None and item.topic_id != known:
+            name = f"{item.topic}/{item.partition}"
             message = f"{name}: the offset is of topic {item.topic_id[:64]}, the group reads {known}"
             raise ProtocolError(ErrorCode.UNKNOWN_TOPIC_ID, message)
         current = reset_epoch(TopicPartition(item.topic, item.partition))
         if item.reset_epoch is not UNSET and item.reset_epoch != current:
+            name = f"{item.topic}/{item.partition}"
             message = f"{name}: reset epoch {item.reset_epoch} is not the group's, which is {current}"
             raise ProtocolError(ErrorCode.STALE_GENERATION, message)
 

@@ -8,7 +8,9 @@ returned with the changes. Called by machine.py, which flushes, and by the servi
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
 
 from ...transport.batch import SEQUENCE_LIMIT, Record, build, parse_header
 from ...transport.machine import LoopEffect, LoopEvent, Reply, Sender
@@ -37,14 +39,14 @@ ChangeT = TypeVar("ChangeT")
 AnswerT = TypeVar("AnswerT", bound=HasSender)
 
 
-class Durable(NamedTuple, Generic[ChangeT, AnswerT]):
+class Durable(Struct, Generic[ChangeT, AnswerT], frozen=True):
     changes: list[ChangeT]
     answers: list[AnswerT]
     """Answers that waited for them; replies have been sent."""
     mark: LogMark
 
 
-class _Batch(NamedTuple, Generic[ChangeT, AnswerT]):
+class _Batch(Struct, Generic[ChangeT, AnswerT], frozen=True):
     frame: bytes
     changes: list[ChangeT]
     waiting: list[Reply | AnswerT]
@@ -166,6 +168,8 @@ def _connection_of(answer: Reply | HasSender) -> bytes:
 
 def _cut(encoded: list[Sequence[Record]], start: int) -> int:
     """Return the end of the batch that begins at `start`: at least one change, and no more bytes than allowed."""
+    if len(encoded) == start + 1:
+        return start + 1
     size_bytes = 0
     for end in range(start, len(encoded)):
         size_bytes += sum(len(key or b"") + len(value or b"") + 8 for key, value, _, _ in encoded[end])

@@ -12,6 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import zmq
+
 from memory_log import MemoryDisk, MemoryLog, Step, opener
 from planaria.actors.controller.process import ControllerActor
 from planaria.actors.coordinator.process import CoordinatorActor
@@ -353,6 +355,7 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
         "planaria.transport.server_side.ServerConnections": _NoMonitor,
         "planaria.transport.sockets.new_context": new_context,
         "planaria.transport.sockets.receive_frames": lambda socket, _=None: socket.recv_multipart(),
+        "planaria.transport.sockets.has_message": lambda socket: bool(socket.get(zmq.EVENTS) & zmq.POLLIN),
         "planaria.transport.sockets.send_frames": lambda socket, frames, _=True: socket.send_multipart(
             frames
         ),

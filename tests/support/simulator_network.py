@@ -246,7 +246,7 @@ class SimulatedContext:
 class SimulatedPoller:
     """The loop's poller that never waits: a turn is only taken when there is something to do."""
 
-    def __init__(self, used: set[SimulatedSocket]) -> None:
+    def __init__(self, used: set[SimulatedSocket], _: object = None) -> None:
         self._used = used
         self._sources: list[SimulatedSocket] = []
 

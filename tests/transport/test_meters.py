@@ -46,11 +46,11 @@ def test_answers_are_counted_by_operation_and_outcome() -> None:
 
 def test_syncs_are_counted_by_duration() -> None:
     now_us = 0
-    meters = Meters(lambda: now_us)
+    meters = Meters(lambda: now_us * 1_000)
     for took_us in (1, SYNC_BOUNDS_US[0], SYNC_BOUNDS_US[0] + 1, 2 * SYNC_BOUNDS_US[-1]):
         began_us = now_us
         now_us += took_us
-        meters.on_synced(began_us)
+        meters.on_synced(began_us * 1_000)
     syncs = report(meters).syncs
     assert (syncs.counts[0], syncs.counts[1], syncs.counts[-1]) == (2, 1, 1)
     assert sum(syncs.counts) == 4

@@ -17,6 +17,7 @@ from planaria.transport.sockets import (
     connect_peer,
     control_socket,
     disconnect_peer,
+    has_message,
     new_context,
     receive_frames,
     send_frames,
@@ -83,7 +84,9 @@ def test_messages_go_and_come_whole(run_dir: Path) -> None:
         send_frames(client, [b"server", *message], copy=number % 2 == 0)
     for message in messages:
         assert server.poll(TIMEOUT_MS)
+        assert has_message(server)
         assert receive_frames(server)[1:] == message
+    assert not has_message(server)
     with pytest.raises(zmq.Again):
         receive_frames(server)
     with pytest.raises(zmq.ZMQError):
