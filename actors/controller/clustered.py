@@ -24,7 +24,6 @@ from ...transport.addresses import (
     Address,
     Kind,
     TopicPartition,
-    partition_address,
     replica_address,
 )
 from ...transport.machine import (
@@ -70,6 +69,7 @@ from .child_commands import ChildCommands
 from .children import DEFAULT_REPLICAS, ReplicaSettings, replica_spec
 from .cluster.assignments import RequiredTopic
 from .cluster.disk import DiskState
+from .cluster.distant_leaders import DistantLeaders
 from .cluster.ending_replicas import EndingReplicas
 from .cluster.followers import followers
 from .cluster.led_here import FollowerCommands, LedHere
@@ -79,8 +79,8 @@ from .cluster.messages import (
     conclusion_call,
     files_to_make,
     in_sync_reply,
+    replica_ended,
     reported,
-    reports_from_afar,
     role_call,
     stop_watch,
     used_epoch_of,
@@ -104,6 +104,7 @@ from .keys import (
     CommandCall,
     CommandRetry,
     ConclusionCall,
+    LivenessCall,
     LocateCall,
     LogEndCall,
     NodesWatchTimer,
@@ -158,6 +159,7 @@ class ClusteredController:
         self._stopping: frozenset[str] = frozenset()
         """The nodes that are about to stop, likewise."""
         self._ending = EndingReplicas()
+        self._distant_leaders = DistantLeaders(own.node)
         self._required_topics: tuple[int, dict[str, RequiredTopic]] = (-1, {})
 
     @property
@@ -228,6 +230,8 @@ class ClusteredController:
             case Answered(key=LogEndCall() as key) | Failed(key=LogEndCall() as key):
                 found = event.reply if isinstance(event, Answered) else None
                 return self._perform(self.cluster.operations.on_log_end(key, found))
+            case Answered(key=LivenessCall() as key) | Failed(key=LivenessCall() as key):
+                return self._distant_leaders.on_outcome(key)
             case Answered(key=LocateCall() | ConclusionCall()):
                 return []
             case Answered(key=StopWatch(), reply=AwaitStopReply(state=state)):
@@ -305,9 +309,9 @@ class ClusteredController:
         for partition in concerned:
             record = records[partition].record
             for node in sorted(changed.intersection(record.replicas) - {self._own.node}):
-                report = reported(partition, record, node, is_up=node in live, is_node=True)
+                report = reported(partition, record, node, is_up=node in live)
                 effects.append(Cast(replica_address(*partition), report))
-        return [*effects, *reports_from_afar(self.cluster.mirror, changed, live, self._own.node)]
+        return [*effects, *self._distant_leaders.on_changed(self.cluster.mirror, changed, live)]
 
     # -- replicas
 
@@ -315,9 +319,8 @@ class ClusteredController:
         partition = peer.address.replica_of
         assert partition is not None
         self._led_here.confirm(partition, None)
-        return self._perform_steps(self.cluster.replicas.on_up(partition, peer.incarnation)) + self._relocate(
-            [partition]
-        )
+        effects = self._perform_steps(self.cluster.replicas.on_up(partition, peer.incarnation))
+        return effects + self._relocate([partition])
 
     def _on_replica_down(self, peer: PeerDown) -> list[Effect]:
         partition = peer.address.replica_of
@@ -328,8 +331,7 @@ class ClusteredController:
         )
         versioned = self.cluster.mirror.partitions.get(partition)
         if versioned is not None and versioned.record.leader != self._own.node:
-            report = reported(partition, versioned.record, self._own.node, is_up=False, is_node=False)
-            effects.append(Cast(partition_address(*partition), report))
+            effects.append(replica_ended(partition, versioned.record, self._own.node))
         if versioned is not None and peer.quarantined:
             effects.append(LookForReplica(partition, versioned.record.topic_id))
         return effects + self._relocate([partition])

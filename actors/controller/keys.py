@@ -62,7 +62,11 @@ class RemainsTimer(Struct, frozen=True):
     topic: str
 
 
-class RoleCall(Struct, frozen=True):
+class ClusterCall(Struct, frozen=True):
+    """A call that only a node of a cluster makes."""
+
+
+class RoleCall(ClusterCall, frozen=True):
     """A replica takes its role."""
 
     partition: TopicPartition
@@ -70,23 +74,31 @@ class RoleCall(Struct, frozen=True):
     revision: int
 
 
-class LocateCall(Struct, frozen=True):
+class LocateCall(ClusterCall, frozen=True):
     """The supervisor takes the locations of leaders."""
 
 
-class StopWatch(Struct, frozen=True):
+class StopWatch(ClusterCall, frozen=True):
     """The state of a stop that the supervisor was asked for; and the timer that begins the watch again."""
 
 
-class ConclusionCall(Struct, frozen=True):
+class ConclusionCall(ClusterCall, frozen=True):
     """The supervisor learns the end of a stop's preparation."""
 
 
-class LogEndCall(Struct, frozen=True):
+class LogEndCall(ClusterCall, frozen=True):
     """The end of one replica's log, for an unclean election."""
 
     number: int
     node: str
+
+
+class LivenessCall(ClusterCall, frozen=True):
+    """The leader of a partition on another node learns that a replica's node is taken for dead, or lives."""
+
+    partition: TopicPartition
+    node: str
+    number: int
 
 
 class MirrorCall(Struct, frozen=True):
@@ -129,6 +141,7 @@ CallKey: TypeAlias = (
     | StopWatch
     | ConclusionCall
     | LogEndCall
+    | LivenessCall
     | MirrorCall
     | MirrorReportCall
 )

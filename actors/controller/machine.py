@@ -79,23 +79,20 @@ from .groups import Groups
 from .internal_actors import AUDIT_CONFIG, InternalActors
 from .keys import (
     CallKey,
+    ClusterCall,
     ClusterTick,
     CommandCall,
     CommandRetry,
-    ConclusionCall,
     DescriptionCall,
     DescriptionTimer,
     EraCall,
     GroupDeletion,
-    LocateCall,
-    LogEndCall,
     MirrorCall,
     MirrorReportCall,
     NodesWatchTimer,
     OrphanSearch,
     PromotionTimer,
     RemainsTimer,
-    RoleCall,
     StopWatch,
     TimerKey,
     WatchTimer,
@@ -337,7 +334,7 @@ class ControllerMachine:
                 return self._orphans.on_answered(event.reply)
             case EraCall():
                 return self._producers.on_answered(event.reply)
-            case RoleCall() | LocateCall() | StopWatch() | ConclusionCall() | LogEndCall():
+            case ClusterCall():
                 raise AssertionError(f"this broker is no cluster: {key!r}")
             case _:
                 assert_never(key)
@@ -361,7 +358,7 @@ class ControllerMachine:
                 raise AssertionError(f"the supervisor refuses its status: {event.error.message}")
             case EraCall():
                 return []  # it is asked again when it is up again
-            case RoleCall() | LocateCall() | StopWatch() | ConclusionCall() | LogEndCall():
+            case ClusterCall():
                 raise AssertionError(f"this broker is no cluster: {key!r}")
             case _:
                 assert_never(key)

@@ -188,7 +188,10 @@ class Leader(Undecided):
             case ReplicaDurable():
                 return self.replicas.on_durable_reported(request, now) + self._on_watermarks()
             case ReplicaReported():
-                return self.replicas.on_liveness(request, now) + self._on_watermarks()
+                effects = self.replicas.on_liveness(request, now) + self._on_watermarks()
+                return (
+                    [*effects, Reply(received.sender, Done())] if received.sender.id is not None else effects
+                )
             case ReachLeader():
                 refusal = self.replicas.fetches.epoch_refusal(request.leader_epoch)
                 body = ReachLeaderReply(endpoint=self._reached_at) if refusal is None else refusal.body

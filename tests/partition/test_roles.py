@@ -11,6 +11,7 @@ from planaria.actors.partition.timers import InSyncDue
 from planaria.transport.machine import Disconnected, Received, Sender, TimerFired
 from planaria.transport.protocol.data import Fetch, ListOffsets, Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
+from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.replication import (
     Follow,
     Lead,
@@ -120,8 +121,7 @@ def test_a_replica_that_was_taken_for_dead_and_is_not_joins_again_though_nothing
         reported = ReplicaReported(
             topic="ORDERS", topic_id="t1", partition=0, replica="b", is_up=is_up, is_node=True
         )
-        sender = Sender((b"controller.0",), None, kind=ReplicaReported)
-        led.nodes["a"].turn(Received(sender, reported, context=direct_context(b"controller.0", reported)))
+        assert ask(led.nodes["a"], reported) == Done()
         settle(led)
 
     report(is_up=False)

@@ -152,7 +152,9 @@ class ProposeInSyncReply(Reply):
 
 
 class ReplicaReported(InternalRequest, tag="replica_reported", frozen=True):
-    """The process of a replica has ended, or the link to its node is silent; or it is back."""
+    """The process of a replica has ended, or the link to its node is silent; or it is back.
+
+    The reply of a leader is `Done`, unless it is a cast."""
 
     topic: str
     topic_id: str

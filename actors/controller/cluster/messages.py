@@ -1,12 +1,9 @@
 """The messages between a controller and the replicas and the supervisor of its node. Pure."""
 
-from collections.abc import Iterator, Set
-
 from msgspec import UNSET
 
 from ....transport.addresses import SUPERVISOR, TopicPartition, partition_address, replica_address
 from ....transport.machine import Call, Cast, Reply
-from ....transport.monitors import MONITORS, monitors_of
 from ....transport.protocol.control import AwaitStop, AwaitStopReply, ConcludeStop, StopState
 from ....transport.protocol.errors import ErrorBody, ErrorCode
 from ....transport.protocol.message import Done
@@ -22,10 +19,8 @@ from ..catalog import Catalog, TopicEntry
 from ..effects import MakeReplica
 from ..keys import ConclusionCall, RoleCall, StopWatch
 from .deciding import Versioned
-from .elections import DataIds
 from .local_replicas import AssignRole
 from .machine import Cluster, InSyncOutcome
-from .mirror import Mirror
 from .records import Member, NodeSession, PartitionRecord
 
 ROLE_TIMEOUT_MS = 30_000
@@ -99,7 +94,7 @@ def used_epoch_of(reply: RoleReply, present: Versioned | None) -> int:
 
 
 def reported(
-    partition: TopicPartition, record: PartitionRecord, node: str, *, is_up: bool, is_node: bool
+    partition: TopicPartition, record: PartitionRecord, node: str, *, is_up: bool, is_node: bool = True
 ) -> ReplicaReported:
     """Return the report to a leader that a replica, or its whole node, is up or down."""
     return ReplicaReported(
@@ -112,21 +107,13 @@ def reported(
     )
 
 
-def reports_from_afar(mirror: Mirror, changed: Set[str], live: DataIds, own: str) -> Iterator[Cast]:
-    """Yield the reports of the leading controller to leaders on nodes that do not watch a node which is suspected, or
-    trusted again: these would not know before its session ends."""
-    sessions, present = mirror.sessions, mirror.present
-    if len(sessions) <= MONITORS + 1 or present is None or present.entry.node != own:
-        return  # in a small cluster every node watches all others
-    monitors = monitors_of(sessions)
-    for partition, versioned in mirror.partitions.items():
-        record = versioned.record
-        if record.leader == own or record.leader not in live:
-            continue
-        for node in changed & set(record.replicas) & sessions.keys():
-            if record.leader not in (*monitors[node], node):
-                report = reported(partition, record, node, is_up=node in live, is_node=True)
-                yield Cast(partition_address(*partition), report)
+def replica_ended(partition: TopicPartition, record: PartitionRecord, own: str) -> Cast:
+    """Return the report to a leader on another node that the process of a replica here has ended.
+
+    It saves time only: the leader also notices that the connection of this follower has ended.
+    """
+    report = reported(partition, record, own, is_up=False, is_node=False)
+    return Cast(partition_address(*partition), report)
 
 
 def in_sync_reply(outcome: InSyncOutcome) -> Reply:
