@@ -52,7 +52,13 @@ def letters(link: BrokerLink, query: QueryParams) -> dict[str, Any]:
     wanted = LetterFilter(reason=reason or None)
     partitions = link.client.describe_topic(topic).partitions
     newest = MAX_READ // len(partitions)
-    pending = Redrive(link.client, topic).pending(LetterFilter(), newest)
+    ends = {each.partition: each.high_watermark or 0 for each in partitions}
+    # Letters that have arrived since the ends were read would count as negative redriven ones.
+    pending = [
+        each
+        for each in Redrive(link.client, topic).pending(LetterFilter(), newest)
+        if each.message.offset < ends[each.message.partition]
+    ]
     shown = sorted(filter(wanted.matches, pending), key=lambda each: each.failed_ms, reverse=True)
     sizes = [(each.high_watermark or 0) - (each.log_start_offset or 0) for each in partitions]
     return {

@@ -187,9 +187,20 @@ def test_letters_are_tried_dry_and_redriven(page: "Page", url: str, broker: Brok
     }
     for number in range(2):
         broker.publish("LETTERS.dlq", f"k{number}", {"n": number}, headers=headers)
+    other = {**headers, "dead-letter-reason": "KeyError: amount"}
+    broker.publish("LETTERS.dlq", "k2", {"n": 2}, headers=other)
     page.goto(f"{url}/dead-letters")
-    page.click("#list tbody button >> nth=0")
+    page.wait_for_selector("#told:has-text('3 letters wait')")
+    rows = page.locator("#reasons tbody tr")
+    assert [text.split() for text in rows.all_inner_texts()] == [
+        ["2", "ValueError:", "no"],
+        ["1", "KeyError:", "amount"],
+    ]
+    widths = [box["width"] for each in rows.locator(".bar").all() if (box := each.bounding_box())]
+    assert widths[0] == pytest.approx(2 * widths[1])
+    page.click("#list tbody button >> nth=-1")
     page.wait_for_selector("dialog pre:has-text('Trace')")
+    assert "ValueError: no" in page.inner_text("dialog")
     page.click("dialog button:has-text('Close')")
     page.check("#list tbody input >> nth=0")
     page.click("#dry")
@@ -197,4 +208,4 @@ def test_letters_are_tried_dry_and_redriven(page: "Page", url: str, broker: Brok
     page.click("dialog button:has-text('Close')")
     page.click("#redrive")
     page.click("dialog button:has-text('Redrive')")
-    page.wait_for_selector("#told:has-text('1 letters wait, 1 were redriven')")
+    page.wait_for_selector("#told:has-text('2 letters wait, 1 were redriven')")

@@ -252,6 +252,16 @@ def test_dead_letters_are_shown_with_their_stack_and_redriven(
     monkeypatch.setattr(letter_answers, "MAX_READ", 1)
     found = answered(http.get("/api/letters", params={"topic": "LETTERS.dlq"}))
     assert (found["pending"], found["unread"], found["all"]) == (1, 2, 3)
+    monkeypatch.undo()
+    pending = letter_answers.Redrive.pending
+
+    def late(self: letter_answers.Redrive, *given: Any) -> Any:
+        broker.publish("LETTERS.dlq", "late", {"n": 3}, headers=headers)
+        return pending(self, *given)
+
+    monkeypatch.setattr(letter_answers.Redrive, "pending", late)
+    found = answered(http.get("/api/letters", params={"topic": "LETTERS.dlq"}))
+    assert (found["pending"], found["all"]) == (2, 3), "one that arrives meanwhile belongs to the next answer"
 
 
 def test_work_in_progress_is_shown_and_ended(http: httpx.Client, broker: Broker) -> None:

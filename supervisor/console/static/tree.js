@@ -16,6 +16,7 @@ const KIND_NAMES = {
 };
 const STATE_TEXT = { backing_off: "dead, restarts soon" };
 const MAX_EVENTS = 200;
+const MIN_HEAT_STEP = 0.04;
 
 const nodes = new Map();
 const cells = new Map();
@@ -205,8 +206,10 @@ function drawCell(node) {
   cell.classList.toggle("silent", node.is_silent);
   cell.classList.toggle("alarm", node.alarms.length > 0);
   const load = traffic(node);
-  const heat = node.state === "ready" ? Math.min(1, 0.22 + Math.log10(1 + load) / 4.5).toFixed(2) : "0";
-  if (cell.dataset.heat !== heat) { cell.dataset.heat = heat; cell.style.setProperty("--heat", heat); }
+  const heat = node.state === "ready" ? Math.min(1, 0.22 + Math.log10(1 + load) / 4.5) : 0;
+  const before = Number(cell.dataset.heat ?? -1);
+  // A change of less than a pixel is not shown: animating it would cost the page more than all its scripts.
+  if (Math.abs(heat - before) > MIN_HEAT_STEP || (heat === 0) !== (before === 0)) { cell.dataset.heat = heat.toFixed(2); cell.style.setProperty("--heat", heat.toFixed(2)); }
   const label = `${node.address}, ${stateText(node)}${node.restarts ? `, ${node.restarts} restarts` : ""}${node.alarms.length ? ", alarm" : ""}`;
   if (cell.getAttribute("aria-label") !== label) { cell.setAttribute("aria-label", label); cell.title = label; }
 }
