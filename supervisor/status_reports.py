@@ -1,7 +1,8 @@
 """Answers `status` without delaying other work: the actors' memory is measured one per turn, for a while.
 
     added       measured until REPORT_MS have passed, then answered; actors never measured before come first; while
-                actors are being launched it is answered at once, with the last measurements
+                actors are being launched it is answered at once, with the last measurements, and none is measured: the
+                kernel may have to wait for a process that is loading its modules
     answered    the remaining actors are measured afterwards, for the next report, which may come a second later
 
 The kernel takes about half a millisecond to add up a process's own pages; a thousand actors in one go would delay an
@@ -48,15 +49,15 @@ class StatusReports:
         return sum(not report.is_answered for report in self._reports) >= MAX_REPORTS
 
     def add(self, order: ReportStatus, now: int, *, is_urgent: bool = False) -> None:
-        """Begin a report. An urgent one waits for no measurement."""
+        """Begin a report. For an urgent one nothing is measured."""
         actors = [actor for actor in order.body.actors if actor.pid is not None]
         for actor in actors:
             actor.memory_bytes = self._known.get(actor.pid or 0, 0)
         self._known = {actor.pid or 0: actor.memory_bytes for actor in actors if actor.memory_bytes}
         # Actors that only an earlier report needs are no longer measured.
         self._reports = deque(report for report in self._reports if not report.is_answered)
-        left = deque(sorted(actors, key=lambda actor: actor.memory_bytes > 0))
-        self._reports.append(_Report(order, left, now if is_urgent else now + REPORT_MS))
+        left = deque(() if is_urgent else sorted(actors, key=lambda actor: actor.memory_bytes > 0))
+        self._reports.append(_Report(order, left, now + REPORT_MS))
 
     def step(self, now: int) -> Reply | None:
         """Measure the next process; return the reply of the first report that is complete or due."""

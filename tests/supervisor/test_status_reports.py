@@ -57,11 +57,13 @@ def test_a_few_actors_are_all_measured_first() -> None:
     assert memories(reply) == [0, *range(1_001, 1_015)], "one has no process"
 
 
-def test_an_urgent_report_waits_for_no_measurement_and_shows_the_last_ones() -> None:
+def test_for_an_urgent_report_nothing_is_measured_and_it_shows_the_last_measurements() -> None:
     reports = Reports(actors=3)
     reports.ask(is_urgent=True)
-    (reply,) = reports.turn()
-    assert memories(reply) == [0, 1_001, 0], "one is measured in each turn"
+    (reply,) = reports.finish()
+    assert memories(reply) == [0, 0, 0]
+    assert reports.measured == []
+    reports.ask()
     reports.finish()
     reports.ask(is_urgent=True)
     (reply,) = reports.turn()
