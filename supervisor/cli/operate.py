@@ -1,6 +1,7 @@
 """`planaria status`, `kill` and `revive`: show and operate the process tree."""
 
 import time
+from collections import Counter
 from itertools import groupby
 from typing import Annotated, Any, TypeAlias, get_args
 
@@ -10,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from ...transport.addresses import Address
+from ...transport.addresses import Address, Kind
 from ...transport.client.descriptions import ActorStatus, BrokerStatus
 from ...transport.protocol.errors import PlanariaError
 from ...transport.protocol.operations import ActorState, SignalName
@@ -64,6 +65,8 @@ def status(
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
     """Show the broker's processes: their states, uptimes and restarts.
+
+    Also the number of members that each group has elsewhere, such as workers.
 
     --json: {"supervisor_pid", "instance_id", "data_directory",
     "endpoint", "uptime_ms", "actors": [{"address", "pid", "incarnation",
@@ -196,7 +199,7 @@ def render(found: BrokerStatus) -> RenderableType:
     head = (
         f"{found.endpoint}, {plural(len(found.actors), 'actor')}, {memory}\ndata in {found.data_directory}\n"
     )
-    return Group(Text(head), made, *_troubles(found.actors))
+    return Group(Text(head), made, *_members_elsewhere(found.actors), *_troubles(found.actors))
 
 
 def _branches(actors: list[ActorStatus]) -> list[tuple[ActorStatus, str]]:
@@ -213,6 +216,22 @@ def _natural(actor: ActorStatus) -> tuple[str, int]:
     """Sort key that places partition 10 after partition 9."""
     address = Address.parse(actor.address)
     return address.name, address.number or 0
+
+
+def _members_elsewhere(actors: list[ActorStatus]) -> list[Text]:
+    """Return a line for each group with members that are no processes of the tree, such as those of workers."""
+    addresses = [Address.parse(actor.address) for actor in actors if actor.pid is not None]
+    hosted = Counter(each.name for each in addresses if each.kind in (Kind.SUBSCRIBER, Kind.DEPLOYED))
+    groups = [(Address.parse(actor.address).name, actor.group) for actor in actors if actor.group is not None]
+    found = [(name, group.members - hosted[name]) for name, group in groups]
+    return [
+        Text(
+            f"\n{name}: {plural(count, 'member')} elsewhere; planaria group describe {name}  shows them",
+            "dim",
+        )
+        for name, count in found
+        if count > 0
+    ]
 
 
 def _troubles(actors: list[ActorStatus]) -> list[Text]:

@@ -12,14 +12,16 @@ from planaria.supervisor.cli.operate import render
 from planaria.transport.addresses import Address
 from planaria.transport.client.descriptions import ActorStatus as ShownStatus
 from planaria.transport.client.descriptions import described_status
-from planaria.transport.protocol.operations import ActorReport, ActorStatus, StatusReply
+from planaria.transport.protocol.operations import ActorReport, ActorStatus, GroupReport, StatusReply
 
 
 def actor(address: str, **fields: Any) -> ActorStatus:
     values: dict[str, Any] = {
         "pid": 4000, "incarnation": 1, "restarts": 0, "state": "ready", "uptime_ms": 61_000, "memory_bytes": 5 << 20
     }  # fmt: skip
-    report = ActorReport(**{name: fields.pop(name) for name in ("alarms", "retrying") if name in fields})
+    report = ActorReport(
+        **{name: fields.pop(name) for name in ("alarms", "retrying", "group") if name in fields}
+    )
     return ActorStatus(address=Address.parse(address), report=report, **{**values, **fields})
 
 
@@ -51,6 +53,25 @@ def test_the_tree_in_its_order() -> None:
     assert text.count("└") == 1
     assert "5 actors, 25.0 MiB" in text
     assert "1d 1h" in text
+
+
+def test_members_of_groups_that_are_no_processes_of_the_broker_are_counted() -> None:
+    text = shown(
+        actor(
+            "coordinator/billing", group=GroupReport(type="consumer", state="stable", members=5, generation=3)
+        ),
+        actor(
+            "coordinator/mail", group=GroupReport(type="consumer", state="stable", members=1, generation=1)
+        ),
+        actor("coordinator/jobs", group=GroupReport(type="share", state="stable", members=1, generation=0)),
+        actor("subscriber/billing/1"),
+        actor("deployed/billing/1"),
+        actor("subscriber/billing/2", pid=None, state="backing_off"),
+        actor("subscriber/mail/1"),
+    )
+    assert "billing: 3 members elsewhere; planaria group describe billing  shows them" in text
+    assert "jobs: 1 member elsewhere" in text
+    assert "mail: " not in text
 
 
 def test_trouble_is_explained() -> None:
