@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PROMOTE_TIMEOUT_MS = 60_000
 FAILBACK_TIMEOUT_S = 60.0
 POLL_S = 0.2
-NOT_COPIED = "not copied: delayed messages before they are due, share groups, transactional ids"
+NOT_COPIED = "not copied: delayed messages not yet due, share groups, transactional ids, quotas, principals, deployments"
 
 app = typer.Typer(
     cls=Group,
@@ -361,6 +361,7 @@ def failback(
         if each.reason:
             note(f"{each.topic}: {each.reason}")
     note(f"{mirror}: copies {', '.join(topics)} from {source}")
+    note(NOT_COPIED)
 
 
 def _rejoined(client: "Client", mirror: str) -> list[MirroredTopic]:

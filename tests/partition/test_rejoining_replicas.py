@@ -13,8 +13,8 @@ from simulated_mirrored_replicas import NAMES
 from simulated_rejoining_replicas import simulate_rejoining
 from simulated_replicas import NODES, ReplicaWorld, a_batch, ask
 
-FOUND = (801, 1_009, 1_218)
-"""Seeds that have found faults: a promotion in epochs that the other side had taken for records of its own."""
+FOUND = (11, 18)
+"""Seeds that find a mirror which goes on with another one's fail-back and forgets its cuts."""
 FORK = Fork(partition=0, offset=2, leader_epoch=1, first_epoch=1_001)
 REJOINS = TopicMirror(mirror="m", state="rejoining", source_forks=(FORK,))
 CUT = Cut(partition=0, offset=2, end_offset=6, last_epoch=9)

@@ -47,8 +47,9 @@ class MirrorAdmin(AdminRequests):
 
         `source` has one endpoint or several. With `failback` topics of this broker follow those that were promoted in
         their place; records that only this broker has are set aside. Files are on every node of this broker.
-        `bytes_per_second` limits the traffic, -1: no limit. Raises ProtocolError with INVALID_CONFIG if there is a
-        mirror of this name, and INVALID_REQUEST for a wrong value, TimedOut.
+        `bytes_per_second` limits the traffic, -1: no limit. Not copied are delayed messages before they are due, share
+        groups, transactional ids, quotas, principals and deployments. Raises ProtocolError with INVALID_CONFIG if there
+        is a mirror of this name, and INVALID_REQUEST for a wrong value, TimedOut.
         """
         spec = MirrorSpec(
             source=_joined(source),
