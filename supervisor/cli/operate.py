@@ -26,6 +26,8 @@ SIGNALS: tuple[SignalName, ...] = get_args(SignalName)
 EXIT_UNREACHABLE = 2
 CHECK_TIMEOUT_MS = 2_500
 """Limit per request after connecting: a probe must answer before its own timeout, even if the supervisor is frozen."""
+GROUPS_SHOWN = 20
+"""Most groups whose members elsewhere have a line."""
 TRACEBACK_LINES = 3
 """Only the last lines of a traceback are shown, the exception and its origin; --json has all of it."""
 
@@ -224,14 +226,15 @@ def _members_elsewhere(actors: list[ActorStatus]) -> list[Text]:
     hosted = Counter(each.name for each in addresses if each.kind in (Kind.SUBSCRIBER, Kind.DEPLOYED))
     groups = [(Address.parse(actor.address).name, actor.group) for actor in actors if actor.group is not None]
     found = [(name, group.members - hosted[name]) for name, group in groups]
-    return [
-        Text(
-            f"\n{name}: {plural(count, 'member')} elsewhere; planaria group describe {name}  shows them",
-            "dim",
-        )
+    lines = [
+        f"\n{name}: {plural(count, 'member')} elsewhere; planaria group describe {name}  shows them"
         for name, count in found
         if count > 0
     ]
+    more = len(lines) - GROUPS_SHOWN
+    if more > 0:
+        lines[GROUPS_SHOWN:] = [f"\nand {plural(more, 'more group')} with members elsewhere"]
+    return [Text(line, "dim") for line in lines]
 
 
 def _troubles(actors: list[ActorStatus]) -> list[Text]:

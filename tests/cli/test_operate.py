@@ -72,6 +72,10 @@ def test_members_of_groups_that_are_no_processes_of_the_broker_are_counted() -> 
     assert "billing: 3 members elsewhere; planaria group describe billing  shows them" in text
     assert "jobs: 1 member elsewhere" in text
     assert "mail: " not in text
+    group = GroupReport(type="consumer", state="stable", members=1, generation=1)
+    text = shown(*(actor(f"coordinator/g{number}", group=group) for number in range(25)))
+    assert text.count("1 member elsewhere") == 20
+    assert "and 5 more groups with members elsewhere" in text
 
 
 def test_trouble_is_explained() -> None:
