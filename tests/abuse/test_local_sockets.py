@@ -20,7 +20,7 @@ from planaria.transport.addresses import TopicPartition
 
 pytestmark = pytest.mark.processes
 
-SECONDS = 0.8
+SECONDS = 0.4
 OFFSETS = [{"topic": TOPIC, "partition": 0, "offset": 1}]
 REQUESTS: dict[str, list[dict[str, object]]] = {
     "coordinator/g": [

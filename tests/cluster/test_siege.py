@@ -34,7 +34,7 @@ def besiege(seed: int, faults: int, interval_ms: int, **load: Any) -> None:
 
 
 def test_a_cluster_under_a_few_faults_keeps_every_promise(seed: int) -> None:
-    besiege(seed, 6, 1_000, **LIGHT)
+    besiege(seed, 3, 1_000, **LIGHT)
 
 
 @pytest.mark.chaos

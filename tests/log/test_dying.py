@@ -36,7 +36,7 @@ def _live(directory: Path, files: FaultyFiles, acknowledged: list[bytes]) -> Non
         abandon(log)
 
 
-@pytest.mark.parametrize("room_bytes", [0, 90, 600])
+@pytest.mark.parametrize("room_bytes", [0, pytest.param(90, marks=pytest.mark.chaos), 600])
 @pytest.mark.parametrize("power", ["on", "cut"])
 def test_dying_before_any_call_to_the_system_loses_nothing_acknowledged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, power: str, room_bytes: int

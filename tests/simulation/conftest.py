@@ -5,7 +5,8 @@ import random
 
 import pytest
 
-ORDINARY_SEEDS = range(40)
+ORDINARY_SEEDS = range(20)
+LONG_SEEDS = range(20, 40)
 CHAOS_SEEDS = int(os.environ.get("PLANARIA_SIMULATIONS", "3000"))
 
 
@@ -16,7 +17,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "simulation_seed" in metafunc.fixturenames:
         chosen = metafunc.config.getoption("--simulation-seed", default=None)
-        seeds = list(ORDINARY_SEEDS) if chosen is None else [chosen]
+        seeds: list[object] = [chosen]
+        if chosen is None:
+            seeds = [*ORDINARY_SEEDS, *(pytest.param(seed, marks=pytest.mark.chaos) for seed in LONG_SEEDS)]
         metafunc.parametrize("simulation_seed", seeds)
 
 

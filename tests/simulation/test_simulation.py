@@ -26,7 +26,9 @@ def test_promises_hold_under_faults(simulation_seed: int) -> None:
     report(simulation_seed)
 
 
-@pytest.mark.parametrize("seed", range(200, 206))
+@pytest.mark.parametrize(
+    "seed", [*range(200, 203), *(pytest.param(each, marks=pytest.mark.chaos) for each in range(203, 206))]
+)
 def test_transactions_take_effect_whole_or_not_at_all_under_faults(seed: int) -> None:
     simulate(seed, has_transactions=True)
 

@@ -13,7 +13,7 @@ from planaria.transport.security.curve import ClientKeys, secure_client
 
 TOPIC = "QUIET"
 PACE_S = 0.004
-GIVEN_UP_MS = 5_000
+GIVEN_UP_MS = 60_000
 FLOOR_MS = 150
 """Maximum median latency of a victim under abuse, per process that waits for one of our processors."""
 
