@@ -216,7 +216,9 @@ def test_headers_that_are_not_ascii_count_with_their_encoded_size(text: str) -> 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("depth", [0, 1, 3, 4, 5, 8])
 def test_a_number_without_json_is_refused_at_any_depth(number: float, depth: int) -> None:
-    """The check in C and the one in Python refuse the same numbers."""
+    """The check in C and the one in Python refuse the same numbers, and `publish` does as the encoder."""
+    publish = gathering().publish
+    publish("T", {"opens": "a batch"})
     for kind in ("list", "dict"):
         for data in ({"note": "n" * 600}, {}):
             value: Any = number
@@ -224,6 +226,8 @@ def test_a_number_without_json_is_refused_at_any_depth(number: float, depth: int
                 value = [value] if kind == "list" else {"a": value, **data}
             with pytest.raises(InvalidOption, match="has no JSON"):
                 encode_value(value, None)
+            with pytest.raises(InvalidOption, match="has no JSON"):
+                publish("T", value)
 
 
 def test_a_value_of_a_rare_type_leaves_the_next_ones_checked() -> None:
@@ -234,6 +238,19 @@ def test_a_value_of_a_rare_type_leaves_the_next_ones_checked() -> None:
         for wrong in ({"a": float("nan")}, {"at": moment, 1: 2}):
             with pytest.raises(InvalidOption):
                 encoder.encode(wrong, None)
+
+
+def test_dicts_of_any_kind_are_published_in_turns() -> None:
+    """Whether `publish` encodes them alone or hands them to the encoder, which remembers the kind of the last ones."""
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
+    accumulator, expected = gathering(), []
+    for value in ({"a": 1}, {"at": moment}, {"null": None}, {"a": "n" * 600}) * 3:
+        accumulator.publish("T", value)
+        expected.append(msgspec.json.decode(msgspec.json.encode(value)))
+        for wrong in ({"a": float("inf")}, {1: 2}, {"a": object()}, {"a": "\ud800"}):
+            with pytest.raises(InvalidOption):
+                accumulator.publish("T", wrong)
+    assert [message.data for message in taken(accumulator)[0]] == expected
 
 
 class Level(Enum):

@@ -25,7 +25,7 @@ HEADER_OVERHEAD_BYTES = 6
 """Bytes of a header beside its two texts, rounded up."""
 SCANNED_BYTES = 256
 """JSON up to this size is searched for "null" faster than its value is checked."""
-_NULL = b"null"
+NULL = b"null"
 """`partition` takes two thirds of the time of `find`, which parses its arguments, and a third of that of `in`."""
 WALKS = 1000
 """How many values are walked through after one that is not plain: programs publish values of one kind in a row."""
@@ -35,7 +35,7 @@ _BUFFERS = (bytes, bytearray, memoryview)
 _SEQUENCES = (list, tuple, set, frozenset)
 _PLAIN = frozenset({str, int, bool, type(None), bytes})
 """Types of values that JSON always holds unchanged."""
-_JSON_ONLY: Headers = {CONTENT_TYPE: JSON}
+JSON_ONLY: Headers = {CONTENT_TYPE: JSON}
 """Shared by all records that have no other header."""
 
 _Number = Annotated[float, Meta(ge=-float_info.max, le=float_info.max)]
@@ -52,10 +52,10 @@ class _Plain(Struct, array_like=True, gc=False):
 
 
 _convert = msgspec.convert
-_encode_plain = orjson.dumps
-"""Twice as fast as msgspec. With _PLAIN_ONLY it raises for keys that are not text, and for values that it would write in
+encode_plain = orjson.dumps
+"""Twice as fast as msgspec. With PLAIN_ONLY it raises for keys that are not text, and for values that it would write in
 another way than msgspec."""
-_PLAIN_ONLY = (
+PLAIN_ONLY = (
     orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
 _encode_json = msgspec.json.Encoder().encode
@@ -74,9 +74,10 @@ class ContentEncoder:
     def __init__(self) -> None:
         self._headers: tuple[Headers, int] = ({}, 0)
         """A copy of the headers seen last, and their size."""
-        self._json_headers: tuple[Headers, Headers, int] = ({}, _JSON_ONLY, headers_size_bytes(_JSON_ONLY))
+        self._json_headers: tuple[Headers, Headers, int] = ({}, JSON_ONLY, headers_size_bytes(JSON_ONLY))
         """A copy of the headers seen last with JSON; the same with the content type; the size of these."""
-        self._walks_left = 0
+        self.walks_left = 0
+        """How many more values are encoded by the walk, without an attempt to do without it."""
 
     def encode(self, value: Any, headers: Headers | None) -> Content:
         """Encode a value and copy the headers. Raises InvalidOption.
@@ -85,18 +86,14 @@ class ContentEncoder:
         """
         kind = type(value)
         if kind is dict or not (kind is bytes or value is None or isinstance(value, _BUFFERS)):
-            data = None
-            if self._walks_left == 0:
-                try:
-                    data = _encode_plain(value, None, _PLAIN_ONLY)
-                    if len(data) > SCANNED_BYTES or data.partition(_NULL)[1]:
-                        _convert((value,), _Plain)  # a float that is not finite has become null
-                except (TypeError, ValidationError):
-                    data = None
-            if data is None:
-                data = self._encode_walked(value)
+            try:
+                data = None if self.walks_left else encode_plain(value, None, PLAIN_ONLY)
+            except TypeError:
+                data = None
+            if data is None or len(data) > SCANNED_BYTES or data.partition(NULL)[1]:
+                data = self.examined(value, data)
             if headers is None:
-                return data, _JSON_ONLY, _JSON_RECORD_BYTES + len(data)
+                return data, JSON_ONLY, JSON_RECORD_BYTES + len(data)
             return self._with_content_type(data, headers)
         if kind is not bytes and value is not None:
             value = bytes(value)
@@ -110,6 +107,19 @@ class ContentEncoder:
             self._headers = seen, headers_bytes
         return value, seen or None, size_bytes + headers_bytes
 
+    def examined(self, value: Any, data: bytes | None) -> bytes:
+        """Return the JSON of a value. `data` is that of `encode_plain`, in which a float that is not finite is null.
+
+        `data` is None if that has failed, or was not tried. Raises InvalidOption.
+        """
+        if data is not None:
+            try:
+                _convert((value,), _Plain)
+                return data
+            except (TypeError, ValidationError):
+                pass
+        return self._encode_walked(value)
+
     def _encode_walked(self, value: Any) -> bytes:
         try:
             _check(value)
@@ -118,7 +128,7 @@ class ContentEncoder:
             raise
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidOption(f"value: has no JSON: {error}") from error
-        self._walks_left = self._walks_left - 1 if self._walks_left else WALKS
+        self.walks_left = self.walks_left - 1 if self.walks_left else WALKS
         return data
 
     def _with_content_type(self, data: bytes, headers: Headers) -> Content:
@@ -210,7 +220,7 @@ def headers_size_bytes(headers: Headers) -> int:
     return size_bytes
 
 
-_JSON_RECORD_BYTES = RECORD_OVERHEAD_BYTES + headers_size_bytes(_JSON_ONLY)
+JSON_RECORD_BYTES = RECORD_OVERHEAD_BYTES + headers_size_bytes(JSON_ONLY)
 
 
 def check_details(partition: int | None, timestamp_ms: int | None) -> None:
