@@ -507,7 +507,6 @@ def test_a_patient_publisher_waits_for_room_as_long_as_a_partition_is_held(
             looks_late.set()
         return time_s
 
-    monkeypatch.setattr(accumulator_module, "monotonic", monotonic)
     monkeypatch.setattr(batches_module, "monotonic", monotonic)
     publisher = threading.Thread(target=lambda: sealer.accumulator.publish("T", b"waits"))
     publisher.start()

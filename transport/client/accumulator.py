@@ -29,7 +29,7 @@ A Delivery holds its record, not its index: an index would need the lock. It is 
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from time import monotonic, time
+from time import time
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -55,7 +55,6 @@ from .content import (
 )
 from .delayed import ANY_PARTITION, Schedule
 from .delivery import Delivery, PartitionQueue, ProducerBatch
-from .errors import BufferFull
 from .expecting import expectation, recognisable
 from .gate import Gate, Opened, may_wait, wait_at
 from .held import HeldPartitions
@@ -123,20 +122,20 @@ class Accumulator(Batches):
         super().__init__(
             batch_records=batch_records,
             buffer_bytes=buffer_bytes,
+            max_block_ms=max_block_ms,
             held=held,
             now_ms=now_ms,
             lingers=lingers,
             let_pass=let_pass,
             wait_at=wait_at,
             call=call,
+            may_wait=may_wait,
         )
         self._batch_bytes = batch_bytes
-        self._max_block_s = max_block_ms / 1000
         self._destinations = destinations
         self._notify = notify
         self._notify_identified = notify_identified
         self._unnamed = unnamed
-        self._may_wait = may_wait
         self._contents = ContentEncoder()
         self._make_batch = make_batch
         self._place = place or self.place
@@ -408,20 +407,6 @@ class Accumulator(Batches):
             if chosen < count:
                 keyed[chosen] = batch
         return batch
-
-    def _wait_for_room(self) -> None:
-        deadline = None
-        while self._closed_by is None and self._buffered_bytes >= self._buffer_bytes:
-            now = monotonic()
-            deadline = deadline or now + self._max_block_s
-            deadline = max(deadline, self._held.excused_s + self._max_block_s)
-            if now >= deadline or not self._may_wait():
-                raise BufferFull(
-                    f"{self._buffered_bytes} bytes wait for the broker; buffer_bytes is {self._buffer_bytes}"
-                )
-            self._changed.wait(deadline - now)
-        if self._closed_by is not None:
-            raise self._closed_by
 
     def _settle(self, batch: ProducerBatch, record: RecordFields) -> bool:
         """The rare case after an append. Whether the record is in its batch."""

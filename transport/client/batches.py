@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 from ..addresses import TopicPartition
 from ..protocol.errors import ErrorBody
 from .delivery import PartitionQueue, ProducerBatch, call_back
+from .errors import BufferFull
 from .gate import Gate, Opened
 from .held import HeldPartitions
 from .lanes import ProducerIdentity
@@ -58,15 +59,18 @@ class Batches:
         *,
         batch_records: int,
         buffer_bytes: int,
+        max_block_ms: int,
         held: HeldPartitions,
         now_ms: Callable[[], int],
         lingers: Lingers,
         let_pass: Callable[[Opened], None],
         wait_at: Callable[[Gate, float | None], bool],
         call: Callable[[Callable[[], None]], None],
+        may_wait: Callable[[], bool],
     ) -> None:
         self._batch_records = batch_records
         self._buffer_bytes = buffer_bytes
+        self._max_block_s = max_block_ms / 1000
         self._now_ms = now_ms
         self._lock = threading.Lock()
         self._changed = Change(self._lock)
@@ -87,6 +91,7 @@ class Batches:
         self._let_pass = let_pass
         self._wait_at = wait_at
         self._call = call
+        self._may_wait = may_wait
         self._room_gates: list[Opened] = []
 
     @property
@@ -245,6 +250,20 @@ class Batches:
 
     def _is_full(self, batch: ProducerBatch) -> bool:
         return batch.room < 0 or len(batch.records) >= self._batch_records
+
+    def _wait_for_room(self) -> None:
+        deadline = None
+        while self._closed_by is None and self._buffered_bytes >= self._buffer_bytes:
+            now = monotonic()
+            deadline = deadline or now + self._max_block_s
+            deadline = max(deadline, self._held.excused_s + self._max_block_s)
+            if now >= deadline or not self._may_wait():
+                raise BufferFull(
+                    f"{self._buffered_bytes} bytes wait for the broker; buffer_bytes is {self._buffer_bytes}"
+                )
+            self._changed.wait(deadline - now)
+        if self._closed_by is not None:
+            raise self._closed_by
 
     def attend_room(self, gate: Opened) -> bool:
         """Have the gate opened when there is room in the buffer, or none will come. Return False if there is room."""
