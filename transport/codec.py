@@ -73,12 +73,14 @@ def is_json(header: bytes) -> bool:
 
 def split_envelope(frames: Sequence[bytes]) -> tuple[tuple[bytes, ...], bytes, Sequence[bytes]]:
     """Return (envelope, header, payload). Raises ProtocolError when there is no header at its place."""
-    # Nearly all messages have one of these two forms.
+    # Nearly all messages have one of these three forms.
     if len(frames) > MAX_ENVELOPE_FRAMES and not frames[1]:
         if frames[2][:1] in _MAP_STARTS:
             return (frames[0], frames[1]), frames[2], frames[3:]
     elif frames and frames[0][:1] in _MAP_STARTS:
         return (), frames[0], frames[1:]
+    elif len(frames) > 1 and not frames[0] and frames[1][:1] in _MAP_STARTS:
+        return (b"",), frames[1], frames[2:]
     position = _header_at(frames)
     if position is not None:
         return tuple(frames[:position]), _trimmed(frames[position]), frames[position + 1 :]
