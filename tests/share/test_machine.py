@@ -23,6 +23,8 @@ from planaria.transport.protocol.groups import (
     DescribeGroup,
     GroupHeartbeat,
     LeaveGroup,
+    PauseGroup,
+    ResumeGroup,
 )
 from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.session import Cancel
@@ -103,13 +105,14 @@ def test_a_first_delivery_and_its_verdict_are_one_record(group: SimulatedShare) 
 
 
 def test_a_coordinator_that_dies_forgets_a_first_delivery_at_most(group: SimulatedShare) -> None:
-    group.publish(1)
-    settle(group)
+    group.publish(2)
+    group.acquire("a", 1)
+    assert group.acknowledge("a", 0, 0, "accept") is None
     for _ in range(3):
-        assert group.acquire("a") == [some(0, 0)]
+        assert group.acquire("a") == [some(1, 1)]
         group.start()
         group.drain()
-    assert group.acquire("a") == [some(0, 0)]
+    assert group.acquire("a") == [some(1, 1)]
     settle(group)
     for deliveries in (2, 3):
         group.start()
@@ -117,7 +120,7 @@ def test_a_coordinator_that_dies_forgets_a_first_delivery_at_most(group: Simulat
         asked, appends = appends_after(group, Acquire(group=GROUP, topics=["ORDERS"], member_id="a"))
         assert group.answer_of(asked) is None, "its count is not durable"
         group.answer(appends[0])
-        assert group.answer_of(asked).ranges == [some(0, 0, deliveries)]
+        assert group.answer_of(asked).ranges == [some(1, 1, deliveries)]
 
 
 def test_a_coordinator_that_may_be_replaced_records_every_delivery_before_it_is_answered() -> None:
@@ -131,6 +134,35 @@ def test_a_coordinator_that_may_be_replaced_records_every_delivery_before_it_is_
     asked, appends = appends_after(group, Acquire(group=GROUP, topics=["ORDERS"], member_id="a"))
     assert group.answer_of(asked) is None
     group.answer(appends[0])
+    assert group.answer_of(asked).ranges == [some(1, 1)]
+
+
+def test_no_record_is_given_out_before_the_start_of_the_group_is_durable() -> None:
+    """The next coordinator of a group that starts at the end would start behind the record, and never deliver it."""
+    group = SimulatedShare()
+    group.run()
+    group.request("x", ConfigureShareGroup(group=GROUP, start="latest"))
+    group.publish(1)
+    waits = Acquire(group=GROUP, topics=["ORDERS"], member_id="a", max_wait_ms=30_000)
+    asked, _ = appends_after(group, waits)
+    group.log_of("ORDERS").append(build([(None, b"1", 0, None)], first_timestamp_ms=1, max_timestamp_ms=1))
+    while calls := [call for call in group.answerable() if not isinstance(call.key, AppendCall)]:
+        group.answer(calls[0])
+    assert group.answer_of(asked) is None
+    group.drain()
+    assert group.answer_of(asked).ranges == [some(1, 1)]
+
+
+def test_no_record_is_given_out_before_the_end_of_a_pause_is_durable(group: SimulatedShare) -> None:
+    group.publish(1)
+    group.acquire("a")
+    group.request("x", PauseGroup(group=GROUP))
+    group.publish(1)
+    asked = group.ask("a", Acquire(group=GROUP, topics=["ORDERS"], member_id="a", max_wait_ms=30_000))
+    group.drain()
+    group.ask("x", ResumeGroup(group=GROUP))
+    assert group.answer_of(asked) is None
+    group.drain()
     assert group.answer_of(asked).ranges == [some(1, 1)]
 
 

@@ -9,6 +9,8 @@ answer before that is durable when this could make a record be delivered without
     delivered before, or lost with its member      the delivery waits for its record, so a crash of the coordinator
                                                    forgets one delivery at most
     another coordinator may have taken over        every delivery waits for its record, which the log refuses then
+    the start in the partition is not durable      the delivery waits: a successor might start behind the record
+    the end of a pause is not durable              the delivery waits: the group is shown as paused
 
     request     waits until there are records or `max_wait_ms` are over, and at least until that is known; one that
                 acknowledges does not wait. A member's newer request ends the older one
@@ -59,15 +61,14 @@ class Acquisitions:
         log_bounds: LogBounds,
         recorder: Recorder[Any, Any],
         is_paused: Callable[[], bool],
-        *,
-        is_replaceable: bool,
+        is_settled: Callable[[TopicPartition], bool],
     ) -> None:
         self._partitions = partitions
         self._log_bounds = log_bounds
         self._recorder = recorder
         self._is_paused = is_paused
-        self._is_replaceable = is_replaceable
-        """True if another coordinator may serve the group while this one still runs."""
+        self._is_settled = is_settled
+        """Return True if first deliveries from the partition need not wait for anything."""
         self._waiting: dict[str, WaitingAcquire] = {}
         """By member."""
         self._replies = AcquireReplies()
@@ -161,7 +162,7 @@ class Acquisitions:
     def _give(self, acquired: Acquired, now: int) -> list[LoopEffect]:
         """Answer an acquisition: at once if all its records are delivered for the first time."""
         self._replies.add(acquired)
-        if self._is_replaceable or not all(self._is_first(tp, span) for tp, span in acquired.taken):
+        if not all(self._is_settled(tp) and self._is_first(tp, span) for tp, span in acquired.taken):
             for tp, _ in acquired.taken:
                 self._partitions.mark(tp)
             self._recorder.wait(acquired, is_gathered=True)

@@ -95,6 +95,7 @@ class ShareGroup:
         *,
         is_replaceable: bool,
     ) -> None:
+        """`is_replaceable`: another coordinator may serve the group while this one still runs."""
         progress = {tp: by_this_clock(each, now) for tp, each in durable.shares.items()}
         self._group = durable.group
         self._decisions = decisions
@@ -109,7 +110,7 @@ class ShareGroup:
             self._log_bounds,
             recorder,
             lambda: decisions.pauses.is_paused,
-            is_replaceable=is_replaceable,
+            lambda tp: not is_replaceable and durable.pause is None and tp in durable.shares,
         )
         self._acknowledgements = Acknowledgements(self._partitions)
         self._lost_members = LostMembers(disconnect_grace_ms)
