@@ -38,6 +38,8 @@ class FlightStream:
         self._thread = threading.Thread(target=self._run, name="flights", daemon=True)
         self.published = 0
         self.refused: list[Exception] = []
+        self.is_over = False
+        """All departures are published and have their outcome."""
 
     def start(self) -> None:
         self._thread.start()
@@ -46,19 +48,26 @@ class FlightStream:
         self._thread.join()
 
     def served_since(self, partition: int, moment: float, timeout_s: float) -> float | None:
-        """Return the seconds from `moment` to the first acknowledgement of a message published after it."""
+        """Return the seconds from `moment` to the first acknowledgement of a message published after it.
+
+        None if there is none in time, or the stream has ended without a departure for the partition (`is_over`).
+        """
 
         def is_served() -> bool:
             return self._newest.get(partition, (0.0, 0.0))[0] > moment
 
         with self._acknowledged:
-            if not self._acknowledged.wait_for(is_served, timeout_s):
+            self._acknowledged.wait_for(lambda: is_served() or self.is_over, timeout_s)
+            if not is_served():
                 return None
             return self._newest[partition][1] - moment
 
     def _run(self) -> None:
         with suppress(Closed):  # the demo was interrupted
             self._publish_all()
+        with self._acknowledged:
+            self.is_over = True
+            self._acknowledged.notify_all()
 
     def _publish_all(self) -> None:
         next_burst = time.monotonic()
