@@ -5,6 +5,7 @@ a node comes within seconds on a busy machine, and in under one on a quiet one.
 """
 
 import re
+import runpy
 import signal
 import sys
 import time
@@ -38,6 +39,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterNodes]:
 def client(cluster: ClusterNodes) -> Iterator[Client]:
     with Client(cluster.nodes[0].endpoint) as connected:
         yield connected
+
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "clients" / "python" / "client.py"
 
 
 def publish(client: Client, topic: str, first: int, count: int) -> float:
@@ -82,6 +86,26 @@ def test_a_topic_is_replicated_and_served_through_any_node(cluster: ClusterNodes
         with Client(node.endpoint) as other:
             found = consumed(other, "EVERYWHERE", f"group-{node.name}", 30)
             assert sorted(found) == list(range(30))
+
+
+def test_the_example_client_asks_the_node_that_leads_a_partition(
+    cluster: ClusterNodes, client: Client
+) -> None:
+    client.create_topic("AT_LEADERS", 3)
+    publish(client, "AT_LEADERS", 0, 30)
+    example = runpy.run_path(str(EXAMPLE))
+    raw = example["Client"](cluster.nodes[0].endpoint, "")
+    try:
+        assert isinstance(raw.hello(), example["Ok"])
+        asked = [raw.at_leader("AT_LEADERS", partition) for partition in range(3)]
+        assert {each.url for each in asked} == {node.endpoint for node in cluster.nodes}
+        outcomes = [
+            each.repeated("fetch", topic="AT_LEADERS", partition=partition, offset=0)
+            for partition, each in enumerate(asked)
+        ]
+        assert sum(len(outcome.reply["records"]) for outcome in outcomes) == 30
+    finally:
+        raw.close()
 
 
 def test_every_node_serves_its_part_of_the_metrics_and_the_state_of_the_cluster(

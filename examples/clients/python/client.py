@@ -53,13 +53,19 @@ class Client:
     """For one thread. Connects in the background, and again after each interruption."""
 
     def __init__(self, url: str, key: str, client_id: str = "") -> None:
-        pair = read_key_file(key)
+        """`key` is the path of a key file; empty for a broker without authentication."""
+        self.url = url
+        self._key = key
+        self._leaders: dict[str, Client] = {}
+        """Clients of other nodes of the cluster, by their endpoints."""
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.linger = 0
-        self._socket.curve_serverkey = pair["server_key"].encode()
-        self._socket.curve_publickey = pair["public_key"].encode()
-        self._socket.curve_secretkey = pair["secret_key"].encode()
+        if key:
+            pair = read_key_file(key)
+            self._socket.curve_serverkey = pair["server_key"].encode()
+            self._socket.curve_publickey = pair["public_key"].encode()
+            self._socket.curve_secretkey = pair["secret_key"].encode()
         self._socket.heartbeat_ivl = 10_000
         self._socket.connect(url)
         self._client_id = client_id
@@ -104,7 +110,30 @@ class Client:
         [written] = outcome.reply["records"]
         return Ok(written) if written["error"] is None else failure(written["error"])
 
+    def at_leader(self, topic: str, partition: int) -> "Client":
+        """Return a client of the node that leads a partition, which saves the hop through another node.
+
+        Any node takes any request, so this client serves as well: on one machine, or if that node cannot be reached.
+        Ask again after a failure, because another node may lead.
+        """
+        found = self.ask("metadata", topics=[topic])
+        if not isinstance(found, Ok) or not found.reply["topics"]:
+            return self
+        node = found.reply["topics"][0]["partitions"][partition].get("node")
+        endpoints = {each["node"]: each["endpoint"] for each in found.reply.get("nodes", [])}
+        if node not in endpoints:
+            return self
+        if endpoints[node] not in self._leaders:
+            leader = Client(endpoints[node], self._key, self._client_id)
+            if not isinstance(leader.ask("hello", 1.0, version=1, client_id=self._client_id), Ok):
+                leader.close()
+                return self
+            self._leaders[leader.url] = leader
+        return self._leaders[endpoints[node]]
+
     def close(self) -> None:
+        for leader in self._leaders.values():
+            leader.close()
         self._socket.close()
         self._context.term()
 
@@ -133,7 +162,11 @@ def main(url: str, key: str, topic: str) -> None:
 
     count = 0
     while count < 2:
-        found = ok(client.repeated("fetch", topic=topic, partition=0, offset=offset, max_wait_ms=5_000))
+        leader = client.at_leader(topic, 0)
+        outcome = leader.ask("fetch", topic=topic, partition=0, offset=offset, max_wait_ms=5_000)
+        if not isinstance(outcome, Ok):  # that node may have died: any other one knows the next leader
+            outcome = client.repeated("fetch", topic=topic, partition=0, offset=offset, max_wait_ms=5_000)
+        found = ok(outcome)
         for record in found["records"]:
             print("consumed", record["key_text"], record["value_text"])
             count += 1
