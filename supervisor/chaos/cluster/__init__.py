@@ -73,7 +73,8 @@ class ClusterReport(msgspec.Struct, frozen=True, kw_only=True):
     """Differences between the replicas."""
     not_recovered: int
     failover: dict[str, Times]
-    """By kind, of the faults that struck alone; `overlapping` for the others."""
+    """By kind, of the faults that struck alone; `overlapping` for the others. `since one ended`: the part of these
+    after the last end of a fault, in which nodes start again."""
 
     @property
     def is_clean(self) -> bool:
@@ -271,6 +272,8 @@ def _failover(faults: list[Fault]) -> dict[str, Times]:
         if fault.recovery_ms is not None:
             kind = fault.kind if fault.is_alone else "overlapping"
             times.setdefault(kind, []).append(fault.recovery_ms)
+            if not fault.is_alone and fault.healed_ms is not None:
+                times.setdefault("since one ended", []).append(fault.healed_ms)
     return times_of(times)
 
 

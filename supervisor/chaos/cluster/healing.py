@@ -17,6 +17,8 @@ class Healing:
         self._chance = chance
         self._say = say
         self._started = time.monotonic()
+        self.healed_at = self._started
+        """The time at which a fault was over last."""
         self._due: list[tuple[float, str, Callable[[], None]]] = []
 
     @property
@@ -35,6 +37,7 @@ class Healing:
         def end() -> None:
             heal()
             self.down.difference_update(down)
+            self.healed_at = time.monotonic()
             self._say(f"{self.elapsed_s():7.2f} s    over: {description}")
 
         self._due.append((time.monotonic() + held_s, description, end))

@@ -63,6 +63,8 @@ class Fault(msgspec.Struct, kw_only=True):
     """Nothing else was down when it struck, and nothing was struck until the recovery."""
     recovery_ms: float | None = None
     """Time until every partition has acknowledged a record that was published after the fault."""
+    healed_ms: float | None = None
+    """The part of it after the last end of a fault that lasts; None if no fault has ended in it."""
 
 
 class Nemesis:
@@ -128,7 +130,10 @@ class Nemesis:
             with lock:
                 waiting.discard(delivery.result().partition)
                 if not waiting:
-                    fault.recovery_ms = (time.monotonic() - began) * 1_000
+                    now = time.monotonic()
+                    if self.healing.healed_at > began:
+                        fault.healed_ms = (now - self.healing.healed_at) * 1_000
+                    fault.recovery_ms = (now - began) * 1_000
 
         for partition in range(self._partitions):
             key = f"probe{self._probes}p{partition}"
