@@ -1,7 +1,7 @@
-"""Hostile HTTP clients must not harm those of the broker: a victim's latencies before, during and after each, and the
-share of a processor that the process takes which serves them, or the console.
+"""Hostile HTTP clients must not harm those of the broker: a victim's latencies without and with each of them in turn, and
+the share of a processor that the process takes which serves them, or the console.
 
-As in test_abuse.py; `pytest tests/abuse/test_http.py -s` prints the table.
+    pytest tests/abuse/test_http.py -m chaos -s      prints a line for each hostile client, in three minutes
 """
 
 import os
@@ -9,14 +9,14 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 import http_abusers
-from abuse_victim import FLOOR_MS, Victim, crowd, restarts
+from abuse_victim import FLOOR_MS, Seen, Victim, crowd, restarts
 from abuse_victim import TOPIC as VICTIM_TOPIC
 from http_abusers import ABUSERS, OF_THE_CONSOLE
 from patience import TIMEOUT_S, wait_until
@@ -25,6 +25,8 @@ from planaria import Broker
 pytestmark = pytest.mark.processes
 TIMES = 20
 """Maximum growth factor of its median, where a busy machine makes this the larger bound."""
+SECONDS = 5.0
+ROUNDS = 3
 MAX_SHARE = 0.3
 """Share of a processor, for the work that hostile connections make."""
 IS_WORK_OF_THE_BROKER = "publishes"
@@ -49,27 +51,67 @@ def victim(broker: Broker) -> Iterator[Victim]:
 
 
 def suffer(
-    broker: Broker, victim: Victim, name: str, seconds: float, url: str = "", path: str = "/healthz"
+    broker: Broker,
+    victim: Victim,
+    name: str,
+    seconds: float,
+    rounds: int = 1,
+    url: str = "",
+    path: str = "/healthz",
+    pid: int | None = None,
 ) -> None:
+    """Measure the victim without and with the hostile client, in turn, and once more without; print one line.
+
+    In turn, because a shared machine is now faster and now slower. `pid`: the process whose processor time is printed.
+    """
     url = url or broker.http_endpoint or ""
-    address = url.removeprefix("http://")
     deaths = restarts(broker)
-    before = victim.live(seconds / 4)
-    abuser = subprocess.Popen([sys.executable, http_abusers.__file__, name, address, str(seconds + 0.2)])
-    try:
-        time.sleep(0.2)  # for its own start; its effects are counted
-        during = victim.live(seconds)
-        with urllib.request.urlopen(f"{url}{path}", timeout=TIMEOUT_S) as reply:
-            assert reply.status == 200
-    finally:
-        code = abuser.wait(TIMEOUT_S)
-    after = victim.live(seconds / 4)
-    print(f"\n{name:12} before {before}\n{'':12} during {during}\n{'':12} after  {after}")
-    assert code == 0, "the abuser has failed, not the broker"
-    assert not during.refused + after.refused
+    pairs: list[tuple[Seen, Seen]] = []
+    shares: list[float] = []
+    for _ in range(rounds):
+        before = victim.live(seconds / 2)
+        with attacked(name, url, seconds + 0.2):
+            time.sleep(0.2)  # for its own start; its effects are counted
+            with processor_share(pid, shares):
+                pairs.append((before, victim.live(seconds)))
+            # A connection may be displaced by newcomers before its request arrives: the probe is repeated then.
+            wait_until(lambda: serves(f"{url}{path}"))
+    after = victim.live(seconds / 2)
+    before, during = (together(phase) for phase in zip(*pairs, strict=True))
+    ratios = [with_it.percentile(99) / without.percentile(99) for without, with_it in pairs]
+    print(
+        f"\n{name:10} {url} publish, metadata, fetch, p50/p99 ms: before {shown(before)}, during {shown(during)}, "
+        f"after {shown(after)}; p99 during/before by pair {' '.join(f'{each:.1f}' for each in ratios)}"
+        + (f"; the server takes {max(shares):.0%} of a processor" if shares else "")
+    )
+    assert not before.refused + during.refused + after.refused
     assert during.percentile(50) <= max(FLOOR_MS * max(1.0, crowd()), TIMES * before.percentile(50))
+    assert name == IS_WORK_OF_THE_BROKER or max(shares, default=0.0) < MAX_SHARE
     changed = {each: count for each, count in restarts(broker).items() if count != deaths.get(each, 0)}
     assert changed == {}
+
+
+@contextmanager
+def attacked(name: str, url: str, seconds: float) -> Iterator[None]:
+    words = [sys.executable, http_abusers.__file__, name, url.removeprefix("http://"), str(seconds)]
+    abuser = subprocess.Popen(words)
+    try:
+        yield
+    finally:
+        code = abuser.wait(TIMEOUT_S)
+    assert code == 0, "the abuser has failed, not the broker"
+
+
+def together(phases: Sequence[Seen]) -> Seen:
+    """Return the observations of several phases as one."""
+    return Seen(
+        [each for seen in phases for each in seen.waits_ms],
+        [each for seen in phases for each in seen.refused],
+    )
+
+
+def shown(seen: Seen) -> str:
+    return f"{seen.percentile(50):.1f}/{seen.percentile(99):.1f}"
 
 
 @pytest.mark.parametrize("name", ABUSERS)
@@ -84,8 +126,7 @@ def test_no_hostile_http_client_keeps_a_client_of_the_broker_waiting(
 def test_ten_thousand_connections_delay_nothing(broker: Broker, victim: Victim, name: str) -> None:
     pid = next(actor.pid for actor in broker.status().actors if actor.address == "http")
     assert pid is not None
-    with processor_share(pid, name):
-        suffer(broker, victim, name, 12.0)
+    suffer(broker, victim, name, SECONDS, ROUNDS, pid=pid)
 
 
 @pytest.mark.chaos
@@ -100,8 +141,7 @@ def test_ten_thousand_connections_to_the_console_delay_nothing(
     )
     try:
         wait_until(lambda: serves(url))
-        with processor_share(console.pid, name):
-            suffer(broker, victim, name, 12.0, url, "/")
+        suffer(broker, victim, name, SECONDS, ROUNDS, url, "/", console.pid)
     finally:
         console.communicate(timeout=TIMEOUT_S)
 
@@ -115,13 +155,14 @@ def serves(url: str) -> bool:
 
 
 @contextmanager
-def processor_share(pid: int, name: str) -> Iterator[None]:
-    """Print the share of a processor that a process takes meanwhile; of hostile connections it is small."""
+def processor_share(pid: int | None, shares: list[float]) -> Iterator[None]:
+    """Add the share of a processor that a process takes meanwhile; of hostile connections it is small."""
+    if pid is None:
+        yield
+        return
     began, before_s = time.monotonic(), cpu_s(pid)
     yield
-    share = (cpu_s(pid) - before_s) / (time.monotonic() - began)
-    print(f"{'':12} the process that serves it took {share:.0%} of a processor")
-    assert name == IS_WORK_OF_THE_BROKER or share < MAX_SHARE
+    shares.append((cpu_s(pid) - before_s) / (time.monotonic() - began))
 
 
 def cpu_s(pid: int) -> float:
