@@ -188,7 +188,7 @@ class AsyncProducer:
         published its message.
         """
         return await self._publish_with_room(
-            lambda: self.publish_nowait(
+            lambda: self._batching.publish_in_detail(
                 topic,
                 value,
                 key=key,
@@ -203,7 +203,7 @@ class AsyncProducer:
                 expected_key_version=expected_key_version,
                 expires_at=expires_at,
                 priority=priority,
-            )
+            )  # type: ignore[arg-type,return-value]
         )
 
     async def _publish_with_room(self, publish_nowait: Callable[[], PublishHandle]) -> RecordMetadata:

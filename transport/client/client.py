@@ -145,8 +145,9 @@ class Client(BrokerAccess):
                 self._publisher = self.producer(
                     delivery_timeout_ms=timeout_ms, max_block_ms=timeout_ms, linger_ms=0
                 )
-        batching_of(self._publisher).destinations.find(topic, int(timeout_s * 1000))
-        delivery = self._publisher.publish(
+        publisher = batching_of(self._publisher)
+        publisher.destinations.find(topic, int(timeout_s * 1000))
+        delivery = publisher.publish_in_detail(
             topic,
             value,
             key=key,

@@ -232,6 +232,7 @@ class BatchingProducer:
             place=place,
         )
         self.publish = publishing(self.accumulator.publish)
+        self.publish_in_detail = publishing(self.accumulator.publish_in_detail)
         self._network = network
         self._is_closed = False
         self._pid = os.getpid()
