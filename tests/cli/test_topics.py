@@ -141,8 +141,8 @@ def test_an_interrupt_within_a_line_leaves_that_line_to_be_sent_again(
     broker.run("topic", "create", "WITHIN")
     publish = Accumulator.publish
 
-    def interrupted(self: Accumulator, topic: str, value: bytes, **options: Any) -> Any:
-        delivery = publish(self, topic, value, **options)
+    def interrupted(self: Accumulator, topic: str, value: bytes, *others: Any, **options: Any) -> Any:
+        delivery = publish(self, topic, value, *others, **options)
         if value == b"c":
             raise KeyboardInterrupt
         return delivery

@@ -75,6 +75,8 @@ def test_every_option_of_a_hosted_subscription_is_taken() -> None:
         "auto_offset_reset": "latest",
         "on_damage": "skip",
         "max_records": 1,
+        "max_in_flight_per_key": 1,
+        "expired": "skip",
         "correlation_header": "correlation-id",
     }
     assert given.keys() == SubscriberConfig.__annotations__.keys()
