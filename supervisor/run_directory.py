@@ -10,6 +10,7 @@
 Created by __main__.py once the data directory's lock is held; so the directories of earlier starts can be removed.
 """
 
+import glob
 import hashlib
 import os
 import shutil
@@ -67,16 +68,23 @@ def write_proof(path: Path, proof: str) -> None:
 
 def proofs_at(endpoint: str) -> list[str]:
     """Return the proofs of this user's live brokers here that serve `endpoint`."""
-    sockets = [Path(control.removeprefix("ipc://")) for control in supervisors_at(endpoint)]
-    return [(socket.parent / PROOF_NAME).read_text() for socket in sockets]
+    directories = [Path(control.removeprefix("ipc://")).parent for control in supervisors_at(endpoint)]
+    return [proof for directory in directories if (proof := _proof_in(directory)) is not None]
+
+
+def _proof_in(directory: Path) -> str | None:
+    try:
+        return (directory / PROOF_NAME).read_text()
+    except OSError:  # it is being removed
+        return None
 
 
 def supervisors_at(endpoint: str) -> list[str]:
     """Return the control endpoints of this user's live brokers here that serve `endpoint`; rarely more than one."""
     roots = {Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp"), Path("/tmp")}
-    found = [
-        path for root in sorted(roots) for path in root.glob(f"planaria-{os.getuid()}-*/*/{ENDPOINT_NAME}")
-    ]
+    pattern = f"planaria-{os.getuid()}-*/*/{ENDPOINT_NAME}"
+    # Not `Path.glob`, which fails when a directory is removed meanwhile: another broker may be stopping.
+    found = [Path(root, path) for root in sorted(roots) for path in glob.glob(pattern, root_dir=root)]
     controls = [control_endpoint(str(path.parent)) for path in found if _serves(path, endpoint)]
     return [control for control in controls if is_listening(control)]
 

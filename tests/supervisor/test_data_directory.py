@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,8 +25,10 @@ from planaria.supervisor.run_directory import (
     create_run_directory,
     remove_run_directory,
     run_directory_of,
+    supervisors_at,
 )
 from planaria.transport import clock
+from planaria.transport.endpoints import control_endpoint
 from planaria.transport.origin import Origin
 
 
@@ -212,6 +215,29 @@ def test_each_start_has_a_run_directory_of_its_own(
     assert second.stat().st_mode & 0o777 == second.parent.stat().st_mode & 0o777 == 0o700
     remove_run_directory(second)
     assert list(run_dir.iterdir()) == []
+
+
+def test_supervisors_are_found_while_the_directory_of_another_is_removed(
+    monkeypatch: pytest.MonkeyPatch, run_dir: Path, data_dir: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(run_dir))
+    serving, ending = run_directory_of(data_dir, 1), run_directory_of(tmp_path / "another", 1)
+    for path in (serving, ending):
+        create_run_directory(path, "id", "tcp://127.0.0.1:1")
+    scandir = os.scandir
+
+    def remove_and_scan(path: str) -> "os._ScandirIterator[str]":
+        if str(path) == str(ending.parent):
+            remove_run_directory(ending)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", remove_and_scan)
+    control = control_endpoint(str(serving))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(control.removeprefix("ipc://"))
+        listener.listen()
+        assert supervisors_at("tcp://127.0.0.1:1") == [control]
+    assert not ending.exists()
 
 
 def test_without_a_runtime_directory_it_is_in_tmp(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
