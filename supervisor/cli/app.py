@@ -6,59 +6,21 @@ Owns no command. Exceptions end in failures.py, so no traceback reaches a user.
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
 from ... import __version__
 from ...transport.security.variables import KEY_VARIABLE
-from . import (
-    audit,
-    backup,
-    cluster,
-    console,
-    consume,
-    delayed,
-    deploy,
-    dlq,
-    find,
-    group,
-    health,
-    inflight,
-    lag,
-    mirror,
-    operate,
-    produce,
-    quota,
-    recover,
-    security,
-    serve,
-    top,
-    topic,
-    trace,
-    transaction,
-    trials,
-    worker,
-)
 from .failures import exit_code_for
 from .help_text import Command, Group
 from .output import note
 
 PROGRAM = "planaria"
 _COMPLETION_VARIABLE = "_PLANARIA_COMPLETE"
-
-app = typer.Typer(
-    name=PROGRAM,
-    no_args_is_help=True,
-    cls=Group,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Planaria: a publish-subscribe broker made of supervised processes that restart when they die.",
-    epilog="Start with planaria demo, or run planaria serve in one terminal and the other commands"
-    " in another.",
-)
 
 
 def version() -> None:
@@ -77,7 +39,6 @@ def _on_version(is_asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def options(
     is_version_asked: Annotated[  # noqa: ARG001 - answered by its callback
         bool,
@@ -98,48 +59,85 @@ BROKER = "The broker"
 MESSAGES = "Messages"
 PROOF = "See it work"
 
-app.command(cls=Command, rich_help_panel=BROKER)(serve.serve)
-app.command(cls=Command, rich_help_panel=BROKER)(console.console)
-app.command(cls=Command, rich_help_panel=BROKER)(worker.worker)
-app.add_typer(deploy.app, name="deploy", rich_help_panel=BROKER)
-app.command(cls=Command, rich_help_panel=BROKER)(operate.status)
-app.command(cls=Command, rich_help_panel=BROKER)(top.top)
-app.command(cls=Command, rich_help_panel=BROKER)(health.health)
-app.command(cls=Command, rich_help_panel=BROKER)(operate.kill)
-app.command(cls=Command, rich_help_panel=BROKER)(operate.revive)
-app.command(cls=Command, rich_help_panel=BROKER)(recover.recover)
-app.command(cls=Command, rich_help_panel=BROKER)(backup.backup)
-app.command(cls=Command, rich_help_panel=BROKER)(backup.restore)
-app.command(cls=Command, rich_help_panel=BROKER)(backup.verify)
-app.add_typer(quota.app, name="quota", rich_help_panel=BROKER)
-app.add_typer(cluster.app, name="cluster", rich_help_panel=BROKER)
-app.add_typer(mirror.app, name="mirror", rich_help_panel=BROKER)
-app.add_typer(security.security, name="security", rich_help_panel=BROKER)
-app.add_typer(security.key, name="key", rich_help_panel=BROKER)
-app.add_typer(security.user, name="user", rich_help_panel=BROKER)
-app.add_typer(security.acl, name="acl", rich_help_panel=BROKER)
-app.command(cls=Command, rich_help_panel=BROKER)(audit.audit)
-app.command(cls=Command, rich_help_panel=BROKER)(version)
-app.add_typer(topic.app, name="topic", rich_help_panel=MESSAGES)
-app.command(cls=Command, rich_help_panel=MESSAGES)(produce.produce)
-app.command(cls=Command, rich_help_panel=MESSAGES)(consume.consume)
-app.command(cls=Command, rich_help_panel=MESSAGES)(find.find)
-app.command(cls=Command, rich_help_panel=MESSAGES)(trace.trace)
-app.add_typer(group.app, name="group", rich_help_panel=MESSAGES)
-app.command(cls=Command, rich_help_panel=MESSAGES)(lag.lag)
-app.add_typer(delayed.app, name="delayed", rich_help_panel=MESSAGES)
-app.add_typer(transaction.app, name="transaction", rich_help_panel=MESSAGES)
-app.command(cls=Command, rich_help_panel=MESSAGES)(inflight.inflight)
-app.add_typer(dlq.app, name="dlq", rich_help_panel=MESSAGES)
-app.command(cls=Command, rich_help_panel=PROOF)(trials.demo)
-app.command(cls=Command, rich_help_panel=PROOF)(trials.chaos)
-app.command(cls=Command, rich_help_panel=PROOF)(trials.bench)
+_COMMANDS = {
+    "serve": (BROKER, "serve:serve"),
+    "console": (BROKER, "console:console"),
+    "worker": (BROKER, "worker:worker"),
+    "deploy": (BROKER, "deploy:app"),
+    "status": (BROKER, "operate:status"),
+    "top": (BROKER, "top:top"),
+    "health": (BROKER, "health:health"),
+    "kill": (BROKER, "operate:kill"),
+    "revive": (BROKER, "operate:revive"),
+    "recover": (BROKER, "recover:recover"),
+    "backup": (BROKER, "backup:backup"),
+    "restore": (BROKER, "backup:restore"),
+    "verify": (BROKER, "backup:verify"),
+    "quota": (BROKER, "quota:app"),
+    "cluster": (BROKER, "cluster:app"),
+    "mirror": (BROKER, "mirror:app"),
+    "security": (BROKER, "security:security"),
+    "key": (BROKER, "security:key"),
+    "user": (BROKER, "security:user"),
+    "acl": (BROKER, "security:acl"),
+    "audit": (BROKER, "audit:audit"),
+    "version": (BROKER, "app:version"),
+    "topic": (MESSAGES, "topic:app"),
+    "produce": (MESSAGES, "produce:produce"),
+    "consume": (MESSAGES, "consume:consume"),
+    "find": (MESSAGES, "find:find"),
+    "trace": (MESSAGES, "trace:trace"),
+    "group": (MESSAGES, "group:app"),
+    "lag": (MESSAGES, "lag:lag"),
+    "delayed": (MESSAGES, "delayed:app"),
+    "transaction": (MESSAGES, "transaction:app"),
+    "inflight": (MESSAGES, "inflight:inflight"),
+    "dlq": (MESSAGES, "dlq:app"),
+    "demo": (PROOF, "trials:demo"),
+    "chaos": (PROOF, "trials:chaos"),
+    "bench": (PROOF, "trials:bench"),
+}
+"""The panel of each command in `--help`, and where it lives, in the order of `--help`."""
+
+
+def assembly(names: Iterable[str]) -> typer.Typer:
+    """Return the program with these commands."""
+    app = typer.Typer(
+        name=PROGRAM,
+        no_args_is_help=True,
+        cls=Group,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="Planaria: a publish-subscribe broker made of supervised processes that restart when they die.",
+        epilog="Start with planaria demo, or run planaria serve in one terminal and the other commands"
+        " in another.",
+    )
+    app.callback()(options)
+    for name in names:
+        panel, home = _COMMANDS[name]
+        module, _, attribute = home.partition(":")
+        command = getattr(import_module(f".{module}", __package__), attribute)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=panel)
+        else:
+            app.command(cls=Command, rich_help_panel=panel)(command)
+    return app
 
 
 @cache
-def root() -> Any:
-    """Return the `planaria` command, which contains all others. Building it takes longer than most commands run."""
-    return typer.main.get_command(app)
+def root(only: str | None = None) -> Any:
+    """Return the `planaria` command, which contains all others, or `only` one of them."""
+    return typer.main.get_command(assembly(_COMMANDS if only is None else [only]))
+
+
+def _root_for(arguments: Sequence[str]) -> Any:
+    """Return the `planaria` command with what these arguments need: to load and build all commands takes longer than most
+    run. Help, completion and the words about a wrong name need all.
+    """
+    first = arguments[0] if arguments else ""
+    if first == "--version":
+        first = "version"
+    return root(first if first in _COMMANDS else None)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -155,10 +153,11 @@ def run(arguments: Sequence[str]) -> int:
 
 def _invoke(arguments: Sequence[str]) -> int:
     if _COMPLETION_VARIABLE in os.environ:
-        app(args=list(arguments), prog_name=PROGRAM)
+        assembly(_COMMANDS)(args=list(arguments), prog_name=PROGRAM)
     try:
-        with root().make_context(PROGRAM, list(arguments)) as context:
-            root().invoke(context)
+        command = _root_for(arguments)
+        with command.make_context(PROGRAM, list(arguments)) as context:
+            command.invoke(context)
     except BaseException as error:  # noqa: BLE001 - the one place where they end
         return exit_code_for(error)
     return 0

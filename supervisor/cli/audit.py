@@ -12,7 +12,6 @@ from ...transport.addresses import AUDIT_TOPIC, TopicPartition
 from ...transport.audit_record import AuditRecord, decode_record, encode_record
 from ...transport.client.errors import UnknownTopic
 from ...transport.client.options import InvalidOption
-from ...transport.client.reading import messages_of_spans, reading
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .failures import EXIT_INTERRUPTED, CommandFailed
 from .find import SinceOption
@@ -53,6 +52,9 @@ def audit(
     "principal", "client_id", "address", "error", "count", "first_ms", "node",
     "details"}, without empty ones; an act has two, with the same id
     """
+    # Imported late, as the client itself is in connection.py.
+    from ...transport.client.reading import messages_of_spans, reading  # noqa: PLC0415
+
     with attached(connect) as client:
         try:
             what = reading(AUDIT_TOPIC, since, "now", None, "read_uncommitted", client._request_timeout_ms)

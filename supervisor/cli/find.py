@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import typer
 
 from ...transport.addresses import TopicPartition
-from ...transport.client.bounded import Span
 from ...transport.client.options import InvalidOption
-from ...transport.client.reading import messages_of_spans, reading
 from .connection import DEFAULT_ENDPOINT, ConnectOption, attached
 from .consume import IsolationOption
 from .failures import CommandFailed
@@ -19,6 +17,7 @@ from .output import plural
 from .records import FORMATS
 
 if TYPE_CHECKING:
+    from ...transport.client.bounded import Span
     from ...transport.client.client import Client
     from ...transport.client.messages import Message
     from ...transport.protocol.data import Isolation
@@ -129,6 +128,8 @@ def scanned(
     client: "Client", topic: str, since: str, isolation: "Isolation", progress: Progress
 ) -> "Iterator[Message]":
     """Yield the messages of a topic, and report how many were read."""
+    from ...transport.client.reading import messages_of_spans, reading  # noqa: PLC0415
+
     try:
         what = reading(topic, since, "now", None, isolation, client._request_timeout_ms)
     except InvalidOption as error:
@@ -148,7 +149,7 @@ def scanned(
             progress.update(_share(read, total))
 
 
-def _begin(start: int, span: Span) -> int:
+def _begin(start: int, span: "Span") -> int:
     return min(max(start, span.start or 0), span.end)
 
 

@@ -8,12 +8,11 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 import typer
 
-from ...transport.client.security_admin import SecurityAdmin
 from ...transport.durations import duration_ms
 from ...transport.protocol.security import PrincipalDescription
 from ...transport.security.key_files import check_public_key, new_key_pair, read_key_file, write_key_file
@@ -21,11 +20,14 @@ from ...transport.security.principals import NAME_PATTERN
 from ...transport.security.rights import RIGHTS, Rule
 from ...transport.times import time_ms
 from ..config import BrokerConfig
-from ..security import initialise
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached, pinned_server_key
 from .help_text import Command, Group
 from .output import note, print_json, print_table
 from .tables import Listing
+
+if TYPE_CHECKING:
+    from ...transport.client.client import Client
+    from ...transport.client.security_admin import SecurityAdmin
 
 security = typer.Typer(cls=Group, no_args_is_help=True, help="Make the keys of a broker.")
 key = typer.Typer(cls=Group, no_args_is_help=True, help="Manage the keys by which clients are recognised.")
@@ -90,6 +92,8 @@ def init(
       planaria security init --data /var/lib/planaria
       planaria --key admin.key status
     """
+    from ..security import initialise  # noqa: PLC0415
+
     server = initialise(Path(data), out, server_key)
     note(f"administrator's key: {out}")
     note(f"public key of the broker: {server.public_key}")
@@ -111,9 +115,7 @@ def create_key(
     expires_ms = _expiry(expires)
     if public_key is not None:
         with attached(connect) as client:
-            SecurityAdmin.over(client).add_key(
-                _name(principal), check_public_key(public_key, "--public-key"), expires_ms
-            )
+            _admin(client).add_key(_name(principal), check_public_key(public_key, "--public-key"), expires_ms)
         note(f"{principal}: the key is registered")
         return
     path = out or Path(f"{_name(principal)}.key")
@@ -122,7 +124,7 @@ def create_key(
         # First the file: a registered key must not be lost.
         write_key_file(path, pair, f"Key of {principal}. Keep it secret.")
         try:
-            SecurityAdmin.over(client).add_key(principal, pair.public_key, expires_ms)
+            _admin(client).add_key(principal, pair.public_key, expires_ms)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -143,7 +145,7 @@ def rotate_key(
     if grace_ms is None:
         raise typer.BadParameter(f"{grace!r} is no duration such as 1d", param_hint="--grace")
     with attached(connect) as client:
-        admin = SecurityAdmin.over(client)
+        admin = _admin(client)
         found = next((each for each in admin.principals() if each.principal == principal), None)
         create_key(principal, None, out, None, connect)
         ends_ms = _now_ms() + grace_ms
@@ -166,7 +168,7 @@ def disable_key(
 ) -> None:
     """Remove a key or token: its next request is refused."""
     with attached(connect) as client:
-        SecurityAdmin.over(client).remove_credential(principal, public_key)
+        _admin(client).remove_credential(principal, public_key)
     note(f"{principal}: removed")
 
 
@@ -190,7 +192,7 @@ def list_principals(as_json: JsonOption = False, connect: ConnectOption = DEFAUL
     "created_ms", "expires_ms"}]}]}
     """
     with attached(connect) as client:
-        found = SecurityAdmin.over(client).principals()
+        found = _admin(client).principals()
     if as_json:
         print_json({"principals": msgspec.to_builtins(found)})
         return
@@ -216,7 +218,7 @@ def add_user(
     expires_ms = _expiry(expires)
     password = None if token else _password()
     with attached(connect) as client:
-        admin = SecurityAdmin.over(client)
+        admin = _admin(client)
         if password is None:
             made, _ = admin.add_token(_name(principal), expires_ms)
             note(made)
@@ -234,7 +236,7 @@ def change_password(
     expires_ms = _expiry(expires)
     password = _password()
     with attached(connect) as client:
-        SecurityAdmin.over(client).set_password(_name(principal), password, expires_ms)
+        _admin(client).set_password(_name(principal), password, expires_ms)
 
 
 @user.command("roles", cls=Command)
@@ -247,28 +249,28 @@ def set_roles(
 ) -> None:
     """Give a user exactly these roles."""
     with attached(connect) as client:
-        SecurityAdmin.over(client).set_roles(principal, roles or [])
+        _admin(client).set_roles(principal, roles or [])
 
 
 @user.command("disable", cls=Command)
 def disable_user(principal: Principal, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
     """Refuse everything to a principal, from its next request on."""
     with attached(connect) as client:
-        SecurityAdmin.over(client).disable(principal)
+        _admin(client).disable(principal)
 
 
 @user.command("enable", cls=Command)
 def enable_user(principal: Principal, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
     """End that."""
     with attached(connect) as client:
-        SecurityAdmin.over(client).disable(principal, False)
+        _admin(client).disable(principal, False)
 
 
 @user.command("remove", cls=Command)
 def remove_user(principal: Principal, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
     """Remove a principal with its keys, tokens, password and rules."""
     with attached(connect) as client:
-        SecurityAdmin.over(client).remove(principal)
+        _admin(client).remove(principal)
     note(f"{principal}: removed")
 
 
@@ -288,7 +290,7 @@ def grant(
       planaria acl grant shop manage topic:orders-audit --deny
     """
     with attached(connect) as client:
-        SecurityAdmin.over(client).grant(subject, _rule(rights, resource, deny))
+        _admin(client).grant(subject, _rule(rights, resource, deny))
 
 
 @acl.command("revoke", cls=Command)
@@ -301,7 +303,7 @@ def revoke(
 ) -> None:
     """Remove a rule, named as it was granted. It acts on the next request."""
     with attached(connect) as client:
-        SecurityAdmin.over(client).revoke(subject, _rule(rights, resource, deny))
+        _admin(client).revoke(subject, _rule(rights, resource, deny))
 
 
 @acl.command("list", cls=Command)
@@ -311,7 +313,7 @@ def list_rules(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_END
     --json: {"rules": {subject: [{"effect", "rights", "resource"}]}}
     """
     with attached(connect) as client:
-        rules = SecurityAdmin.over(client).rules()
+        rules = _admin(client).rules()
     if as_json:
         print_json({"rules": msgspec.to_builtins(rules)})
         return
@@ -337,7 +339,7 @@ def check_access(
     """
     [wanted] = _rule(right, resource, False).rights
     with attached(connect) as client:
-        found = SecurityAdmin.over(client).test(principal, wanted, resource)
+        found = _admin(client).test(principal, wanted, resource)
     if as_json:
         print_json(found)
     elif found.rule is None:
@@ -403,6 +405,12 @@ def _password() -> str:
     if getpass.getpass("Again: ") != password:
         raise typer.BadParameter("the two passwords differ")
     return password
+
+
+def _admin(client: "Client") -> "SecurityAdmin":
+    from ...transport.client.security_admin import SecurityAdmin  # noqa: PLC0415
+
+    return SecurityAdmin.over(client)
 
 
 def _now_ms() -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fake_broker import FakeBroker
-from planaria.transport.client import Client
+from planaria.transport.client.client import Client
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from planaria import PlanariaError, UnknownTopic
-from planaria.transport.client import Client, InvalidOption
+from planaria.transport.client.client import Client
+from planaria.transport.client.options import InvalidOption
 
 
 def is_unharmed(client: Client) -> bool:

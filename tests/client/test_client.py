@@ -9,7 +9,8 @@ import pytest
 from fake_broker import FakeBroker
 from patience import TIMEOUT_S
 from planaria import TopicExists
-from planaria.transport.client import Client, Closed, DeliveryUncertain, TimedOut
+from planaria.transport.client.client import Client
+from planaria.transport.client.errors import Closed, DeliveryUncertain, TimedOut
 from planaria.transport.client.producer import batching_of
 from planaria.transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
 

@@ -9,15 +9,9 @@ import pytest
 
 from fake_broker import FakeBroker
 from patience import TIMEOUT_S
-from planaria.transport.client import (
-    Client,
-    Closed,
-    CommitFailed,
-    InvalidOption,
-    MemberFenced,
-    NoOffset,
-    OffsetOutOfRange,
-)
+from planaria.transport.client.client import Client
+from planaria.transport.client.errors import Closed, CommitFailed, MemberFenced, NoOffset, OffsetOutOfRange
+from planaria.transport.client.options import InvalidOption
 from planaria.transport.protocol.data import Fetch, ListOffsets
 from planaria.transport.protocol.errors import ErrorCode, PlanariaError
 

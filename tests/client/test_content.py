@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from planaria.transport.client import InvalidOption
 from planaria.transport.client.content import encode_key, encode_value
+from planaria.transport.client.options import InvalidOption
 
 
 @dataclass

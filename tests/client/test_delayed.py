@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from planaria.transport.client import InvalidOption
 from planaria.transport.client.delayed import ANY_PARTITION, Schedule, delayed_dialog
 from planaria.transport.client.identified import Identified
+from planaria.transport.client.options import InvalidOption
 from planaria.transport.client.producing import Outcome
 from planaria.transport.client.schedule import schedule
 from planaria.transport.machine import Answered, Call

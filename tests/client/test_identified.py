@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from fake_broker import FakeBroker
-from planaria.transport.client import Client, InvalidOption
+from planaria.transport.client.client import Client
 from planaria.transport.client.identified import REQUEST_BATCHES, Identified, identified_dialog
+from planaria.transport.client.options import InvalidOption
 from planaria.transport.client.producing import LaneFreed, LaneHeld, Outcome
 from planaria.transport.machine import Answered, Call, Failed, SetTimer, TimerFired
 from planaria.transport.protocol.data import ProducedBatch, ProduceReply

@@ -9,7 +9,9 @@ import pytest
 
 from fake_broker import FakeBroker
 from patience import TIMEOUT_S
-from planaria.transport.client import Client, InvalidOption, TimedOut
+from planaria.transport.client.client import Client
+from planaria.transport.client.errors import TimedOut
+from planaria.transport.client.options import InvalidOption
 
 NAME = "broker.test"
 

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
-from planaria.transport.client import Client, InvalidOption, TopicPartition
+from planaria.transport.addresses import TopicPartition
+from planaria.transport.client.client import Client
 from planaria.transport.client.options import (
     ClientOptions,
     ConsumerOptions,
+    InvalidOption,
     ProducerOptions,
     as_topics,
     checked,

@@ -13,9 +13,10 @@ from fake_broker import FakeBroker
 from live_trees import until
 from patience import TIMEOUT_S, wait_until
 from planaria.transport.batch import build
-from planaria.transport.client import (
+from planaria.transport.client.accumulator import BATCH_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES
+from planaria.transport.client.client import Client
+from planaria.transport.client.errors import (
     BufferFull,
-    Client,
     Closed,
     DeliveryError,
     DeliveryFailed,
@@ -23,7 +24,6 @@ from planaria.transport.client import (
     TimedOut,
     UnknownTopic,
 )
-from planaria.transport.client.accumulator import BATCH_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES
 from planaria.transport.client.producer import batching_of
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 

@@ -9,8 +9,8 @@ import pytest
 from msgspec import Struct
 
 import planaria
-from planaria.transport.client import Client
 from planaria.transport.client.admin import Admin
+from planaria.transport.client.client import Client
 from planaria.transport.context import Context
 
 PROGRAMS = Path(__file__).parents[2] / "docs" / "programs.md"

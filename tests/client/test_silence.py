@@ -4,7 +4,9 @@ import pytest
 
 from fake_broker import FakeBroker
 from planaria.transport import sockets
-from planaria.transport.client import Client, TimedOut, broker_directory, gateway_link
+from planaria.transport.client import broker_directory, gateway_link
+from planaria.transport.client.client import Client
+from planaria.transport.client.errors import TimedOut
 from relay import Relay
 
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from fake_broker import FakeBroker
-from planaria.transport.client import Client, TopicPartition
+from planaria.transport.addresses import TopicPartition
+from planaria.transport.client.client import Client
 
 
 def fill(client: Client, count: int) -> None:

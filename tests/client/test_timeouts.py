@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from fake_broker import FakeBroker
-from planaria.transport.client import Client, InvalidOption
+from planaria.transport.client.client import Client
+from planaria.transport.client.options import InvalidOption
 
 Wait = Callable[[Client, float], object]
 

@@ -12,7 +12,7 @@ from live_trees import until
 from planaria.transport.addresses import GATEWAY
 from planaria.transport.batch import BatchHeader, split
 from planaria.transport.calls.events import Deliver
-from planaria.transport.client import Client
+from planaria.transport.client.client import Client
 from planaria.transport.client.errors import DeliveryFailed, DeliveryUncertain, TransactionAborted
 from planaria.transport.client.gate import Gate
 from planaria.transport.client.lanes import ProducerIdentity

@@ -12,8 +12,9 @@ import pytest
 
 from fake_broker import FakeBroker
 from patience import TIMEOUT_S
-from planaria.transport.client import Client, Forked, TimedOut
 from planaria.transport.client import turn_taking as shell
+from planaria.transport.client.client import Client
+from planaria.transport.client.errors import Forked, TimedOut
 from planaria.transport.client.shield import Shield, shield
 from planaria.transport.protocol.errors import PlanariaError
 

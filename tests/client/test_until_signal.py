@@ -8,7 +8,7 @@ import pytest
 
 from fake_broker import FakeBroker
 from planaria import PlanariaError, until_signal
-from planaria.transport.client import Client
+from planaria.transport.client.client import Client
 
 
 def send_later(number: signal.Signals) -> threading.Timer:

@@ -11,7 +11,7 @@ import pytest
 
 from live_trees import TIMEOUT_S, actor, read_topic, until, until_reborn
 from planaria import Broker, Consumer, Delivery
-from planaria.transport.client import Backpressure
+from planaria.transport.client.errors import Backpressure
 
 pytestmark = pytest.mark.processes
 

@@ -8,13 +8,13 @@ import pytest
 
 from live_trees import TIMEOUT_S, actor, read_topic, until, until_reborn
 from planaria import Broker, Message, PlanariaError, ProtocolError
-from planaria.transport.client import (
+from planaria.transport.client.errors import (
     CommitFailed,
-    InvalidOption,
     ProducerFenced,
     TransactionAborted,
     TransactionUncertain,
 )
+from planaria.transport.client.options import InvalidOption
 from planaria.transport.protocol.groups import LeaveGroup
 from planaria.transport.protocol.message import Done
 

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from documents import blocks_of
-from planaria.supervisor.cli.app import app
+from planaria.supervisor.cli.app import root
 from source_tree import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -58,7 +57,7 @@ def commands_in(text: str) -> list[str]:
 def command_fault(line: str) -> str | None:
     """Return why a command line names no command or an option that the command does not have."""
     words = shlex.split(line)[1:]
-    command: Any = typer.main.get_command(app)
+    command: Any = root()
     while hasattr(command, "commands"):
         known = {name for each in command.params for name in each.opts}
         while words and words[0].startswith("-"):

@@ -97,14 +97,27 @@ def test_imports_go_the_right_way() -> None:
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("module", ["planaria", "planaria.supervisor", "planaria.transport.client"])
+@pytest.mark.parametrize("module", ["planaria", "planaria.supervisor", "planaria.transport.client.client"])
 def test_importing_it_loads_no_actor_and_nothing_for_people(module: str) -> None:
-    program = f"import sys, {module}; print(*sys.modules)"
+    loaded = loaded_by(f"import {module}")
+    assert [name for name in loaded if name.startswith("planaria.actors") or name in FOR_PEOPLE] == []
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("arguments", [["--help"], ["topic", "--help"]])
+def test_help_loads_no_client_and_that_of_a_command_no_other_command(arguments: list[str]) -> None:
+    loaded = loaded_by(f"from planaria.supervisor.cli.app import run; run({arguments})")
+    assert {"zmq", "planaria.transport.client.client"} & loaded == set()
+    assert ("planaria.supervisor.cli.dlq" in loaded) == (arguments == ["--help"])
+
+
+def loaded_by(program: str) -> set[str]:
+    """Return the modules that a program of one line loads."""
+    program = f"import sys; {program}; print(*sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
-    loaded = result.stdout.split()
-    assert [name for name in loaded if name.startswith("planaria.actors") or name in FOR_PEOPLE] == []
+    return set(result.stdout.splitlines()[-1].split())
 
 
 @pytest.mark.parametrize(

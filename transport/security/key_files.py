@@ -6,6 +6,7 @@
     server_key = "..."                   public key of the broker; absent in the broker's own file
 
 A file that others may read is refused: its secret may have been copied. Errors name the file, never its contents.
+ZeroMQ is loaded on first use, since commands that need no key load this module.
 """
 
 import contextlib
@@ -16,7 +17,6 @@ import tomllib
 from pathlib import Path
 
 import msgspec
-import zmq
 
 from ..protocol.errors import PlanariaError
 from .credentials import PublicKey
@@ -31,6 +31,8 @@ class KeyFileError(PlanariaError):
 
 def new_key_pair(principal: str = "", server_key: str | None = None) -> KeyPair:
     """Make a key pair. The public key does not begin like an option of a command, of which it may be an argument."""
+    import zmq  # noqa: PLC0415
+
     public, secret = zmq.curve_keypair()
     while public.startswith(b"-"):
         public, secret = zmq.curve_keypair()
@@ -41,6 +43,8 @@ def new_key_pair(principal: str = "", server_key: str | None = None) -> KeyPair:
 
 def read_key_file(path: str | os.PathLike[str]) -> KeyPair:
     """Return the key pair in a file. Raises KeyFileError."""
+    import zmq  # noqa: PLC0415
+
     name = os.fspath(path)
     try:
         mode = stat.S_IMODE(os.stat(path).st_mode)
