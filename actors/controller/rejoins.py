@@ -7,13 +7,17 @@
                 has records beyond its fork
     cut         topics/<topic>.mirror: with `cuts`             waits until all replicas in sync are cut, and has the topic
                                                                of the records promoted, so that it takes no more
-    survey      `cuts` dropped: a log is longer than that      asks the partitions again
+    survey      `cuts` moved to `given_up`: a log is longer    asks the partitions again
     done        topics/<topic>.mirror: following, the cuts     copies the promoted topic
                 are kept as `given_up`
 
 Everything that a step needs is stored before it begins, so a process that dies goes on. In a cluster a replica is cut as
 it takes a role after the decision, and its leader leads in a later epoch than that: no replica that leads later can bring
 the records back. One that was away is cut as a follower, also when the topic follows, or was promoted again.
+
+If its mirror is deleted on the way, the next one goes on with the same cuts and the same topic of records, by the forks
+that were stored, and only then follows. That topic is not deleted before the end (`topics.py`). If it is lost
+nevertheless, the records that are still in the partitions are set aside in another one, and the reason is stored.
 Called by `mirrors.py`.
 """
 
@@ -44,19 +48,28 @@ class Rejoins:
         """Let a topic rejoin the source's, or go on with it. None: it does not rejoin."""
         latest, found = self._decisions.latest, entry.mirror
         if found is not None and found.mirror == request.mirror:
-            return self._topics.awaited(sender, entry.topic, now) if found.state == "rejoining" else None
+            return self._go_on(sender, entry.topic, found, now) if found.state == "rejoining" else None
         if not latest.mirrors[request.mirror].spec.is_failback or entry.topic_id != request.topic_id:
             return None
         _check(latest, entry, request)
-        mirror = TopicMirror(
-            mirror=request.mirror,
-            state="rejoining",
-            source_forks=request.forks,
-            # Some replicas may have carried out the cuts of a mirror that was deleted meanwhile.
-            given_up=() if found is None else _given_up(found),
-        )
-        catalog = with_topic_mirror(latest, entry.topic, mirror)
+        catalog = _taken_over(latest, entry, request) if _is_begun(latest, entry) else None
+        if catalog is None:
+            mirror = TopicMirror(
+                mirror=request.mirror,
+                state="rejoining",
+                reason="" if found is None else _without_lost(latest, found).reason,
+                source_forks=request.forks,
+                given_up=() if found is None else _given_up(found),
+            )
+            catalog = with_topic_mirror(latest, entry.topic, mirror)
         return self._decisions.decide(catalog, FollowUp("topic_altered", entry.topic, sender))
+
+    def _go_on(self, sender: Sender, topic: str, found: TopicMirror, now: int) -> list[Effect]:
+        mirror = _without_lost(self._decisions.latest, found)
+        if mirror == found:
+            return self._topics.awaited(sender, topic, now)
+        catalog = with_topic_mirror(self._decisions.latest, topic, mirror)
+        return self._decisions.decide(catalog, FollowUp("topic_altered", topic, sender))
 
     def on_step(self, sender: Sender, request: RejoinTopic, now: int) -> list[Effect]:
         latest = self._decisions.latest
@@ -66,10 +79,16 @@ class Rejoins:
         if entry is None or mirror is None or not is_known or entry.topic_id != request.topic_id:
             message = f"{request.topic} does not rejoin by mirror {request.mirror!r}"
             raise ProtocolError(ErrorCode.NOT_MIRRORED, message)
+        kept = _without_lost(latest, mirror)
+        if kept != mirror and request.step != "set_aside":
+            raise ProtocolError(ErrorCode.CONFLICT, kept.reason, retriable=True)
         if request.step != "set_aside":
             catalog = with_topic_mirror(latest, entry.topic, _after(mirror, request))
             return self._decisions.decide(catalog, FollowUp("topic_altered", entry.topic, sender))
-        if mirror.diverged in latest.topics:
+        held = latest.topics.get(mirror.diverged)
+        if held is not None and (held.mirror is None or held.mirror.is_writable):
+            kept = replace(kept, reason=f"{mirror.diverged} was promoted: it has only a part of the records")
+        elif held is not None:
             return self._topics.awaited(sender, mirror.diverged, now)
         diverged = _free_name(latest, entry.topic)
         # It keeps everything, synced before the other log is cut, until it is deleted.
@@ -84,7 +103,7 @@ class Rejoins:
         catalog = latest.with_topic(
             diverged, entry.partitions, config, now, mirror=TopicMirror(mirror=request.mirror)
         )
-        catalog = with_topic_mirror(catalog, entry.topic, replace(mirror, diverged=diverged))
+        catalog = with_topic_mirror(catalog, entry.topic, replace(kept, diverged=diverged))
         return self._decisions.decide(catalog, FollowUp("topic_created", diverged, sender))
 
 
@@ -95,19 +114,56 @@ def with_topic_mirror(catalog: Catalog, topic: str, mirror: TopicMirror) -> Cata
 
 def _after(mirror: TopicMirror, request: RejoinTopic) -> TopicMirror:
     """Return the state of a topic that rejoins after a step."""
-    if request.step != "done":
+    if request.step == "cut":
         return replace(mirror, cuts=request.cuts)
-    return replace(mirror, state="following", cuts=(), given_up=_given_up(mirror))
+    # Some replicas may have carried out cuts that are dropped, and others not.
+    return replace(
+        mirror,
+        state="following" if request.step == "done" else mirror.state,
+        cuts=(),
+        given_up=_given_up(mirror),
+    )
 
 
 def _given_up(mirror: TopicMirror) -> tuple[Cut, ...]:
-    """Return the newest cuts of each partition."""
+    """Return the newest cuts of each partition, without those that a later one covers."""
     cuts = (*mirror.given_up, *mirror.cuts)
+    needed = [
+        cut for number, cut in enumerate(cuts) if not any(later.covers(cut) for later in cuts[number + 1 :])
+    ]
     return tuple(
         cut
-        for number, cut in enumerate(cuts)
-        if sum(later.partition == cut.partition for later in cuts[number + 1 :]) < CUTS_KEPT
+        for number, cut in enumerate(needed)
+        if sum(later.partition == cut.partition for later in needed[number + 1 :]) < CUTS_KEPT
     )
+
+
+def _without_lost(catalog: Catalog, mirror: TopicMirror) -> TopicMirror:
+    """Return the state of a topic that rejoins. If the topic of its records is gone, another is needed."""
+    if mirror.state != "rejoining" or not mirror.diverged or mirror.diverged in catalog.topics:
+        return mirror
+    reason = (
+        f"{mirror.diverged} was lost before the fail-back was complete: records that were cut by then are gone"
+        if mirror.cuts
+        else f"{mirror.diverged} was lost during the fail-back: its records are set aside again"
+    )
+    return replace(mirror, diverged="", cuts=(), given_up=_given_up(mirror), reason=reason)
+
+
+def _is_begun(catalog: Catalog, entry: TopicEntry) -> bool:
+    """Return True if a mirror that was deleted has set records of a topic aside: the next one goes on with that."""
+    found = entry.mirror
+    return found is not None and found.state == "rejoining" and found.diverged in catalog.topics
+
+
+def _taken_over(catalog: Catalog, entry: TopicEntry, request: MirrorTopic) -> Catalog:
+    """Give the fail-back of a mirror that was deleted to another one, with the topic of the records."""
+    assert entry.mirror is not None
+    for topic in (entry.topic, entry.mirror.diverged):
+        found = catalog.topics[topic].mirror
+        assert found is not None
+        catalog = with_topic_mirror(catalog, topic, replace(found, mirror=request.mirror))
+    return catalog
 
 
 def _check(catalog: Catalog, entry: TopicEntry, request: MirrorTopic) -> None:

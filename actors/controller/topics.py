@@ -161,6 +161,7 @@ class Topics:
         known_topic(self._decisions.latest, request.topic)
         if not request.topic.startswith(DIVERGED_PREFIX):
             refuse_internal(request.topic)
+        _check_not_needed(self._decisions.latest, request.topic)
         catalog = self._decisions.latest.without_topic(request.topic)
         return self._decisions.decide(catalog, FollowUp("topic_deleted", request.topic, sender))
 
@@ -287,6 +288,18 @@ def known_topic(catalog: Catalog, topic: str) -> TopicEntry:
     if entry is None:
         raise ProtocolError(ErrorCode.UNKNOWN_TOPIC, f"there is no topic {topic[:250]!r}")
     return entry
+
+
+def _check_not_needed(catalog: Catalog, topic: str) -> None:
+    """Refuse to delete the records that a fail-back sets aside before it is complete."""
+    for entry in catalog.topics.values():
+        mirror = entry.mirror
+        if mirror is not None and mirror.state == "rejoining" and mirror.diverged == topic:
+            message = (
+                f"the fail-back of {entry.topic} sets records aside in {topic}: delete it once {entry.topic} follows, as"
+                " mirror status shows"
+            )
+            raise ProtocolError(ErrorCode.CONFLICT, message)
 
 
 def refuse_internal(topic: str) -> None:

@@ -248,7 +248,7 @@ class Rejoining:
         assert self._bounds is not None
         if not batches:
             if reply.high_watermark < self._bounds.log_end_offset:
-                return self._survey(self._partition)  # a new leader does not know yet what is committed
+                return self._survey(self._partition)  # a new leader does not know the high watermark yet
             # Compaction has left the last offsets out: nothing more is there to set aside.
             return self._next()
         # Their topic begins with the first of them.

@@ -22,7 +22,7 @@ before this replica's sync lets its producer go on, so one message does for both
 
 A cut never removes a record that was known to be committed: if the leader's log lacks one, an operator has to decide,
 and the partition ends with `CommittedRecordsMissing`. An unclean election after that record was this decision, and so
-was a fail-back that has set it aside.
+was a fail-back that has set it aside, which the leader names.
 """
 
 from msgspec import Struct, UnsetType
@@ -243,7 +243,7 @@ class Follower(Undecided):
         if reply.diverging is not None:
             # The leader's high watermark says nothing about the records here that it lacks.
             self._failures = 0
-            return self._cut(reply.diverging, reply.log_start_offset, now)
+            return self._cut(reply.diverging, reply.log_start_offset)
         self.watermarks.high_watermark = max(self.watermarks.high_watermark, reply.high_watermark)
         try:
             copies = copies_of(event.payload, self._log.epochs.last, self._highest_epoch)
@@ -282,40 +282,43 @@ class Follower(Undecided):
 
     # -- cutting
 
-    def _cut(self, diverging: Diverging, leader_start_offset: int, now: int) -> list[Effect]:
+    def _cut(self, diverging: Diverging, leader_start_offset: int) -> list[Effect]:
         """Cut to the last batch that both logs may share: no later than the epoch ends in either of them."""
         epoch, end_offset = diverging.epoch, diverging.end_offset
         own_end_offset = self.watermarks.written_offset
         _, own_epoch_end = self._log.epochs.end_of(epoch, own_end_offset)
         offset = min(end_offset, own_epoch_end)
         committed_offset = min(self.watermarks.high_watermark, own_end_offset)
-        cut = None if offset >= committed_offset else self._cut_of_failback(offset)
+        cut = None if offset >= committed_offset else self._cut_of_failback(offset, diverging.given_up)
         if offset < committed_offset and (cut is not None or self._is_overruled()):
             self.watermarks.high_watermark = offset
-        elif offset < committed_offset and self._is_rejoining:
-            return self._pause(now)  # the leader knows of the cut, and this node's controller will
         elif offset < committed_offset:
             raise CommittedRecordsMissing(
                 f"the leader of epoch {self.leader_epoch}, {self.leader}, lacks committed records from offset {offset}"
-                f" to {committed_offset - 1}, which are here: see which replica has them, and elect that one"
+                f" to {committed_offset - 1}, which are here: {self._way_out}"
             )
         is_whole = cut is not None and cut.is_whole
         if is_whole or offset < self.watermarks.log_start_offset or epoch == NO_EPOCH:
             return [CutLog(max(leader_start_offset, offset), is_reset=True)]
         return [CutLog(offset)]
 
-    @property
-    def _is_rejoining(self) -> bool:
-        mirror = self._arguments.mirror
-        return mirror is not None and mirror.state == "rejoining"
+    def _cut_of_failback(self, offset: int, told: tuple[Cut, ...]) -> Cut | None:
+        """Return the fail-back that gave up the records from an offset on, if one did. They were set aside before.
 
-    def _cut_of_failback(self, offset: int) -> Cut | None:
-        """Return the fail-back that gave up the records from an offset on, if one did. They were set aside before."""
+        The leader has told its cuts; one of an earlier version has not, and this node's controller knows them, too.
+        """
+        mirror, last_epoch = self._arguments.mirror, self._log.epochs.last
+        known = () if mirror is None else mirror.cuts_after(self._arguments.partition, last_epoch)
+        return next((cut for cut in (*told, *known) if cut.gives_up(offset, last_epoch)), None)
+
+    @property
+    def _way_out(self) -> str:
         mirror = self._arguments.mirror
+        if mirror is None or not mirror.given_up:
+            return "see which replica has them, and elect that one"
         return (
-            None
-            if mirror is None
-            else mirror.cut_from(self._arguments.partition, offset, self._log.epochs.last)
+            "if this replica missed more fail-backs of the topic than are kept, stop its node, delete the folder of the"
+            " partition, and start the node; else see which replica has them, and elect that one"
         )
 
     def _is_overruled(self) -> bool:

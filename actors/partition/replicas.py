@@ -7,7 +7,7 @@ in-sync set is the leader alone, so that one mechanism decides about every high 
 
 from collections.abc import Iterable
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from ...transport.addresses import CONTROLLER, link_address
 from ...transport.machine import Answered, Call, Failed, Received, Reply, SetTimer
@@ -72,6 +72,7 @@ class Replicas:
         self, arguments: PartitionArguments, lead: Lead, log: OpenedLog, watermarks: Watermarks, now: int
     ) -> None:
         self._lead = lead
+        self._arguments = arguments
         self._node = arguments.node
         self._watermarks = watermarks
         me = Member(arguments.node, arguments.data_id)
@@ -133,6 +134,10 @@ class Replicas:
             return [Reply(received.sender, refusal.body)]
         diverging = self.fetches.divergence(request)
         if diverging is not None:
+            mirror = self._arguments.mirror
+            if mirror is not None:
+                given_up = mirror.cuts_after(self._arguments.partition, request.last_epoch)
+                diverging = structs.replace(diverging, given_up=given_up)
             return [self.fetches.reply(received, diverging=diverging)]
         # Answered first: the reply tells the high watermark that followed from earlier messages.
         effects = self.fetches.serve(received, request, now)

@@ -82,7 +82,7 @@ def rejoining(world: ReplicaWorld) -> None:
 
 
 def test_a_leader_that_does_not_know_that_its_topic_rejoins_does_not_answer(world: ReplicaWorld) -> None:
-    """It takes producers still: what it names now would not be all."""
+    """It takes producers still: the records that it names now would not be all."""
     assert answered(world, REJOINS).code == ErrorCode.PARTITION_OFFLINE
     give(world, REJOINS, *NODES)
     assert world.nodes["a"].machine._role.name == "undecided"
@@ -113,14 +113,21 @@ def test_the_leader_cuts_in_a_later_epoch_and_the_others_follow(world: ReplicaWo
     assert answered(world, CUTS).is_done
 
 
-def test_a_follower_that_does_not_know_of_the_cut_yet_waits(world: ReplicaWorld) -> None:
+@pytest.mark.parametrize("known", [REJOINS, None], ids=["the topic rejoins", "nothing"])
+@pytest.mark.parametrize("found", [CUTS, FOLLOWS], ids=["cutting", "following"])
+def test_a_follower_that_does_not_know_of_the_cut_learns_it_from_its_leader(
+    world: ReplicaWorld, known: TopicMirror | None, found: TopicMirror
+) -> None:
     rejoining(world)
     give(world, CUTS, "a", "b")
+    world.cut |= {("a", "c"), ("controller", "c")}
     world.claim()
-    world.links["controller", "c"].clear()
-    give(world, REJOINS, "c")
+    rest(world)
+    give(world, found, "a", "b")
     assert ends(world) == [2, 2, 6]
-    give(world, CUTS, "c")
+    world.cut.clear()
+    world.links["controller", "c"].clear()
+    give(world, known, "c")  # type: ignore[arg-type]
     assert ends(world) == [2, 2, 2]
 
 
@@ -149,10 +156,10 @@ def test_a_replica_that_was_away_is_cut_when_the_topic_follows(
     world.cut |= {("a", "c"), ("controller", "c")}
     world.claim()
     rest(world)
-    give(world, FOLLOWS, "a", "b")
+    mirror = TopicMirror(mirror="m", source_forks=(FORK,), given_up=given_up)
+    give(world, mirror, "a", "b")
     assert ends(world) == [2, 2, 6]
     world.cut.clear()
-    world.mirror = TopicMirror(mirror="m", given_up=given_up)
     world.assign("c")
     if given_up:
         world._drain()

@@ -240,8 +240,8 @@ def test_a_fetch_of_another_epoch_or_replica_is_refused(led: ReplicaWorld) -> No
     assert code(replica="d") == ErrorCode.UNKNOWN_LEADER_EPOCH
     assert code(data_id="b2") == ErrorCode.UNKNOWN_LEADER_EPOCH
     assert code(topic_id="t0") == ErrorCode.UNKNOWN_TOPIC_ID
-    assert code(fetch_offset=6) == "Diverging(epoch=1, end_offset=5)"
-    assert code(last_epoch=0) == "Diverging(epoch=-1, end_offset=0)"
+    assert code(fetch_offset=6) == "Diverging(epoch=1, end_offset=5, given_up=())"
+    assert code(last_epoch=0) == "Diverging(epoch=-1, end_offset=0, given_up=())"
 
 
 def test_a_follower_that_leads_later_has_the_newest_configuration(led: ReplicaWorld) -> None:

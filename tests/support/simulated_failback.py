@@ -1,19 +1,23 @@
-"""A former source that rejoins: two partitions that have parted, the mirror between them, and what was set aside.
+"""A former source that rejoins: two partitions that have parted, the mirror between them, and the records set aside.
 
 `parted` makes them: a mirror runs at random, is cut off, and is promoted, while its source goes on. The controller of the
-former source is the simulator's. After every step each batch that only that side had is in its log, or on the disk of
-the topic for records set aside; in the end its log is that of the promoted side.
+former source is the simulator's. The calls of the fail-back arrive one at a time between other steps, also those of a
+mirror that was killed meanwhile. Before the cuts are stored the topic for records set aside may be lost. After every step
+each batch that only that side had is in its log, or on the disk of that topic; in the end its log is that of the promoted
+side.
 """
 
+from collections import deque
 from typing import Any
 
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from planaria.actors.mirror.keys import RejoinKey
 from planaria.actors.mirror.machine import MirrorMachine
-from planaria.transport.machine import Call
+from planaria.transport.machine import Answered, Call, Failed
 from planaria.transport.protocol.data import Fetch
-from planaria.transport.protocol.errors import ErrorBody
+from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.mirrored import TopicMirror
 from planaria.transport.protocol.mirrors import (
     MirrorAppend,
@@ -27,11 +31,12 @@ from planaria.transport.protocol.mirrors import (
     SealMirror,
 )
 from planaria.transport.protocol.topics import DescribeTopicReply
-from simulated_mirror import NAMES, MirrorWorld
+from simulated_mirror import LOST, NAMES, MirrorWorld
 from simulated_partition import SimulatedPartition
 
 DIVERGED = "__diverged.ORDERS"
 ATTEMPTS = 5
+STEPS = ("produce", "time", "time", "copy", "mirror", "diverged", "source", "lost")
 
 
 def parted(seed: int, steps: int, **options: Any) -> "FailbackWorld":
@@ -62,7 +67,9 @@ class FailbackWorld(MirrorWorld):
         """The batches beyond the fork that only the former source has."""
         self.diverged = SimulatedPartition(mirror=TopicMirror(mirror="back"))
         self.diverged.disk.may_have_gaps = True
-        self.is_named = self.is_ready = False
+        self.is_ready = self.is_lost = self._is_stale = False
+        self._calls: deque[tuple[MirrorMachine, Call]] = deque()
+        """Calls of the fail-back that have not arrived."""
         self.fork = fork
         self.entry = TopicMirror(mirror="back", state="rejoining", source_forks=(fork,))
         super().__init__(before.draw.randint(0, 1_000_000), before.source.config)
@@ -87,7 +94,34 @@ class FailbackWorld(MirrorWorld):
     def has_rejoined(self) -> bool:
         return self.entry.state == "following"
 
+    def handle(self, event: Any) -> None:
+        if not self._is_stale:
+            super().handle(event)
+
     def _call(self, call: Call) -> None:
+        if isinstance(call.key, RejoinKey):
+            self._calls.append((self.mirror, call))
+        else:
+            super()._call(call)
+
+    def next_call(self) -> None:
+        """Let a call arrive. A mirror that was killed gets no answer."""
+        if not self._calls:
+            return
+        mirror, call = self._calls.popleft()
+        self._is_stale = mirror is not self.mirror
+        self._arrives(call)
+        self._is_stale = False
+        self.check()
+
+    def settle(self) -> None:
+        self.loss, self.is_cut = 0.0, False
+        for _ in range(20):
+            while self._calls:
+                self.next_call()
+            self.advance(1_000)
+
+    def _arrives(self, call: Call) -> None:
         request = call.request
         match request:
             case RejoinPartition():
@@ -96,8 +130,19 @@ class FailbackWorld(MirrorWorld):
                 self.ask_partition(call, self.copy)
             case MirrorAppend(topic=topic) if topic == DIVERGED:
                 self.ask_partition(call, self.diverged, replace(request, topic="ORDERS", topic_id="t1"))
+            case RejoinTopic(step="cut" | "survey" | "done") if self.is_lost:
+                self.handle(Failed(call.key, ErrorBody(ErrorCode.CONFLICT, "its topic was lost", True)))
             case _:
-                super()._call(call)
+                answer = self.controller_answers(call)
+                self.handle(Failed(call.key, LOST) if self._is_lost() else Answered(call.key, answer))
+
+    def lose_diverged(self) -> None:
+        """Lose the topic of the records that are set aside."""
+        if self.entry.state == "rejoining" and self.entry.diverged and not self.entry.cuts:
+            self.diverged = SimulatedPartition(mirror=TopicMirror(mirror="back"))
+            self.diverged.disk.may_have_gaps = self.is_lost = True
+            self.diverged.now = self.now
+            self._calls = deque(each for each in self._calls if each[0] is self.mirror)
 
     def _ask_again(self, call: Call) -> None:
         """Repeat a request while the partition refuses it, retriable, as the loop does."""
@@ -114,9 +159,11 @@ class FailbackWorld(MirrorWorld):
         match call.request:
             case MirrorTopic(forks=forks):
                 assert forks == (self.fork,)
+                if self.is_lost:
+                    self.entry, self.is_lost = replace(self.entry, diverged=""), False
                 return self.described(mirror=self.entry)
             case RejoinTopic(step="set_aside"):
-                self.entry = replace(self.entry, diverged=DIVERGED)
+                self.entry, self.is_lost = replace(self.entry, diverged=DIVERGED), False
                 return DescribeTopicReply(DIVERGED, "t2", self.source.config, [], UNSET)
             case RejoinTopic(step="cut" | "survey", cuts=cuts):
                 self.entry = replace(self.entry, cuts=cuts)
@@ -156,13 +203,17 @@ class FailbackWorld(MirrorWorld):
         assert not lost, f"{len(lost)} batches beyond the fork are nowhere"
 
     def step(self) -> None:
-        match self.draw.choice(["produce", "time", "time", "copy", "mirror", "diverged", "source"]):
+        match self.draw.choice([*["call"] * 8, *STEPS]):
+            case "call":
+                self.next_call()
             case "produce":
                 self.produce(self.draw.randbytes(3))
             case "copy":
                 self.copy.crash()
             case "diverged":
                 self.diverged.crash()
+            case "lost":
+                self.lose_diverged()
             case "mirror":
                 self.start_mirror()
             case "source":

@@ -1,7 +1,7 @@
 """Three replicas of a partition that was the source: it rejoins the topic that was promoted instead, with all faults.
 
 At a moment of the schedule the other side turns out to have a prefix of the committed records, and writes on from there.
-The mirror sets aside what it does not have, at the leader of that moment; the cuts are decided at a later one. Roles that
+The mirror sets aside its other records, at the leader of that moment; the cuts are decided at a later one. Roles that
 were sent before the topic rejoined arrive later, so that leaders take producers for a while. Beside the checks of
 `simulated_mirrored_replicas.py`, these hold:
 
@@ -120,7 +120,7 @@ class RejoiningWorld(MirroredWorld):
     # -- the mirror
 
     def rejoin(self) -> None:
-        """Let the mirror ask, or the controller store what it has decided."""
+        """Let the mirror ask, or the controller store its decision."""
         mirror = self._rejoins
         assert mirror is not None
         if self.draw.random() < 0.1:
@@ -177,7 +177,7 @@ class RejoiningWorld(MirroredWorld):
     def _follow(self, mirror: TopicMirror, bounds: RejoinPartitionReply) -> None:
         cut = mirror.cut_of(0)
         first = bounds.cut_offset if cut is None else cut.offset
-        # What is copied again as a whole is not complete here if the topic is promoted before.
+        # A log that is copied again as a whole is not complete here if the topic is promoted before.
         self.checks.give_up(0 if self.is_whole and cut is not None else first)
         for offset in [each for each in self.acknowledged if each >= self.checks.committed_end]:
             del self.acknowledged[offset]

@@ -1,6 +1,6 @@
 """The part of a topic's state that says which topic of another broker it follows, and where it left it. Structs only.
 
-    rejoining   a former source sets aside what the topic that was promoted does not have, and cuts it    -> following
+    rejoining   a former source sets aside the records that the promoted topic does not have, and cuts    -> following
     following   batches come from the mirror; producers are refused      -> sealed by promote, faulted by the source
     faulted     likewise, and the mirror has stopped for `reason`        -> following by resume, sealed by promote
     sealed      no writer: the ends of the partitions are taken      -> promoted
@@ -60,6 +60,11 @@ class Cut(Struct, frozen=True, kw_only=True):
         """Return True if a log whose last batch has this epoch may lose its records from an offset on."""
         return last_epoch <= self.last_epoch and (self.is_whole or offset >= self.offset)
 
+    def covers(self, other: "Cut") -> bool:
+        """Return True if every log may lose by this cut the records that it may lose by the other one."""
+        is_longer = self.is_whole or (self.offset <= other.offset and not other.is_whole)
+        return self.partition == other.partition and is_longer and self.last_epoch >= other.last_epoch
+
 
 class TopicMirror(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The part of a topic's entry about its mirror. A topic without one is an ordinary topic."""
@@ -67,6 +72,7 @@ class TopicMirror(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     mirror: str
     state: TopicState = "following"
     reason: str = ""
+    """The reason of a fault; or the fate of records that were set aside."""
     forks: tuple[Fork, ...] = ()
     """One for each partition, once it is promoted."""
     source_forks: tuple[Fork, ...] = ()
@@ -87,10 +93,10 @@ class TopicMirror(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """Return the records of a partition that are to be removed now."""
         return next((cut for cut in self.cuts if cut.partition == partition), None)
 
-    def cut_from(self, partition: int, offset: int, last_epoch: int) -> Cut | None:
-        """Return the cut by which a replica may lose its records from an offset on, committed ones included."""
-        cuts = (cut for cut in (*self.cuts, *self.given_up) if cut.partition == partition)
-        return next((cut for cut in cuts if cut.gives_up(offset, last_epoch)), None)
+    def cuts_after(self, partition: int, last_epoch: int) -> tuple[Cut, ...]:
+        """Return the cuts by which a replica whose last batch has this epoch may lose records, also committed ones."""
+        cuts = (*self.cuts, *self.given_up)
+        return tuple(cut for cut in cuts if cut.partition == partition and last_epoch <= cut.last_epoch)
 
     def fork_of(self, partition: int) -> Fork | None:
         """Return the fork of a promoted partition. One that was added later has none."""

@@ -31,7 +31,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from ..addresses import Address
 from .data import WaitMilliseconds
 from .message import InternalRequest, PeerRequest, Reply
-from .mirrored import TopicMirror
+from .mirrored import Cut, TopicMirror
 
 LeaderEpoch = Annotated[int, Meta(ge=0)]
 Role = Literal["undecided", "leader", "follower"]
@@ -189,6 +189,8 @@ class Diverging(Struct, frozen=True):
 
     epoch: int
     end_offset: int
+    given_up: tuple[Cut, ...] = ()
+    """Fail-backs by which the follower may lose committed records: the leader's log was cut by them."""
 
 
 class ReplicaFetchReply(Reply):
