@@ -1,4 +1,4 @@
-"""Committing: moves the offsets, alone or in a transaction with the outputs. Impure: calls the broker and waits.
+"""Committing: moves the offsets, alone or in a transaction with the outputs. Impure: awaits the broker.
 
     delivery         a commit                                             a zombie is fenced by
     exactly-once     publishes, moves the offsets and commits: one        the producer's epoch, when it has a successor;
@@ -8,13 +8,14 @@
 A transaction that fails is aborted. The machine keeps its content, and the next commit repeats it. Where a repeat can
 never succeed, because an output topic was deleted or changed, the records are handled again. Where the outcome is
 unknown, this incarnation cannot continue: the next one claims the transactional id, which completes or aborts the open
-transaction, and reads from the committed offset. Called by the consumer thread.
+transaction, and reads from the committed offset. Called by the feed.
 """
 
 import logging
 from typing import Protocol, TypeAlias
 
-from ...transport.client.consumer import Consumer
+from ...transport.aio.consumer import AsyncConsumer
+from ...transport.aio.transactional import AsyncTransactionalProducer
 from ...transport.client.errors import (
     DeliveryFailed,
     ProducerFenced,
@@ -22,7 +23,6 @@ from ...transport.client.errors import (
     TransactionUncertain,
     UnknownTopic,
 )
-from ...transport.client.transactional import TransactionalProducer
 from ...transport.protocol.errors import ErrorCode, PlanariaError
 from .effects import Commit, HandOver, Leave
 
@@ -58,42 +58,42 @@ class Committer(Protocol):
     is_exact: bool
     """True if a record with committed progress must never be handled again, even if the start is delayed."""
 
-    def prepare(self) -> None:
+    async def prepare(self) -> None:
         """Prepare for joining the group; called before it."""
 
-    def commit(self, consumer: Consumer, order: CommitOrder) -> None:
+    async def commit(self, consumer: AsyncConsumer, order: CommitOrder) -> None:
         """Commit. Raises Undecided, Spoiled, or another PlanariaError if nothing was committed."""
 
 
 class PlainCommits:
     is_exact = False
 
-    def prepare(self) -> None:
+    async def prepare(self) -> None:
         """Do nothing: a previous incarnation leaves no state to end."""
 
-    def commit(self, consumer: Consumer, order: CommitOrder) -> None:
-        consumer.commit(order.offsets, order.metadata)
+    async def commit(self, consumer: AsyncConsumer, order: CommitOrder) -> None:
+        await consumer.commit(order.offsets, order.metadata)
 
 
 class AtomicCommits:
     is_exact = True
 
-    def __init__(self, producer: TransactionalProducer) -> None:
+    def __init__(self, producer: AsyncTransactionalProducer) -> None:
         self._producer = producer
 
-    def prepare(self) -> None:
+    async def prepare(self) -> None:
         """End the transaction that a previous incarnation left open: its partitions' offsets cannot be read before."""
         try:
-            self._producer.claim()
+            await self._producer.claim()
         except PlanariaError as error:
             # The first transaction claims the id, unless the open one times out before.
             _log.warning("transactional id not claimed", extra={"fields": {"reason": str(error)}})
 
-    def commit(self, consumer: Consumer, order: CommitOrder) -> None:
+    async def commit(self, consumer: AsyncConsumer, order: CommitOrder) -> None:
         try:
-            with self._producer.transaction() as tx:
+            async with self._producer.transaction() as tx:
                 for each in order.outputs:
-                    tx.publish(
+                    await tx._hand_over(
                         each.topic,
                         each.value,
                         key=each.key,
@@ -101,14 +101,12 @@ class AtomicCommits:
                         partition=each.partition,
                         timestamp_ms=each.timestamp_ms,
                     )
-                tx.commit_offsets(consumer, order.offsets, order.metadata)
+                await tx.commit_offsets(consumer, order.offsets, order.metadata)
         except (TransactionUncertain, ProducerFenced) as error:
             raise Undecided(str(error)) from error
-        except UnknownTopic as error:
-            raise Spoiled(str(error)) from error
         except TransactionAborted as error:
             cause = error.__cause__
-            if isinstance(cause, DeliveryFailed) and cause.code in _CHANGED:
+            if isinstance(cause, DeliveryFailed | UnknownTopic) and cause.code in _CHANGED:
                 raise Spoiled(cause.message) from error
             if isinstance(cause, DeliveryFailed) and cause.code in _FOR_GOOD:
                 raise Undecided(str(error)) from error

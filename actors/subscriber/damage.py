@@ -1,11 +1,10 @@
-"""Damage in the logs that a member reads: where it is, which of it was skipped, when it is read again. Pure.
+"""Damage in the logs that a member reads: where it is, and which of it was skipped. Pure.
 
-    standing   the partition is paused before it; read again every LOOK_AGAIN_S, since the log may have been
-               restored, or its start moved past the damage
+    standing   the partition is paused before it; the machine orders another reading now and then (`serving.py`)
     skipped    `on_damage="skip"`: reading went on at the next intact offset
     gone       read after all, or the partition is assigned to another member
 
-The first two are alarms as long as the partition is assigned to this member. Called by the consumer thread.
+The first two are alarms as long as the partition is assigned to this member. Called by the feed.
 """
 
 from collections.abc import Iterable
@@ -13,21 +12,18 @@ from collections.abc import Iterable
 from ...transport.addresses import TopicPartition
 from .effects import Damage, DamageFound, Record
 
-LOOK_AGAIN_S = 5.0
-
 
 class DamageTable:
     def __init__(self) -> None:
-        self._standing: dict[TopicPartition, tuple[Damage, float]] = {}
-        """The damage that stops each partition, and the time of the next read."""
+        self._standing: dict[TopicPartition, Damage] = {}
+        """The damage that stops each partition."""
         self._skipped: dict[TopicPartition, list[Damage]] = {}
         self.has_changed = False
 
-    def stand(self, damage: Damage, now_s: float) -> bool:
+    def stand(self, damage: Damage) -> bool:
         """Stop before this damage; return True if it was not known yet."""
-        before = self._standing.get(damage.tp)
-        self._standing[damage.tp] = (damage, now_s + LOOK_AGAIN_S)
-        is_new = before is None or before[0] != damage
+        is_new = self._standing.get(damage.tp) != damage
+        self._standing[damage.tp] = damage
         self.has_changed |= is_new
         return is_new
 
@@ -36,12 +32,8 @@ class DamageTable:
         self._skipped.setdefault(damage.tp, []).append(damage)
         self.has_changed = True
 
-    def to_look_at(self, now_s: float) -> list[Damage]:
-        """Return the damage to read again now."""
-        due = [damage for damage, at_s in self._standing.values() if at_s <= now_s]
-        for damage in due:
-            self._standing[damage.tp] = (damage, now_s + LOOK_AGAIN_S)
-        return due
+    def standing(self) -> list[Damage]:
+        return list(self._standing.values())
 
     def read(self, records: Iterable[Record]) -> None:
         """Forget the damage before these records: it has been passed."""
@@ -61,4 +53,4 @@ class DamageTable:
     def report(self) -> DamageFound:
         self.has_changed = False
         skipped = [damage for found in self._skipped.values() for damage in found]
-        return DamageFound((*(damage for damage, _ in self._standing.values()), *skipped))
+        return DamageFound((*self._standing.values(), *skipped))

@@ -1,13 +1,14 @@
 """The effects and events of a subscriber's machine. Structs only, no behaviour.
 
     effect                 performed by                 answered by
-    Poll                   the consumer thread          RecordsPolled; before it Revoking or PartitionsLost may come
-    Commit                 the consumer thread          Committed | CommitRefused | CommitUncertain
-    Leave                  the consumer thread          GroupLeft
-    PausePartition         the consumer thread          none
-    ResumePartition        the consumer thread          none
-    Rewind                 the consumer thread          none
-    HandOver               the consumer thread          none; the thread waits for it after Revoking
+    Poll                   the feed                     RecordsPolled; before it Revoking or PartitionsLost may come
+    EndPoll                the feed, at once            RecordsPolled, soon
+    Commit                 the feed                     Committed | CommitRefused | CommitUncertain
+    Leave                  the feed                     GroupLeft
+    PausePartition         the feed, at once            none
+    ResumePartition        the feed, at once            none
+    Rewind, ReadDamage     the feed                     none
+    HandOver               the feed, at once            none; the feed waits for it after Revoking
     Run                    a worker's thread            HandlerReturned
     Recall                 the loop                     Recalled
     PublishDeadLetter      the dead-letter publisher    DeadLetterPublished | DeadLetterFailed
@@ -18,7 +19,8 @@
     Alarm                  the next heartbeat           none
     Crash                  the loop: ends the process   none
 
-Each thread performs its effects one after another, in the order given.
+The feed and each thread perform their effects one after another, in the order given; the feed those marked `at once`
+during a poll or a commit as well.
 """
 
 import logging
@@ -118,10 +120,11 @@ class DeadLetterRecord(Struct, frozen=True):
 
 
 class Poll(Struct, frozen=True):
-    """Fetch more; the answer may be empty."""
+    """Wait for records. The answer is empty after EndPoll, or after an error that may pass."""
 
-    is_brief: bool = False
-    """True if a partition is paused: its ResumePartition must not wait long behind this poll."""
+
+class EndPoll(Struct, frozen=True):
+    """Answer the poll that is out now, with or without records."""
 
 
 class Commit(Struct, frozen=True):
@@ -164,6 +167,10 @@ class Rewind(Struct, frozen=True):
     """Fetch these partitions again from these offsets, as far as they are still assigned."""
 
     offsets: Offsets
+
+
+class ReadDamage(Struct, frozen=True):
+    """Read the damaged partitions again: their logs may have been restored, or their starts moved past the damage."""
 
 
 class Run(Struct, frozen=True):
@@ -258,7 +265,7 @@ class RecordsPolled(Struct, frozen=True):
 
 
 class Revoking(Struct, frozen=True):
-    """The group revokes these partitions; the consumer thread waits for HandOver before they go."""
+    """The group revokes these partitions; the feed waits for HandOver before they go."""
 
     keys: Sequence[TopicPartition]
 
@@ -287,7 +294,7 @@ class Damage(Struct, frozen=True):
 
 
 class DamageFound(Struct, frozen=True):
-    """All damage that the consumer thread has stopped before or skipped; replaces the previous list."""
+    """All damage that the feed has stopped before or skipped; replaces the previous list."""
 
     found: Sequence[Damage]
 
@@ -389,10 +396,12 @@ OwnEvent: TypeAlias = (
     | DeadLetterPublished
     | DeadLetterFailed
 )
-ConsumerEffect: TypeAlias = Poll | Commit | HandOver | Leave | PausePartition | ResumePartition | Rewind
-"""Performed by the consumer thread."""
+FeedEffect: TypeAlias = (
+    Poll | EndPoll | Commit | HandOver | Leave | PausePartition | ResumePartition | Rewind | ReadDamage
+)
+"""Performed by the feed."""
 OwnEffect: TypeAlias = (
-    ConsumerEffect
+    FeedEffect
     | Run
     | Recall
     | PublishDeadLetter

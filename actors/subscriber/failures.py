@@ -172,7 +172,7 @@ class Failures:
         return log_of(lane.held[0], ERROR, "record lost", attempts=lane.attempts)
 
     def damaged(self, event: DamageFound) -> None:
-        """Replace the damage known of: the consumer thread met damage or passed it."""
+        """Replace the damage known of: the feed met damage or passed it."""
         self.is_alarmed = True
         self._damage = tuple(map(_damage_alarm, event.found[:MAX_ALARMS]))
 

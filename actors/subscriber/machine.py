@@ -1,11 +1,11 @@
 """The machine of a hosted subscriber: which record runs, is retried, is dead-lettered or committed, and when. Pure.
 
-The consumer thread polls and commits, the workers run the handler, the dead-letter publisher publishes.
+The feed polls and commits, the workers run the handler, the dead-letter publisher publishes.
 
     phase      means                                             left by
     serving    polls, runs, commits now and then                 StopRequested -> stopping; a stuck handler -> crashing
     stopping   finishes the records in progress, no others       no record or effect is out, or the deadline -> leaving
-    leaving    the consumer thread commits and leaves the group  GroupLeft, or the deadline -> Stop
+    leaving    the feed commits and leaves the group             GroupLeft, or the deadline -> Stop
     crashing   commits finished records, starts no others        the commit's answer, or KILL_GRACE_MS -> ended
     ended      Crash has been ordered; a commit in doubt leads here from every phase
 
@@ -61,6 +61,7 @@ from .timers import (
     CircuitPauseOver,
     CommitDue,
     CrashTimeout,
+    DamageDue,
     FailingLong,
     FinishTimeout,
     HandlerLate,
@@ -102,6 +103,7 @@ class SubscriberMachine:
         if state.phase != "serving":
             self._ending.advance()
         self._handling.run_next(now)
+        self._serving.end_poll_if_needed()
         if state.failures.is_alarmed:
             state.effects += state.failures.alarms(now)
         return state.effects
@@ -124,7 +126,7 @@ class SubscriberMachine:
             case CommitUncertain():
                 self._ending.on_commit_uncertain(event)
             case DamageFound():
-                self._state.failures.damaged(event)
+                self._serving.on_damage_found(event, now)
             case Recalled():
                 self._handling.on_recalled(event, now)
             case DeadLetterPublished():
@@ -174,6 +176,8 @@ class SubscriberMachine:
                 self._state.failures.breaker.pause_over()
             case CommitDue():
                 self._serving.on_commit_due()
+            case DamageDue():
+                self._serving.on_damage_due(now)
             case RevocationTimeout():
                 self._state.effects += self._state.revocations.on_timeout()
             case FinishTimeout():

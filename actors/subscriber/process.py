@@ -1,10 +1,16 @@
 """The hosted subscriber's process: a loop, a machine, a flight recorder, and the threads that work for it. Impure.
 
-    loop                      control, heartbeats, the machine     never blocks, whatever the handler does
-    consumer_thread.py        the member of the group              polls and commits
-    worker.py                 the handler                          `concurrency` records at a time
-    dead_letter_publisher.py  the dead letters                     only when there are any
-    the client's thread       sockets of consumer and producer
+    the loop                  control, heartbeats, the machine     never blocks, whatever the handler does
+      feed.py                 the member of the group              a task: polls and commits
+      dead_letter_publisher.py  the dead letters                   a task for each
+    threads
+      worker.py               the handler                          `concurrency` records at a time
+      coroutines.py           an `async def` handler               one event loop for all its records
+      resource_monitor.py     the handler's CPU time, the memory
+      the client's            the socket of consumer and producers
+
+The handler may block for as long as it likes, so it has threads of its own. The client has one, as in every program,
+because handlers publish with it. All else takes its turn in the loop.
 
 It is a client like any other and connects to the gateway's endpoint. Its address is its instance id, so that it keeps
 its partitions over a restart within the session timeout, and its transactional id, so that it fences its predecessor.
@@ -23,11 +29,14 @@ from msgspec import structs
 
 from ...transport.actor import Actor, ActorContext
 from ...transport.addresses import Kind
+from ...transport.aio.calls import Caller
+from ...transport.aio.loops import Bridge
+from ...transport.aio.producer import AsyncProducer
+from ...transport.aio.transactional import AsyncTransactionalProducer
 from ...transport.client.client import Client
 from ...transport.client.configuration import options_for
-from ...transport.client.consumer import Consumer
+from ...transport.client.options import ConsumerOptions, checked, checked_producer
 from ...transport.client.producer import Producer, batching_of
-from ...transport.client.transactional import TransactionalProducer
 from ...transport.loop import run_actor
 from ...transport.periodic import Schedule
 from ...transport.protocol.errors import PlanariaError
@@ -36,7 +45,6 @@ from ...transport.publication import Publication
 from ...transport.security.broker_keys import internal_key_in
 from ...transport.subscription import SubscriberOptions
 from .committing import DELIVERY_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS, AtomicCommits, PlainCommits
-from .consumer_thread import ConsumerThread, OnPartitions
 from .coroutines import Coroutines, run_alone
 from .dead_letter_publisher import DeadLetterPublisher
 from .effects import (
@@ -44,6 +52,7 @@ from .effects import (
     Alarm,
     Commit,
     Crash,
+    EndPoll,
     Forget,
     HandlerTimedOut,
     HandOver,
@@ -54,6 +63,7 @@ from .effects import (
     PausePartition,
     Poll,
     PublishDeadLetter,
+    ReadDamage,
     Recall,
     Recalled,
     ResumePartition,
@@ -62,12 +72,15 @@ from .effects import (
     Run,
     WriteLog,
 )
+from .feed import Feed
 from .flight_recorder import FlightRecorder, flight_path
 from .handler import HandlerUnusable, load_handler
 from .machine import SubscriberMachine
+from .member import Member, OnChange
 from .output_topics import OutputTopics
 from .resource_monitor import ResourceMonitor, limit_memory, take_stack
-from .threads import EventQueue, ThreadFailed
+from .tasks import Tasks
+from .threads import Callback, EventQueue, ThreadFailed
 from .worker import Workers
 
 OUTPUT_TIMEOUT_MS = 30_000
@@ -91,10 +104,12 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
         if self._options.identity:
             self._identity = f"{self._options.identity}/{self._identity}"
         self._inbox = EventQueue()
+        self._tasks = Tasks(self._inbox)
         self._recorder: FlightRecorder
         self._client: Client
         self._producer: Producer
-        self._consumer_thread: ConsumerThread
+        self._caller: Caller
+        self._feed: Feed
         self._workers: Workers
         self._resource_monitor: ResourceMonitor
         self._dead_letter_publisher: DeadLetterPublisher
@@ -128,6 +143,8 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
         self.machine = SubscriberMachine(options, self._recorder.recovered(), random.random)
         self._client = Client(options.endpoint, client_id=self._identity, **self._credentials())
         self._producer = producer = self._client.producer(delivery_timeout_ms=OUTPUT_TIMEOUT_MS)
+        network = self._client._network
+        self._caller = Caller(network, Bridge(self._tasks, network.let_pass))
         is_exact = options.delivery == "exactly-once"
 
         destinations = batching_of(producer).destinations
@@ -136,7 +153,6 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
             destinations.check(message.topic, message.partition, message.size_bytes)
 
         self._outputs = OutputTopics(check, destinations.partitions_known, time.monotonic)
-        letters = OutputTopics(check, destinations.partitions_known, time.monotonic)
         self._workers = Workers(
             handler,
             self._recorder,
@@ -152,16 +168,22 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
         self._resource_monitor = ResourceMonitor(
             self._recorder, self._workers, self._inbox, options.cpu_limit
         )
-        self._dead_letter_publisher = DeadLetterPublisher(
-            producer, self._inbox, letters.check, is_only_checked=is_exact
+        letters = AsyncProducer(
+            self._caller, checked_producer({"delivery_timeout_ms": OUTPUT_TIMEOUT_MS, "linger_ms": 0})
         )
-        commits = AtomicCommits(self._transactions()) if is_exact else PlainCommits()
-        skips_damage = options.on_damage == "skip"
-        self._consumer_thread = ConsumerThread(
-            self._join, options.max_records, self._inbox, commits, skips_damage=skips_damage
+        self._dead_letter_publisher = DeadLetterPublisher(
+            letters, self._tasks, self._inbox.post, is_only_checked=is_exact
+        )
+        self._feed = Feed(
+            self._join,
+            options.max_records,
+            self._caller.bridge,
+            self._inbox.post,
+            AtomicCommits(self._transactions()) if is_exact else PlainCommits(),
+            skips_damage=options.on_damage == "skip",
         )
         self.loop.watch(self._inbox.fileno(), self._take_posted)
-        self._consumer_thread.open()
+        self._tasks.start(self._feed.run())
         if options.memory_limit is not None:
             limit_memory(options.memory_limit)
 
@@ -189,10 +211,16 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
                 self.close()
             case Crash():
                 raise SubscriberCrashed(effect.reason)
-            case Poll() | Commit() | HandOver() | Leave() | PausePartition() | ResumePartition() | Rewind():
-                self._consumer_thread.perform(effect)
+            case Poll() | EndPoll() | Commit() | HandOver() | Leave() | Rewind() | ReadDamage():
+                self._feed.perform(effect)
+            case PausePartition() | ResumePartition():
+                self._feed.perform(effect)
             case _:
                 assert_never(effect)
+
+    def end_turn(self) -> None:
+        """Run the tasks that the events of the turn have woken."""
+        self._tasks.run()
 
     def alarms_now(self) -> tuple[str, ...]:
         return self.alarms + (self._outputs.alarms() if self._outputs is not None else ())
@@ -219,16 +247,20 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
         for event in self._inbox.take():
             if isinstance(event, ThreadFailed):
                 raise event.error
-            self.loop.dispatch(event)
+            if isinstance(event, Callback):
+                event.call()
+            else:
+                self.loop.dispatch(event)
 
-    def _transactions(self) -> TransactionalProducer:
-        return self._client.producer(
-            transactional_id=self._identity,
-            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
-            delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
+    def _transactions(self) -> AsyncTransactionalProducer:
+        options = {
+            "transactional_id": self._identity,
+            "transaction_timeout_ms": TRANSACTION_TIMEOUT_MS,
+            "delivery_timeout_ms": DELIVERY_TIMEOUT_MS,
             # A publish that waits for a backlog to shrink would keep a transaction open meanwhile.
-            on_backpressure="raise",
-        )
+            "on_backpressure": "raise",
+        }
+        return AsyncTransactionalProducer(self._caller, checked_producer(options))
 
     def _credentials(self) -> dict[str, Any]:
         """Return the broker's own credentials; outside the broker those that its client's configuration has."""
@@ -242,17 +274,17 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
             topic, value, key=key, deliver_at=deliver_at_ms, scheduled_id=scheduled_id
         ).result()
 
-    def _join(self, on_revoked: OnPartitions, on_lost: OnPartitions) -> Consumer:
+    def _join(self, on_change: OnChange) -> Member:
         options = self._options
-        return self._client.consumer(
-            options.group,
-            options.topics,
-            instance_id=self._identity,
-            auto_commit=False,
-            auto_offset_reset=options.auto_offset_reset,
-            session_timeout_ms=options.session_timeout_ms,
-            on_revoked=on_revoked,
-            on_lost=on_lost,
+        member = {
+            "client_id": self._identity,
+            "instance_id": self._identity,
+            "auto_commit": False,
+            "auto_offset_reset": options.auto_offset_reset,
+            "session_timeout_ms": options.session_timeout_ms,
+        }
+        return Member(
+            self._caller, options.group, options.topics, checked(ConsumerOptions, member), on_change
         )
 
 

@@ -1,6 +1,6 @@
 """Revocations: how partitions are given up, on request or after a loss, and which records are dropped. Pure.
 
-    revoking   the consumer thread waits: records in progress are finished, the rest dropped, then HandOver; forced
+    revoking   the feed waits: records in progress are finished, the rest dropped, then HandOver; forced
                after the session timeout
     lost       the records are dropped
     a stop     records not in progress are dropped, the partitions stay until the group is left
@@ -40,7 +40,7 @@ class Revocations:
         self._runs = runs
         self._memory = memory
         self._wanted: list[TopicPartition] | None = None
-        """Partitions whose revocation the consumer thread waits for."""
+        """Partitions whose revocation the feed waits for."""
         self._restarting: set[TopicPartition] = set()
 
     def restart(self, keys: Sequence[TopicPartition]) -> None:
@@ -55,6 +55,13 @@ class Revocations:
         if not self._restarting:
             return records
         return [record for record in records if key_of(record) not in self._restarting]
+
+    @property
+    def can_restart(self) -> bool:
+        """True if a partition could be restarted, were no poll in flight."""
+        return bool(self._restarting) and any(
+            not each.is_busy for each in self._partitions.of(self._restarting)
+        )
 
     def try_restart(self) -> list[Effect]:
         """Restart the partitions that can. Call it while no poll is in flight: the next poll must follow the rewind."""

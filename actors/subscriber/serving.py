@@ -1,5 +1,8 @@
 """Serving: polls, takes the records in, and commits the handled ones. Pure.
 
+A poll lasts until there are records, or until something has to happen between two polls: a commit, the restart of a
+partition, another reading of damaged partitions, the end. Then EndPoll ends it.
+
 Outputs are published with one effect at a time (Commit, HandOver, Leave) and stay here until it is answered. A commit
 in doubt ends the process; its next incarnation finds out.
 
@@ -11,6 +14,7 @@ Called by the machine, and by `handling.py`, `failing.py` and `ending.py` when r
 
 from collections.abc import Mapping, Sequence
 
+from ...transport.machine import CancelTimer, SetTimer
 from ...transport.publication import Publication
 from .commits import RETRY_MS
 from .delivery import beginnings
@@ -19,8 +23,11 @@ from .effects import (
     Commit,
     CommitRefused,
     Committed,
+    DamageFound,
+    EndPoll,
     Forget,
     Poll,
+    ReadDamage,
     RecordsPolled,
     ResumePartition,
     Rewind,
@@ -30,6 +37,10 @@ from .failures import lost_before
 from .lanes import Lane
 from .partitions import NOTHING, Partition
 from .state import SubscriberState
+from .timers import DamageDue
+
+READ_DAMAGE_MS = 5_000
+"""Interval at which damaged partitions are read again."""
 
 
 class Serving:
@@ -52,7 +63,21 @@ class Serving:
         state = self._state
         if state.phase == "serving":
             state.is_polling = True
-            state.do(Poll(is_brief=any(each.is_paused for each in state.partitions.owned.values())))
+            state.is_poll_ending = False
+            state.do(Poll())
+
+    def end_poll_if_needed(self) -> None:
+        """End the poll that is out if something waits for its end."""
+        state = self._state
+        if state.is_polling and (
+            state.commits.is_due or state.phase != "serving" or state.revocations.can_restart
+        ):
+            self._end_poll()
+
+    def _end_poll(self) -> None:
+        if not self._state.is_poll_ending:
+            self._state.is_poll_ending = True
+            self._state.do(EndPoll())
 
     def on_polled(self, event: RecordsPolled, now: int) -> None:
         state = self._state
@@ -70,6 +95,18 @@ class Serving:
             self._plan_commit(now)
             self._commit_if_due()
             self._poll()
+
+    def on_damage_found(self, event: DamageFound, now: int) -> None:
+        state = self._state
+        state.failures.damaged(event)
+        is_standing = any(not damage.is_skipped for damage in event.found)
+        state.do(SetTimer(DamageDue(), now + READ_DAMAGE_MS) if is_standing else CancelTimer(DamageDue()))
+
+    def on_damage_due(self, now: int) -> None:
+        if self._state.phase == "serving":
+            self._end_poll()
+            self._state.do(ReadDamage())
+            self._state.do(SetTimer(DamageDue(), now + READ_DAMAGE_MS))
 
     # -- records that are done
 

@@ -26,6 +26,8 @@ class SubscriberState:
         self.options = options
         self.phase: Phase = "serving"
         self.is_polling = False
+        self.is_poll_ending = False
+        """True if the poll that is out has been told to end."""
         self.effects: list[Effect] = []
         """Effects of the event that is being handled."""
         self.strategy = STRATEGIES[options.delivery]

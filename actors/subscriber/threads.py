@@ -2,7 +2,8 @@
 Impure.
 
 The loop owns the machine; threads only perform effects and post the results. Every event wakes the loop through a pipe
-it watches. A thread that fails fails the actor: its error is raised in the loop's thread.
+it watches. A thread that fails fails the actor: its error is raised in the loop's thread. The loop's tasks post their
+events as well, so each event has a turn of its own.
 """
 
 import queue
@@ -23,7 +24,13 @@ class ThreadFailed(Struct, frozen=True):
     error: BaseException
 
 
-Posted: TypeAlias = OwnEvent | ThreadFailed
+class Callback(Struct, frozen=True):
+    """Of the client's thread, for the loop's."""
+
+    call: Callable[[], object]
+
+
+Posted: TypeAlias = OwnEvent | ThreadFailed | Callback
 
 
 class EventQueue:

@@ -37,6 +37,10 @@ class CommitDue(Struct, frozen=True):
     """The planned commit (`commits.py`)."""
 
 
+class DamageDue(Struct, frozen=True):
+    """Damaged partitions are read again (`serving.py`)."""
+
+
 class RevocationTimeout(Struct, frozen=True):
     """The latest time at which revoked partitions are handed over (`revocations.py`)."""
 
@@ -60,6 +64,7 @@ TimerKey: TypeAlias = (
     | FailingLong
     | CircuitPauseOver
     | CommitDue
+    | DamageDue
     | RevocationTimeout
     | FinishTimeout
     | LeaveTimeout

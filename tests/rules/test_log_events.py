@@ -14,14 +14,14 @@ ARGUMENT = {"WriteLog": 1, "log_of": 2, "self.log": 1, "self._life.log": 1, "log
 def events_of(tree: ast.AST) -> set[str]:
     found: set[str] = set()
     for function in ast.walk(tree):
-        if isinstance(function, ast.FunctionDef):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             named = dict(_assigned(function))
             for event in _arguments(function):
                 found |= named.get(event.id, set()) if isinstance(event, ast.Name) else _texts(event)
     return found
 
 
-def _arguments(function: ast.FunctionDef) -> Iterator[ast.expr]:
+def _arguments(function: ast.AST) -> Iterator[ast.expr]:
     for call in ast.walk(function):
         if not isinstance(call, ast.Call):
             continue
@@ -34,7 +34,7 @@ def _arguments(function: ast.FunctionDef) -> Iterator[ast.expr]:
             yield call.args[index]
 
 
-def _assigned(function: ast.FunctionDef) -> Iterator[tuple[str, set[str]]]:
+def _assigned(function: ast.AST) -> Iterator[tuple[str, set[str]]]:
     for node in ast.walk(function):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             yield node.targets[0].id, _texts(node.value)

@@ -1,5 +1,6 @@
 """Commits: a certain failure is distinguished from an unknown outcome."""
 
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from planaria.actors.subscriber.effects import (
     DeadLetterRecord,
     PublishDeadLetter,
 )
+from planaria.actors.subscriber.tasks import Tasks
 from planaria.actors.subscriber.threads import EventQueue
 from planaria.transport.client.errors import (
     CommitFailed,
@@ -33,6 +35,12 @@ ORDER = Commit(
 )
 
 
+def result_of(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that waits for nothing."""
+    with pytest.raises(StopIteration):
+        coroutine.send(None)
+
+
 class FakeTransactions:
     """A producer of transactions and its transaction, which records its calls and fails at one step."""
 
@@ -45,23 +53,23 @@ class FakeTransactions:
         if step in self.failures:
             raise self.failures[step]
 
-    def claim(self) -> None:
+    async def claim(self) -> None:
         self.take("claim")
 
     def transaction(self) -> Self:
         self.take("begin")
         return self
 
-    def publish(self, topic: str, value: bytes, key: bytes | None, **options: object) -> None:
+    async def _hand_over(self, topic: str, value: bytes, key: bytes | None, **options: object) -> None:
         self.take("publish", topic, value, key, {name: each for name, each in options.items() if each})
 
-    def commit_offsets(self, consumer: object, offsets: object, metadata: object) -> None:
+    async def commit_offsets(self, consumer: object, offsets: object, metadata: object) -> None:
         self.take("offsets", consumer, offsets, metadata)
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
         return self
 
-    def __exit__(
+    async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.take("abort" if kind else "commit")
@@ -69,7 +77,7 @@ class FakeTransactions:
 
 def commit(**failures: Exception) -> list[Any]:
     transactions = FakeTransactions(**failures)
-    AtomicCommits(transactions).commit("consumer", ORDER)  # type: ignore[arg-type]
+    result_of(AtomicCommits(transactions).commit("consumer", ORDER))  # type: ignore[arg-type]
     return transactions.steps
 
 
@@ -122,7 +130,7 @@ def test_from_what_cannot_be_known_or_done_nobody_goes_on(failures: dict[str, Ex
 @pytest.mark.parametrize(
     "failures",
     [
-        {"publish": UnknownTopic("OUT")},
+        {"commit": aborted_by(UnknownTopic("OUT"))},
         {"commit": aborted_by(DeliveryFailed("UNKNOWN_TOPIC", "gone"))},
         {"commit": aborted_by(DeliveryFailed("UNKNOWN_PARTITION", "it has fewer now"))},
         {"commit": aborted_by(DeliveryFailed("MESSAGE_TOO_LARGE", "it takes smaller ones now"))},
@@ -137,39 +145,73 @@ def test_when_an_output_topic_has_changed_the_records_are_handled_again(
 
 def test_the_transactional_id_is_claimed_before_the_group_is_joined() -> None:
     transactions = FakeTransactions()
-    AtomicCommits(transactions).prepare()  # type: ignore[arg-type]
+    result_of(AtomicCommits(transactions).prepare())  # type: ignore[arg-type]
     assert transactions.steps == [("claim",)]
     # A failed request now is repeated by the first transaction.
-    AtomicCommits(FakeTransactions(claim=PlanariaError("no answer"))).prepare()  # type: ignore[arg-type]
+    result_of(AtomicCommits(FakeTransactions(claim=PlanariaError("no answer"))).prepare())  # type: ignore[arg-type]
 
 
 def test_without_transactions_the_offsets_alone_are_committed() -> None:
     said: list[object] = []
 
     class FakeConsumer:
-        def commit(self, *what: object) -> None:
+        async def commit(self, *what: object) -> None:
             said.extend(what)
 
-    PlainCommits().commit(FakeConsumer(), ORDER)  # type: ignore[arg-type]
+    result_of(PlainCommits().commit(FakeConsumer(), ORDER))  # type: ignore[arg-type]
     assert said == [ORDER.offsets, ORDER.metadata]
 
 
-@pytest.mark.parametrize("is_taken", [True, False])
-def test_a_letter_for_a_transaction_is_only_looked_at(is_taken: bool) -> None:
-    inbox = EventQueue()
+class FakeProducer:
+    """Knows its topic or not, and acknowledges at once or fails."""
 
-    def check(message: Publication) -> None:
-        if not is_taken:
-            raise UnknownTopic(message.topic)
+    def __init__(self, refusal: Exception | None = None, failure: Exception | None = None) -> None:
+        self.refusal, self.failure = refusal, failure
+        self.published: list[tuple[Any, ...]] = []
 
+    async def _check(self, topic: str, size_bytes: int) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+
+    async def publish(self, topic: str, value: bytes, **options: Any) -> None:
+        self.published.append((topic, value, options))
+        if self.failure is not None:
+            raise self.failure
+
+
+def sent(producer: FakeProducer, *, is_only_checked: bool) -> Any:
+    """Return the event of one dead letter."""
+    inbox, events = EventQueue(), []
+    tasks = Tasks(inbox)
     letter = DeadLetterRecord("A.dlq", b"k", b"v", {"dead-letter-reason": "no"}, "dead-letter/1")
-    dead_letter_publisher = DeadLetterPublisher(None, inbox, check, is_only_checked=True)  # type: ignore[arg-type]
-    event = dead_letter_publisher._send(PublishDeadLetter(4, letter))
+    publisher = DeadLetterPublisher(producer, tasks, events.append, is_only_checked=is_only_checked)  # type: ignore[arg-type]
+    publisher.send(PublishDeadLetter(4, letter))
+    tasks.run()
     inbox.close()
-    if is_taken:
-        assert event == DeadLetterPublished(
-            4, (Publication("A.dlq", b"v", b"k", {"dead-letter-reason": "no"}),)
-        )
+    [event] = events
+    return event
+
+
+def test_a_letter_for_a_transaction_is_only_looked_at() -> None:
+    producer = FakeProducer()
+    message = Publication("A.dlq", b"v", b"k", {"dead-letter-reason": "no"})
+    assert sent(producer, is_only_checked=True) == DeadLetterPublished(4, (message,))
+    assert not producer.published
+
+
+def test_a_letter_is_published_with_the_id_that_makes_a_repeat_harmless() -> None:
+    producer = FakeProducer()
+    assert sent(producer, is_only_checked=False) == DeadLetterPublished(4)
+    options = {"key": b"k", "headers": {"dead-letter-reason": "no"}, "dedup_id": "dead-letter/1"}
+    assert producer.published == [("A.dlq", b"v", options)]
+
+
+@pytest.mark.parametrize("is_only_checked", [True, False])
+@pytest.mark.parametrize("step", ["refusal", "failure"])
+def test_a_letter_that_is_refused_or_lost_is_reported(step: str, is_only_checked: bool) -> None:
+    event = sent(FakeProducer(**{step: UnknownTopic("A.dlq")}), is_only_checked=is_only_checked)
+    if step == "failure" and is_only_checked:
+        assert isinstance(event, DeadLetterPublished)
     else:
         assert isinstance(event, DeadLetterFailed)
         assert "unknown topic 'A.dlq'" in event.reason

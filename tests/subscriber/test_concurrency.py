@@ -242,7 +242,7 @@ def test_the_records_behind_a_stuck_key_are_bounded() -> None:
     script.start()
     script.polled(*keyed("aaa"))
     script.ran(failure="ValueError: no")
-    assert script.polled(*keyed("ab", 3)) == ["pause A/0", "poll briefly", "run A/0 4, attempt 1"]
+    assert script.polled(*keyed("ab", 3)) == ["pause A/0", "poll", "run A/0 4, attempt 1"]
     assert script.ran() == []
 
 

@@ -1,28 +1,51 @@
-"""Damage that blocks a member: reported once, checked again, cleared when read past or revoked."""
+"""Damage that blocks a member: reported once, read again, cleared when read past or revoked."""
 
-from planaria.actors.subscriber.damage import LOOK_AGAIN_S, DamageTable
-from planaria.actors.subscriber.effects import Damage, DamageFound
+from planaria.actors.subscriber.damage import DamageTable
+from planaria.actors.subscriber.effects import Damage, DamageFound, EndPoll, ReadDamage
+from planaria.actors.subscriber.serving import READ_DAMAGE_MS
 from subscriber_script import Script, messages
 
 DAMAGE = Damage("A", 0, 5, 9, "segment 0 is damaged")
 
 
-def test_it_is_told_once_and_looked_at_again_now_and_then() -> None:
+def test_it_is_told_once() -> None:
     table = DamageTable()
-    assert table.stand(DAMAGE, 0.0)
+    assert table.stand(DAMAGE)
     assert table.has_changed
     assert table.report().found == (DAMAGE,)
-    assert table.to_look_at(LOOK_AGAIN_S - 1) == []
-    assert table.to_look_at(LOOK_AGAIN_S) == [DAMAGE]
-    assert table.to_look_at(LOOK_AGAIN_S) == []
-    assert not table.stand(DAMAGE, LOOK_AGAIN_S)
+    assert not table.stand(DAMAGE)
     assert not table.has_changed
+    assert table.standing() == [DAMAGE]
+
+
+def test_it_is_read_again_now_and_then_between_two_polls() -> None:
+    script = Script()
+    script.start()
+    script.give(DamageFound((DAMAGE,)))
+    for _ in range(3):
+        script.take_effects()
+        assert script.after(READ_DAMAGE_MS - 1) == []
+        assert script.after(1) == ["readdamage"]
+        assert [each for each in script.take_effects() if isinstance(each, EndPoll | ReadDamage)] == [
+            EndPoll(),
+            ReadDamage(),
+        ]
+        script.polled()
+    script.give(DamageFound(()))
+    assert script.after(10 * READ_DAMAGE_MS) == []
+
+
+def test_skipped_damage_is_not_read_again() -> None:
+    script = Script()
+    script.start()
+    script.give(DamageFound((Damage("A", 2, 0, 2, "rot", is_skipped=True),)))
+    assert script.after(10 * READ_DAMAGE_MS) == []
 
 
 def test_it_is_over_when_something_behind_it_is_read_or_the_partition_goes() -> None:
     for end in ("read", "gone"):
         table = DamageTable()
-        table.stand(DAMAGE, 0.0)
+        table.stand(DAMAGE)
         table.report()
         table.read(messages("A", 1, 7))
         assert not table.has_changed

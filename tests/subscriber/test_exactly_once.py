@@ -303,7 +303,7 @@ def test_what_is_not_committed_counts_as_held() -> None:
     assert script.polled(*messages("A", 0, 0, 1, 2, 3))[0] == "pause A/0"
     assert script.ran(publishes=True) == []
     script.after(COMMIT_MS)
-    assert script.polled() == ["commit A/0=4 with 0:0 0:1 0:2 0:3", "poll briefly"]
+    assert script.polled() == ["commit A/0=4 with 0:0 0:1 0:2 0:3", "poll"]
     assert script.committed() == ["resume A/0"]
 
 

@@ -14,6 +14,7 @@ from planaria.actors.subscriber.effects import (
     Crash,
     DeadLetterFailed,
     DeadLetterPublished,
+    EndPoll,
     Event,
     Failure,
     Forget,
@@ -24,7 +25,6 @@ from planaria.actors.subscriber.effects import (
     Leave,
     PartitionsLost,
     PausePartition,
-    Poll,
     PriorAttempt,
     PublishDeadLetter,
     Record,
@@ -115,7 +115,7 @@ class Script:
                 self.publish_dead_letter = effect
             elif isinstance(effect, Alarm):
                 self.alarms = effect.alarms
-        silent = (SetTimer, CancelTimer, Alarm)
+        silent = (SetTimer, CancelTimer, Alarm, EndPoll)
         return [line_of(effect) for effect in effects if not isinstance(effect, silent)]
 
     def take_effects(self) -> list[Any]:
@@ -204,8 +204,6 @@ class Script:
 
 def line_of(effect: Any) -> str:
     match effect:
-        case Poll(is_brief=True):
-            return "poll briefly"
         case Run(records=records, attempt=attempt):
             first, last = records[0], records[-1]
             span = str(first.offset) if first is last else f"{first.offset}-{last.offset}"

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ..addresses import TopicPartition, coordinator_address
-from ..calls.events import Withdrawn
+from ..calls.events import Wanted, Withdrawn
 from ..client.commits import AutoCommit, CommitFirst, GivenOffsets, Metadata, Offsets
 from ..client.consumer_bridge import ConsumerBridge, Stopped
 from ..client.consuming import Action, Consuming
@@ -75,6 +75,7 @@ class AsyncConsumer(AsyncPositions):
         super().__init__(caller, _Queries(caller.network, group, options, self._refuse_when_closed))
         self._network = caller.network
         self._group = group
+        self._topics = topics
         self._options = options
         membership = None
         if group is not None and options.partitions is None:
@@ -91,6 +92,8 @@ class AsyncConsumer(AsyncPositions):
         )
         self._has_mail = Flag(caller.bridge)
         self._changed = Flag(caller.bridge)
+        self._is_poll_over = False
+        """True if the present poll is to return, by order of a hosted subscriber."""
         fetching = fetching_for(group, options, is_member=self._is_member)
         self._bridge = ConsumerBridge(fetching, membership, options.max_poll_interval_ms, self._has_mail)
 
@@ -101,7 +104,12 @@ class AsyncConsumer(AsyncPositions):
             machine.begin(self._starts)
         elif self._options.partitions is not None:
             machine.assign(as_partitions("partitions", self._options.partitions))
-        elif not self._is_member:
+        elif self._is_member:
+            network = self._network
+            self._bridge.expect(self._topics, network.topics.is_unknown, network.metadata_timeout_ms)
+            for topic in self._topics:
+                network.post(network.owner, Wanted(topic))
+        else:
             counts = {
                 topic: await self._caller.partitions_of(topic, timeout_ms) for topic in machine.growth.topics
             }
@@ -160,6 +168,8 @@ class AsyncConsumer(AsyncPositions):
                     self._post()
                 if found is not None:
                     return found
+                if self._is_poll_over:
+                    return []
                 left_s = None if deadline is None else deadline - monotonic()
                 if not bridge.mailbox and left_s is not None and left_s <= 0:
                     return []
@@ -168,6 +178,7 @@ class AsyncConsumer(AsyncPositions):
                 await self._has_mail.wait(machine.growth.patience_s(left_s))
                 self._refuse_when_closed()
         finally:
+            self._is_poll_over = False
             bridge.last_poll_ms = self._network.now_ms()
             bridge.is_polling = False
 
@@ -312,7 +323,7 @@ class AsyncConsumer(AsyncPositions):
             machine.leave(is_told=self._options.instance_id is None if leave_group is None else leave_group)
             self._post()
             while machine.state != "left" and self._network.is_running:
-                await self._has_mail.wait(1.0)
+                await self._has_mail.wait()  # set when the network ends, too
                 self._has_mail.clear()
                 machine.accept(self._bridge.mailbox)
             self._network.post(self._network.owner, Withdrawn(self._bridge))

@@ -1,10 +1,11 @@
 """The event loop of the program, asyncio's or trio's, and the way from the network thread into it.
 
+A hosted subscriber has one of its own (`actors/subscriber/tasks.py`): its actor's loop.
+
 The network thread appends its messages for the loop to a queue and wakes the loop once for each of its turns, never for
 each message. Nothing else crosses between the two. No ZeroMQ socket is ever used on the loop.
 """
 
-import asyncio
 import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -50,6 +51,10 @@ class EventLoop(Protocol):
 
 class AsyncioLoop:
     def __init__(self) -> None:
+        # Loaded already if its loop runs; a subscriber's process does without.
+        import asyncio  # noqa: PLC0415
+
+        self._asyncio = asyncio
         self._loop = asyncio.get_running_loop()
 
     def call_soon(self, callback: Callable[[], object]) -> None:
@@ -59,7 +64,7 @@ class AsyncioLoop:
             return
 
     def signal(self) -> Signal:
-        return asyncio.Event()
+        return self._asyncio.Event()
 
     def shield(self) -> AbstractContextManager[object]:
         return nullcontext()  # asyncio delivers a cancellation once
@@ -69,7 +74,7 @@ class AsyncioLoop:
             await signal.wait()
             return True
         try:
-            async with asyncio.timeout(timeout_s):
+            async with self._asyncio.timeout(timeout_s):
                 await signal.wait()
         except TimeoutError:
             return False
@@ -77,7 +82,7 @@ class AsyncioLoop:
 
     async def within(self, work: Work, limit_s: float) -> bool:
         try:
-            async with asyncio.timeout(limit_s):
+            async with self._asyncio.timeout(limit_s):
                 await work()
         except TimeoutError as error:
             if isinstance(error, TimedOut):  # of the work itself
@@ -86,7 +91,7 @@ class AsyncioLoop:
         return True
 
     async def in_thread(self, call: Callable[[], ResultT]) -> ResultT:
-        return await asyncio.to_thread(call)
+        return await self._asyncio.to_thread(call)
 
 
 class TrioLoop:

@@ -208,13 +208,15 @@ class AsyncProducer:
 
     async def _publish_with_room(self, publish_nowait: Callable[[], PublishHandle]) -> RecordMetadata:
         """Hand a message over once there is room, and wait for its acknowledgement."""
+        return await (await self._handed_over(publish_nowait))
+
+    async def _handed_over(self, publish_nowait: Callable[[], PublishHandle]) -> PublishHandle:
+        """Hand a message over once there is room."""
         while True:
             try:
-                handle = publish_nowait()
-                break
+                return publish_nowait()
             except BufferFull:
                 await self._room()
-        return await handle
 
     async def flush(self, timeout: Duration | None = None) -> None:
         """Wait until each message published so far is acknowledged or has failed. Raises TimedOut.
@@ -332,6 +334,14 @@ class AsyncProducer:
         for early in self._early.values():
             while early.messages:
                 early.messages.popleft().accept(None, error)
+
+    async def _check(self, topic: str, size_bytes: int) -> None:
+        """Raise the error with which a message of that size would be refused, as far as it is known beforehand."""
+        destinations = self._batching.destinations
+        assert isinstance(destinations, _KnownDestinations)
+        if destinations.partitions_known(topic) is None:
+            destinations.learn(topic, await self._caller.partitions_of(topic, self._metadata_timeout_ms))
+        destinations.check(topic, None, size_bytes)
 
     async def _room(self) -> None:
         gate = LoopGate(self._caller.bridge)

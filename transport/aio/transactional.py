@@ -282,6 +282,11 @@ class AsyncTransaction:
             )
         )
 
+    async def _hand_over(self, topic: str, value: Any, **options: Any) -> None:
+        """Hand a message over once there is room. One that fails makes the transaction abort."""
+        producer = self._owner._producer
+        await producer._handed_over(lambda: self.publish_nowait(topic, value, **options))
+
     async def commit_offsets(
         self,
         consumer: AsyncCommitting,

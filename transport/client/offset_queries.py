@@ -45,11 +45,7 @@ class OffsetQueries:
     def _committed_offsets(self, partitions: Iterable[Partition] | None = None) -> list[PartitionOffset]:
         if self._group is None:
             raise PlanariaError("a consumer without a group has no committed offsets")
-        wanted: TopicPartitions | None = None if partitions is None else {}
-        for topic, partition in as_partitions("partitions", partitions or ()):
-            assert wanted is not None
-            wanted.setdefault(topic, []).append(partition)
-        request = FetchOffsets(group=self._group, partitions=wanted)
+        request = committed_offsets_of(self._group, partitions)
         return self._call(coordinator_address(self._group), request, FetchOffsetsReply).offsets
 
     def offsets_for_times(
@@ -106,3 +102,12 @@ class OffsetQueries:
 
     def _refuse_when_closed(self) -> None:
         raise NotImplementedError
+
+
+def committed_offsets_of(group: str, partitions: Iterable[Partition] | None) -> FetchOffsets:
+    """Return the request for a group's committed offsets, of these partitions or of all (None)."""
+    wanted: TopicPartitions | None = None if partitions is None else {}
+    for topic, partition in as_partitions("partitions", partitions or ()):
+        assert wanted is not None
+        wanted.setdefault(topic, []).append(partition)
+    return FetchOffsets(group=group, partitions=wanted)

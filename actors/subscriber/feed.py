@@ -1,23 +1,27 @@
-"""The consumer thread: the group's member, on a thread of its own. Polls, commits, hands over partitions. Impure.
+"""The feed: the group's member, in a task on the actor's loop. Polls, commits, hands over partitions. Impure.
 
-Owns the consumer, which no other thread touches. Before a partition is revoked, the consumer calls back on this thread,
-inside a poll: the thread posts Revoking and waits for the machine's HandOver, so that records in progress are finished
-and committed by the partition's old owner. The client's own thread keeps the session meanwhile. committing.py decides
-how a commit is made, with or without a transaction.
+Owns the consumer (member.py), whose machines decide about reading and membership; it has no thread. Records are taken
+from the client's thread, and verified and decoded here. The handler never runs here: it may block for as long as it
+likes in a worker's thread, while heartbeats, polls and commits go on in the loop's. The client's thread keeps the
+session.
+
+Before a partition is revoked, the consumer awaits `_on_change` inside a poll: the feed posts Revoking and waits for the
+machine's HandOver, so that records in progress are finished and committed by the partition's old owner. committing.py
+decides how a commit is made, with or without a transaction.
 """
 
 import itertools
 import logging
-import queue
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from time import monotonic
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 from msgspec import structs
 
 from ...transport.addresses import TopicPartition
-from ...transport.client.consumer import Consumer
+from ...transport.aio.loops import Bridge, Flag
+from ...transport.client.consuming import RunCallback
 from ...transport.client.errors import CommitFailed, CorruptData, TimedOut
 from ...transport.client.messages import Message
 from ...transport.lineage import lineage_of
@@ -30,100 +34,116 @@ from .effects import (
     CommitRefused,
     Committed,
     CommitUncertain,
-    ConsumerEffect,
     ConsumerStarted,
     Damage,
+    EndPoll,
+    FeedEffect,
     GroupLeft,
     HandOver,
     Leave,
     Offsets,
+    OwnEvent,
     PartitionsLost,
     PausePartition,
     Poll,
+    ReadDamage,
     RecordsPolled,
     ResumePartition,
     Revoking,
     Rewind,
 )
+from .member import Member, OnChange
 from .progress import Ahead, from_metadata
-from .threads import EventQueue, WorkThread
 
-POLL_S = 0.1
-"""Longest time that an empty poll delays a commit."""
-BRIEF_POLL_S = 0.01
 POLL_RECORDS = 1_000
 
 _log = logging.getLogger("planaria.subscriber")
 
-
-OnPartitions = Callable[[Sequence[TopicPartition]], None]
-OpenConsumer = Callable[[OnPartitions, OnPartitions], Consumer]
-"""Join the group; the parameters are the callbacks for revoked and for lost partitions."""
+InOrder: TypeAlias = Poll | Commit | Rewind | ReadDamage | Leave
 
 
-class ConsumerThread:
+class Feed:
     def __init__(
         self,
-        open_consumer: OpenConsumer,
+        member_of: Callable[[OnChange], Member],
         max_records: int,
-        inbox: EventQueue,
+        bridge: Bridge,
+        post: Callable[[OwnEvent], None],
         commits: Committer,
         *,
         skips_damage: bool = False,
     ) -> None:
-        self._open_consumer = open_consumer
+        """`member_of` makes the group's member. `post` delivers an event to the machine, in a later turn."""
+        self._consumer = member_of(self._on_change)
         self._commits = commits
         self._max_records = min(max_records, POLL_RECORDS)
-        self._inbox = inbox
-        self._consumer: Consumer
-        self._answers: queue.SimpleQueue[HandOver] = queue.SimpleQueue()
+        self._post = post
+        self._orders: deque[InOrder] = deque()
+        self._has_orders = Flag(bridge)
+        self._hand_over: HandOver | None = None
+        self._may_hand_over = Flag(bridge)
         self._is_leaving = False
         self._skips_damage = skips_damage
         self._damage = DamageTable()
         self._known: dict[TopicPartition, int] = {}
         """Partitions whose previous owner's progress has been read, with the end offset of the records polled since."""
-        self._thread = WorkThread("planaria-feed", inbox)
 
-    def open(self) -> None:
-        """Join the group; ConsumerStarted follows."""
-        self._thread.order(self._open, None)
-
-    def perform(self, effect: ConsumerEffect) -> None:
+    def perform(self, effect: FeedEffect) -> None:
         match effect:
+            case EndPoll():
+                self._consumer.end_poll()
             case HandOver():
-                self._answers.put(effect)
-            case Poll():
-                self._thread.order(self._poll, effect)
-            case Commit():
-                self._thread.order(self._commit, effect)
-            case PausePartition() | ResumePartition() | Rewind():
-                self._thread.order(self._steer, effect)
-            case Leave():
-                self._thread.order(self._leave, effect)
+                self._hand_over = effect
+                self._may_hand_over.set_here()
+            case PausePartition(key=key):
+                if not self._is_leaving:
+                    self._consumer.pause(*self._assigned({key: 0}))
+            case ResumePartition(key=key):
+                if not self._is_leaving:
+                    self._consumer.resume(*self._assigned({key: 0}))
+            case Poll() | Commit() | Rewind() | ReadDamage() | Leave():
+                self._orders.append(effect)
+                self._has_orders.set_here()
             case _:
                 assert_never(effect)
 
-    # Called on the consumer thread.
+    async def run(self) -> None:
+        """Join the group, then perform the orders one after another, until the last one leaves it."""
+        await self._commits.prepare()
+        await self._consumer.__aenter__()
+        self._post(ConsumerStarted())
+        while not self._is_leaving:
+            while not self._orders:
+                self._has_orders.clear()
+                await self._has_orders.wait()
+            order = self._orders.popleft()
+            match order:
+                case Poll():
+                    self._post(await self._poll())
+                case Commit():
+                    self._post(await self._commit(order))
+                case Rewind(offsets=offsets):
+                    self._rewind(offsets)
+                case ReadDamage():
+                    await self._read_damage()
+                case Leave():
+                    self._post(await self._leave(order))
+                case _:
+                    assert_never(order)
 
-    def _open(self, _: None) -> ConsumerStarted:
-        self._commits.prepare()
-        self._consumer = self._open_consumer(self._on_revoked, self._on_lost)
-        return ConsumerStarted()
-
-    def _poll(self, effect: Poll) -> RecordsPolled:
-        found = self._poll_once(effect)
+    async def _poll(self) -> RecordsPolled:
+        found = await self._poll_once()
         if self._damage.has_changed:
-            self._inbox.post(self._damage.report())
+            self._post(self._damage.report())
         return found
 
-    def _poll_once(self, effect: Poll) -> RecordsPolled:
+    async def _poll_once(self) -> RecordsPolled:
         try:
-            self._look_at_damage()
-            records = self._consumer.poll(BRIEF_POLL_S if effect.is_brief else POLL_S, self._max_records)
+            records = await self._consumer.poll(None, self._max_records)
             self._damage.read(records)
             new = self._note(records)
-            lineages = {tp: lineage_of(*self._consumer._origin(tp)) for tp in new}
-            return RecordsPolled(records, self._read_ahead(new), lineages)
+            lineages = {tp: lineage_of(*self._consumer.origin(tp)) for tp in new}
+            return RecordsPolled(records, await self._read_ahead(new), lineages)
         except CorruptData as error:
             self._on_damage(error)
             return RecordsPolled(())
@@ -152,7 +172,7 @@ class ConsumerThread:
                 cut += [] if end is None else [tp]
             self._known[tp] = polled[-1].offset + 1
         if cut:
-            self._inbox.post(PartitionsLost(cut))
+            self._post(PartitionsLost(cut))
         return new
 
     def _on_damage(self, error: CorruptData) -> None:
@@ -165,24 +185,23 @@ class ConsumerThread:
             self._consumer.seek(*tp, error.next_offset)
             return
         self._consumer.pause(tp)
-        if self._damage.stand(damage, monotonic()):
+        if self._damage.stand(damage):
             _log.critical("partition paused", extra={"fields": {"reason": str(error)}})
 
-    def _look_at_damage(self) -> None:
-        """Read damaged partitions again where it is time; forget damage below the start of the log."""
-        for damage in self._damage.to_look_at(monotonic()):
-            if damage.tp not in self._consumer.assignment():
-                continue
+    async def _read_damage(self) -> None:
+        """Read damaged partitions again, but not below the start of the log."""
+        for damage in self._damage.standing():
             with suppress(ProtocolError):  # out of range now, or deleted
-                start = self._consumer.beginning_offsets([damage.tp])[TopicPartition(*damage.tp)]
-                self._consumer.seek(*damage.tp, max(start, damage.offset))
-                self._consumer.resume(damage.tp)
+                start = await self._consumer.beginning_of(damage.tp)
+                if damage.tp in self._consumer.assignment():
+                    self._consumer.seek(*damage.tp, max(start, damage.offset))
+                    self._consumer.resume(damage.tp)
 
-    def _read_ahead(self, new: set[TopicPartition]) -> dict[TopicPartition, Ahead]:
+    async def _read_ahead(self, new: set[TopicPartition]) -> dict[TopicPartition, Ahead]:
         """Read the progress beyond the committed offset of the previous owners of partitions that are new here."""
         if not new:
             return {}
-        committed = self._read_committed(new)
+        committed = await self._read_committed(new)
         found = {(item.topic, item.partition): item for item in committed}
         return {
             tp: from_metadata(found[tp].offset, found[tp].metadata)
@@ -190,10 +209,10 @@ class ConsumerThread:
             if found[tp].metadata
         }
 
-    def _read_committed(self, tps: set[TopicPartition]) -> list[PartitionOffset]:
+    async def _read_committed(self, tps: set[TopicPartition]) -> list[PartitionOffset]:
         while True:
             try:
-                return self._consumer._committed_offsets(sorted(tps))
+                return await self._consumer.offsets_committed(sorted(tps))
             except PlanariaError as error:
                 _log.warning("progress cannot be read", extra={"fields": {"reason": str(error)}})
                 if not self._commits.is_exact:
@@ -203,9 +222,9 @@ class ConsumerThread:
                 ):
                     raise
 
-    def _commit(self, effect: Commit) -> Committed | CommitRefused | CommitUncertain:
+    async def _commit(self, effect: Commit) -> Committed | CommitRefused | CommitUncertain:
         try:
-            self._commit_assigned(effect)
+            await self._commit_assigned(effect)
         except Undecided as error:
             return CommitUncertain(effect.offsets, str(error))
         except Spoiled as error:
@@ -214,58 +233,59 @@ class ConsumerThread:
             return CommitRefused(effect.offsets, str(error))
         return Committed(effect.offsets)
 
-    def _steer(self, effect: PausePartition | ResumePartition | Rewind) -> None:
-        match effect:
-            case Rewind(offsets=offsets):
-                for key, offset in self._assigned(offsets).items():
-                    self._consumer.seek(*key, offset)
-                # They restart, so their previous owner's progress is read again.
-                self._forget(list(offsets))
-            case PausePartition(key=key):
-                self._consumer.pause(*self._assigned({key: 0}))
-            case ResumePartition(key=key):
-                self._consumer.resume(*self._assigned({key: 0}))
+    def _rewind(self, offsets: Offsets) -> None:
+        for key, offset in self._assigned(offsets).items():
+            self._consumer.seek(*key, offset)
+        # They restart, so their previous owner's progress is read again.
+        self._forget(list(offsets))
 
-    def _commit_assigned(self, order: CommitOrder) -> None:
+    async def _commit_assigned(self, order: CommitOrder) -> None:
         """Commit without the partitions revoked since the order was given: only their offsets would remain."""
         left = self._assigned(order.offsets)
         if len(left) < len(order.offsets) and order.outputs:
             raise CommitFailed(ErrorCode.NOT_ASSIGNED, "a partition has gone since the commit was ordered")
         if left:
-            self._commits.commit(self._consumer, structs.replace(order, offsets=left))
+            await self._commits.commit(self._consumer, structs.replace(order, offsets=left))
 
     def _assigned(self, offsets: Offsets) -> Offsets:
         """Keep the offsets of partitions that have not been revoked since the order was given."""
         assigned = set(self._consumer.assignment())
         return {key: offset for key, offset in offsets.items() if key in assigned}
 
-    def _leave(self, effect: Leave) -> GroupLeft:
+    async def _leave(self, effect: Leave) -> GroupLeft:
         self._is_leaving = True
-        self._commit_last(effect)
+        await self._commit_last(effect)
         with suppress(PlanariaError):  # the session times out when the broker does not answer
-            self._consumer.close(leave_group=not effect.keeps_place)
+            await self._consumer.close(leave_group=not effect.keeps_place)
         return GroupLeft()
 
-    def _on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        if self._is_leaving:
-            return
-        self._inbox.post(Revoking(list(partitions)))
-        self._forget(partitions)
-        self._damage.gone(partitions)
-        self._commit_last(self._answers.get())
+    async def _on_change(self, change: RunCallback) -> None:
+        """Take part in a change of the assignment, inside a poll or the end."""
+        if change.kind == "revoked" and not self._is_leaving:
+            await self._on_revoked(change.tps)
+        elif change.kind == "lost":
+            self._drop(change.tps)
+            self._post(PartitionsLost(change.tps))
 
-    def _on_lost(self, partitions: Sequence[TopicPartition]) -> None:
+    async def _on_revoked(self, partitions: list[TopicPartition]) -> None:
+        self._drop(partitions)
+        self._may_hand_over.clear()
+        self._post(Revoking(partitions))
+        await self._may_hand_over.wait()
+        assert self._hand_over is not None
+        await self._commit_last(self._hand_over)
+
+    def _drop(self, partitions: Sequence[TopicPartition]) -> None:
         self._forget(partitions)
         self._damage.gone(partitions)
-        self._inbox.post(PartitionsLost(list(partitions)))
 
     def _forget(self, partitions: Sequence[TopicPartition]) -> None:
         for tp in partitions:
             self._known.pop(tp, None)
 
-    def _commit_last(self, effect: HandOver | Leave) -> None:
+    async def _commit_last(self, effect: HandOver | Leave) -> None:
         """Commit for the last time. Without it the partition's next owner repeats the work done since the last commit."""
         try:
-            self._commit_assigned(effect)
+            await self._commit_assigned(effect)
         except PlanariaError as error:
             _log.warning("last commit refused", extra={"fields": {"reason": str(error)}})
