@@ -118,6 +118,10 @@ class KillTimer(Struct, frozen=True):
     address: Address
 
 
+class KillWaitTimer(Struct, frozen=True):
+    """A kill has waited long enough for a process."""
+
+
 class StuckTimer(Struct, frozen=True):
     """SIGKILL has not ended a child in time."""
 
@@ -167,4 +171,6 @@ Effect: TypeAlias = (
     | CancelTimer
     | Stop
 )
-TimerKey: TypeAlias = RestartTimer | WakeTimer | KillTimer | StuckTimer | CheckTimer | StopTimer
+TimerKey: TypeAlias = (
+    RestartTimer | WakeTimer | KillTimer | KillWaitTimer | StuckTimer | CheckTimer | StopTimer
+)

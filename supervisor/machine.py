@@ -44,6 +44,7 @@ from .events import (
     Event,
     KillAll,
     KillTimer,
+    KillWaitTimer,
     OfIncarnation,
     RestartTimer,
     StopAsked,
@@ -130,7 +131,7 @@ class SupervisorMachine:
                 self._on_kill_all(now)
             case _:
                 assert_never(event)
-        self._requests.settle()
+        self._requests.settle(now)
         return self._life.take_effects()
 
     # Life cycle.
@@ -292,6 +293,8 @@ class SupervisorMachine:
         if isinstance(key, CheckTimer):
             self._check(now)
             return
+        if isinstance(key, KillWaitTimer):
+            return  # the requests are settled after every event
         if isinstance(key, StopTimer):
             self._gate.on_timer(now)
             return

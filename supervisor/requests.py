@@ -40,6 +40,7 @@ from ..transport.protocol.operations import (
 from . import directory
 from .children import Child, Goal
 from .events import ReportStatus
+from .kills import Kills
 from .lifecycle import Lifecycle
 from .operator_acts import OperatorActs
 from .states import State
@@ -49,16 +50,12 @@ _read_report = msgspec.msgpack.Decoder(ActorReport).decode
 SUPERVISOR = "supervisor"
 """Address of the actors' parent process in `status`."""
 
-_BEFORE_PROCESS = (State.WAITING, State.STARTING)
-"""States of a child without a process that will have one."""
-
 
 class Requests:
     def __init__(self, life: Lifecycle, gate: StopGate) -> None:
         self._life = life
         self._acts = OperatorActs(life)
-        self._kills: list[tuple[Child, Kill, Sender]] = []
-        """Kills of children between two processes: they wait for the next one."""
+        self._kills = Kills(life)
         self._answers: dict[type, Callable[[Any, Sender, int], ReplyBody | None]] = {
             StartChild: self._start_child,
             ReplaceChild: self._replace_child,
@@ -173,35 +170,11 @@ class Requests:
         return None
 
     def _kill(self, request: Kill, sender: Sender, now: int) -> KillReply | None:
-        child = self._child(request.address)
-        if self._awaits_process(child):
-            self._kills.append((child, request, sender))
-            return None
-        return self._signal(child, request)
+        return self._kills.order(self._address(request.address), request, sender, now)
 
-    def settle(self) -> None:
-        """Answer the kills that waited for a process which now exists, or will not."""
-        waiting, self._kills = self._kills, []
-        for child, request, sender in waiting:
-            if self._awaits_process(child):
-                self._kills.append((child, request, sender))
-                continue
-            try:
-                self._life.order(Reply(sender, self._signal(child, request)))
-            except ProtocolError as error:
-                self._life.order(Reply(sender, error.body))
-
-    def _awaits_process(self, child: Child) -> bool:
-        is_present = self._life.tree.get(child.address) is child
-        return child.pid is None and child.state in _BEFORE_PROCESS and is_present
-
-    def _signal(self, child: Child, request: Kill) -> KillReply:
-        if child.pid is None:
-            raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, f"{request.address} is {child.shown_state}")
-        self._life.log("warning", "signal ordered", child=child.address, pid=child.pid, signal=request.signal)
-        child.is_death_ordered = request.signal != "SIGCONT"
-        self._life.signal(child, request.signal)
-        return KillReply(pid=child.pid, incarnation=child.incarnation)
+    def settle(self, now: int) -> None:
+        """Answer the requests that waited for what has happened since."""
+        self._kills.settle(now)
 
     def _revive(self, request: Revive, sender: Sender, now: int) -> ReviveReply:
         child = self._child(request.address)
@@ -213,18 +186,22 @@ class Requests:
             self._life.advance(now)
         return answer
 
-    def _child(self, named: str) -> Child:
+    def _address(self, named: str) -> Address:
         try:
             address = Address.parse(named)
         except ValueError:
             raise ProtocolError(ErrorCode.UNKNOWN_ACTOR, f"there is no actor {named!r}") from None
-        child = self._life.tree.get(address)
         if address == SUPERVISOR:
             pid = self._life.identity.pid
             raise ProtocolError(
                 ErrorCode.INVALID_REQUEST,
                 f"the supervisor is not one of its own children: send the signal to its process, pid {pid}",
             )
+        return address
+
+    def _child(self, named: str) -> Child:
+        address = self._address(named)
+        child = self._life.tree.get(address)
         if child is None:
             raise ProtocolError(ErrorCode.UNKNOWN_ACTOR, f"there is no actor {address!r}")
         return child

@@ -9,7 +9,7 @@ from planaria.transport.addresses import Address
 from planaria.transport.protocol.control import ReplaceChild, StartChild, StopChild
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.message import Done
-from planaria.transport.protocol.operations import Kill, KillReply, Revive, ReviveReply, Status, StatusReply
+from planaria.transport.protocol.operations import Kill, Revive, ReviveReply, Status, StatusReply
 from supervision import World, broker_like, worker
 
 PARTITION = "partition/T/0"
@@ -152,34 +152,6 @@ def test_an_incarnation_is_never_used_twice(world: World) -> None:
     world.die(PARTITION, "exit code 0")
     world.ask(StartChild(spec=worker(PARTITION)))
     assert world.processes[PARTITION] == 2
-
-
-def test_kill_names_what_it_hit(world: World) -> None:
-    answer = world.ask(Kill(address="controller", signal="SIGSTOP"))
-    assert answer == KillReply(pid=101, incarnation=1)
-    assert world.signals == [("controller", "SIGSTOP")]
-
-
-def test_kill_of_nobody_and_of_somebody_down_is_refused(world: World) -> None:
-    assert refusal(world.ask(Kill(address="nobody"))) == "UNKNOWN_ACTOR"
-    world.die("controller")
-    assert refusal(world.ask(Kill(address="controller"))) == "ACTOR_UNAVAILABLE"
-
-
-def test_a_kill_waits_for_the_process_of_an_actor_that_starts(world: World) -> None:
-    addresses = [f"partition/T/{number}" for number in range(4)]
-    for address in addresses:
-        world.ask(StartChild(spec=worker(address)))  # two of them start at a time
-    assert world.ask(Kill(address=addresses[2])) is None
-    assert world.ask(Kill(address=addresses[3])) is None
-    world.replies.clear()
-    world.ready(addresses[0])
-    assert world.signals == [(addresses[2], "SIGKILL")]
-    (reply,) = world.replies
-    assert reply.body == KillReply(pid=100 + len(world.launched), incarnation=1)
-    world.replies.clear()
-    world.ask(StopChild(address=Address.parse(addresses[3])))
-    assert refusal(world.replies[-1].body) == "ACTOR_UNAVAILABLE"
 
 
 def test_the_supervisor_is_not_unknown_but_takes_no_signal_from_itself(world: World) -> None:
