@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 
 import msgspec
-from anyio import to_thread
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,6 +12,7 @@ from starlette.responses import Response
 from ...transport.addresses import as_text
 from .broker_link import BrokerLink
 from .failures import Refused
+from .pace import Calls, flow_of
 from .sessions import Session, Sessions
 
 P = ParamSpec("P")
@@ -47,9 +47,10 @@ async def body_of(request: Request, kind: type[BodyT]) -> BodyT:
         raise Refused(400, "INVALID_REQUEST", str(error)) from error
 
 
-async def asked(method: Callable[P, ResultT], *args: P.args, **kwargs: P.kwargs) -> ResultT:
-    """Run a call to the broker beside the event loop; its errors are answered by failures.py."""
-    return await to_thread.run_sync(lambda: method(*args, **kwargs), abandon_on_cancel=True)
+async def asked(request: Request, method: Callable[P, ResultT], *args: P.args, **kwargs: P.kwargs) -> ResultT:
+    """Run a call to the broker beside the event loop, in its turn; its errors are answered by failures.py."""
+    calls: Calls = request.app.state.calls
+    return await calls.run(flow_of(request.scope), lambda: method(*args, **kwargs))
 
 
 def answer(found: Any) -> Response:
@@ -61,7 +62,7 @@ def reads(look: Callable[[BrokerLink, QueryParams], Any]) -> Callable[[Request],
     """Return a handler that answers with the result of `look`, which runs beside the event loop."""
 
     async def handle(request: Request) -> Response:
-        return answer(await asked(look, session_of(request).link, request.query_params))
+        return answer(await asked(request, look, session_of(request).link, request.query_params))
 
     return handle
 
@@ -73,7 +74,7 @@ def acts(
 
     async def handle(request: Request) -> Response:
         link = session_of(request).link
-        return answer(await asked(act, link, await body_of(request, kind)) or {})
+        return answer(await asked(request, act, link, await body_of(request, kind)) or {})
 
     return handle
 

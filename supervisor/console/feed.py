@@ -15,6 +15,7 @@ from anyio import to_thread
 from ...transport.protocol.errors import PlanariaError
 from .broker_link import BrokerLink
 from .failures import failure_of
+from .pace import Pace
 from .tree_view import Node, TreeView, Update
 
 DIFFERENCE_MS = 100
@@ -23,6 +24,8 @@ WHOLE_SHARE = 8
 """A whole answer that takes long is asked for less often: this many times its duration lies between two."""
 KEEP_ALIVE_S = 10.0
 """A viewer that is gone shows at the next write."""
+TREE = "tree"
+"""The flow of the questions to the broker: they have turns as the requests of browsers have."""
 MAX_VIEWERS = 32
 MAX_POINTS = 256
 """Points of the chart that wait for a slow viewer."""
@@ -91,7 +94,7 @@ class Feed:
         self._task: asyncio.Task[None] | None = None
         self._trouble: dict[str, Any] | None = None
 
-    async def stream(self) -> AsyncIterator[bytes]:
+    async def stream(self, pace: Pace) -> AsyncIterator[bytes]:
         """Yield server-sent events until the viewer is gone. Raises TooManyViewers."""
         if len(self._viewers) >= MAX_VIEWERS:
             raise TooManyViewers
@@ -99,7 +102,7 @@ class Feed:
         self._viewers.add(viewer)
         if self._task is None or self._task.done():
             self._view = TreeView()
-            self._task = asyncio.create_task(self._follow())
+            self._task = asyncio.create_task(self._follow(pace))
         else:
             viewer.add(Update(self._view.nodes(), [], True), self._head())
         try:
@@ -117,9 +120,10 @@ class Feed:
     def _head(self) -> dict[str, Any]:
         return {"broker": self._view.broker, "trouble": self._trouble}
 
-    async def _follow(self) -> None:
+    async def _follow(self, pace: Pace) -> None:
         whole_at = 0.0
         while self._viewers:
+            await pace.turn(TREE)
             began = time.monotonic()
             is_whole = began >= whole_at or self._view.version is None
             await self._ask(None if is_whole else self._view.version)

@@ -23,7 +23,7 @@ from .failures import Refused, failure_of
 from .tree_answers import EVENTS
 
 MAX_MESSAGES = 500
-SEARCH_S = 1.0
+SEARCH_S = 0.25
 """Time of an answer. A search by key reads every message, so the page asks again, from the places reached."""
 SEARCHED_AT_END = 50_000
 """Messages of each partition that a search at the end reads."""

@@ -1,8 +1,8 @@
 """Serves the console over HTTP, with limits that hold against slow and hostile connections.
 
-    connections         MAX_CONNECTIONS; beyond it one without a request is closed, or else the new one
-    work                WORK_PER_SECOND new connections and pieces of requests; beyond it none is accepted, and a
-                        connection that has sent a piece is not read, until the rate is kept again
+    connections         MAX_CONNECTIONS; beyond it one that awaits a request is closed
+    work                LOOP_SHARE of a processor (pace.py) for all that connections make the process do; beyond it
+                        newcomers, requests and parts of streams wait for their turns, and are not read meanwhile
     a request's head    HEAD_TIMEOUT_S, its body BODY_TIMEOUT_S (answers.py) and MAX_BODY_BYTES (guard.py)
     a waiting reader    holds one merged update (feed.py), and the server stops writing to it
 
@@ -14,25 +14,28 @@ import errno
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ...transport.token_bucket import TokenBucket
 from .app import console_app
+from .pace import LOOP_BURST_S, LOOP_SHARE, Calls, Pace, PacedStreams, flow_of, flow_of_address
 
 MAX_CONNECTIONS = 512
 HEAD_TIMEOUT_S = 10.0
 KEEP_ALIVE_S = 20
 MAX_HEAD_BYTES = 32 << 10
 STOP_S = 1
-WORK_PER_SECOND = 100
-REST_S = 0.02
-"""The least time for which a connection is not read, or none accepted. All that arrives meanwhile is one piece."""
-ACCEPTS_PER_TURN = 16
+ACCEPTS_PER_TURN = 8
 BACKLOG = 128
+RECEIVE_BYTES = 64 << 10
+"""Buffer of a connection in the system, so one that waits for its turn has sent no more than this."""
+NEWCOMERS = "newcomers"
+"""The flow of the listening sockets."""
 NICENESS = 10
 """That of the process beside the broker's: pages may wait, records may not."""
 
@@ -42,65 +45,75 @@ def give_way() -> None:
     os.nice(NICENESS)
 
 
-class Work:
-    """Counts the work that connections make, whatever they send."""
-
-    def __init__(self, clock_s: Callable[[], float]) -> None:
-        self._clock_s = clock_s
-        self._bucket = TokenBucket(WORK_PER_SECOND, self._now())
-
-    def charge(self) -> float:
-        """Charge a piece of work; return the time in s for which its cause has to rest, 0 while the rate is kept."""
-        self._bucket.charge(1)
-        wait_ms = self._bucket.wait_ms(self._now())
-        return max(REST_S, wait_ms / 1_000) if wait_ms else 0.0
-
-    def _now(self) -> int:
-        return int(self._clock_s() * 1_000)
-
-
 class BoundedProtocol(H11Protocol):
-    """HTTP/1.1 in which a connection that sends no request is closed, sooner when there are too many."""
+    """HTTP/1.1 in which each request waits for its turn, and a connection that sends none is closed, sooner when there
+    are too many."""
 
-    def __init__(self, work: Work, **arguments: Any) -> None:
+    def __init__(self, pace: Pace, idle: "dict[BoundedProtocol, None]", **arguments: Any) -> None:
+        """`idle`: the connections of which no request is being answered, the one that has been so for longest first."""
         super().__init__(**arguments)
-        self._work = work
+        self._pace, self._idle = pace, idle
+        self._limit: asyncio.TimerHandle | None = None
+        self._is_waiting = self._has_turn = False
+        self.flow_name = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._limit: asyncio.TimerHandle | None = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up)
+        self.flow_name = flow_of_address(self.client[0] if self.client else "")
+        self._await_request(HEAD_TIMEOUT_S)
         if len(self.connections) > MAX_CONNECTIONS:
-            idle = next((each for each in self.connections if each is not self and _is_idle(each)), self)
-            idle.transport.close()
+            self._displace()
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        rest_s = self._work.charge()
-        if rest_s and not self.transport.is_closing():
-            self.transport.pause_reading()
-            self.loop.call_later(rest_s, self._read_on)
-
-    def _read_on(self) -> None:
-        if not self.flow.read_paused and not self.transport.is_closing():
-            self.transport.resume_reading()
+    def _displace(self) -> None:
+        """Close the oldest idle connection of the flow that has most connections; if it has none, of any."""
+        crowds = Counter(each.flow_name for each in self.connections if isinstance(each, BoundedProtocol))
+        [(crowd, _)] = crowds.most_common(1)
+        oldest = next((each for each in self._idle if each.flow_name == crowd), next(iter(self._idle)))
+        oldest.transport.close()
 
     def handle_events(self) -> None:
+        if not self._has_turn and not self._pace.is_free(self.flow_name):
+            self.transport.pause_reading()
+            if not self._is_waiting:
+                self._is_waiting = True
+                self._pace.wait(self.flow_name, self._go_on)
+            return
         super().handle_events()
-        if self._limit is not None and not _is_idle(self):
-            self._limit.cancel()
-            self._limit = None
+        if not _is_idle(self):
+            self._end_wait_for_request()
+
+    def _go_on(self) -> None:
+        self._is_waiting = False
+        if self.transport.is_closing():
+            return
+        if not self.flow.read_paused:
+            self.transport.resume_reading()
+        self._has_turn = True
+        try:
+            self.handle_events()
+        finally:
+            self._has_turn = False
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._limit is not None:
-            self._limit.cancel()
-            self._limit = None
+        self._end_wait_for_request()
         super().connection_lost(error)
 
     def on_response_complete(self) -> None:
-        super().on_response_complete()
+        self.flow_name = flow_of(dict(self.scope))
         if not self.transport.is_closing():
-            # For the head of the next request.
-            self._limit = self.loop.call_later(KEEP_ALIVE_S + HEAD_TIMEOUT_S, self._give_up)
+            self._await_request(KEEP_ALIVE_S + HEAD_TIMEOUT_S)
+        super().on_response_complete()
+
+    def _await_request(self, timeout_s: float) -> None:
+        self._end_wait_for_request()
+        self._idle[self] = None
+        self._limit = self.loop.call_later(timeout_s, self._give_up)
+
+    def _end_wait_for_request(self) -> None:
+        self._idle.pop(self, None)
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
 
     def _give_up(self) -> None:
         self._limit = None
@@ -132,6 +145,7 @@ def _listener(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
         listener.bind(address)
         listener.listen(BACKLOG)
     except OSError:
@@ -142,20 +156,23 @@ def _listener(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, on_up: Callable[[], None]) -> None:
-        super().__init__(config)
+    def __init__(self, app: Starlette, options: dict[str, Any], on_up: Callable[[], None]) -> None:
+        super().__init__(uvicorn.Config(PacedStreams(app, lambda: self._pace), **options))
+        self._app = app
         self._on_up = on_up
         self._opening: set[asyncio.Task[Any]] = set()
+        self._idle: dict[BoundedProtocol, None] = {}
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pace = self._app.state.pace = Pace(LOOP_SHARE, LOOP_BURST_S, time.thread_time)
+        self._app.state.calls = Calls()
         # It accepts connections by itself: the server's own way takes all that have arrived.
         await super().startup([])
         assert sockets is not None
-        self._loop = asyncio.get_running_loop()
-        self._work = Work(self._loop.time)
         for listener in sockets:
             listener.setblocking(False)
-            self._loop.add_reader(listener, self._accept, listener)
+            self._loop.add_reader(listener, self._on_newcomers, listener)
         if self.started:
             self._on_up()
 
@@ -163,6 +180,18 @@ class _Server(uvicorn.Server):
         for listener in sockets or ():
             self._loop.remove_reader(listener)
         await super().shutdown(sockets)
+
+    def _on_newcomers(self, listener: socket.socket) -> None:
+        if self._pace.is_free(NEWCOMERS):
+            self._accept(listener)
+        else:
+            self._loop.remove_reader(listener)
+            self._pace.wait(NEWCOMERS, lambda: self._accept_again(listener))
+
+    def _accept_again(self, listener: socket.socket) -> None:
+        if not self.should_exit and listener.fileno() >= 0:
+            self._loop.add_reader(listener, self._on_newcomers, listener)
+            self._accept(listener)
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(ACCEPTS_PER_TURN):
@@ -174,19 +203,14 @@ class _Server(uvicorn.Server):
             opening = self._loop.create_task(self._loop.connect_accepted_socket(self._protocol, connection))
             self._opening.add(opening)
             opening.add_done_callback(self._opening.discard)
-            rest_s = self._work.charge()
-            if rest_s:
-                self._loop.remove_reader(listener)
-                self._loop.call_later(rest_s, self._accept_again, listener)
-                return
-
-    def _accept_again(self, listener: socket.socket) -> None:
-        if not self.should_exit and listener.fileno() >= 0:
-            self._loop.add_reader(listener, self._accept, listener)
 
     def _protocol(self) -> asyncio.Protocol:
         return BoundedProtocol(
-            self._work, config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            self._pace,
+            self._idle,
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
         )
 
 
@@ -208,4 +232,4 @@ def console_server(
         "timeout_keep_alive": KEEP_ALIVE_S,
         "timeout_graceful_shutdown": STOP_S,
     }
-    return _Server(uvicorn.Config(console_app(endpoint, server_key, names), **options), on_up)
+    return _Server(console_app(endpoint, server_key, names), options, on_up)

@@ -19,6 +19,7 @@ from ...transport.protocol.errors import PlanariaError
 from .broker_link import BrokerLink
 from .failures import Refused
 from .feed import Feed
+from .pace import mark
 
 COOKIE = "planaria-console"
 IDLE_S = 8 * 3600.0
@@ -60,10 +61,12 @@ class Sessions:
                 link = BrokerLink(self.endpoint, is_local=True)
                 self._open = Session(link, Feed(link), "", 0.0)
             return self._open
-        found = self._sessions.get(_digest(request.cookies.get(COOKIE, "")))
+        digest = _digest(request.cookies.get(COOKIE, ""))
+        found = self._sessions.get(digest)
         if found is None or time.monotonic() - found.used_at > IDLE_S:
             return None
         found.used_at = time.monotonic()
+        mark(request, digest)
         return found
 
     async def sign_in(self, *, user: str, password: str, token: str) -> str:

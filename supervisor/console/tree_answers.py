@@ -26,7 +26,7 @@ class ReviveBody(Struct, forbid_unknown_fields=True):
 
 
 async def stream(request: Request) -> Response:
-    events = session_of(request).feed.stream()
+    events = session_of(request).feed.stream(request.app.state.pace)
     try:
         first = await anext(events)
     except TooManyViewers:
@@ -46,7 +46,7 @@ async def stream(request: Request) -> Response:
 async def actor(request: Request) -> Response:
     """Answer with everything that is known of one process."""
     link = session_of(request).link
-    found = await asked(link.status)
+    found = await asked(request, link.status)
     address = request.query_params.get("address", "")
     for each in found.actors:
         if each.address == address:
@@ -57,13 +57,13 @@ async def actor(request: Request) -> Response:
 async def kill(request: Request) -> Response:
     link = session_of(request).link
     order = await body_of(request, KillBody)
-    return answer(await asked(link.kill, order.address, order.signal))
+    return answer(await asked(request, link.kill, order.address, order.signal))
 
 
 async def revive(request: Request) -> Response:
     link = session_of(request).link
     order = await body_of(request, ReviveBody)
-    return answer({"state": await asked(link.revive, order.address)})
+    return answer({"state": await asked(request, link.revive, order.address)})
 
 
 ROUTES = [

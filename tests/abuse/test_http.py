@@ -7,6 +7,7 @@ the share of a processor that the process takes which serves them, or the consol
 import os
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,9 @@ MAX_SHARE = 0.3
 """Share of a processor, for the work that hostile connections make."""
 IS_WORK_OF_THE_BROKER = "publishes"
 """Requests that the bridge passes on: quotas are their limit."""
+FILLS_THE_BACKLOG = "garbage"
+"""It connects faster than any process accepts, and the system drops the connections of others as well."""
+VISIT_S = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +72,12 @@ def suffer(
     deaths = restarts(broker)
     pairs: list[tuple[Seen, Seen]] = []
     shares: list[float] = []
+    pages = Seen()
     for _ in range(rounds):
         before = victim.live(seconds / 2)
         with attacked(name, url, seconds + 0.2):
             time.sleep(0.2)  # for its own start; its effects are counted
-            with processor_share(pid, shares):
+            with processor_share(pid, shares), visited(f"{url}{path}", pages):
                 pairs.append((before, victim.live(seconds)))
             # A connection may be displaced by newcomers before its request arrives: the probe is repeated then.
             wait_until(lambda: serves(f"{url}{path}"))
@@ -83,10 +88,12 @@ def suffer(
         f"\n{name:10} {url} publish, metadata, fetch, p50/p99 ms: before {shown(before)}, during {shown(during)}, "
         f"after {shown(after)}; p99 during/before by pair {' '.join(f'{each:.1f}' for each in ratios)}"
         + (f"; the server takes {max(shares):.0%} of a processor" if shares else "")
+        + f"; {len(pages.waits_ms)} pages of another client, p50/p99 ms {shown(pages)}"
     )
     assert not before.refused + during.refused + after.refused
     assert during.percentile(50) <= max(FLOOR_MS * max(1.0, crowd()), TIMES * before.percentile(50))
     assert name == IS_WORK_OF_THE_BROKER or max(shares, default=0.0) < MAX_SHARE
+    assert name == FILLS_THE_BACKLOG or seconds < SECONDS or pages.waits_ms, "nobody else has seen a page"
     changed = {each: count for each, count in restarts(broker).items() if count != deaths.get(each, 0)}
     assert changed == {}
 
@@ -152,6 +159,29 @@ def serves(url: str) -> bool:
             return True
     except OSError:
         return False
+
+
+@contextmanager
+def visited(url: str, pages: Seen) -> Iterator[None]:
+    """Ask for a page again and again meanwhile, as another client from the same address."""
+    is_over = threading.Event()
+
+    def visit() -> None:
+        while not is_over.wait(0.1):
+            began = time.monotonic()
+            try:
+                with urllib.request.urlopen(url, timeout=VISIT_S):
+                    pages.waits_ms.append((time.monotonic() - began) * 1000)
+            except OSError:
+                pages.refused.append("no page")
+
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        visitor.join()
 
 
 @contextmanager

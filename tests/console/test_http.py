@@ -2,16 +2,19 @@
 
 import json
 import socket
+import threading
+import time
 from contextlib import ExitStack
 from typing import Any
 
 import httpx
 import pytest
 
+from patience import TIMEOUT_S
 from planaria import Broker
 from planaria.supervisor.console import letter_answers, message_answers, pages, server
 from planaria.supervisor.console.guard import MAX_BODY_BYTES
-from served_console import OWN, client_of
+from served_console import OWN, client_of, served_console
 
 pytestmark = pytest.mark.processes
 
@@ -302,3 +305,28 @@ def test_idle_connections_give_way(http: httpx.Client, url: str, monkeypatch: py
             with client_of(url) as other:
                 assert other.get("/login").status_code == 303
     assert http.get("/").status_code == 200
+
+
+def test_requests_that_arrive_together_take_the_process_no_more_than_its_share(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share, burst_s = 0.2, 0.02
+    monkeypatch.setattr(server, "LOOP_SHARE", share)
+    monkeypatch.setattr(server, "LOOP_BURST_S", burst_s)
+    before = {*threading.enumerate()}
+    with served_console(broker.endpoint) as url, client_of(url) as other:
+        [serving] = {*threading.enumerate()} - before
+        assert serving.ident is not None
+        clock = time.pthread_getcpuclockid(serving.ident)
+        assert other.get("/").status_code == 200, "templates and imports are loaded"
+        host, _, port = url.removeprefix("http://").rpartition(":")
+        with socket.create_connection((host, int(port)), TIMEOUT_S) as crowd:
+            began_s, used_s = time.monotonic(), time.clock_gettime(clock)
+            crowd.sendall(1_000 * b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert other.get("/").status_code == 200, "it waits for one turn of the crowd, and not for all"
+            answers = 0
+            while answers < 800:
+                answers += crowd.recv(1 << 16).count(b"HTTP/1.1 200")
+            elapsed_s, took_s = time.monotonic() - began_s, time.clock_gettime(clock) - used_s
+    assert took_s < burst_s + share * elapsed_s + 0.03, "one turn may be in progress"
+    assert answers < 1_000
