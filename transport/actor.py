@@ -74,6 +74,8 @@ class Actor(Generic[OwnEventT, OwnEffectT]):
     """True if the actor calls `Loop.ready` itself, instead of being ready when `start` returns."""
     follows_wall_clock: ClassVar[bool] = False
     """True if the machine receives `WallClockStepped` with the offset of the wall clock from `now`."""
+    is_prompt: ClassVar[bool] = False
+    """True if no message of the machine waits for `end_turn`: the first ones of a turn then leave when they are made."""
     is_death_accounted: bool = False
     """Set by an actor that knows the cause of its predecessor's death and limits its repetition itself."""
 
@@ -137,6 +139,9 @@ class Actor(Generic[OwnEventT, OwnEffectT]):
 
     def end_turn(self) -> None:
         """Make the turn's writes durable and dispatch the resulting events to the machine."""
+
+    def follow_up(self) -> None:
+        """Do the rest of the turn's work, when its messages have left the process: what none of them waits for."""
 
     def alarms_now(self) -> tuple[str, ...]:
         """Return `alarms` and those found by a check. Called for each heartbeat."""

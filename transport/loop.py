@@ -10,6 +10,7 @@ A turn:
     handle        every event goes to the machine, every effect is performed or gathered
     make durable  `Actor.end_turn`: one write and one sync for all appends of the turn; the machine is notified
     release       replies, calls and casts leave the process only now
+    follow up     `Actor.follow_up`: work that none of them waits for
     beat          a heartbeat when one is due: it proves that the loop turns
 
 The loop knows no topic, group or log. When the supervisor dies, the parent's sentinel becomes readable and the loop ends

@@ -170,19 +170,19 @@ class ServerSide:
         self._deliver(Disconnected(connection))
 
     def read_first(self, meters: Meters) -> bool:
-        """Handle the request that has arrived if it is the only one: it needs no queue. Otherwise put it into the
-        inbox, and return True."""
+        """Handle the request that has arrived, if no other one waits: it needs no queue. Return True if there may be
+        more."""
         assert self.inbox is not None
         try:
             frames = sockets.receive_frames(self.socket, self.note)
         except zmq.Again:
             return False
         meters.on_received(sum(map(len, frames)))
-        if not self.inbox and not sockets.has_message(self.socket):
-            self.on_request(frames)
-            return False
-        self.inbox.put(frames)
-        return True
+        if self.inbox:
+            self.inbox.put(frames)
+            return True
+        self.on_request(frames)
+        return sockets.has_message(self.socket)
 
     def on_request(self, frames: list[bytes]) -> None:
         context = self._contexts.take(frames)

@@ -4,11 +4,12 @@ Owns the timers, the turn's messages to send, and the order of a turn's end:
 
     expire        unanswered calls whose time is over, and due timers
     make durable  `Actor.end_turn`: one write and one sync for all appends of the turn; the machine is notified
-    release       replies, calls and casts leave only now
+    release       replies, calls and casts leave only now; the first ones of an actor that is prompt have left already
+    follow up     `Actor.follow_up`: work that none of them waits for; its messages leave in turn
 
-Must never release anything before `Actor.end_turn` has returned, unless that asks for it. Knows no socket and no clock:
-a subclass supplies both. `Loop` does so in every process, and the simulation tests have their own, so they test the code
-that runs in production.
+Must never release anything before `Actor.end_turn` has returned, unless that asks for it or the actor is prompt. Knows
+no socket and no clock: a subclass supplies both. `Loop` does so in every process. The simulation tests have their own,
+so they test the code that runs in production.
 """
 
 from collections.abc import Callable
@@ -47,6 +48,8 @@ class Turns(Generic[OwnEventT]):
         self._timers = Timers()
         self._outbox: list[Any] = []
         self._outgoing: list[Outgoing] = []
+        self._is_prompt = actor.is_prompt
+        """True if the next messages leave at once. Later ones of a busy turn leave together, which costs less."""
         self._stopping = False
         self.peer_endpoint = ""
         """The endpoint for other nodes, where there is one, as it is bound."""
@@ -112,6 +115,9 @@ class Turns(Generic[OwnEventT]):
         """Pass an event of this turn to the machine and perform its effects."""
         for effect in self._actor.machine.handle(event, self._now_ms()):
             self._take_up(effect)
+        if self._is_prompt and (self._outbox or self._outgoing):
+            self._is_prompt = False
+            self._release()
 
     def _take_up(self, effect: Any) -> None:
         kind = type(effect)
@@ -141,9 +147,12 @@ class Turns(Generic[OwnEventT]):
                 self.dispatch(TimerFired(key))
         self._actor.end_turn()
         self._release()
+        self._actor.follow_up()
+        self._release()
+        self._is_prompt = self._actor.is_prompt
 
     def release(self) -> None:
-        """Send the turn's output so far, before `Actor.end_turn` has returned.
+        """Send the turn's output so far, before `Actor.end_turn` or `Actor.follow_up` has returned.
 
         Only for an actor whose machine has returned nothing yet that depends on the rest of it.
         """

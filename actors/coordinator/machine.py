@@ -214,17 +214,12 @@ class GroupService(Service[Change, Answer, OwnEffect]):
 
     def _check_served(self, request: Any, now: int) -> None:
         """Raise ProtocolError unless the request names this group, and the group is not being deleted."""
-        self._check_name(request)
+        _check_name(self.durable.group, request)
         if self._is_deleted(now):
             raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, "the group has just been deleted")
 
-    def _check_name(self, request: Any) -> None:
-        if request.group != self.durable.group:
-            message = f"this is the coordinator of {self.durable.group!r}, not of {request.group[:250]!r}"
-            raise ProtocolError(ErrorCode.INVALID_GROUP, message)
-
     def _delete(self, sender: Sender, request: DeleteGroup, now: int) -> list[Effect]:
-        self._check_name(request)
+        _check_name(self.durable.group, request)
         self._share.check_unused()
         self._recorder.check_room(sender, len(self.decisions.gathered))
         self.decisions.offsets.delete()
@@ -264,6 +259,14 @@ class GroupService(Service[Change, Answer, OwnEffect]):
 
     def advance(self, now: int) -> list[Effect]:
         effects: list[Effect] = [*self._share.advance(now)]
+        if self._recorder.is_idle:
+            self.decisions.members.settle()
+            self._share.gather(now)
+            effects += self._expiry.settle(self.decisions.gathered, now)
+        return effects
+
+    def tidy(self, now: int) -> list[Effect]:
+        effects: list[Effect] = [*self._share.tidy(now)]
         pending = self.decisions.state.pending
         if pending.open or self._reports.is_watching:
             effects += self._reports.look(pending.open, now)
@@ -271,12 +274,7 @@ class GroupService(Service[Change, Answer, OwnEffect]):
             self._noted = self.durable.pause
             effects.append(NotePause(self._noted))
         self._progress.on_sharing(self._share.topics_in_use)
-        effects += self._progress.flush(now, at_once=self._is_stopping)
-        if self._recorder.is_idle:
-            self.decisions.members.settle()
-            self._share.gather(now)
-            effects += self._expiry.settle(self.decisions.gathered, now)
-        return effects
+        return effects + self._progress.flush(now, at_once=self._is_stopping)
 
     def take(self) -> list[Change]:
         return self.decisions.take()
@@ -309,6 +307,12 @@ class GroupService(Service[Change, Answer, OwnEffect]):
     def _drop_spent_fences(self, now: int) -> list[Effect]:
         self.decisions.offsets.drop_spent_fences(now)
         return [SetTimer(FencesTimer(), now + FENCES_CHECK_MS)]
+
+
+def _check_name(group: str, request: Any) -> None:
+    if request.group != group:
+        message = f"this is the coordinator of {group!r}, not of {request.group[:250]!r}"
+        raise ProtocolError(ErrorCode.INVALID_GROUP, message)
 
 
 def coordinator_machine(

@@ -48,6 +48,7 @@ class GatewayActor(Actor[PasswordChecked, CheckPassword]):
     follows_connections: ClassVar[bool] = True
     follows_hosts: ClassVar[bool] = True
     follows_wall_clock: ClassVar[bool] = True
+    is_prompt: ClassVar[bool] = True
     machine: GatewayMachine
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
 

@@ -1,4 +1,4 @@
-"""Effects of a machine that keeps a journal beyond the loop's own, and its first event. Structs only, no behaviour.
+"""Effects of a machine that keeps a journal beyond the loop's own, and its own events. Structs only, no behaviour.
 
 effect          performed       answered by
 BecomeReady     at once         not at all; from then on peers and clients call the actor
@@ -14,6 +14,14 @@ from msgspec import Struct
 
 class JournalOpened(Struct, frozen=True):
     """The first event."""
+
+
+class TurnHandled(Struct, frozen=True):
+    """All other events of the turn are handled, and the answers to them have left."""
+
+
+class TurnFlushed(Struct, frozen=True):
+    """The records of the turn have left for the log."""
 
 
 class BecomeReady(Struct, frozen=True):
@@ -40,3 +48,4 @@ class MarkAsleep(Struct, frozen=True):
 
 
 JournalEffect: TypeAlias = BecomeReady | SaveSnapshot | WarnOfSnapshot | MarkAsleep
+JournalEvent: TypeAlias = JournalOpened | TurnHandled | TurnFlushed

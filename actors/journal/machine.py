@@ -10,9 +10,10 @@ serves it. Run by the actor's process, and in tests by a simulator.
     serving   --idle timer, no work--> asleep   a snapshot, MarkAsleep, Sleep
     stopping  --no append in flight | STOP_WAIT_MS--> stopped
 
-    an event of a serving actor    handle, and on_durable if it confirms an append: its changes, snapshot if it is due
-                                   advance
-                                   take, unless an append is in flight: the gathered changes become one flush
+    an event of a serving actor    handle, and on_durable if it confirms an append: its changes, and their answers
+    a request                      the same, and a flush, unless an append is in flight
+    TurnHandled                    a flush: advance, and unless an append is in flight take, what it returns is appended
+    TurnFlushed                    tidy, and a snapshot if it is due
 
 An append in flight at a stop may become durable; later than STOP_WAIT_MS its outcome is unknown, as after a crash.
 """
@@ -36,7 +37,17 @@ from ...transport.machine import (
     TimerFired,
 )
 from ...transport.protocol.errors import ErrorBody, ErrorCode
-from .effects import BecomeReady, JournalEffect, JournalOpened, MarkAsleep, SaveSnapshot, WarnOfSnapshot
+from .effects import (
+    BecomeReady,
+    JournalEffect,
+    JournalEvent,
+    JournalOpened,
+    MarkAsleep,
+    SaveSnapshot,
+    TurnFlushed,
+    TurnHandled,
+    WarnOfSnapshot,
+)
 from .idleness import Idleness, IdleTimer
 from .recorder import AnswerT, ChangeT, Recorder
 from .replay import Replay
@@ -49,7 +60,7 @@ IDLE_CHECK_MS = 30_000
 REPLAYING = ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, "the actor is replaying its journal", True)
 STOPPING = ErrorBody(ErrorCode.SHUTTING_DOWN, "the actor is stopping", True)
 
-Event: TypeAlias = LoopEvent | JournalOpened
+Event: TypeAlias = LoopEvent | JournalEvent
 
 
 class StopTimer(Struct, frozen=True):
@@ -71,6 +82,10 @@ class JournalMachine(Generic[ChangeT, AnswerT, OwnEffectT]):
         self._make_service = make_service
         self._idleness = Idleness(idle_ms, IDLE_CHECK_MS)
         self._is_stopping = False
+        self._is_idle_due = False
+        """True if the timer of the idleness has fired in this turn."""
+        self.is_turn_open = False
+        """True if events have been handled since TurnFlushed."""
         self.service: Service[ChangeT, AnswerT, OwnEffectT] | None = None
         """None during the replay."""
         self._recorder: Recorder[ChangeT, AnswerT]
@@ -87,32 +102,51 @@ class JournalMachine(Generic[ChangeT, AnswerT, OwnEffectT]):
         service = self.service
         if service is None:
             return self._while_not_serving(event, now)
-        effects: list[LoopEffect | JournalEffect | OwnEffectT] = []
+        match event:
+            case TurnHandled():
+                return self._end_turn(service, now)
+            case TurnFlushed():
+                self.is_turn_open = False
+                return [*service.tidy(now), *self._snapshot(now)]
+        self.is_turn_open = True
         match event:
             case Received():
                 if self._is_stopping:
                     return [Reply(event.sender, STOPPING)]
                 self._idleness.on_request(now)
-                effects += service.handle(event, now)
+                effects = service.handle(event, now)
+                return [*effects, *self._flush(service, now)] if self._recorder.is_idle else [*effects]
             case StopRequested():
                 self._is_stopping = True
-                effects += [SetTimer(StopTimer(), now + STOP_WAIT_MS), *service.close(now)]
+                return [SetTimer(StopTimer(), now + STOP_WAIT_MS), *service.close(now)]
             case TimerFired(key=StopTimer()):
                 return [Stop("the outstanding append was not answered in time")]
             case TimerFired(key=IdleTimer()):
-                pass
+                self._is_idle_due = True
+                return []
             case JournalOpened():
                 raise AssertionError("the journal is opened once")
-            case _:
-                effects += self._serve(service, event, now)
-        effects += service.advance(now)
+        return [*self._serve(service, event, now)]
+
+    def _flush(
+        self, service: Service[ChangeT, AnswerT, OwnEffectT], now: int
+    ) -> list[LoopEffect | JournalEffect | OwnEffectT]:
+        effects: list[LoopEffect | JournalEffect | OwnEffectT] = [*service.advance(now)]
         if self._recorder.is_idle and (changes := service.take()):
             effects += self._recorder.flush(changes, now)
-        if self._is_stopping and self._recorder.is_idle:
-            effects += [*self._snapshot(now, least=1), Stop("stopped")]
-        elif isinstance(event, TimerFired) and isinstance(event.key, IdleTimer):
-            effects += self._fall_asleep(service, now)
         return effects
+
+    def _end_turn(
+        self, service: Service[ChangeT, AnswerT, OwnEffectT], now: int
+    ) -> list[LoopEffect | JournalEffect | OwnEffectT]:
+        """Append the changes of the turn; then end, or fall asleep, if nothing is left to do."""
+        effects = self._flush(service, now)
+        if self._is_stopping and self._recorder.is_idle:
+            return [*effects, *self._snapshot(now, least=1), Stop("stopped")]
+        if self._is_idle_due:
+            self._is_idle_due = False
+            return [*effects, *self._fall_asleep(service, now)]
+        return [*effects]
 
     def _while_not_serving(self, event: Event, now: int) -> list[LoopEffect | JournalEffect | OwnEffectT]:
         match event:
@@ -122,7 +156,7 @@ class JournalMachine(Generic[ChangeT, AnswerT, OwnEffectT]):
                 return [Reply(event.sender, REPLAYING)]
             case StopRequested():
                 return [Stop("stopped while replaying")]
-            case Disconnected():
+            case Disconnected() | TurnHandled() | TurnFlushed():
                 return []
         effects = self._replay.handle(event, now)
         return [*effects, *self._begin(now)] if self._replay.is_done else [*effects]
@@ -135,16 +169,14 @@ class JournalMachine(Generic[ChangeT, AnswerT, OwnEffectT]):
         self._recorder = Recorder(replay.appender, replay.identity, next_sequence=1, encode=self._encode)
         service = self.service = self._make_service(self._recorder, now)
         least = 1 if replay.is_snapshot_refused else None
+        self.is_turn_open = True
         effects: list[LoopEffect | JournalEffect | OwnEffectT] = [
             BecomeReady(),
             *([] if replay.snapshot_fault is None else [WarnOfSnapshot(replay.snapshot_fault)]),
             *service.begin(now),
             *self._snapshot(now, least),
         ]
-        effects += [*self._idleness.start(now), *service.advance(now)]
-        if changes := service.take():
-            effects += self._recorder.flush(changes, now)
-        return effects
+        return [*effects, *self._idleness.start(now)]
 
     def _serve(
         self, service: Service[ChangeT, AnswerT, OwnEffectT], event: LoopEvent, now: int
@@ -155,7 +187,7 @@ class JournalMachine(Generic[ChangeT, AnswerT, OwnEffectT]):
             return [*recorded, *service.handle(event, now)]
         self._mark = durable.mark
         self._unsaved_records += durable.mark.next_offset - durable.mark.base_offset
-        return [*recorded, *service.on_durable(durable, now), *self._snapshot(now)]
+        return [*recorded, *service.on_durable(durable, now)]
 
     def _snapshot(self, now: int, least: int | None = None) -> list[SaveSnapshot]:
         """Renew the snapshot if it lacks `least` records, or as many as the service says."""

@@ -10,7 +10,17 @@ from abc import abstractmethod
 from typing import Any, ClassVar, Generic
 
 from ...transport.actor import Actor, ActorContext
-from .effects import BecomeReady, JournalEffect, JournalOpened, MarkAsleep, SaveSnapshot, WarnOfSnapshot
+from .effects import (
+    BecomeReady,
+    JournalEffect,
+    JournalEvent,
+    JournalOpened,
+    MarkAsleep,
+    SaveSnapshot,
+    TurnFlushed,
+    TurnHandled,
+    WarnOfSnapshot,
+)
 from .machine import JournalMachine
 from .service import OwnEffectT
 from .sleep_mark import SleepMark
@@ -19,10 +29,11 @@ from .snapshot_file import SnapshotFile
 _log = logging.getLogger(__name__)
 
 
-class JournalActor(Actor[JournalOpened, JournalEffect | OwnEffectT], Generic[OwnEffectT]):
+class JournalActor(Actor[JournalEvent, JournalEffect | OwnEffectT], Generic[OwnEffectT]):
     machine: JournalMachine[Any, Any, OwnEffectT]
     follows_wall_clock: ClassVar[bool] = True
     ready_by_itself: ClassVar[bool] = True
+    is_prompt: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -50,6 +61,13 @@ class JournalActor(Actor[JournalOpened, JournalEffect | OwnEffectT], Generic[Own
         if content is not None and not self.machine.has_snapshot:
             self.perform(WarnOfSnapshot("the file is damaged, or was written by another version"))
         self.loop.dispatch(JournalOpened())
+
+    def follow_up(self) -> None:
+        """Append what the turn has decided, once its answers have left; then do what nobody waits for."""
+        if self.machine.is_turn_open:
+            self.loop.dispatch(TurnHandled())
+            self.loop.release()
+            self.loop.dispatch(TurnFlushed())
 
     def perform(self, effect: JournalEffect | OwnEffectT) -> None:
         match effect:

@@ -32,12 +32,16 @@ class Service(ABC, Generic[ChangeT, AnswerT, OwnEffectT]):
         """Apply changes that have become durable, and answer the requests that waited for them."""
 
     def advance(self, now: int) -> Sequence[LoopEffect | OwnEffectT]:
-        """Begin all work that can begin; called after every event, before a flush."""
+        """Begin all work that can begin; called when the events of a turn are handled, before a flush."""
         return []
 
     @abstractmethod
     def take(self) -> list[ChangeT]:
         """Return the changes to append now. Called when no append is in flight; later changes wait for the next."""
+
+    def tidy(self, now: int) -> Sequence[LoopEffect | OwnEffectT]:
+        """Do what no answer waits for: set timers, report, raise alarms. Called at the end of a turn."""
+        return []
 
     def close(self, now: int) -> Sequence[LoopEffect | OwnEffectT]:
         """Start no new work, and refuse the requests that wait for something else than the disk. Once."""

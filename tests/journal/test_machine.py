@@ -5,7 +5,14 @@ from typing import Any, Never
 import pytest
 
 from model_partition import ModelPartition
-from planaria.actors.journal.effects import BecomeReady, JournalOpened, MarkAsleep, SaveSnapshot
+from planaria.actors.journal.effects import (
+    BecomeReady,
+    JournalOpened,
+    MarkAsleep,
+    SaveSnapshot,
+    TurnFlushed,
+    TurnHandled,
+)
 from planaria.actors.journal.identity import NO_START, Start
 from planaria.actors.journal.idleness import IdleTimer
 from planaria.actors.journal.machine import (
@@ -133,7 +140,11 @@ class Driven:
         return self.machine.service
 
     def handle(self, event: Any, now: int = NOW) -> list[Any]:
-        return self.machine.handle(event, now)
+        """Handle a turn with one event in it."""
+        effects = self.machine.handle(event, now)
+        if self.machine.is_turn_open:
+            effects += [*self.machine.handle(TurnHandled(), now), *self.machine.handle(TurnFlushed(), now)]
+        return effects
 
     def answer(self, call: Any) -> list[Any]:
         assert isinstance(call, Call)
@@ -198,6 +209,18 @@ def test_a_reply_waits_for_the_append_of_its_decision() -> None:
     [append] = driven.handle(REQUEST)
     assert driven.answer(append) == [Reply(SENDER, Done())]
     assert driven.numbers.durable == [1]
+
+
+def test_a_turn_s_requests_are_appended_at_once_and_the_next_ones_when_the_answers_have_left() -> None:
+    driven = serving()
+    machine = driven.machine
+    [append] = machine.handle(REQUEST, NOW)
+    assert isinstance(append, Call)
+    assert machine.handle(REQUEST, NOW) == machine.handle(TurnHandled(), NOW) == []
+    assert machine.handle(TurnFlushed(), NOW) == []
+    assert machine.handle(answer(append, driven.log), NOW) == [Reply(SENDER, Done())]
+    [second] = machine.handle(TurnHandled(), NOW)
+    assert isinstance(second, Call)
 
 
 def test_decisions_made_during_an_append_are_one_flush_after_it() -> None:

@@ -121,7 +121,7 @@ class ShareGroup:
         self._alarms: tuple[str, ...] = ()
         self._timer_at: int | None = None
         self._is_touched = True
-        """True if something has happened since `advance` that may give it work."""
+        """True if something has happened since `tidy` that may give work to it or to `advance`."""
         self.wall_offset_ms = 0
         """Wall clock minus `now`."""
 
@@ -295,16 +295,21 @@ class ShareGroup:
         return [effect for each in acquired for effect in self._acquisitions.on_durable(each)]
 
     def advance(self, now: int) -> list[Effect]:
-        """Serve waiting requests, request log ends, write dead letters; set the timer and the alarms."""
+        """Serve waiting requests, and request log ends."""
+        if not self._is_touched or not self.settings.is_share:
+            return []
+        self._partitions.wall_offset_ms = self.wall_offset_ms
+        return [*self._acquisitions.advance(self.settings.current, now)]
+
+    def tidy(self, now: int) -> list[Effect]:
+        """Write dead letters, set the timer and the alarms."""
         if not self._is_touched:
             return []
         self._is_touched = False
         if not self.settings.is_share:
             return self._raise_alarms(()) if self._alarms else []
-        self._partitions.wall_offset_ms = self.wall_offset_ms
         settings = self.settings.current
-        effects: list[Effect] = [*self._acquisitions.advance(settings, now)]
-        effects += self._dead_letters.advance(settings.dead_letter)
+        effects: list[Effect] = [*self._dead_letters.advance(settings.dead_letter)]
         effects += self._set_timer(now)
         dead_letters = self._dead_letters.alarms(settings.dead_letter)
         return effects + self._raise_alarms(dead_letters + retry_alarms(dict(self._partitions.items()), now))
