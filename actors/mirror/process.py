@@ -7,9 +7,6 @@ The client takes one call after another; every call of it is made by one effect,
 """
 
 import logging
-import os
-from collections import deque
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, assert_never
 
@@ -19,6 +16,7 @@ from ...transport.actor import Actor, ActorContext
 from ...transport.addresses import GATEWAY
 from ...transport.calls.events import Submitted
 from ...transport.client.network import Network
+from ...transport.event_queue import EventQueue
 from ...transport.loop import run_actor
 from ...transport.machine import Answered, Call, Event, Failed
 from ...transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
@@ -38,32 +36,12 @@ class MirrorArguments(msgspec.Struct):
     version: int = 1
 
 
-class _Outcomes:
-    """The owner of every call of the client: outcomes go from its thread to the loop, which a pipe wakes."""
-
-    def __init__(self) -> None:
-        self._outcomes: deque[Event] = deque()
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
-        os.set_blocking(self._writer, False)
-        self._is_awake = False
-
-    def fileno(self) -> int:
-        return self._reader
+class _Outcomes(EventQueue[Event]):
+    """The owner of every call of the client: outcomes go from its thread to the loop."""
 
     def handle(self, event: Event, now: int) -> list[Any]:
-        self._outcomes.append(event)
-        # The loop clears the mark before it takes: a thread that still finds it set appended in time to be taken.
-        if not self._is_awake:
-            self._is_awake = True
-            os.write(self._writer, b"\0")
+        self.post(event)
         return []
-
-    def take(self) -> list[Event]:
-        with suppress(BlockingIOError):
-            os.read(self._reader, 4096)
-        self._is_awake = False
-        return [self._outcomes.popleft() for _ in range(len(self._outcomes))]
 
 
 class MirrorProcess(Actor[OwnEvent, OwnEffect]):

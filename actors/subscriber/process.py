@@ -80,7 +80,7 @@ from .member import Member, OnChange
 from .output_topics import OutputTopics
 from .resource_monitor import ResourceMonitor, limit_memory, take_stack
 from .tasks import Tasks
-from .threads import Callback, EventQueue, ThreadFailed
+from .threads import Callback, Inbox, ThreadFailed
 from .worker import Workers
 
 OUTPUT_TIMEOUT_MS = 30_000
@@ -103,7 +103,7 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
         self._identity = str(context.address)
         if self._options.identity:
             self._identity = f"{self._options.identity}/{self._identity}"
-        self._inbox = EventQueue()
+        self._inbox = Inbox()
         self._tasks = Tasks(self._inbox)
         self._recorder: FlightRecorder
         self._client: Client

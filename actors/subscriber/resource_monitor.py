@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .effects import CpuExceeded
 from .flight_recorder import FlightRecorder
-from .threads import EventQueue
+from .threads import Inbox
 from .worker import Workers
 
 INTERVAL_S = 0.1
@@ -25,7 +25,7 @@ _RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
 
 class ResourceMonitor:
     def __init__(
-        self, recorder: FlightRecorder, workers: Workers, inbox: EventQueue, cpu_limit_s: float | None
+        self, recorder: FlightRecorder, workers: Workers, inbox: Inbox, cpu_limit_s: float | None
     ) -> None:
         self._recorder = recorder
         self._workers = workers

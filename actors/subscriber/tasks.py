@@ -12,7 +12,7 @@ from types import coroutine
 from typing import Any, TypeAlias
 
 from ...transport.aio.loops import Signal, Work
-from .threads import Callback, EventQueue
+from .threads import Callback, Inbox
 
 Task: TypeAlias = Coroutine["TaskSignal", None, None]
 
@@ -46,7 +46,7 @@ def _suspend(signal: TaskSignal) -> Generator[TaskSignal, None, None]:
 class Tasks:
     """The tasks of one actor, and the interface that the client has to an event loop."""
 
-    def __init__(self, inbox: EventQueue) -> None:
+    def __init__(self, inbox: Inbox) -> None:
         """Take the queue by which other threads reach the loop."""
         self._inbox = inbox
         self._ready: deque[Task] = deque()

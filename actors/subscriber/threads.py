@@ -8,13 +8,12 @@ events as well, so each event has a turn of its own.
 
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 from msgspec import Struct
 
-from ...transport.wake_pipe import WakePipe
+from ...transport.event_queue import EventQueue
 from .effects import OwnEvent
 
 OrderT = TypeVar("OrderT")
@@ -33,33 +32,8 @@ class Callback(Struct, frozen=True):
 Posted: TypeAlias = OwnEvent | ThreadFailed | Callback
 
 
-class EventQueue:
-    """Events for the loop, posted by any thread."""
-
-    def __init__(self) -> None:
-        self._events: deque[Posted] = deque()
-        self._wakes = WakePipe()
-        self._is_awake = False
-
-    def fileno(self) -> int:
-        """Return the descriptor that is readable when there are events."""
-        return self._wakes.fileno()
-
-    def post(self, event: Posted) -> None:
-        self._events.append(event)
-        # The loop clears the mark before it takes: a thread that still finds it set appended in time to be taken.
-        if not self._is_awake:
-            self._is_awake = True
-            self._wakes.wake()
-
-    def take(self) -> list[Posted]:
-        """Take the posted events, in the order of posting."""
-        self._wakes.clear()
-        self._is_awake = False
-        return [self._events.popleft() for _ in range(len(self._events))]
-
-    def close(self) -> None:
-        self._wakes.close()
+Inbox: TypeAlias = EventQueue[Posted]
+"""Events for the loop, posted by any thread."""
 
 
 class WorkThread:
@@ -68,7 +42,7 @@ class WorkThread:
     A daemon thread, because it may be in code that never returns, which must not keep the process alive.
     """
 
-    def __init__(self, name: str, inbox: EventQueue) -> None:
+    def __init__(self, name: str, inbox: Inbox) -> None:
         self._inbox = inbox
         self._orders: queue.SimpleQueue[tuple[Callable[[Any], OwnEvent | None], Any]] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)

@@ -21,7 +21,7 @@ from .effects import HandlerReturned, Record, Run, SoFar
 from .flight_recorder import FlightRecorder
 from .handler import Handler, failure_of, refuse_result, takes_context, verdict_of
 from .runs import SLICE_MS
-from .threads import EventQueue, WorkThread
+from .threads import Inbox, WorkThread
 
 Check = Callable[[Publication], None]
 Send = Callable[[Publication], Delivery]
@@ -34,7 +34,7 @@ class Workers:
         self,
         handler: Handler,
         recorder: FlightRecorder,
-        inbox: EventQueue,
+        inbox: Inbox,
         concurrency: int = 1,
         *,
         check: Check,

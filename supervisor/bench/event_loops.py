@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from ...transport.aio import AsyncTransactionalProducer, connect
+from ...transport.aio.client import connect
+from ...transport.aio.transactional import AsyncTransactionalProducer
 from ..broker import Broker
 from .ceilings import Ceilings
 from .rows import (

@@ -190,6 +190,7 @@ IMPURE: dict[str, str] = {
     "transport/server_connections.py": "reads the monitor of the server socket",
     "transport/socket_events.py": "reads the monitor of a socket",
     "transport/sockets.py": "makes sockets",
+    "transport/event_queue.py": "events that wake another thread",
     "transport/wake_pipe.py": "the pipe that wakes a thread",
 }
 

@@ -16,7 +16,7 @@ from planaria.actors.subscriber.effects import (
     PublishDeadLetter,
 )
 from planaria.actors.subscriber.tasks import Tasks
-from planaria.actors.subscriber.threads import EventQueue
+from planaria.actors.subscriber.threads import Inbox
 from planaria.transport.client.errors import (
     CommitFailed,
     DeliveryFailed,
@@ -181,7 +181,7 @@ class FakeProducer:
 
 def sent(producer: FakeProducer, *, is_only_checked: bool) -> Any:
     """Return the event of one dead letter."""
-    inbox, events = EventQueue(), []
+    inbox, events = Inbox(), []
     tasks = Tasks(inbox)
     letter = DeadLetterRecord("A.dlq", b"k", b"v", {"dead-letter-reason": "no"}, "dead-letter/1")
     publisher = DeadLetterPublisher(producer, tasks, events.append, is_only_checked=is_only_checked)  # type: ignore[arg-type]

@@ -31,7 +31,7 @@ from planaria.actors.subscriber.feed import Feed
 from planaria.actors.subscriber.member import OnChange
 from planaria.actors.subscriber.progress import Ahead
 from planaria.actors.subscriber.tasks import Tasks
-from planaria.actors.subscriber.threads import Callback, EventQueue
+from planaria.actors.subscriber.threads import Callback, Inbox
 from planaria.transport.addresses import TopicPartition
 from planaria.transport.aio.loops import Bridge, Flag
 from planaria.transport.client.consuming import RunCallback
@@ -114,7 +114,7 @@ class Desk:
     """A feed and the turns of its loop."""
 
     def __init__(self) -> None:
-        self.inbox = EventQueue()
+        self.inbox = Inbox()
         self.tasks = Tasks(self.inbox)
         bridge = Bridge(self.tasks, lambda gate: gate.open())
         self.events: list[OwnEvent] = []
@@ -234,7 +234,7 @@ def test_after_it_has_left_it_touches_the_consumer_no_more(desk: Desk) -> None:
 
 
 def test_a_callback_of_the_clients_thread_wakes_the_loop() -> None:
-    inbox = EventQueue()
+    inbox = Inbox()
     tasks = Tasks(inbox)
     signal, steps = tasks.signal(), []
 
@@ -257,7 +257,7 @@ def test_a_callback_of_the_clients_thread_wakes_the_loop() -> None:
 
 
 def test_an_error_of_a_task_leaves_the_turn() -> None:
-    inbox = EventQueue()
+    inbox = Inbox()
     tasks = Tasks(inbox)
 
     async def task() -> None:

@@ -14,7 +14,7 @@ from planaria.actors.subscriber.flight_recorder import FlightRecorder
 from planaria.actors.subscriber.handler import (
     failure_of,
 )
-from planaria.actors.subscriber.threads import EventQueue, ThreadFailed, WorkThread
+from planaria.actors.subscriber.threads import Inbox, ThreadFailed, WorkThread
 from planaria.actors.subscriber.worker import Workers
 from planaria.transport.batch import RecordFields
 from planaria.transport.client.delivery import Delivery, ProducerBatch
@@ -25,13 +25,13 @@ from subscriber_script import FakeMessage, messages
 
 
 @pytest.fixture
-def inbox() -> Iterator[EventQueue]:
-    inbox = EventQueue()
+def inbox() -> Iterator[Inbox]:
+    inbox = Inbox()
     yield inbox
     inbox.close()
 
 
-def heard(inbox: EventQueue) -> Any:
+def heard(inbox: Inbox) -> Any:
     """Return the next event, which must be alone."""
     readable, _, _ = select.select([inbox.fileno()], [], [], 10)
     assert readable, "nothing was posted"
@@ -80,16 +80,14 @@ NOW_MS = 1_700_000_000_000
 
 
 def workers_of(
-    handler: Any, recorder: FlightRecorder, inbox: EventQueue, outlet: Outlet | None = None, **options: Any
+    handler: Any, recorder: FlightRecorder, inbox: Inbox, outlet: Outlet | None = None, **options: Any
 ) -> Workers:
     outlet = outlet or Outlet()
     usual = {"check": outlet.check, "send": outlet.send, "now_ms": lambda: NOW_MS}
     return Workers(handler, recorder, inbox, **{**usual, **options})
 
 
-def test_runs_records_in_order_and_notes_each(
-    recorder: FlightRecorder, inbox: EventQueue, tmp_path: Path
-) -> None:
+def test_runs_records_in_order_and_notes_each(recorder: FlightRecorder, inbox: Inbox, tmp_path: Path) -> None:
     seen: list[tuple[int, list[PriorAttempt]]] = []
     copy = tmp_path / "copy.flight"
 
@@ -112,7 +110,7 @@ def test_runs_records_in_order_and_notes_each(
     ],
 )
 def test_a_failure_ends_the_run_and_is_charged(
-    recorder: FlightRecorder, inbox: EventQueue, error: BaseException, reason: str, kind: str
+    recorder: FlightRecorder, inbox: Inbox, error: BaseException, reason: str, kind: str
 ) -> None:
     def handler(message: FakeMessage) -> None:
         if message.offset == 5:
@@ -138,7 +136,7 @@ def test_a_failure_ends_the_run_and_is_charged(
     [(Release("later"), "released", 2), (Reject("never"), "rejected", 3), (ValueError("no"), "failed", 3)],
 )
 def test_what_is_raised_decides_what_is_charged(
-    recorder: FlightRecorder, inbox: EventQueue, error: Exception, verdict: str, attempts: int
+    recorder: FlightRecorder, inbox: Inbox, error: Exception, verdict: str, attempts: int
 ) -> None:
     def handler(_: FakeMessage) -> None:
         raise error
@@ -153,7 +151,7 @@ def test_what_is_raised_decides_what_is_charged(
 
 
 def test_an_exception_that_cannot_even_be_printed_is_a_failure(
-    recorder: FlightRecorder, inbox: EventQueue
+    recorder: FlightRecorder, inbox: Inbox
 ) -> None:
     class Hostile(Exception):
         def __str__(self) -> str:
@@ -175,7 +173,7 @@ def test_what_has_no_utf8_is_told_escaped() -> None:
         assert failure.traceback.encode().endswith(b"\\udce9\n")
 
 
-def test_a_long_traceback_is_bounded(recorder: FlightRecorder, inbox: EventQueue) -> None:
+def test_a_long_traceback_is_bounded(recorder: FlightRecorder, inbox: Inbox) -> None:
     def handler(_: FakeMessage) -> None:
         raise ValueError("x" * 1_000_000)
 
@@ -184,7 +182,7 @@ def test_a_long_traceback_is_bounded(recorder: FlightRecorder, inbox: EventQueue
 
 
 def test_a_worker_told_to_stop_finishes_the_record_at_hand_alone(
-    recorder: FlightRecorder, inbox: EventQueue
+    recorder: FlightRecorder, inbox: Inbox
 ) -> None:
     workers: list[Workers] = []
     workers.append(workers_of(lambda _: workers[0].stop(), recorder, inbox))
@@ -192,7 +190,7 @@ def test_a_worker_told_to_stop_finishes_the_record_at_hand_alone(
     assert heard(inbox) == HandlerReturned(1, 1)
 
 
-def test_what_was_taken_back_from_a_worker_is_not_begun(recorder: FlightRecorder, inbox: EventQueue) -> None:
+def test_what_was_taken_back_from_a_worker_is_not_begun(recorder: FlightRecorder, inbox: Inbox) -> None:
     handled: list[int] = []
     workers: list[Workers] = []
 
@@ -208,14 +206,14 @@ def test_what_was_taken_back_from_a_worker_is_not_begun(recorder: FlightRecorder
     assert handled == [4, 5]
 
 
-def test_a_thread_that_fails_says_so(inbox: EventQueue) -> None:
+def test_a_thread_that_fails_says_so(inbox: Inbox) -> None:
     WorkThread("test", inbox).order(lambda _: 1 // 0, None)
     failed = heard(inbox)
     assert isinstance(failed, ThreadFailed)
     assert isinstance(failed.error, ZeroDivisionError)
 
 
-def test_nothing_posted_by_many_threads_is_lost(inbox: EventQueue) -> None:
+def test_nothing_posted_by_many_threads_is_lost(inbox: Inbox) -> None:
     threads = [WorkThread(f"test-{number}", inbox) for number in range(4)]
     for count in range(1_000):
         for number, thread in enumerate(threads):
@@ -236,9 +234,7 @@ def echo(message: FakeMessage, context: Context) -> None:
     context.publish("OUT", {"at": message.offset}, key="k", headers={"a": "b"})
 
 
-def test_a_record_is_done_when_what_was_made_of_it_is_durable(
-    recorder: FlightRecorder, inbox: EventQueue
-) -> None:
+def test_a_record_is_done_when_what_was_made_of_it_is_durable(recorder: FlightRecorder, inbox: Inbox) -> None:
     outlet = Outlet()
     workers_of(echo, recorder, inbox, outlet).run(Run(1, messages("A", 0, 4, 5), 1))
     outlet.acknowledge(None, None)
@@ -251,7 +247,7 @@ def test_a_record_is_done_when_what_was_made_of_it_is_durable(
 
 
 def test_the_first_record_of_which_something_is_not_durable_has_failed(
-    recorder: FlightRecorder, inbox: EventQueue
+    recorder: FlightRecorder, inbox: Inbox
 ) -> None:
     outlet = Outlet()
     workers_of(echo, recorder, inbox, outlet).run(Run(1, messages("A", 0, 4, 5, 6), 2, 3, 111, 222))
@@ -270,7 +266,7 @@ def test_the_first_record_of_which_something_is_not_durable_has_failed(
     )
 
 
-def test_nothing_of_a_failed_call_is_published(recorder: FlightRecorder, inbox: EventQueue) -> None:
+def test_nothing_of_a_failed_call_is_published(recorder: FlightRecorder, inbox: Inbox) -> None:
     def handler(message: FakeMessage, context: Context) -> None:
         echo(message, context)
         if message.offset == 5:
@@ -283,9 +279,7 @@ def test_nothing_of_a_failed_call_is_published(recorder: FlightRecorder, inbox: 
     assert len(outlet.sent) == 1
 
 
-def test_in_a_transaction_what_is_published_goes_with_the_run(
-    recorder: FlightRecorder, inbox: EventQueue
-) -> None:
+def test_in_a_transaction_what_is_published_goes_with_the_run(recorder: FlightRecorder, inbox: Inbox) -> None:
     def handler(message: FakeMessage, context: Context) -> None:
         if message.offset != 5:
             echo(message, context)
@@ -303,7 +297,7 @@ def test_in_a_transaction_what_is_published_goes_with_the_run(
 
 @pytest.mark.parametrize("is_transactional", [True, False])
 def test_of_a_stuck_run_is_known_what_came_before(
-    recorder: FlightRecorder, inbox: EventQueue, is_transactional: bool
+    recorder: FlightRecorder, inbox: Inbox, is_transactional: bool
 ) -> None:
     stuck, let_go = threading.Event(), threading.Event()
 
@@ -326,7 +320,7 @@ def test_of_a_stuck_run_is_known_what_came_before(
     assert heard(inbox).done == (3 if is_transactional else 1)
 
 
-def test_what_cannot_be_published_fails_in_the_handler(recorder: FlightRecorder, inbox: EventQueue) -> None:
+def test_what_cannot_be_published_fails_in_the_handler(recorder: FlightRecorder, inbox: Inbox) -> None:
     def handler(message: FakeMessage, context: Context) -> None:
         context.publish("NOWHERE", b"")
 
@@ -334,7 +328,7 @@ def test_what_cannot_be_published_fails_in_the_handler(recorder: FlightRecorder,
     assert "unknown topic 'NOWHERE'" in heard(inbox).failure.reason
 
 
-def test_a_context_is_of_no_use_after_its_call(recorder: FlightRecorder, inbox: EventQueue) -> None:
+def test_a_context_is_of_no_use_after_its_call(recorder: FlightRecorder, inbox: Inbox) -> None:
     kept: list[Context] = []
     workers_of(lambda _, context: kept.append(context), recorder, inbox).run(Run(1, messages("A", 0, 4), 1))
     heard(inbox)

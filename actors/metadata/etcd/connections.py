@@ -12,13 +12,12 @@ import http.client
 import socket
 import ssl
 import threading
-from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import NamedTuple
 
 from ....transport.clock import elapsed_ms
-from ....transport.wake_pipe import WakePipe
+from ....transport.event_queue import EventQueue
 from .effects import EtcdEvent, OpenWatch, Replied, Send, WatchSaid, Woken
 from .encoding import (
     OK_STATUS,
@@ -51,8 +50,7 @@ class Connections:
     def __init__(self, endpoints: list[Endpoint], tls: ssl.SSLContext | None) -> None:
         self._endpoints = endpoints
         self._tls = tls
-        self._results: deque[EtcdEvent] = deque()
-        self._wakes = WakePipe()
+        self._results: EventQueue[EtcdEvent] = EventQueue()
         self._lock = threading.Lock()
         self._idle: list[SimpleQueue[Send | None]] = []
         self._is_closed = False
@@ -60,16 +58,12 @@ class Connections:
         self._alarm = _Alarm(lambda: self.put(Woken()))
 
     def fileno(self) -> int:
-        return self._wakes.fileno()
+        return self._results.fileno()
 
     # In the actor's thread.
 
     def take(self) -> list[EtcdEvent]:
-        self._wakes.clear()
-        taken = []
-        while self._results:
-            taken.append(self._results.popleft())
-        return taken
+        return self._results.take()
 
     def send(self, order: Send) -> None:
         with self._lock:
@@ -96,7 +90,7 @@ class Connections:
         with self._lock:
             self._is_closed = True
             idle, self._idle = self._idle, []
-        self._wakes.close()
+        self._results.close()
         for queue in idle:
             queue.put(None)
         self._alarm.close()
@@ -113,8 +107,7 @@ class Connections:
         with self._lock:
             if self._is_closed:
                 return
-            self._results.append(event)
-        self._wakes.wake()
+            self._results.post(event)
 
     def connect(self, endpoint: int, timeout_s: float) -> http.client.HTTPConnection:
         host, port = self._endpoints[endpoint]
