@@ -77,6 +77,10 @@ def test_a_block_commits_and_an_exception_aborts(shared_broker: Broker, topic: s
                 await producer.transaction()
             await tx.commit()
             await tx.abort()
+            with pytest.raises(planaria.PlanariaError, match="ended"):
+                tx.publish_nowait(topic, 5)
+            with pytest.raises(planaria.PlanariaError, match="not begun"):
+                producer.transaction().publish_nowait(topic, 6)
             assert sorted(await read(client, topic)) == [0, 1, 4]
 
     run(main)

@@ -12,9 +12,9 @@ import pytest
 from live_trees import until
 from patience import TIMEOUT_S
 from planaria.transport.batch import RecordFields, decode_fields, parse_header
-from planaria.transport.client import accumulator as accumulator_module
 from planaria.transport.client import batches as batches_module
 from planaria.transport.client import gate as gate_module
+from planaria.transport.client import placement as placement_module
 from planaria.transport.client.accumulator import Accumulator
 from planaria.transport.client.delivery import Delivery, PartitionQueue, ProducerBatch, RecordMetadata
 from planaria.transport.client.errors import Backpressure, BufferFull, Closed, TimedOut
@@ -539,7 +539,7 @@ def test_the_clock_is_read_once_in_so_many_records_of_any_size(
         readings.append(len(readings))
         return 1_000.0 + len(readings)
 
-    monkeypatch.setattr(accumulator_module, "time", clock)
+    monkeypatch.setattr(placement_module, "time", clock)
     for _ in range(640):
         sealer.accumulator.publish("T", b"v" * size_bytes)
-    assert 2 <= len(readings) <= 640 // accumulator_module.CLOCK_RECORDS + 2
+    assert 2 <= len(readings) <= 640 // placement_module.CLOCK_RECORDS + 2

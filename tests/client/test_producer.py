@@ -13,8 +13,8 @@ from fake_broker import FakeBroker
 from live_trees import until
 from patience import TIMEOUT_S, wait_until
 from planaria.transport.batch import build
-from planaria.transport.client.accumulator import BATCH_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES
 from planaria.transport.client.client import Client
+from planaria.transport.client.content import RECORD_OVERHEAD_BYTES
 from planaria.transport.client.errors import (
     BufferFull,
     Closed,
@@ -24,6 +24,7 @@ from planaria.transport.client.errors import (
     TimedOut,
     UnknownTopic,
 )
+from planaria.transport.client.placement import BATCH_OVERHEAD_BYTES
 from planaria.transport.client.producer import batching_of
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 

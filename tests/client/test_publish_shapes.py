@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 import planaria
 from planaria import aio
 from planaria.transport.batch import parse_header, verify
-from planaria.transport.client.accumulator import BATCH_OVERHEAD_BYTES, Accumulator
+from planaria.transport.client.accumulator import Accumulator
 from planaria.transport.client.attributes import with_attributes
 from planaria.transport.client.content import ContentEncoder, encode_value
 from planaria.transport.client.delivery import PartitionQueue
 from planaria.transport.client.held import HeldPartitions
 from planaria.transport.client.messages import Message, messages_of
 from planaria.transport.client.options import InvalidOption
+from planaria.transport.client.placement import BATCH_OVERHEAD_BYTES
 from planaria.transport.partitioner import partition_for_key
 
 
@@ -45,7 +46,7 @@ class Partitions:
         return self.count
 
     def check_partition(self, topic: str, partition: int | None) -> None:
-        assert partition is None or partition < self.count
+        assert partition is None or 0 <= partition < self.count
 
     def largest_batch_of(self, topic: str) -> int:
         return 1 << 20
@@ -298,6 +299,75 @@ def test_expiry_and_priority_travel_as_headers_beside_those_of_the_program() -> 
     assert headers == {"source": "web", "priority": "1"}
     assert with_attributes(None, None, 0) == {"priority": "0"}
     assert with_attributes(headers, None, None) is headers
+
+
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries(
+            {
+                "value": st.one_of(
+                    st.none(), st.binary(max_size=40), st.just({"a": 1}), st.just(b"v" * 70_000)
+                )
+            },
+            optional={
+                "key": st.sampled_from(["a", "b", b"c"]),
+                "headers": st.sampled_from([None, {"h": "1"}]),
+                "partition": st.sampled_from([None, 0, 1, 2]),
+                "timestamp_ms": st.sampled_from(
+                    [None, 5, 1_800_000_000_000, datetime(2030, 1, 1, tzinfo=UTC)]
+                ),
+                "priority": st.sampled_from([None, 3]),
+            },
+        ),
+        max_size=40,
+    )
+)
+def test_messages_with_any_details_keep_their_order_and_what_was_given(rows: list[dict[str, Any]]) -> None:
+    """Whether a batch is open for them or not, and through which of the methods they come."""
+    accumulator, expected = gathering(3), [list[dict[str, Any]]() for _ in range(3)]
+    for number, row in enumerate(rows):
+        publish = accumulator.publish if number % 2 else accumulator.publish_in_detail
+        handle = publish("T", **row)
+        expected[handle._batch.partition].append(row)
+        given, key = row.get("partition"), row.get("key")
+        if given is None and key is not None:
+            given = partition_for_key(key if isinstance(key, bytes) else key.encode(), 3)
+        assert handle._batch.partition == (given or 0)
+    found = taken(accumulator)
+    for partition, messages in enumerate(expected):
+        for row, message in zip(messages, found.get(partition, []), strict=True):
+            key, at, headers = row.get("key"), row.get("timestamp_ms"), row.get("headers") or {}
+            assert message.data == row["value"]
+            assert message.key == (key.encode() if isinstance(key, str) else key)
+            if isinstance(at, datetime):
+                at = int(at.timestamp() * 1000)
+            assert at is None or message.timestamp == at
+            added = {} if row.get("priority") is None else {"priority": "3"}
+            if isinstance(row["value"], dict):
+                added["content-type"] = "application/json"
+            assert message.headers == headers | added
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"partition": 3},
+        {"partition": -1},
+        {"partition": True},
+        {"partition": "0"},
+        {"timestamp_ms": -1},
+        {"timestamp_ms": "1"},
+    ],
+)
+def test_a_partition_or_a_time_that_does_not_exist_is_refused_beside_an_open_batch(
+    details: dict[str, Any],
+) -> None:
+    accumulator = gathering(3)
+    for partition in range(3):
+        accumulator.publish("T", b"", partition=partition)
+    with pytest.raises((InvalidOption, AssertionError)):
+        accumulator.publish("T", b"", **details)
+    assert sum(map(len, taken(accumulator).values())) == 3
 
 
 @pytest.mark.parametrize(

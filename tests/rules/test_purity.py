@@ -134,6 +134,7 @@ IMPURE: dict[str, str] = {
     "transport/security/tls.py": "reads certificates and keys",
     "transport/client/network_thread.py": "the client's thread and socket",
     "transport/client/accumulator.py": "hands records from the caller's thread to the client's",
+    "transport/client/placement.py": "opens batches for the caller's thread, which may wait",
     "transport/client/destinations.py": "asks by the network and waits, chooses at random",
     "transport/client/delivery.py": "what a program's thread waits for",
     "transport/client/gate.py": "what a program's thread waits at",

@@ -165,7 +165,7 @@ class AsyncClient(AsyncAdmin):
 
         Raises BufferFull if too much waits for the broker, InvalidOption, Closed.
         """
-        return self._default().publish_nowait(
+        return self._default()._publish_in_detail(
             topic,
             value,
             key=key,

@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from msgspec import Struct
 
@@ -135,6 +135,7 @@ class AsyncProducer:
         )
         # Hides the method of this name, as in the producer for threads.
         self.__dict__["publish_nowait"] = self._batching.publish
+        self._publish_in_detail = cast("Callable[..., PublishHandle]", self._batching.publish_in_detail)
         self._metadata_timeout_ms = min(options.request_timeout_ms, options.max_block_ms)
         self._early: dict[str, _EarlyMessages] = {}
         self._is_closed = False
@@ -188,7 +189,7 @@ class AsyncProducer:
         published its message.
         """
         return await self._publish_with_room(
-            lambda: self._batching.publish_in_detail(
+            lambda: self._publish_in_detail(
                 topic,
                 value,
                 key=key,
@@ -203,7 +204,7 @@ class AsyncProducer:
                 expected_key_version=expected_key_version,
                 expires_at=expires_at,
                 priority=priority,
-            )  # type: ignore[arg-type,return-value]
+            )
         )
 
     async def _publish_with_room(self, publish_nowait: Callable[[], PublishHandle]) -> RecordMetadata:

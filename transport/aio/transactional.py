@@ -240,18 +240,10 @@ class AsyncTransaction:
 
         The arguments are those of `Transaction.publish`. A message that fails, also one to a topic that does not exist,
         makes the transaction abort. Raises BufferFull, InvalidOption, and PlanariaError when the transaction has ended.
+        Do not use a reference to `tx.publish_nowait` after the end: it publishes in the transaction that is open then.
         """
         self._refuse_unless_open()
-        return self._owner._producer.publish_nowait(
-            topic,
-            value,
-            key=key,
-            headers=headers,
-            partition=partition,
-            timestamp_ms=timestamp_ms,
-            expires_at=expires_at,
-            priority=priority,
-        )
+        raise NotImplementedError  # the producer's method is bound in its place while the transaction is open
 
     async def publish(
         self,
@@ -269,8 +261,11 @@ class AsyncTransaction:
 
         A full buffer suspends the caller until there is room. A cancelled call may have published its message.
         """
-        return await self._owner._producer._publish_with_room(
-            lambda: self.publish_nowait(
+        producer = self._owner._producer
+
+        def hand_over() -> PublishHandle:
+            self._refuse_unless_open()
+            return producer._publish_in_detail(
                 topic,
                 value,
                 key=key,
@@ -280,7 +275,8 @@ class AsyncTransaction:
                 expires_at=expires_at,
                 priority=priority,
             )
-        )
+
+        return await producer._publish_with_room(hand_over)
 
     async def _hand_over(self, topic: str, value: Any, **options: Any) -> None:
         """Hand a message over once there is room. One that fails makes the transaction abort."""
@@ -312,15 +308,19 @@ class AsyncTransaction:
         ProducerFenced when another producer has the transactional id. Cancelled, it may have committed or not.
         """
         self._refuse_unless_open()
-        self._has_ended = True
+        self._close()
         await self._owner._commit()
 
     async def abort(self) -> None:
         """Abort: none of it will be read. A transaction that has ended is unchanged."""
         if self._has_ended or not self._has_begun:
             return
-        self._has_ended = True
+        self._close()
         await self._owner._abort()
+
+    def _close(self) -> None:
+        self._has_ended = True
+        self.__dict__.pop("publish_nowait", None)
 
     def _refuse_unless_open(self) -> None:
         if self._has_ended:
@@ -335,6 +335,8 @@ class AsyncTransaction:
         if self._has_begun:
             raise PlanariaError("the transaction has begun already")
         await self._owner._begin(self)
+        # Replaces the method of this name until the end, as in the transaction for threads.
+        self.__dict__["publish_nowait"] = self._owner._producer.publish_nowait
         self._has_begun = True
         return self
 

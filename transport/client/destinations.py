@@ -8,12 +8,12 @@ import random
 
 from ..addresses import TopicPartition, is_internal
 from ..protocol.errors import ErrorCode, ProtocolError
-from .accumulator import BATCH_OVERHEAD_BYTES
 from .content import RECORD_OVERHEAD_BYTES
 from .errors import DeliveryFailed, TimedOut
 from .held import HeldPartitions
 from .network import Network
 from .options import ProducerOptions
+from .placement import BATCH_OVERHEAD_BYTES
 from .waiting import Asker
 
 
