@@ -17,10 +17,13 @@ import zmq
 from ..broker import Broker
 from .hops import produce_request, publish_request
 from .rows import TOPIC, VALUE, fresh_broker
+from .shapes import PLAIN, SELDOM, SHAPES, Shape, publish_each
 from .singles import fill
 
 BLOCK = 200
 """Calls of a row's work in a block."""
+BULK_BYTES = 100_000
+"""Values that a call of the work of a bulk row publishes."""
 WARM_UP = 100
 LEAST_US = 1.0
 """Threads that take less for an operation are not printed."""
@@ -85,6 +88,22 @@ def publish(broker: Broker, _: int) -> Iterator[Callable[[], int]]:
         yield lambda: producer.publish(TOPIC, VALUE).result(10.0) is not None
 
 
+def bulk(shape: Shape) -> Row:
+    """Publish without waiting for acknowledgements, as far as the producer's buffer allows."""
+
+    def row(broker: Broker, _: int) -> Iterator[Callable[[], int]]:
+        messages = BULK_BYTES // shape.size_bytes
+        with broker.producer() as producer:
+
+            def work() -> int:
+                publish_each(producer.publish, shape, messages)
+                return messages
+
+            yield work
+
+    return row
+
+
 def commit(broker: Broker, works: int) -> Iterator[Callable[[], int]]:
     fill(broker, works)
     with broker.consumer("bench", [TOPIC], auto_offset_reset="earliest", auto_commit=False) as consumer:
@@ -137,6 +156,10 @@ ROWS: dict[str, tuple[Row, dict[str, Any]]] = {
     "queue-each": (queue(100), {}),
     "hop": (hop(produce_request), {"topic_defaults": {"flush": "os"}}),
     "hop-json": (hop(publish_request), {"topic_defaults": {"flush": "os"}}),
+    **{
+        f"bulk-{name}": (bulk(shape), {"partitions": shape.partitions})
+        for name, shape in {"plain": PLAIN, **SHAPES, **SELDOM}.items()
+    },
 }
 
 
@@ -158,12 +181,12 @@ def show(name: str, costs: dict[Thread, list[Spent]]) -> None:
     all_us = [
         sum(each) for each in zip(*([one.run_us for one in spent] for spent in costs.values()), strict=False)
     ]
-    print(f"{name:34} {min(all_us):8.1f} us")
+    print(f"{name:34} {min(all_us):9.2f} us")
     for thread, spent_in in costs.items():
         least_us = min(each.run_us for each in spent_in)
         if least_us >= min(LEAST_US, min(all_us) / 50):
             sleeps = sorted(each.sleeps for each in spent_in)[len(spent_in) // 2]
-            print(f"  {thread.process:24} {thread.name:7} {least_us:8.1f} us {sleeps:8.2f} sleeps")
+            print(f"  {thread.process:24} {thread.name:7} {least_us:9.2f} us {sleeps:8.2f} sleeps")
 
 
 if __name__ == "__main__":

@@ -33,8 +33,11 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str] | None = None
     partitions: int = 1
     size_bytes: int = 100
+    partition: int | None = None
+    timestamp_ms: int | None = None
 
 
+PLAIN = Shape(title="no key", bar=0.0)
 SHAPES: dict[str, Shape] = {
     "key": Shape(title="with a key", bar=2_200_000, has_key=True),
     "key-3": Shape(title="with a key", bar=2_200_000, has_key=True, partitions=3),
@@ -52,6 +55,11 @@ SHAPES: dict[str, Shape] = {
     ),
     "json-1k": Shape(title="a dict of 1 KB", bar=650_000, value=LONG_ORDER, size_bytes=1024),
 }
+SELDOM: dict[str, Shape] = {
+    "partition": Shape(title="to a partition", bar=0.0, partition=0),
+    "time": Shape(title="with a time", bar=0.0, timestamp_ms=1_800_000_000_000),
+}
+"""Arguments that few programs give. They have no row in the bench."""
 
 
 def row_of(name: str) -> Callable[[Scale, Ceilings], Row]:
@@ -78,20 +86,30 @@ def row_of(name: str) -> Callable[[Scale, Ceilings], Row]:
     return measure
 
 
-def _publish(broker: Broker, shape: Shape, messages: int) -> float:
+def publish_each(publish: Callable[..., Any], shape: Shape, messages: int) -> None:
+    """Publish messages of a shape, one call each."""
     value, headers = shape.value, shape.headers
+    if shape.has_key:
+        for number in range(messages):
+            publish(TOPIC, value, key=KEYS[number % len(KEYS)])
+    elif headers is not None:
+        for _ in range(messages):
+            publish(TOPIC, value, headers=headers)
+    elif shape.partition is not None:
+        for _ in range(messages):
+            publish(TOPIC, value, partition=shape.partition)
+    elif shape.timestamp_ms is not None:
+        for _ in range(messages):
+            publish(TOPIC, value, timestamp_ms=shape.timestamp_ms)
+    else:
+        for _ in range(messages):
+            publish(TOPIC, value)
+
+
+def _publish(broker: Broker, shape: Shape, messages: int) -> float:
     with broker.producer() as producer:
-        publish = producer.publish
         started = time.perf_counter()
-        if shape.has_key:
-            for number in range(messages):
-                publish(TOPIC, value, key=KEYS[number % len(KEYS)])
-        elif headers is not None:
-            for _ in range(messages):
-                publish(TOPIC, value, headers=headers)
-        else:
-            for _ in range(messages):
-                publish(TOPIC, value)
+        publish_each(producer.publish, shape, messages)
         producer.flush()
         return messages / (time.perf_counter() - started)
 

@@ -11,8 +11,8 @@ from ...transport.batch import parse_header
 from ...transport.client.accumulator import Accumulator
 from ...transport.client.held import HeldPartitions
 from ...transport.client.messages import messages_of
-from .rows import TOPIC, VALUE
-from .shapes import KEYS, SHAPES, Shape
+from .rows import TOPIC
+from .shapes import PLAIN, SELDOM, SHAPES, Shape, publish_each
 
 MESSAGES = 2_500
 RUNS = 150
@@ -52,19 +52,6 @@ def _accumulator(partitions: int) -> Accumulator:
     )
 
 
-def _publish(accumulator: Accumulator, shape: Shape) -> None:
-    publish, value, headers = accumulator.publish, shape.value, shape.headers
-    if shape.has_key:
-        for number in range(MESSAGES):
-            publish(TOPIC, value, key=KEYS[number])
-    elif headers is not None:
-        for _ in range(MESSAGES):
-            publish(TOPIC, value, headers=headers)
-    else:
-        for _ in range(MESSAGES):
-            publish(TOPIC, value)
-
-
 def _seal(accumulator: Accumulator) -> list[bytes]:
     """Do the network thread's part: seal, encode and finish each batch."""
     frames = []
@@ -95,7 +82,7 @@ def steps_of(shape: Shape) -> dict[str, float]:
     best: dict[str, float] = {}
     for _ in range(RUNS):
         accumulator = _accumulator(shape.partitions)
-        _timed(best, "publish", lambda: _publish(accumulator, shape))  # noqa: B023 - called at once
+        _timed(best, "publish", lambda: publish_each(accumulator.publish, shape, MESSAGES))  # noqa: B023 - called at once
         frames = _timed(best, "seal", lambda: _seal(accumulator))  # noqa: B023 - called at once
         _timed(best, "consume", lambda: _consume(frames))  # noqa: B023 - called at once
     return best
@@ -103,8 +90,7 @@ def steps_of(shape: Shape) -> dict[str, float]:
 
 def main() -> None:
     print(f"{'nanoseconds a message':32}{'publish':>10}{'seal':>10}{'consume':>10}")
-    plain = {"plain": Shape(title="no key", bar=0.0, value=VALUE)}
-    for shape in (plain | SHAPES).values():
+    for shape in (PLAIN, *SHAPES.values(), *SELDOM.values()):
         steps = steps_of(shape)
         title = f"{shape.title}, partitions: {shape.partitions}"
         print(f"{title:32}" + "".join(f"{steps[step]:>10.0f}" for step in ("publish", "seal", "consume")))
