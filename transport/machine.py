@@ -186,8 +186,8 @@ class Call(Struct, frozen=True, gc=False):
     has_reply: bool = True
     """False for a message that ends, without an outcome, when it is sent."""
     receipt: Receipt | None = None
-    token: int | None = None
-    """Token by which CancelCall names it."""
+    token: Any = None
+    """Token by which CancelCall names it, unique among the actor's calls; None if nothing withdraws it."""
     endpoint: str | None = None
     """Endpoint that a client on the broker's machine may use directly, without the gateway."""
     node: str | None = None
@@ -200,7 +200,7 @@ class CancelCall(Struct, frozen=True):
     """Withdraw a call: the peer receives `Cancel`, and no outcome follows. Ignored if the call has had its
     outcome."""
 
-    token: int
+    token: Any
 
 
 class Cast(Struct, frozen=True):

@@ -102,7 +102,6 @@ from .effects import (
 from .keys import (
     ClusterTick,
     CommandCall,
-    CommandRetry,
     ConclusionCall,
     LivenessCall,
     LocateCall,
@@ -245,11 +244,6 @@ class ClusteredController:
                 return self._relocate(self.cluster.mirror.partitions)
             case Answered(key=CommandCall() as key) if key.address.kind == Kind.REPLICA:
                 return self._on_stopped(self._commands.done(key))
-            case Failed(key=CommandCall() as key) if key.address.kind == Kind.REPLICA:
-                stopped, effects = self._commands.failed(key, event.error, now)
-                return effects + self._on_stopped(stopped)
-            case TimerFired(key=CommandRetry() as key) if key.address.kind == Kind.REPLICA:
-                return self._commands.retry(key)
             case TimerFired(key=ClusterTick()):
                 return self._perform(self.cluster.on_tick(now)) + self._on_live()
             case TimerFired(key=NodesWatchTimer() as key):

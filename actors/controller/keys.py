@@ -14,13 +14,6 @@ class CommandCall(Struct, frozen=True):
     number: int
 
 
-class CommandRetry(Struct, frozen=True):
-    """A failed command is repeated."""
-
-    address: Address
-    number: int
-
-
 class DescriptionCall(Struct, frozen=True):
     """The description of one partition."""
 
@@ -146,12 +139,5 @@ CallKey: TypeAlias = (
     | MirrorReportCall
 )
 TimerKey: TypeAlias = (
-    CommandRetry
-    | DescriptionTimer
-    | WatchTimer
-    | RemainsTimer
-    | PromotionTimer
-    | ClusterTick
-    | NodesWatchTimer
-    | StopWatch
+    DescriptionTimer | WatchTimer | RemainsTimer | PromotionTimer | ClusterTick | NodesWatchTimer | StopWatch
 )

@@ -58,7 +58,7 @@ from ...transport.protocol.topics import (
 )
 from ..metadata.store import Session, SessionLost
 from .catalog import Catalog
-from .child_commands import ChildCommands
+from .child_commands import ChildCommands, command_refused
 from .children import GroupLife, all_specs
 from .decisions import Decisions
 from .deployments import Deployments, Nodes
@@ -82,7 +82,6 @@ from .keys import (
     ClusterCall,
     ClusterTick,
     CommandCall,
-    CommandRetry,
     DescriptionCall,
     DescriptionTimer,
     EraCall,
@@ -342,14 +341,10 @@ class ControllerMachine:
     def _on_failed(self, event: Failed, now: int) -> list[Effect]:
         key: CallKey = event.key
         match key:
-            case CommandCall() if (owner := self.mirrors.owner(key.address)) is not None:
-                done, effects = owner.commands.failed(key, event.error, now)
-                return effects if done is None else [*effects, *owner.on_command_done(done)]
             case MirrorCall() | MirrorReportCall():
                 return self.mirrors.on_failed(key, event.error, now)
             case CommandCall():
-                address, effects = self.commands.failed(key, event.error, now)
-                return effects + self._on_command_done(address)
+                return command_refused(key, event.error)
             case DescriptionCall():
                 return self._descriptions.on_failed(key, event.error)
             case GroupDeletion():
@@ -376,8 +371,6 @@ class ControllerMachine:
                 return self.mirrors.promotions.drive()
             case RemainsTimer():
                 return self._topics.on_files_removed(key.topic)
-            case CommandRetry():
-                return (self.mirrors.owner(key.address) or self).commands.retry(key)
             case ClusterTick() | NodesWatchTimer() | StopWatch():
                 raise AssertionError(f"this broker is no cluster: {key!r}")
             case _:

@@ -5,8 +5,10 @@ Pure.
     quarantined       called as well: the loop refuses it at once
     otherwise         kept until it is up, CONTROLLER_TIMEOUT_MS at most, then ACTOR_UNAVAILABLE with the reason
 
-The tickets bound the kept calls: each belongs to a request that is not answered yet. The watches are not kept here:
-their calls wait by themselves.
+The tickets bound the kept calls: each belongs to a request that is not answered yet. The exchange does not keep them. It
+holds a call for a receiver that is down only if the call is endless, so may be sent again and again; a change of the
+catalog may be sent once, and its client is to learn in time why there is no controller. The watches are endless, and
+wait there.
 """
 
 from collections.abc import Iterable

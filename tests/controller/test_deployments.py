@@ -12,7 +12,7 @@ from planaria.actors.controller.deployments import Deployments, Nodes, placed
 from planaria.actors.controller.keys import CommandCall
 from planaria.actors.controller.peers import Peers
 from planaria.transport.addresses import Address, deployed_address
-from planaria.transport.machine import Call, Reply, Sender
+from planaria.transport.machine import Call, CancelCall, Reply, Sender
 from planaria.transport.protocol.control import PeerDown, PeerUp, ReplaceChild, StartChild, StopChild
 from planaria.transport.protocol.deployments import (
     ChangeDeployment,
@@ -66,6 +66,9 @@ class World:
     def perform(self, effects: list[Any]) -> None:
         for effect in effects:
             if isinstance(effect, Reply):
+                continue
+            if isinstance(effect, CancelCall):
+                assert self.open.pop(effect.token.address) == effect.token
                 continue
             assert isinstance(effect, Call)
             request = effect.request

@@ -75,7 +75,7 @@ class Exchange:
         self._attempts = count(1)
         self._pending: dict[int, InFlight] = {}
         self._held: dict[Address, dict[int, InFlight]] = {}
-        self._tokens: dict[int, InFlight] = {}
+        self._tokens: dict[Any, InFlight] = {}
         self._connections = Connections()
         directory.attach(self._connections, self._held)
 
