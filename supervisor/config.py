@@ -65,7 +65,7 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     console: Annotated[str, Meta(pattern=patterns.LISTEN)] = ""
     """HOST:PORT at which the console is served; empty: nowhere. It needs the extra `console`."""
     kafka_names: bool = False
-    """Serve metrics under the names of kafka_exporter, too."""
+    """Also serve metrics under the names of kafka_exporter."""
     node: str = ""
     """Name of this node in its cluster; empty for a broker on one machine."""
     cluster: Annotated[str, Meta(pattern=patterns.CLUSTER)] = ""

@@ -290,7 +290,7 @@ class BrokerSettings(TypedDict, total=False):
     cluster: str
     """Metadata store and name of the cluster, such as "etcd://a:2379,b:2379/prod". Default ""."""
     advertise: str
-    """Endpoint for clients as other machines reach it. Default "": the broker's endpoint."""
+    """Address by which clients and other nodes reach the endpoint. Default "": the endpoint itself."""
     peer_endpoint: str
     """Endpoint for the other nodes of the cluster. Default ""."""
     advertise_peer: str

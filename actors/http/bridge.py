@@ -311,7 +311,7 @@ def _basic(given: str) -> tuple[str, str, str]:
     try:
         return base64.b64decode(given, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError) as error:
-        raise ValueError("authorization: it is no base64 of USER:PASSWORD") from error
+        raise ValueError("authorization: it is not the base64 of USER:PASSWORD") from error
 
 
 def _resumed(request: HttpRequest) -> int | None:
@@ -320,5 +320,5 @@ def _resumed(request: HttpRequest) -> int | None:
     if not last:
         return None
     if not (last.isascii() and last.isdigit() and len(last) < 19 and int(last) <= MAX_EVENT_ID):
-        raise ValueError("Last-Event-ID: it is no offset")
+        raise ValueError("Last-Event-ID: it is not an offset")
     return int(last) + 1

@@ -108,7 +108,7 @@ def assembly(names: Iterable[str]) -> typer.Typer:
         cls=Group,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
-        help="Planaria: a publish-subscribe broker made of supervised processes that restart when they die.",
+        help="Planaria: a publish-subscribe broker made of supervised processes that are restarted when they crash.",
         epilog="Start with planaria demo, or run planaria serve in one terminal and the other commands"
         " in another.",
     )

@@ -33,12 +33,12 @@ def audit(
         str | None, typer.Option("--principal", metavar="NAME", help="Only records of this principal.")
     ] = None,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Print further records as they come, until Ctrl-C.")
+        bool, typer.Option("--follow", "-f", help="Print new records as they arrive, until Ctrl-C.")
     ] = False,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Print administrative acts, and requests that were refused, each with its principal and outcome.
+    """Print administrative acts and refused requests, with principal and outcome.
 
     Needs the right operate on cluster. An act whose outcome is not known is
     shown as "begun"; with --follow also one whose outcome follows. Refusals

@@ -35,21 +35,23 @@ def backup(
     ],
     keep: Annotated[
         int,
-        typer.Option("--keep", min=1, metavar="N", help="Newest backups to keep; older ones are deleted."),
+        typer.Option("--keep", min=1, metavar="N", help="Number of backups to keep; older ones are deleted."),
     ] = DEFAULT_KEEP,
     is_copy: Annotated[
         bool,
-        typer.Option("--copy", help="Copy closed segments even where a hard link to the broker's would do."),
+        typer.Option(
+            "--copy", help="Copy closed segments instead of making hard links to the broker's files."
+        ),
     ] = False,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
     """Back up a running broker, on its machine and as its user.
 
-    Stops the broker's actors for some milliseconds, in which it links their
-    files, and then copies. The backup has everything that was acknowledged
-    before; it is what a simultaneous kill of all processes would have left.
-    A further backup into the same folder copies only new bytes.
+        Stops the broker's actors for some milliseconds to link their files, and
+    then copies these. The backup has every message that was acknowledged
+    before. It is the state that a simultaneous kill of all processes would
+    have left. Another backup into the same folder copies only new bytes.
 
     Example:
       planaria backup /mnt/backups/planaria
@@ -91,11 +93,15 @@ def restore(
     ],
     data: Annotated[
         str,
-        typer.Argument(metavar="DATA", show_default=False, help="Data directory to make; empty or missing."),
+        typer.Argument(
+            metavar="DATA", show_default=False, help="Data directory to create; it must be empty or missing."
+        ),
     ],
     identity: Annotated[
         str | None,
-        typer.Option("--id", metavar="ID", show_default=False, help="Backup to restore; the newest."),
+        typer.Option(
+            "--id", metavar="ID", show_default=False, help="Backup to restore; the newest by default."
+        ),
     ] = None,
 ) -> None:
     """Restore a backup into an empty data directory. Then start a broker on it.

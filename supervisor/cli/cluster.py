@@ -48,7 +48,7 @@ NodeArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="NODE", show_default=False, help='Name shown by "planaria cluster nodes".')
 ]
 ForceOption: TypeAlias = Annotated[
-    bool, typer.Option("--force", help="Also if partitions would be below their min_in_sync_replicas.")
+    bool, typer.Option("--force", help="Do it even if partitions would be below their min_in_sync_replicas.")
 ]
 TimeoutOption: TypeAlias = Annotated[
     float | None,
@@ -57,7 +57,7 @@ TimeoutOption: TypeAlias = Annotated[
         min=0.0,
         metavar="SECONDS",
         show_default=False,
-        help="Limit of the wait; the cluster goes on afterwards.",
+        help="Longest wait; the cluster continues the work afterwards.",
     ),
 ]
 
@@ -108,7 +108,7 @@ def keys(
         Path, typer.Argument(metavar="FILE", show_default=False, help="File to write, mode 0600.")
     ],
 ) -> None:
-    """Make the keys by which the nodes of a cluster authenticate each other.
+    """Create the keys by which the nodes of a cluster authenticate each other.
 
     Make them once, copy the file to all nodes, and start each with --peer-keys FILE.
 
@@ -136,7 +136,7 @@ def cordon(
 def uncordon(
     node: NodeArgument, as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT
 ) -> None:
-    """End the cordon, the drain and the departure of a node: it is one like all others.
+    """End the cordon, drain or decommission of a node.
 
     --json: {"node", "action"}
     """
@@ -160,7 +160,7 @@ def drain(
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Move all leaders away from a node, before it is stopped for a while. It keeps its replicas.
+    """Move all leaders away from a node, before it is stopped temporarily. It keeps its replicas.
 
     Refused if partitions would be below their min_in_sync_replicas without
     the node. "planaria cluster uncordon NODE" ends it.
@@ -241,7 +241,7 @@ def reassign(
     replicas: Annotated[
         str,
         typer.Option(
-            "--replicas", metavar="NODES", show_default=False, help="Nodes that hold it, such as n1,n2,n3."
+            "--replicas", metavar="NODES", show_default=False, help="Nodes of its replicas, such as n1,n2,n3."
         ),
     ],
     partition: Annotated[
@@ -256,9 +256,9 @@ def reassign(
 ) -> None:
     """Move the replicas of a topic to these nodes; more or fewer of them than before are possible.
 
-    The preferred leaders of its partitions take turns. With --partition the
-    first node is the preferred leader. The replicas of before withdraw a move
-    in progress.
+        The nodes become preferred leaders of its partitions in turn. With
+    --partition the first node is the preferred leader. To withdraw a move in
+    progress, give the nodes from before it.
 
     Examples:
       planaria cluster reassign ORDERS --replicas n1,n2,n3
@@ -330,7 +330,7 @@ def elect(
 @app.command("import", cls=Command)
 def import_(
     node: Annotated[
-        str, typer.Option("--node", metavar="NAME", show_default=False, help="Name that the node is to have.")
+        str, typer.Option("--node", metavar="NAME", show_default=False, help="Name of the new node.")
     ],
     cluster: Annotated[
         str,
@@ -353,9 +353,9 @@ def import_(
 ) -> None:
     """Turn the data directory of a stopped broker into that of the first node of a cluster. Nothing is copied.
 
-    Topics, groups with their offsets, quotas, users, deployments and mirrors are the
-    cluster's from then on, each partition with one replica, on this node. One
-    that was interrupted is repeated. No node of the cluster may run meanwhile.
+        Topics, groups with their offsets, quotas, users, deployments and mirrors belong to
+    the cluster from then on; each partition has one replica, on this node. An interrupted
+    import can be repeated. No node of the cluster may run meanwhile.
 
     Examples:
       planaria cluster import --data /var/lib/planaria --node n1 --cluster etcd://a:2379,b:2379/prod

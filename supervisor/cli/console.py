@@ -29,7 +29,9 @@ def console(
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
-            "--allow-host", metavar="NAME", help="A further host name under which it is reached. Repeatable."
+            "--allow-host",
+            metavar="NAME",
+            help="Additional host name by which browsers reach the console. Repeatable.",
         ),
     ] = None,
     insecure_public: Annotated[
@@ -37,7 +39,10 @@ def console(
         typer.Option("--insecure-public", help="Listen at a public address without authentication."),
     ] = False,
     until_stdin_ends: Annotated[
-        bool, typer.Option("--until-stdin-ends", help="End when standard input does, as its keeper has it.")
+        bool,
+        typer.Option(
+            "--until-stdin-ends", help="Exit at the end of standard input, which the supervisor keeps open."
+        ),
     ] = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:

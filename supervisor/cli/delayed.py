@@ -27,7 +27,7 @@ def list_delayed(
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """List the messages that wait for their delivery time, and why a message that is due is not delivered.
+    """List the pending delayed messages, and the reason if a message that is due is not delivered.
 
     --json: {"messages": [{"scheduled_id", "topic", "partition", "key_text", "deliver_at_ms", "reason", ...}]}
     """
@@ -63,7 +63,7 @@ def cancel_delayed(
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Cancel messages by id. The command fails at the first id that is not waiting.
+    """Cancel messages by id. The command fails at the first id that is not pending.
 
     --json: {"cancelled": [id]}
     """

@@ -47,7 +47,7 @@ class DeployGroup(Group):
 app = typer.Typer(
     cls=DeployGroup,
     no_args_is_help=True,
-    help="Run handlers as deployments: the broker keeps them, restarts them, and spreads them over a cluster."
+    help="Run handlers as deployments: the broker stores them, restarts them, and spreads them over a cluster."
     " planaria deploy GROUP TOPIC is planaria deploy create GROUP TOPIC.",
 )
 
@@ -64,7 +64,9 @@ FolderOption: TypeAlias = Annotated[
 PythonOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--python", metavar="PATH", help="Python of the virtual environment to use; the broker's otherwise."
+        "--python",
+        metavar="PATH",
+        help="Python of the virtual environment to use; that of the broker by default.",
     ),
 ]
 VariablesOption: TypeAlias = Annotated[
@@ -74,7 +76,7 @@ VariablesOption: TypeAlias = Annotated[
 FilesOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        "--env-from-file", metavar="FILE", help="File of variables, read at each start. Repeatable."
+        "--env-from-file", metavar="FILE", help="File with variables, read at each start. Repeatable."
     ),
 ]
 SettingsOption: TypeAlias = Annotated[
@@ -107,7 +109,7 @@ def create(
     is_unchecked: UncheckedOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Deploy a handler: the broker runs it from now on, over restarts of everything.
+    """Deploy a handler. The broker runs it from now on, also after restarts.
 
     Examples:
       planaria deploy billing ORDERS --handler shop.billing:charge --workers 3
@@ -209,7 +211,7 @@ def resume(group: GroupArgument, connect: ConnectOption = DEFAULT_ENDPOINT) -> N
 def delete(
     group: GroupArgument, is_confirmed: YesOption = False, connect: ConnectOption = DEFAULT_ENDPOINT
 ) -> None:
-    """Delete a deployment: its workers finish their records and end. The group and its offsets stay."""
+    """Delete a deployment. Its workers finish their records and exit. The group and its offsets are kept."""
     confirm(f"deployment {group!r}", is_confirmed=is_confirmed)
     _ask(connect, lambda proof: ChangeDeployment(group=group, proof=proof, action="delete"))
     note(f"{group}: deleted")
@@ -253,7 +255,7 @@ def logs(
     is_following: Annotated[bool, typer.Option("--follow", "-f", help="Wait for further lines.")] = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Print the output of the workers of a deployment, each line behind its worker's number.
+    """Print the output of the workers of a deployment, each line with the number of its worker.
 
     In a cluster all nodes that run are asked, and NODE/ precedes the number.
     """

@@ -33,7 +33,10 @@ POLL_S = 0.5
 ASK_TIMEOUT_MS = 5_000
 
 LinesOption: TypeAlias = Annotated[
-    int, typer.Option("--lines", "-n", min=0, metavar="N", help="Number of last lines of each worker.")
+    int,
+    typer.Option(
+        "--lines", "-n", min=0, metavar="N", help="Number of lines to print of each worker, the last ones."
+    ),
 ]
 
 

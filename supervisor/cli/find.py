@@ -40,14 +40,16 @@ def find(
     ] = None,
     header: Annotated[
         list[str] | None,
-        typer.Option("--header", "-H", metavar="NAME=TEXT", help="Only with this header. Repeatable."),
+        typer.Option(
+            "--header", "-H", metavar="NAME=TEXT", help="Only messages with this header. Repeatable."
+        ),
     ] = None,
     field: Annotated[
         list[str] | None,
         typer.Option(
             "--json",
             metavar="PATH=VALUE",
-            help="Only with this value in the JSON, such as customer.id=7. Repeatable.",
+            help="Only messages with this value in their JSON, such as customer.id=7. Repeatable.",
         ),
     ] = None,
     since: SinceOption = "beginning",

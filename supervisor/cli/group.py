@@ -33,7 +33,7 @@ GroupArgument: TypeAlias = Annotated[
 
 FairOption: TypeAlias = Annotated[
     bool | None,
-    typer.Option("--fair/--no-fair", show_default=False, help="Keys take turns; initially not."),
+    typer.Option("--fair/--no-fair", show_default=False, help="Let keys take turns; initially off."),
 ]
 InFlightOption: TypeAlias = Annotated[
     int | None,
@@ -42,13 +42,17 @@ InFlightOption: TypeAlias = Annotated[
         min=0,
         max=1_000,
         metavar="N",
-        help="Locked records of a key; 0: no limit.",
+        help="Maximum number of locked records of a key; 0: no limit.",
     ),
 ]
 RateOption: TypeAlias = Annotated[
     float | None,
     typer.Option(
-        "--rate-per-key", min=0, max=100_000, metavar="N", help="Records of a key a second; 0: no limit."
+        "--rate-per-key",
+        min=0,
+        max=100_000,
+        metavar="N",
+        help="Maximum number of records of a key a second; 0: no limit.",
     ),
 ]
 WeightOption: TypeAlias = Annotated[
@@ -56,13 +60,13 @@ WeightOption: TypeAlias = Annotated[
     typer.Option(
         "--weight",
         metavar="KEY=N",
-        help="Records of a key a turn, 1 to 100. Repeatable; replaces all weights; = removes them.",
+        help="Records of a key in one turn, 1 to 100. Repeatable; replaces all weights; = removes them.",
     ),
 ]
 CoalesceOption: TypeAlias = Annotated[
     Literal["none", "latest"] | None,
     typer.Option(
-        "--coalesce", metavar="none|latest", help="latest: only the newest waiting record of a key."
+        "--coalesce", metavar="none|latest", help="latest: deliver only the newest waiting record of a key."
     ),
 ]
 MaxWaitOption: TypeAlias = Annotated[
@@ -76,7 +80,7 @@ ExpiredOption: TypeAlias = Annotated[
     typer.Option(
         "--expired",
         metavar="deliver|skip|dead_letter",
-        help="The end of expired records; initially deliver.",
+        help="Treatment of expired records; initially deliver.",
     ),
 ]
 
@@ -108,7 +112,9 @@ def create(
     group: GroupArgument,
     kind: Annotated[
         Literal["share"],
-        typer.Option("--type", metavar="share", help="Consumer groups are created on first use."),
+        typer.Option(
+            "--type", metavar="share", help="Type of the group; consumer groups are created on first use."
+        ),
     ] = "share",
     lock_ms: Annotated[
         int | None,
@@ -117,7 +123,7 @@ def create(
             min=100,
             max=3_600_000,
             metavar="MS",
-            help="Time a record stays locked; initially 30000.",
+            help="Time for which a record is locked; initially 30000.",
         ),
     ] = None,
     max_deliveries: Annotated[
@@ -133,7 +139,7 @@ def create(
     dead_letter: Annotated[
         str | None,
         typer.Option(
-            "--dead-letter", metavar="TOPIC", help='Topic that dead records are copied to; "" for none.'
+            "--dead-letter", metavar="TOPIC", help='Topic to which dead records are copied; "" for none.'
         ),
     ] = None,
     start: Annotated[

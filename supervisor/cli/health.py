@@ -14,20 +14,20 @@ from .output import error_console, note
 
 def health(
     is_live: Annotated[
-        bool, typer.Option("--live", help="The supervisor answers: otherwise restart the broker.")
+        bool, typer.Option("--live", help="Test whether the supervisor answers; if not, restart the broker.")
     ] = False,
     is_ready: Annotated[
-        bool, typer.Option("--ready", help="Clients are served: otherwise send them elsewhere. The default.")
+        bool, typer.Option("--ready", help="Test whether clients are served. The default.")
     ] = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
     """Test the broker for a probe: exit code 0 if it is live or ready, otherwise 1 or 2.
 
-    --live is 0 as long as the supervisor answers, whatever else is wrong: a
-    restart of the broker would mend nothing that the supervisor does not mend.
-    --ready is 0 when a client is served through the gateway and by the
-    controller; in a cluster, when this node serves. A quarantined partition
-    or an alarm fails neither; "planaria status --check" is for these.
+        --live exits with 0 as long as the supervisor answers, whatever else is
+    wrong: a restart of the broker would not repair more than the supervisor
+    repairs. --ready exits with 0 when a client is served by the gateway and
+    the controller; in a cluster, when this node serves. Quarantined partitions
+    and alarms do not matter; "planaria status --check" tests these.
 
     Exit codes: 0; 1 not ready; 2 no broker answers.
     """

@@ -57,7 +57,7 @@ def lag(
         typer.Option("--group", metavar="GROUP", help="Only this group, by partition; repeatable."),
     ] = None,
     is_waking: Annotated[
-        bool, typer.Option("--asleep", help="Also groups that are asleep, which wakes them.")
+        bool, typer.Option("--asleep", help="Include groups that are asleep, and wake them.")
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh until Ctrl-C, with a trend.")] = False,
     interval: Annotated[

@@ -37,7 +37,7 @@ NOT_COPIED = "not copied: delayed messages not yet due, share groups, transactio
 app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
-    help="Copy topics of another broker to this one, and let this one take over.",
+    help="Copy topics of another broker to this one, and promote the copies.",
 )
 
 NameArgument: TypeAlias = Annotated[
@@ -52,7 +52,9 @@ PatternsArgument: TypeAlias = Annotated[
 GroupsOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        "--group", metavar="PATTERN", help="Groups whose offsets are copied. Repeatable; default *."
+        "--group",
+        metavar="PATTERN",
+        help="Group whose offsets are copied, or a pattern. Repeatable; * by default.",
     ),
 ]
 ServerKeyOption: TypeAlias = Annotated[str, typer.Option(metavar="KEY", help="Public key of the source.")]
@@ -82,7 +84,7 @@ def create(
     token_file: FileOption = "",
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Copy topics of another broker from now on; topics that are made later and match are copied, too.
+    """Copy topics of another broker from now on, including matching topics that are created later.
 
     Examples:
       planaria mirror create backup 'ORDERS*' PAYMENTS --from tcp://paris:5570
@@ -137,7 +139,7 @@ def list_mirrors(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_E
 
 @app.command("status", cls=Command)
 def status(
-    mirror: Annotated[str | None, typer.Argument(metavar="[MIRROR]", help="Only this one.")] = None,
+    mirror: Annotated[str | None, typer.Argument(metavar="[MIRROR]", help="Show only this mirror.")] = None,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
@@ -232,7 +234,7 @@ def pause(mirror: NameArgument, connect: ConnectOption = DEFAULT_ENDPOINT) -> No
 
 @app.command("resume", cls=Command)
 def resume(mirror: NameArgument, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
-    """Copy again after a pause; topics that are FAULTED try again, too."""
+    """Copy again after a pause; copying of FAULTED topics is retried as well."""
     with attached(connect) as client:
         client.resume_mirror(mirror)
     note(f"{mirror}: resumed")
@@ -261,12 +263,12 @@ def promote(
     mirror: NameArgument,
     topics: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TOPIC]...", help="Only these; otherwise all of the mirror."),
+        typer.Argument(metavar="[TOPIC]...", help="Promote only these topics; by default all of the mirror."),
     ] = None,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Let this broker take over: its copies take producers from now on.
+    """Promote the copies: they accept producers from now on.
 
     Prints the fork of each partition: the first offset that was not copied, the end of the source as last
     reported, and when. Repeating it is harmless, and prints the same.
@@ -310,10 +312,10 @@ def failback(
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Let this broker, a former source, follow the one that was promoted in its place.
+    """Make this broker, the former source, follow the broker that was promoted.
 
-    Records that the promoted broker does not have are kept in topics of their own, and cut. Waits for
-    that, and prints where they are. Interrupted, the broker goes on by itself.
+        Records that the promoted broker does not have are copied to separate topics, and removed. The command
+    waits for that, and prints where they are. If it is interrupted, the broker continues.
 
     --json: {"topics": [{"topic", "state", "reason", "diverged", "partitions": [{"partition", "first", "next"}]}]}
 

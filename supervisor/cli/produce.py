@@ -64,7 +64,9 @@ DeliverAtOption: TypeAlias = Annotated[
 ExpiresAtOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--expires-at", metavar="TIME", help="Time after which the messages are of no use, or 15m from now."
+        "--expires-at",
+        metavar="TIME",
+        help="Time after which the messages expire, or a duration such as 15m.",
     ),
 ]
 PriorityOption: TypeAlias = Annotated[

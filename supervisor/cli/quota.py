@@ -39,11 +39,11 @@ def set_quota(
     client_id: ClientArgument,
     produce_bytes: Annotated[str | None, _rate("--produce-bytes", "Bytes published, such as 1MB,")] = None,
     fetch_bytes: Annotated[str | None, _rate("--fetch-bytes", "Bytes fetched, such as 1MB,")] = None,
-    produce_requests: Annotated[str | None, _rate("--produce-requests", "Requests that publish,")] = None,
-    fetch_requests: Annotated[str | None, _rate("--fetch-requests", "Requests that fetch,")] = None,
+    produce_requests: Annotated[str | None, _rate("--produce-requests", "Requests to publish")] = None,
+    fetch_requests: Annotated[str | None, _rate("--fetch-requests", "Requests to fetch")] = None,
     connections: Annotated[str | None, _rate("--connections", "Connections", "at a time")] = None,
     requests_in_flight: Annotated[
-        str | None, _rate("--requests-in-flight", "Requests without an answer", "at a time")
+        str | None, _rate("--requests-in-flight", "Unanswered requests", "at a time")
     ] = None,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,

@@ -31,7 +31,7 @@ def recover(
             "--from-offset",
             min=0,
             metavar="OFFSET",
-            help="First offset of the new partition, above every offset the lost one ever had.",
+            help="First offset of the new partition, above every offset that the lost one has used.",
         ),
     ] = None,
     data: Annotated[

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from ...transport.client.client import Client
     from ...transport.client.security_admin import SecurityAdmin
 
-security = typer.Typer(cls=Group, no_args_is_help=True, help="Make the keys of a broker.")
-key = typer.Typer(cls=Group, no_args_is_help=True, help="Manage the keys by which clients are recognised.")
+security = typer.Typer(cls=Group, no_args_is_help=True, help="Create the keys of a broker.")
+key = typer.Typer(cls=Group, no_args_is_help=True, help="Manage the keys by which clients authenticate.")
 user = typer.Typer(cls=Group, no_args_is_help=True, help="Manage users, their passwords, tokens and roles.")
 acl = typer.Typer(cls=Group, no_args_is_help=True, help="Grant and revoke rights.")
 
@@ -57,7 +57,7 @@ Expires: TypeAlias = Annotated[
     typer.Option("--expires", metavar="TIME", help="A duration such as 90d, or a time; never by default."),
 ]
 Deny: TypeAlias = Annotated[
-    bool, typer.Option("--deny", help="A rule that denies, and wins over all others.")
+    bool, typer.Option("--deny", help="Make a rule that denies; it takes precedence over all others.")
 ]
 Out: TypeAlias = Annotated[
     Path | None, typer.Option("--out", metavar="FILE", help="File of the new key; PRINCIPAL.key by default.")
@@ -84,7 +84,7 @@ def init(
         ),
     ] = None,
 ) -> None:
-    """Make the keys of a broker, which has authentication from its next start on.
+    """Create the keys of a broker, which has authentication from its next start on.
 
     Run again to replace the administrator's key; the broker's own is kept.
 
@@ -111,7 +111,7 @@ def create_key(
     ] = None,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Make a key of a principal, and the principal if it is new. It has no rights until some are granted."""
+    """Create a key for a principal, and the principal if it is new. A new principal has no rights."""
     expires_ms = _expiry(expires)
     if public_key is not None:
         with attached(connect) as client:
@@ -140,7 +140,7 @@ def rotate_key(
     ] = "1d",
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Make a new key of a principal; its present keys expire after the grace period."""
+    """Create a new key for a principal; its present keys expire after the grace period."""
     grace_ms = duration_ms(grace)
     if grace_ms is None:
         raise typer.BadParameter(f"{grace!r} is no duration such as 1d", param_hint="--grace")
@@ -176,7 +176,7 @@ def disable_key(
 def export_key(
     file: Annotated[Path, typer.Argument(metavar="FILE", show_default=False, help="A key file.")],
 ) -> None:
-    """Print the public part of a key file, which is no secret."""
+    """Print the public part of a key file, which is not a secret."""
     pair = read_key_file(file)
     note(f'public_key = "{pair.public_key}"')
     if pair.server_key:
@@ -206,7 +206,7 @@ def list_principals(as_json: JsonOption = False, connect: ConnectOption = DEFAUL
 def add_user(
     principal: Principal,
     token: Annotated[
-        bool, typer.Option("--token", help="Make a token instead of asking for a password.")
+        bool, typer.Option("--token", help="Create a token instead of asking for a password.")
     ] = False,
     role: Annotated[
         list[str] | None, typer.Option("--role", metavar="ROLE", help="A role. Repeatable.")
@@ -214,7 +214,7 @@ def add_user(
     expires: Expires = None,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Add a user with a password, asked for or read from a pipe, or with a token, which is printed once."""
+    """Add a user with a password (asked for, or read from standard input) or a token (printed once)."""
     expires_ms = _expiry(expires)
     password = None if token else _password()
     with attached(connect) as client:
@@ -243,7 +243,10 @@ def change_password(
 def set_roles(
     principal: Principal,
     roles: Annotated[
-        list[str] | None, typer.Argument(metavar="ROLE...", show_default=False, help="All roles from now on.")
+        list[str] | None,
+        typer.Argument(
+            metavar="ROLE...", show_default=False, help="All roles that the user has from now on."
+        ),
     ] = None,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
@@ -254,14 +257,14 @@ def set_roles(
 
 @user.command("disable", cls=Command)
 def disable_user(principal: Principal, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
-    """Refuse everything to a principal, from its next request on."""
+    """Refuse all requests of a principal from now on."""
     with attached(connect) as client:
         _admin(client).disable(principal)
 
 
 @user.command("enable", cls=Command)
 def enable_user(principal: Principal, connect: ConnectOption = DEFAULT_ENDPOINT) -> None:
-    """End that."""
+    """Accept requests of a disabled principal again."""
     with attached(connect) as client:
         _admin(client).disable(principal, False)
 

@@ -71,17 +71,21 @@ PeerEndpoint = Annotated[
 ]
 Advertise = Annotated[
     str | None,
-    typer.Option("--advertise", metavar="URL", help="Endpoint for clients as other machines reach it."),
+    typer.Option("--advertise", metavar="URL", help="Address by which other machines reach --endpoint."),
 ]
 AdvertisePeer = Annotated[
     str | None,
     typer.Option(
-        "--advertise-peer", metavar="URL", help="Endpoint for other nodes as other machines reach it."
+        "--advertise-peer", metavar="URL", help="Address by which other nodes reach --peer-endpoint."
     ),
 ]
 PeerKeysFile = Annotated[
     str | None,
-    typer.Option("--peer-keys", metavar="FILE", help='Keys of the cluster, from "planaria cluster keys".'),
+    typer.Option(
+        "--peer-keys",
+        metavar="FILE",
+        help='File with the keys of the cluster, created by "planaria cluster keys".',
+    ),
 ]
 
 HttpEndpoint = Annotated[
@@ -93,9 +97,9 @@ HttpEndpoint = Annotated[
     ),
 ]
 NoHttp = Annotated[bool, typer.Option("--no-http", help="Serve no metrics and probes over HTTP.")]
-HttpBridge = Annotated[bool, typer.Option("--http-bridge", help="Serve topics and groups over HTTP, too.")]
+HttpBridge = Annotated[bool, typer.Option("--http-bridge", help="Also serve topics and groups over HTTP.")]
 KafkaNames = Annotated[
-    bool, typer.Option("--kafka-names", help="Serve metrics under the names of kafka_exporter, too.")
+    bool, typer.Option("--kafka-names", help="Also serve metrics under the names of kafka_exporter.")
 ]
 Console = Annotated[
     bool, typer.Option("--console", help=f"Serve the console, at {DEFAULT_LISTEN} unless `console` is set.")
@@ -151,7 +155,7 @@ def serve(
 ) -> None:
     """Run a broker in this terminal. Ctrl-C stops it in order.
 
-    Later sources win: defaults, planaria.toml, PLANARIA_* variables (such as
+    Later sources override earlier ones: defaults, planaria.toml, PLANARIA_* variables (such as
     PLANARIA_DATA and PLANARIA_ENDPOINT), options.
 
     Examples:

@@ -41,17 +41,19 @@ SortOption: TypeAlias = Annotated[
 def top(
     sort: SortOption = "in",
     interval: Annotated[
-        float, typer.Option("--interval", min=0.1, metavar="SECONDS", help="Time between two looks.")
+        float, typer.Option("--interval", min=0.1, metavar="SECONDS", help="Time between two refreshes.")
     ] = 1.0,
-    is_once: Annotated[bool, typer.Option("--once", help="Print one look and end, as in a pipe.")] = False,
+    is_once: Annotated[
+        bool, typer.Option("--once", help="Print the figures once and exit, as into a pipe.")
+    ] = False,
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Show the busiest topics, the lag of groups, and processes that died, until Ctrl-C or q.
+    """Show the busiest topics, the lag of groups, and processes that crashed, until Ctrl-C or q.
 
     Keys choose the order: i in, o out, b bytes, l lag, s size, r restarts,
-    n name. Into a pipe, or with --once, one look is printed, over one
-    interval.
+        n name. Into a pipe, or with --once, the figures of one interval are
+    printed once.
 
     --json: {"uptime_ms", "processes", "ready", "restarts", "memory_bytes",
     "rates": {"messages_in", "messages_out", "bytes_in", "bytes_out"},

@@ -50,7 +50,7 @@ def create(
         bool,
         typer.Option(
             "--if-not-exists",
-            help="Accept an existing topic with at least so many partitions, unchanged.",
+            help="Accept an existing topic with at least this number of partitions, and do not change it.",
         ),
     ] = False,
     as_json: JsonOption = False,
@@ -121,7 +121,7 @@ def alter(
     partitions: Annotated[
         int | None,
         typer.Option(
-            "--partitions", "-p", min=1, metavar="N", help="New number of partitions; it cannot shrink."
+            "--partitions", "-p", min=1, metavar="N", help="New number of partitions; it cannot be reduced."
         ),
     ] = None,
     settings: SettingsOption = None,

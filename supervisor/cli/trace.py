@@ -39,7 +39,7 @@ def trace(
     as_json: JsonOption = False,
     connect: ConnectOption = DEFAULT_ENDPOINT,
 ) -> None:
-    """Show the messages with a correlation ID in all topics, and how far each group is with them.
+    """Show the messages with a correlation ID in all topics, and whether each group has handled them.
 
     Messages have the id in a header; hosted subscribers with the option
     correlation_header pass it on to the messages that they publish, and

@@ -25,11 +25,15 @@ def demo(
     ] = None,
     no_color: Annotated[bool, typer.Option("--no-color", help="Print without colors.")] = False,
     is_cluster: Annotated[
-        bool, typer.Option("--cluster", help="Three nodes over etcd: one is killed, another one drained.")
+        bool,
+        typer.Option("--cluster", help="Run three nodes over etcd; one is killed, another one is drained."),
     ] = False,
     is_mirror: Annotated[
         bool,
-        typer.Option("--mirror", help="Two sites: one is lost, the other one promoted; then it comes back."),
+        typer.Option(
+            "--mirror",
+            help="Run two sites; one is lost, the other one is promoted, and the first one fails back.",
+        ),
     ] = False,
 ) -> None:
     """Watch a broker publish and deliver flights while its processes are killed and restarted."""
@@ -54,7 +58,7 @@ Partitions = Annotated[
         "--partitions",
         min=1,
         metavar="N",
-        help="Partitions of the topic under load; 4, with --cluster 3.",
+        help="Partitions of the topic under load; 4 by default, 3 with --cluster.",
     ),
 ]
 IntervalMs = Annotated[
@@ -63,11 +67,15 @@ IntervalMs = Annotated[
         "--interval-ms",
         min=10,
         metavar="MS",
-        help="Mean time between two faults; 700, with --exactly-once 300, with --cluster 1500.",
+        help="Mean time between two faults; 700 by default, 300 with --exactly-once, 1500 with --cluster.",
     ),
 ]
 OnCluster = Annotated[
-    bool, typer.Option("--cluster", help="Strike nodes, etcd and the network of a cluster on this machine.")
+    bool,
+    typer.Option(
+        "--cluster",
+        help="Inject faults into the nodes, the etcd and the network of a cluster on this machine.",
+    ),
 ]
 
 
@@ -94,7 +102,7 @@ def chaos(
     is_cluster: OnCluster = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Kill and freeze processes and set clocks wrong under load, then check for lost, reordered and duplicate messages.
+    """Kill and freeze processes and shift clocks under load, then check for lost, reordered and duplicate messages.
 
     Exit code 1 on any violation. Ctrl-C ends the faults early and starts the check.
 
@@ -133,11 +141,16 @@ def bench(
         bool, typer.Option("--quick", help="Run a sixth of the workload (not comparable).")
     ] = False,
     is_cluster: Annotated[
-        bool, typer.Option("--cluster", help="Failovers and replication, of three nodes over etcd.")
+        bool, typer.Option("--cluster", help="Measure failovers and replication, with three nodes over etcd.")
     ] = False,
     kills: Annotated[
         int | None,
-        typer.Option("--kills", min=1, metavar="N", help="With --cluster: faults of each kind; 20, quick 3."),
+        typer.Option(
+            "--kills",
+            min=1,
+            metavar="N",
+            help="With --cluster: number of faults of each kind; 20 by default, 3 with --quick.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -33,7 +33,7 @@ def worker(
         typer.Option(
             "--data",
             metavar="DIRECTORY",
-            help="State of this worker, of no other; ./planaria-worker/MODULE.APP by default.",
+            help="Folder for the state of this worker; ./planaria-worker/MODULE.APP by default.",
         ),
     ] = None,
     folder: Annotated[
