@@ -63,8 +63,8 @@ _probe_reply_msgpack = msgspec.msgpack.Decoder(_ReplyProbe).decode
 _reply_decoders: dict[type[Reply], Any] = {}
 """Made at the first reply of a type."""
 _probe_reply_json = msgspec.json.Decoder(_ReplyProbe).decode
-_ERROR = b"error"
-"""Part of every refusal in MessagePack, which has no escapes."""
+_has_error = re.compile(rb"error[^\xc0]").search
+"""Finds an error that is not null, which every refusal has. MessagePack has no escapes."""
 
 
 def is_json(header: bytes) -> bool:
@@ -212,7 +212,7 @@ def decode_reply(header: bytes, reply_type: type[Reply]) -> Any:
     """Return the typed reply, or the ErrorBody of a refusal. Raises ProtocolError when it is neither."""
     as_json = is_json(header)
     try:
-        if as_json or _ERROR in header:
+        if as_json or _has_error(header):
             found = _probe_reply_json(header) if as_json else _probe_reply_msgpack(header)
             if found.error is not None:
                 return found.error

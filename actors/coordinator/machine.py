@@ -137,9 +137,10 @@ class GroupService(Service[Change, Answer, OwnEffect]):
                 self._share.on_disconnected(connection, now)
                 return [*effects, *self._consumers.on_disconnected(connection, now)]
             case WallClockStepped(offset_ms=offset_ms, ahead_ms=ahead_ms):
-                self._share.wall_offset_ms = self._wall_offset_ms = offset_ms
+                self._wall_offset_ms = offset_ms
                 is_moved, self._ahead_ms = ahead_ms != self._ahead_ms, ahead_ms
-                return self._consumers.start(now) if is_moved else []
+                started = self._consumers.start(now) if is_moved else []
+                return [*self._share.handle(event, now), *started]
             case TimerFired(key=ReportTimer()):
                 return self._reports.on_timer(now)
             case TimerFired(key=PauseTimer()):

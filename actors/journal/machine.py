@@ -11,8 +11,8 @@ serves it. Run by the actor's process, and in tests by a simulator.
     stopping  --no append in flight | STOP_WAIT_MS--> stopped
 
     an event of a serving actor    handle, and on_durable if it confirms an append: its changes, and their answers
-    a request                      the same, and a flush, unless an append is in flight
-    TurnHandled                    a flush: advance, and unless an append is in flight take, what it returns is appended
+    TurnHandled                    advance
+                                   take, unless an append is in flight: the gathered changes become one flush
     TurnFlushed                    tidy, and a snapshot if it is due
 
 An append in flight at a stop may become durable; later than STOP_WAIT_MS its outcome is unknown, as after a crash.
@@ -104,7 +104,7 @@ class JournalMachine(Generic[ChangeT, AnswerT, OwnEffectT]):
             return self._while_not_serving(event, now)
         match event:
             case TurnHandled():
-                return self._end_turn(service, now)
+                return self._flush(service, now)
             case TurnFlushed():
                 self.is_turn_open = False
                 return [*service.tidy(now), *self._snapshot(now)]
@@ -114,8 +114,7 @@ class JournalMachine(Generic[ChangeT, AnswerT, OwnEffectT]):
                 if self._is_stopping:
                     return [Reply(event.sender, STOPPING)]
                 self._idleness.on_request(now)
-                effects = service.handle(event, now)
-                return [*effects, *self._flush(service, now)] if self._recorder.is_idle else [*effects]
+                return [*service.handle(event, now)]
             case StopRequested():
                 self._is_stopping = True
                 return [SetTimer(StopTimer(), now + STOP_WAIT_MS), *service.close(now)]
@@ -131,22 +130,16 @@ class JournalMachine(Generic[ChangeT, AnswerT, OwnEffectT]):
     def _flush(
         self, service: Service[ChangeT, AnswerT, OwnEffectT], now: int
     ) -> list[LoopEffect | JournalEffect | OwnEffectT]:
+        """Append the changes of the turn; then end, or fall asleep, if nothing is left to do."""
         effects: list[LoopEffect | JournalEffect | OwnEffectT] = [*service.advance(now)]
         if self._recorder.is_idle and (changes := service.take()):
             effects += self._recorder.flush(changes, now)
-        return effects
-
-    def _end_turn(
-        self, service: Service[ChangeT, AnswerT, OwnEffectT], now: int
-    ) -> list[LoopEffect | JournalEffect | OwnEffectT]:
-        """Append the changes of the turn; then end, or fall asleep, if nothing is left to do."""
-        effects = self._flush(service, now)
         if self._is_stopping and self._recorder.is_idle:
             return [*effects, *self._snapshot(now, least=1), Stop("stopped")]
         if self._is_idle_due:
             self._is_idle_due = False
             return [*effects, *self._fall_asleep(service, now)]
-        return [*effects]
+        return effects
 
     def _while_not_serving(self, event: Event, now: int) -> list[LoopEffect | JournalEffect | OwnEffectT]:
         match event:

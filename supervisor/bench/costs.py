@@ -116,7 +116,7 @@ def commit(broker: Broker, works: int) -> Iterator[Callable[[], int]]:
         yield work
 
 
-def queue(at_once: int) -> Row:
+def queue(at_once: int, *, is_flushed: bool = True) -> Row:
     def row(broker: Broker, works: int) -> Iterator[Callable[[], int]]:
         fill(broker, works * at_once)
         with broker.share_consumer("bench", [TOPIC]) as consumer:
@@ -125,7 +125,8 @@ def queue(at_once: int) -> Row:
                 found = consumer.poll(10.0, max_messages=at_once)
                 for message in found:
                     message.accept()
-                consumer.flush()
+                if is_flushed:
+                    consumer.flush()
                 return len(found)
 
             yield work
@@ -153,6 +154,7 @@ ROWS: dict[str, tuple[Row, dict[str, Any]]] = {
     "publish": (publish, {}),
     "commit": (commit, {}),
     "queue-one": (queue(1), {}),
+    "queue-next": (queue(1, is_flushed=False), {}),
     "queue-each": (queue(100), {}),
     "hop": (hop(produce_request), {"topic_defaults": {"flush": "os"}}),
     "hop-json": (hop(publish_request), {"topic_defaults": {"flush": "os"}}),

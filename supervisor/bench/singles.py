@@ -98,6 +98,28 @@ def queue_one_row(scale: Scale, _: Ceilings) -> Row:
     )
 
 
+def queue_next_row(scale: Scale, _: Ceilings) -> Row:
+    """Measure a work queue: one message acquired, then accepted; the next poll does not wait for that."""
+    messages = scale.rounds * 4
+    with fresh_broker() as broker:
+        fill(broker, messages)
+        with broker.share_consumer("bench", [TOPIC]) as consumer:
+
+            def work() -> None:
+                consumer.acknowledge(consumer.poll(10.0, max_messages=1))
+
+            work()
+            rate = _rate(messages - 1, work)
+            consumer.flush()
+    return Row(
+        name="work queue: acquire one, acknowledge it, without waiting for the acknowledgement",
+        figure=rate,
+        unit="per second",
+        bar=3_000,
+        is_higher_better=True,
+    )
+
+
 def queue_each_row(scale: Scale, _: Ceilings) -> Row:
     """Measure a work queue: up to 100 messages acquired, each acknowledged by a call of its own."""
     messages = scale.messages // 20
@@ -150,5 +172,6 @@ SINGLE_ROWS: dict[str, Callable[[Scale, Ceilings], Row]] = {
     "paced-0": paced_row(0, 0.9),
     "commit-each": commit_each_row,
     "queue-one": queue_one_row,
+    "queue-next": queue_next_row,
     "queue-each": queue_each_row,
 }

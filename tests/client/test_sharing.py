@@ -54,6 +54,7 @@ class Driver:
         self.now = 1_000
         self.machine: Sharing[ShareMessage] = Sharing("g", ["T"], "m", ShareOptions(**options), self.now)
         self.timers: dict[Any, int] = {}
+        self.timers_set = 0
         self.asked: list[Call] = []
         self.locked: set[int] = set()
         self.done: dict[int, str] = {}
@@ -65,6 +66,7 @@ class Driver:
                     self.asked.append(effect)
                 case SetTimer(key=key, at=at):
                     self.timers[key] = at
+                    self.timers_set += 1
                 case Deliver(owner=owner, event=event):
                     owner.handle(event, self.now)
                 case _:
@@ -412,6 +414,26 @@ def test_a_flush_acquires_for_a_program_that_polls_after_each() -> None:
     ]
 
 
+def test_a_loop_with_a_flush_for_each_message_does_not_set_a_timer_with_each_one() -> None:
+    driver = alternating()
+    driver.say(1, 2)
+    set_before = driver.timers_set
+    for offset in range(3, 13):
+        driver.wait_for(FlushAsked)
+        driver.answer(offset, offset)
+        driver.machine.take_ahead(1, driver.now)
+        driver.say(offset)
+    assert driver.timers_set - set_before == 1, "of the records that a flush has acquired"
+    driver.pass_time(sharing.SEND_AFTER_MS)
+    assert driver.ranges() == [("accept", 12, 12)], "it is sent no later than the first verdict alone"
+    driver.answer()
+    driver.wait_for(FlushAsked)
+    driver.acquire(13, 13)
+    driver.say(13)
+    driver.pass_time(sharing.SEND_AFTER_MS)
+    assert driver.ranges() == [("accept", 13, 13)], "the timer is set again when it is over"
+
+
 def test_no_flush_acquires_for_a_program_that_holds_records_or_may_not_poll_again() -> None:
     driver = alternating()
     driver.say(1)
@@ -442,6 +464,20 @@ def test_what_a_flush_has_acquired_is_released_unless_a_poll_takes_it_soon() -> 
     driver.say(5)
     driver.wait_for(FlushAsked)
     assert isinstance(driver.asked[0].request, Acknowledge), "the program does not poll after each flush"
+
+
+def test_what_a_later_flush_has_acquired_is_released_too() -> None:
+    driver = alternating()
+    driver.say(1, 2)
+    driver.wait_for(FlushAsked)
+    driver.answer(3, 3)
+    assert driver.machine.take_ahead(1, driver.now)
+    driver.pass_time(acquired_ahead.KEPT_MS)
+    driver.say(3)
+    driver.wait_for(FlushAsked)
+    driver.answer(4, 4)
+    driver.pass_time(acquired_ahead.KEPT_MS)
+    assert driver.ranges() == [("release", 4, 4)]
 
 
 def test_verdicts_count_though_the_records_of_the_next_poll_are_refused() -> None:

@@ -211,16 +211,16 @@ def test_a_reply_waits_for_the_append_of_its_decision() -> None:
     assert driven.numbers.durable == [1]
 
 
-def test_a_turn_s_requests_are_appended_at_once_and_the_next_ones_when_the_answers_have_left() -> None:
+def test_the_requests_of_a_turn_are_one_flush_which_follows_the_answers_of_the_turn() -> None:
     driven = serving()
     machine = driven.machine
-    [append] = machine.handle(REQUEST, NOW)
-    assert isinstance(append, Call)
-    assert machine.handle(REQUEST, NOW) == machine.handle(TurnHandled(), NOW) == []
-    assert machine.handle(TurnFlushed(), NOW) == []
-    assert machine.handle(answer(append, driven.log), NOW) == [Reply(SENDER, Done())]
+    assert machine.handle(REQUEST, NOW) == machine.handle(REQUEST, NOW) == []
+    [append] = machine.handle(TurnHandled(), NOW)
+    assert machine.handle(TurnFlushed(), NOW) == machine.handle(REQUEST, NOW) == []
+    assert machine.handle(answer(append, driven.log), NOW) == [Reply(SENDER, Done())] * 2
     [second] = machine.handle(TurnHandled(), NOW)
     assert isinstance(second, Call)
+    assert driven.numbers.durable == [1, 2]
 
 
 def test_decisions_made_during_an_append_are_one_flush_after_it() -> None:

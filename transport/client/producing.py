@@ -200,6 +200,8 @@ class Producing:
             return []
         freed: list[Effect] = [LaneFreed(lane.key)] if lane.is_held else []
         lane.is_held = False
+        if lane.is_idle:
+            return [*freed, Outcome(lane.key, batch, result.base_offset), LaneIdle(lane.key)]
         return [
             *freed,
             Outcome(lane.key, batch, result.base_offset),

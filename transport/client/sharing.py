@@ -84,7 +84,9 @@ class Sharing(Generic[MessageT]):
         self._renew_at = 0
         self._is_renewal_set = False
         self._is_announced = False
-        """True from the post of VerdictsPending until its timer has ended, or needs none."""
+        """True if pending verdicts need no VerdictsPending: its timer runs, or is about to be set."""
+        self._is_send_set = False
+        self._is_ahead_set = False
         self._is_due = False
         """True if the pending verdicts are sent when the round in flight has ended."""
 
@@ -216,7 +218,7 @@ class Sharing(Generic[MessageT]):
 
     def _on_timer(self, key: str, now: int) -> list[Effect]:
         if key == _SEND:
-            self._is_announced = False
+            self._is_announced = self._is_send_set = False
             return self._send_pending(now)
         if key == _RENEW:
             return self._on_renew_due(now)
@@ -254,21 +256,29 @@ class Sharing(Generic[MessageT]):
         if self._hold(reply, self.rounds.asked_at):
             effects.append(SetTimer(_RENEW, max(now, self._renew_at)))
         self._ahead.keep(reply.ranges or (), now)
-        if self._ahead.kept_until is not None:
-            effects.append(SetTimer(_AHEAD, self._ahead.kept_until))
+        effects += self._set_ahead_timer()
         return effects + self._after_round(self.rounds.on_answer(reply.results or [], now), now)
 
     def _on_ahead_due(self, now: int) -> list[Effect]:
         """Release the messages of a program that flushes and does not poll."""
+        self._is_ahead_set = False
         due_at = self._ahead.kept_until
         if due_at is None or self.rounds.state != "open":
             return []
         if now < due_at:
-            return [SetTimer(_AHEAD, due_at)]
+            return self._set_ahead_timer()
         for each in self._ahead.drop():
             offsets = range(each.first_offset, each.last_offset + 1)
             self.holdings.say_held(TopicPartition(each.topic, each.partition), offsets, RELEASED)
         return self._send_pending(now)
+
+    def _set_ahead_timer(self) -> list[Effect]:
+        """Set the timer unless it runs: a loop with a flush for each message would set it with each one."""
+        kept_until = self._ahead.kept_until
+        if kept_until is None or self._is_ahead_set:
+            return []
+        self._is_ahead_set = True
+        return [SetTimer(_AHEAD, kept_until)]
 
     def _send_pending(self, now: int) -> list[Effect]:
         """Send the pending verdicts, unless a round is in flight: they are sent after it."""
@@ -286,9 +296,12 @@ class Sharing(Generic[MessageT]):
         return [*effects, *self._set_send_timer(now)]
 
     def _set_send_timer(self, now: int) -> list[Effect]:
-        self._is_announced = (
-            self.rounds.is_idle and bool(self.holdings.waiting) and self.rounds.state == "open"
-        )
-        if not self._is_announced:  # a poll has taken them meanwhile; the next verdict is announced again
+        """Set the timer of the pending verdicts, unless it runs. When a poll or a flush has taken them it runs on, for
+        those that are said until then."""
+        waiting = self.holdings.waiting
+        is_pending = self.rounds.is_idle and bool(waiting) and self.rounds.state == "open"
+        self._is_announced = is_pending or self._is_send_set
+        if not is_pending or (self._is_send_set and waiting < SEND_AT):
             return []
-        return [SetTimer(_SEND, now if self.holdings.waiting >= SEND_AT else now + SEND_AFTER_MS)]
+        self._is_send_set = True
+        return [SetTimer(_SEND, now if waiting >= SEND_AT else now + SEND_AFTER_MS)]

@@ -32,6 +32,7 @@ from ....transport.machine import (
     Sender,
     SetTimer,
     TimerFired,
+    WallClockStepped,
 )
 from ....transport.protocol.errors import ErrorCode, ProtocolError
 from ....transport.protocol.groups import (
@@ -122,8 +123,6 @@ class ShareGroup:
         self._timer_at: int | None = None
         self._is_touched = True
         """True if something has happened since `tidy` that may give work to it or to `advance`."""
-        self.wall_offset_ms = 0
-        """Wall clock minus `now`."""
 
     # Requests
 
@@ -171,6 +170,8 @@ class ShareGroup:
             )
         else:
             effects = self._acquisitions.request(sender, request, settings, now)
+            # At once: the answer need not wait for the rest of the turn.
+            effects += self._acquisitions.advance(settings, now)
         self._decisions.topics.note_sharing(request.topics)
         return effects
 
@@ -226,7 +227,7 @@ class ShareGroup:
     # Other events
 
     def handle(self, event: LoopEvent, now: int) -> list[LoopEffect]:
-        """Handle the answers and timers of the group's own, and the start of its partitions."""
+        """Handle the answers and timers of the group's own, the start of its partitions, and the wall clock."""
         self._is_touched = True
         match event:
             case TimerFired(key=ShareTimer()):
@@ -271,6 +272,8 @@ class ShareGroup:
                 return self._dead_letters.on_outcome(copy, event, self.settings.dead_letter, now)
             case PeerUp() if (up := event.address.topic_partition) is not None:
                 self._log_bounds.on_up(up)
+            case WallClockStepped(offset_ms=offset_ms):
+                self._partitions.wall_offset_ms = offset_ms
             case _:
                 return []
         self._acquisitions.stir()
@@ -298,7 +301,6 @@ class ShareGroup:
         """Serve waiting requests, and request log ends."""
         if not self._is_touched or not self.settings.is_share:
             return []
-        self._partitions.wall_offset_ms = self.wall_offset_ms
         return [*self._acquisitions.advance(self.settings.current, now)]
 
     def tidy(self, now: int) -> list[Effect]:
@@ -364,4 +366,4 @@ class ShareGroup:
     def describe(self) -> DescribeGroupReply:
         partitions = dict(self._partitions.items())
         settings = self.settings.current
-        return describe(self._group, settings, self._members(), partitions, self.wall_offset_ms)
+        return describe(self._group, settings, self._members(), partitions, self._partitions.wall_offset_ms)
