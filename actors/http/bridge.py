@@ -8,6 +8,7 @@ request with a credential says `hello` with it.
               --HELLO_REQUIRED or UNAUTHENTICATED, with a session--> hello, once more
     stream    a fetch, its records, the next fetch once the system has taken them; until the client goes
     client gone, answer outstanding        the call is withdrawn
+    many at once                           window.py: some wait for the answers of others
 
 Owns the requests in progress and the credentials that have a session. Called by machine.py.
 """
@@ -33,6 +34,7 @@ from .connections import Connections, HttpRequest, HttpResponse
 from .effects import Effect
 from .operations import Operation, match
 from .problems import problem, problem_of, shown
+from .window import Window
 
 CLIENT_ID = "http"
 MAX_SESSIONS = 1_000
@@ -88,6 +90,7 @@ class Bridge:
         self._sessions: dict[str, None] = {}
         self._resting: dict[int, int] = {}
         """Streams whose records are leaving, by connection."""
+        self._window = Window()
 
     def on_request(self, request: HttpRequest, now: int) -> list[Effect]:
         found = match(request.method, request.path)
@@ -105,7 +108,9 @@ class Bridge:
         number = next(self._numbers)
         self._exchanges[number] = exchange
         self._of_connection[request.connection] = number
-        return self._begin(number, exchange)
+        if _waits(exchange.request) or self._window.enter(number, exchange.host, now):
+            return self._begin(number, exchange)
+        return []
 
     def _exchange_of(self, request: HttpRequest, operation: Operation, names: dict[str, str]) -> _Exchange:
         is_stream = operation.kind is Fetch and EVENT_STREAM in request.headers.get("accept", "")
@@ -211,8 +216,8 @@ class Bridge:
             return self._begin(key.number, exchange)
         if exchange.is_stream:
             return self._on_records(key.number, exchange, event.reply, now)
-        self._forget(key.number)
-        return self._respond(exchange.connection, _answer(event.reply), now)
+        begun = self._forget(key.number)
+        return [*begun, *self._respond(exchange.connection, _answer(event.reply), now)]
 
     def _on_failed(
         self, key: BridgeCall | HelloCall, exchange: _Exchange, error: ErrorBody, now: int
@@ -229,8 +234,8 @@ class Bridge:
             event = b"event: error\ndata: " + msgspec.json.encode(error) + b"\n\n"
             self._connections.stream(exchange.connection, event, now)
             return self._end_stream(key.number, exchange, now)
-        self._forget(key.number)
-        return self._respond(exchange.connection, problem_of(error), now)
+        begun = self._forget(key.number)
+        return [*begun, *self._respond(exchange.connection, problem_of(error), now)]
 
     # Streams
 
@@ -257,9 +262,9 @@ class Bridge:
         return self._begin(number, self._exchanges[number])
 
     def _end_stream(self, number: int, exchange: _Exchange, now: int) -> list[Effect]:
-        self._forget(number)
+        begun = self._forget(number)
         self._connections.end_stream(exchange.connection, now)
-        return self._taken()
+        return [*begun, *self._taken()]
 
     # Ends
 
@@ -268,13 +273,21 @@ class Bridge:
         number = self._of_connection.pop(connection, None)
         if number is None:
             return []
-        self._forget(number)
-        return [CancelCall(number)]
+        return [CancelCall(number), *self._forget(number)]
 
-    def _forget(self, number: int) -> None:
+    def on_tick(self, now: int) -> list[Effect]:
+        """Begin requests that have waited for too long."""
+        overdue = self._window.overdue(now)
+        return [effect for number in overdue for effect in self._begin(number, self._exchanges[number])]
+
+    def _forget(self, number: int) -> list[Effect]:
+        """Forget a request, and begin the one that has waited for its place."""
         exchange = self._exchanges.pop(number)
         self._of_connection.pop(exchange.connection, None)
         self._resting.pop(exchange.connection, None)
+        self._window.leave(number, exchange.host)
+        following = self._window.next()
+        return [] if following is None else self._begin(following, self._exchanges[following])
 
     def _respond(self, connection: int, response: HttpResponse, now: int) -> list[Effect]:
         self._connections.respond(connection, response, now)
@@ -286,6 +299,11 @@ class Bridge:
 
 
 _GATEWAY = Address(Kind.GATEWAY, number=0)
+
+
+def _waits(request: Request) -> bool:
+    """Return True if the answer may wait for records or for members."""
+    return bool(getattr(request, "max_wait_ms", 0))
 
 
 def _answer(reply: Reply) -> HttpResponse:

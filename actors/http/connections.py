@@ -29,7 +29,10 @@ from ...transport.token_bucket import TokenBucket
 from .effects import Close, Effect, Rest, Send
 
 MAX_CONNECTIONS = 256
-WORK_PER_SECOND = 500
+WORK_PER_SECOND = 250
+USUAL_PIECES = 3
+"""Pieces of a request without a large body: its connection, its head and its body."""
+USUAL_PIECE_BYTES = 16 * 1024
 REST_MS = 20
 MAX_HEAD_BYTES = 16 * 1024
 MAX_BODY_BYTES = 1024 * 1024
@@ -80,6 +83,8 @@ class _Connection(Struct):
     unsent_bytes: int = 0
     is_stream: bool = False
     """Its answer is made of parts, between which it is asked."""
+    charged: int = 1
+    """Pieces of work since the last request that was passed on; the first is the connection itself."""
     has_ended: bool = False
     """No further request is read: it is closed when the answer has left."""
 
@@ -123,8 +128,8 @@ class Connections:
 
     def on_arrived(self, number: int, data: bytes, now: int) -> HttpRequest | None:
         """Return the request that is complete now."""
-        self._charge(now)
         link = self._all.get(number)
+        self._charge(now, link)
         if link is None:
             return None
         if link.state != "reading":
@@ -160,7 +165,11 @@ class Connections:
         link.deadline = now + IDLE_MS
         del self._all[number]
         self._all[number] = link
-        return self._next(number, link, now)
+        found = self._next(number, link, now)
+        if found is not None:
+            # It arrived with the request before it, in a piece that was charged once.
+            self._charge(now, link)
+        return found
 
     def on_tick(self, now: int) -> None:
         for number in [number for number, link in self._all.items() if self._is_late(link, now)]:
@@ -247,16 +256,20 @@ class Connections:
 
     # Parts
 
-    def pass_on(self) -> None:
-        """Take back the charge for a request that the broker answers."""
+    def pass_on(self, number: int) -> None:
+        """Take back the charges for a request that the broker answers, unless its pieces are unusually small."""
+        link = self._all[number]
         assert self._work is not None
-        self._work.charge(-1)
+        self._work.charge(-min(link.charged, USUAL_PIECES + len(link.body) // USUAL_PIECE_BYTES))
+        link.charged = 0
 
-    def _charge(self, now: int) -> None:
+    def _charge(self, now: int, link: _Connection | None = None) -> None:
         """Charge a piece of work, and rest if it was one too many."""
         if self._work is None:
             self._work = TokenBucket(WORK_PER_SECOND, now)
         self._work.charge(1)
+        if link is not None:
+            link.charged += 1
         wait_ms = self._work.wait_ms(now)
         if wait_ms and not self._is_resting:
             self._is_resting = True

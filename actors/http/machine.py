@@ -108,6 +108,7 @@ class HttpMachine:
                 return self._looks.finish(now)
             case TimerFired(key=TickTimer()):
                 self.connections.on_tick(now)
+                return self._bridge.on_tick(now) if self._bridge is not None else []
             case TimerFired(key=RestTimer()):
                 self.connections.on_rest_timer()
             case TimerFired(key=LookTimer()):
@@ -139,7 +140,7 @@ class HttpMachine:
             if self._bridge is not None and request.method in methods:
                 effects = self._bridge.on_request(request, now)
                 if self.connections.is_waiting(request.connection):
-                    self.connections.pass_on()
+                    self.connections.pass_on(request.connection)
                 return effects
             if methods:
                 refusal = problem(

@@ -11,6 +11,7 @@ import pytest
 
 from patience import TIMEOUT_S
 from planaria import Broker
+from planaria.actors.http.window import MAX_BEGUN
 from planaria.supervisor.security import initialise
 from planaria.transport.client.security_admin import SecurityAdmin
 from planaria.transport.security.rights import Rule
@@ -158,3 +159,17 @@ def test_the_gateway_decides_what_a_credential_may_do(tmp_path: Path) -> None:
             ask(broker, "POST", "/topics/T/records", one, {"Authorization": basic})[0] for _ in range(5)
         }
         assert statuses <= {200, 503}
+
+
+def test_more_requests_than_the_gateway_has_at_once_are_all_answered(broker: Broker) -> None:
+    body = json.dumps({"records": [{"json": 1}]})
+    connections = [connect(broker) for _ in range(2 * MAX_BEGUN)]
+    before = broker.client.list_offsets("T", 0).offset
+    for each in connections:
+        each.request("POST", "/topics/T/records", body, {"Content-Type": "application/json"})
+    for each in connections[::2]:
+        each.close()
+    assert [each.getresponse().status for each in connections[1::2]] == [200] * MAX_BEGUN
+    for each in connections:
+        each.close()
+    assert MAX_BEGUN <= broker.client.list_offsets("T", 0).offset - before <= 2 * MAX_BEGUN

@@ -17,6 +17,7 @@ from planaria.actors.http.connections import (
     HttpResponse,
 )
 from planaria.actors.http.effects import Close, Rest, Send
+from planaria.transport.token_bucket import BURST_S
 
 GET = b"GET /metrics?a=1 HTTP/1.1\r\nHost: x\r\n\r\n"
 OK = HttpResponse(200, b"fine", "text/plain")
@@ -154,10 +155,34 @@ def test_requests_that_the_broker_answers_are_no_work_of_the_bridge() -> None:
     table.open()
     for _ in range(2 * WORK_PER_SECOND):
         assert table.send(GET) is not None
-        table.connections.pass_on()
+        table.connections.pass_on(1)
         table.connections.respond(1, OK, table.now)
         table.connections.on_drained(1, table.now)
     assert Rest(True) not in table.connections.effects
+
+
+def test_each_of_many_requests_in_one_piece_is_work() -> None:
+    table = Table()
+    table.open()
+    answered = 0
+    found = table.send(100 * GET)
+    while found is not None and Rest(True) not in table.connections.effects:
+        answered += 1
+        table.connections.respond(1, OK, table.now)
+        found = table.connections.on_drained(1, table.now)
+    assert answered <= WORK_PER_SECOND * BURST_S
+
+
+def test_small_pieces_of_a_request_that_the_broker_answers_stay_work() -> None:
+    table = Table()
+    table.open()
+    for each in GET * 3:
+        table.send(bytes([each]))
+        if table.connections.is_waiting(1):
+            table.connections.pass_on(1)
+            table.connections.respond(1, OK, table.now)
+            table.connections.on_drained(1, table.now)
+    assert Rest(True) in table.connections.effects
 
 
 def test_memory_is_bounded_whatever_clients_send_and_do_not_read(table: Table) -> None:
