@@ -39,9 +39,17 @@ def running_browser(path: str) -> Iterator["Browser"]:
 
 @contextmanager
 def watched_page(
-    browser: "Browser", width: int = 1280, height: int = 900, scheme: str = "light"
+    browser: "Browser",
+    width: int = 1280,
+    height: int = 900,
+    scheme: str = "light",
+    *,
+    loses_console: bool = False,
 ) -> Iterator["Page"]:
-    """Open a page; at the end no script of it has failed, and nothing was refused by the policy."""
+    """Open a page; at the end no script of it has failed, and nothing was refused by the policy.
+
+    `loses_console`: requests may fail, because the console is killed.
+    """
     context = browser.new_context(
         viewport={"width": width, "height": height},
         color_scheme=scheme,  # type: ignore[arg-type]
@@ -54,7 +62,8 @@ def watched_page(
     def on_console(message: "ConsoleMessage") -> None:
         # A refusal of the broker is an answer with the status 4xx, which Chromium reports as an error.
         is_refusal = "/api/" in message.location["url"] and "a status of 4" in message.text
-        if message.type == "error" and not is_refusal:
+        is_loss = loses_console and "net::ERR_" in message.text
+        if message.type == "error" and not is_refusal and not is_loss:
             errors.append(message.text)
 
     page.on("console", on_console)

@@ -17,6 +17,7 @@ const KIND_NAMES = {
 const STATE_TEXT = { backing_off: "dead, restarts soon" };
 const MAX_EVENTS = 200;
 const MIN_HEAT_STEP = 0.04;
+const AGAIN_MS = 2000;
 
 const nodes = new Map();
 const cells = new Map();
@@ -138,7 +139,8 @@ function take(found) {
 let hasPoints = false;
 
 function noticed(before, node) {
-  const hasDied = node.died_ms !== null && node.died_ms !== before.died_ms;
+  // Not by the time of the death: another console computes it anew.
+  const hasDied = node.died_ms !== null && node.deaths > before.deaths;
   if (hasDied) {
     asked.delete(node.address);
     chart.mark(node.died_ms);
@@ -404,10 +406,21 @@ branches.addEventListener("keydown", (event) => {
 
 select(null);
 linkState("wait", "connecting");
-const stream = new EventSource("/api/tree");
-stream.onmessage = (event) => take(JSON.parse(event.data));
-stream.onerror = () => {
-  linkState("lost", "the console does not answer");
-  // A refusal (signed out, too many pages) ends the stream for good; then the answer tells why.
-  if (stream.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 5000);
-};
+follow();
+
+function follow() {
+  const stream = new EventSource("/api/tree");
+  stream.onmessage = (event) => take(JSON.parse(event.data));
+  stream.onerror = () => {
+    linkState("lost", "the console does not answer");
+    // The browser connects again by itself after a lost connection, but not after a refusal.
+    if (stream.readyState === EventSource.CLOSED) setTimeout(followAgain, AGAIN_MS);
+  };
+}
+
+/** Follow again after a refusal: too many pages follow the tree, or the user has to sign in. */
+async function followAgain() {
+  const found = await fetch("/", { method: "HEAD", redirect: "manual" }).catch(() => null);
+  if (found?.type === "opaqueredirect") location.assign("/login");
+  else follow();
+}
