@@ -17,11 +17,10 @@ from .protocol.errors import ErrorBody, ErrorCode
 from .protocol.message import ErrorReply
 from .untaken import Untaken
 
-COPY_LIMIT_BYTES = 64 * 1024
-"""A reply from this size on is passed to ZeroMQ without a copy, and counted until it has left."""
+LARGE_BYTES = 64 * 1024
+"""A reply from this size on is counted until it has left."""
 
 _log = logging.getLogger("planaria.loop")
-_DONTWAIT = int(zmq.DONTWAIT)
 
 
 Answer: TypeAlias = tuple[list[Any], int]
@@ -51,7 +50,7 @@ class Replies:
         if reply.payload:
             size_bytes += sum(map(len, reply.payload))
         frames = [*reply.to.route, body, *reply.payload]
-        if size_bytes < COPY_LIMIT_BYTES:
+        if size_bytes < LARGE_BYTES:
             self._meters.on_sent(size_bytes)
             return frames, 0
         if self._untaken.take_room(reply.to.route[0], size_bytes):
@@ -68,9 +67,7 @@ class Replies:
                 sockets.send_frames(socket, frames)
                 return
             self.large_bytes -= tracked_bytes
-            tracker = socket.send_multipart(frames, _DONTWAIT, copy=False, track=True)
-            assert tracker is not None
-            self._untaken.on_sent(frames[0], tracked_bytes, tracker)
+            self._untaken.on_sent(frames[0], tracked_bytes, sockets.send_tracked(socket, frames))
         except zmq.ZMQError as error:
             if tracked_bytes:
                 self._untaken.give_back(frames[0], tracked_bytes)

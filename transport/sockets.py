@@ -25,6 +25,9 @@ SERVER_HIGH_WATER_MARK = 1_000
 UNREAD_HIGH_WATER_MARK = 128
 """Requests of one peer that are read ahead of the actor; later ones wait at the peer."""
 CALLS_HIGH_WATER_MARK = 10_000
+COPY_LIMIT_BYTES = 64 * 1024
+"""A frame from this size on is handed to ZeroMQ without a copy. pyzmq keeps it until a thread of its own hears that it
+has left: two switches of threads, which take longer than the copy of a smaller frame."""
 CONTROL_HIGH_WATER_MARK = 100_000
 NO_ZAP_DOMAIN = b"none"
 RECONNECT_MS = 20
@@ -81,6 +84,7 @@ def _socket(
     context: "zmq.Context[zmq.Socket[bytes]]", kind: int, high_water_mark: int
 ) -> "zmq.Socket[bytes]":
     socket = context.socket(kind)
+    socket.copy_threshold = 0  # a tracked frame must report when it has left, however small
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, high_water_mark)
     socket.setsockopt(zmq.RCVHWM, high_water_mark)
@@ -176,19 +180,26 @@ def calls_socket(context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes
     """Return a ROUTER that connects out. `connect_peer` names each connection."""
     socket = _socket(context, zmq.ROUTER, CALLS_HIGH_WATER_MARK)
     socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
-    socket.copy_threshold = 0  # a tracked message must report when it has left, however small
     return socket
 
 
-def send_frames(socket: "zmq.Socket[bytes]", frames: Sequence[Any], copy: bool = True) -> None:
+def send_frames(socket: "zmq.Socket[bytes]", frames: Sequence[Any]) -> None:
     """Send one message, or raise zmq.ZMQError at once: zmq.Again when there is no room for it.
 
     Like `send_multipart`, but in a third of its time; the rest goes into flags and into pyzmq's own wrapper. Frames must
-    be bytes or memoryviews.
+    be bytes or memoryviews. Large ones are not copied, see COPY_LIMIT_BYTES.
     """
     for frame in frames[:-1]:
-        _send_frame(socket, frame, _MORE_DONTWAIT, copy)
-    _send_frame(socket, frames[-1], _DONTWAIT, copy)
+        _send_frame(socket, frame, _MORE_DONTWAIT, len(frame) < COPY_LIMIT_BYTES)
+    _send_frame(socket, frames[-1], _DONTWAIT, len(frames[-1]) < COPY_LIMIT_BYTES)
+
+
+def send_tracked(socket: "zmq.Socket[bytes]", frames: Sequence[Any]) -> zmq.MessageTracker:
+    """As `send_frames`. Return the tracker of the last frame: ZeroMQ releases the frames in their order."""
+    for frame in frames[:-1]:
+        _send_frame(socket, frame, _MORE_DONTWAIT, len(frame) < COPY_LIMIT_BYTES)
+    tracker: zmq.MessageTracker = _send_frame(socket, frames[-1], _DONTWAIT, False, True)
+    return tracker
 
 
 def receive_frames(

@@ -356,8 +356,9 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
         "planaria.transport.sockets.new_context": new_context,
         "planaria.transport.sockets.receive_frames": lambda socket, _=None: socket.recv_multipart(),
         "planaria.transport.sockets.has_message": lambda socket: bool(socket.get(zmq.EVENTS) & zmq.POLLIN),
-        "planaria.transport.sockets.send_frames": lambda socket, frames, _=True: socket.send_multipart(
-            frames
+        "planaria.transport.sockets.send_frames": lambda socket, frames: socket.send_multipart(frames),
+        "planaria.transport.sockets.send_tracked": lambda socket, frames: socket.send_multipart(
+            frames, track=True
         ),
         "planaria.transport.client.consumer.monotonic": world.monotonic,
         "planaria.transport.client.consumer.random": SimpleNamespace(random=world.random.random),

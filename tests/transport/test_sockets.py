@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import zmq
+from zmq.utils.garbage import gc as kept_by_zmq
 
 from patience import TIMEOUT_MS, TIMEOUT_S
 from planaria.transport import sockets
@@ -21,9 +22,12 @@ from planaria.transport.sockets import (
     new_context,
     receive_frames,
     send_frames,
+    send_tracked,
     server_socket,
     unnamed_link,
 )
+
+LARGE = bytes(range(256)) * 4_000
 
 
 def test_a_peer_is_disconnected_with_a_message_half_read(run_dir: Path) -> None:
@@ -73,15 +77,62 @@ def test_bytes_of_another_protocol_are_not_taken_for_an_old_version_of_zmtp(word
     context.term()
 
 
+@pytest.mark.parametrize("frames", [[b"small"], [LARGE, b"small"], [b"small", LARGE], [LARGE, LARGE]])
+def test_a_tracked_message_has_left_when_its_last_frame_has(run_dir: Path, frames: list[bytes]) -> None:
+    context = new_context()
+    client, endpoint = calls_socket(context), f"ipc://{run_dir}/server"
+    connect_peer(client, b"server", endpoint)
+    tracker = send_tracked(client, [b"server", *frames])
+    assert not tracker.done  # no server is bound yet
+    server = server_socket(context, endpoint)
+    tracker.wait(TIMEOUT_MS / 1000)
+    assert server.poll(TIMEOUT_MS)
+    assert receive_frames(server)[1:] == frames
+    with pytest.raises(zmq.ZMQError):
+        send_tracked(client, [b"nobody", *frames])
+    for each in (client, server):
+        each.close()
+    context.term()
+
+
+def test_small_frames_beside_a_large_one_are_copied(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each frame that is not copied wakes a thread of pyzmq when it has left."""
+    kept: list[int] = []
+    monkeypatch.setattr(kept_by_zmq, "store", _counting(kept, kept_by_zmq.store))
+    context = new_context()
+    client, endpoint = calls_socket(context), f"ipc://{run_dir}/server"
+    server = server_socket(context, endpoint)
+    connect_peer(client, b"server", endpoint)
+    send_frames(client, [b"server", b"header", LARGE])
+    send_frames(client, [b"server", b"header", b"small"])
+    assert kept == [len(LARGE)]
+    assert server.poll(TIMEOUT_MS)
+    for each in (client, server):
+        each.close()
+    context.term()
+
+
+def _counting(kept: list[int], store: Callable[..., int]) -> Callable[..., int]:
+    def counted(frame: bytes, event: Any = None) -> int:
+        kept.append(len(frame))
+        return store(frame, event)
+
+    return counted
+
+
 def test_messages_go_and_come_whole(run_dir: Path) -> None:
     context = new_context()
     client, endpoint = calls_socket(context), f"ipc://{run_dir}/server"
     server = server_socket(context, endpoint)
     connect_peer(client, b"server", endpoint)
-    large = bytes(range(256)) * 4_000
-    messages = [[b"one"], [b"", b"two", memoryview(b"frames")], [b"large", large, large]]
-    for number, message in enumerate(messages):
-        send_frames(client, [b"server", *message], copy=number % 2 == 0)
+    messages = [
+        [b"one"],
+        [b"", b"two", memoryview(b"frames")],
+        [b"large", LARGE, memoryview(LARGE)],
+        [LARGE, b""],
+    ]
+    for message in messages:
+        send_frames(client, [b"server", *message])
     for message in messages:
         assert server.poll(TIMEOUT_MS)
         assert has_message(server)

@@ -24,14 +24,11 @@ from .events import Arrived, Connect, Deliver, Disconnect, Disconnected, Send, U
 from .exchange import Exchange
 
 MAX_RECEIVED_A_TURN = 256
-COPY_LIMIT_BYTES = 64 * 1024
-"""A payload from this size on is handed to ZeroMQ without a copy."""
 COUNTED_BYTES = 1024
 """A message that may be dropped is counted from this payload on, until it has left. The socket holds few bytes of smaller
 ones."""
 
 # As plain numbers: arithmetic on ZeroMQ's enumerations takes longer than the calls that take them.
-_DONTWAIT = int(zmq.DONTWAIT)
 _EVENTS = int(zmq.EVENTS)
 _READABLE = int(zmq.POLLIN)
 
@@ -173,12 +170,13 @@ class Performer:
         frames.append(header)
         frames += send.payload
         self.used.add(socket)
-        size_bytes = sum(map(len, send.payload)) if send.payload else 0
-        if send.is_dropped_when_full and size_bytes >= COUNTED_BYTES:
-            self._send_counted(send.route, frames, size_bytes)
-            return None
+        if send.is_dropped_when_full and send.payload:
+            size_bytes = sum(map(len, send.payload))
+            if size_bytes >= COUNTED_BYTES:
+                self._send_counted(send.route, frames, size_bytes)
+                return None
         try:
-            sockets.send_frames(socket, frames, size_bytes < COPY_LIMIT_BYTES)
+            sockets.send_frames(socket, frames)
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
@@ -190,11 +188,10 @@ class Performer:
         if not self._untaken.take_room(route, size_bytes):
             return
         try:
-            tracker = self.socket.send_multipart(frames, _DONTWAIT, copy=False, track=True)
+            tracker = sockets.send_tracked(self.socket, frames)
         except zmq.ZMQError as error:
             self._untaken.give_back(route, size_bytes)
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
             return
-        assert tracker is not None
         self._untaken.on_sent(route, size_bytes, tracker)

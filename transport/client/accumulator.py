@@ -120,10 +120,11 @@ class Accumulator(Placement):
             name = encode_key(key)
         if batch is not None and size_bytes < batch.large_bytes:
             record = RecordFields(name, value, batch.delta_ms, headers)
-            batch.append(record)
+            append = batch.append  # called as an attribute it would be looked up as a method first
+            append(record)
             room = batch.room = batch.room - size_bytes
             if room >= batch.mark or self._settle(batch, record):
-                handle = batch.handle  # called as an attribute it would be looked up as a method first
+                handle = batch.handle
                 return handle(batch, record)  # type: ignore[no-any-return]
         return self._place(topic, None, name, value, headers, None, size_bytes)  # type: ignore[no-any-return]
 
