@@ -102,12 +102,11 @@ class JournalMachine(Generic[ChangeT, AnswerT, OwnEffectT]):
         service = self.service
         if service is None:
             return self._while_not_serving(event, now)
-        match event:
-            case TurnHandled():
-                return self._flush(service, now)
-            case TurnFlushed():
-                self.is_turn_open = False
-                return [*service.tidy(now), *self._snapshot(now)]
+        if isinstance(event, TurnHandled):
+            return self._flush(service, now)
+        if isinstance(event, TurnFlushed):
+            self.is_turn_open = False
+            return [*service.tidy(now), *self._snapshot(now)]
         self.is_turn_open = True
         match event:
             case Received():

@@ -27,6 +27,7 @@ from .sleep_mark import SleepMark
 from .snapshot_file import SnapshotFile
 
 _log = logging.getLogger(__name__)
+_TURN_HANDLED, _TURN_FLUSHED = TurnHandled(), TurnFlushed()
 
 
 class JournalActor(Actor[JournalEvent, JournalEffect | OwnEffectT], Generic[OwnEffectT]):
@@ -65,9 +66,9 @@ class JournalActor(Actor[JournalEvent, JournalEffect | OwnEffectT], Generic[OwnE
     def follow_up(self) -> None:
         """Append what the turn has decided, once its answers have left; then do what nobody waits for."""
         if self.machine.is_turn_open:
-            self.loop.dispatch(TurnHandled())
+            self.loop.dispatch(_TURN_HANDLED)
             self.loop.release()
-            self.loop.dispatch(TurnFlushed())
+            self.loop.dispatch(_TURN_FLUSHED)
 
     def perform(self, effect: JournalEffect | OwnEffectT) -> None:
         match effect:

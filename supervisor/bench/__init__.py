@@ -127,6 +127,7 @@ def print_report(report: Report, console: Console) -> None:
     ceilings = report.ceilings
     console.print(
         f"ceilings: ZeroMQ round trip {ceilings.zmq_round_trip_us:.0f} us,"
+        f" over a Unix socket {ceilings.unix_round_trip_us:.0f} us,"
         f" stream {ceilings.zmq_stream_mb_s:,.0f} MB/s, echo that syncs {ceilings.durable_echo_us:.0f} us;"
         f" write + fdatasync {ceilings.fdatasync_us:.0f} us, page-cache writes {ceilings.write_mb_s:,.0f} MB/s"
         + (

@@ -5,6 +5,7 @@ Measures raw sockets and raw files in the same run as the rows: absolute numbers
 
 import multiprocessing
 import os
+import socket as unix
 import statistics
 import time
 from pathlib import Path
@@ -26,6 +27,8 @@ class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
     """Measured limits: microseconds and megabytes a second."""
 
     zmq_round_trip_us: float
+    unix_round_trip_us: float
+    """Round trip over a Unix socket, which the waiting thread of each process reads itself."""
     zmq_stream_mb_s: float
     durable_echo_us: float
     """Round trip to a process that writes and syncs before it answers: the lower bound of an acknowledgement."""
@@ -40,9 +43,11 @@ class Ceilings(msgspec.Struct, frozen=True, kw_only=True):
 def measure_ceilings(directory: Path) -> Ceilings:
     """Measure with a second process for the sockets and a scratch file in `directory` for the disk."""
     round_trip_us, durable_echo_us, stream_mb_s = _measure_sockets(directory)
+    unix_round_trip_us = _measure_unix_socket(directory / "unix-echo")
     fdatasync_us, write_mb_s = _measure_disk(directory / "ceiling")
     return Ceilings(
         zmq_round_trip_us=round_trip_us,
+        unix_round_trip_us=unix_round_trip_us,
         zmq_stream_mb_s=stream_mb_s,
         durable_echo_us=durable_echo_us,
         fdatasync_us=fdatasync_us,
@@ -99,6 +104,37 @@ def _echo(endpoint: str, path: str) -> None:
                 os.write(descriptor, DURABLE)
                 os.fdatasync(descriptor)
             socket.send_multipart(frames)
+
+
+def _measure_unix_socket(path: Path) -> float:
+    with unix.socket(unix.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        peer = multiprocessing.get_context("spawn").Process(target=_unix_echo, args=(str(path),), daemon=True)
+        peer.start()
+        try:
+            own, _ = listener.accept()
+            with own:
+                round_trips = [_timed_unix_echo(own) for _ in range(ECHO_ROUNDS)]
+        finally:
+            peer.kill()
+            peer.join()
+    return statistics.median(round_trips) * 1e6
+
+
+def _timed_unix_echo(own: unix.socket) -> float:
+    started = time.perf_counter()
+    own.send(b"ping")
+    own.recv(64)
+    return time.perf_counter() - started
+
+
+def _unix_echo(path: str) -> None:
+    """Run the other process: answer until it is killed."""
+    with unix.socket(unix.AF_UNIX) as own:
+        own.connect(path)
+        while message := own.recv(64):
+            own.send(message)
 
 
 def _measure_disk(path: Path) -> tuple[float, float]:

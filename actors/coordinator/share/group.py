@@ -337,7 +337,9 @@ class ShareGroup:
 
     def gather(self, now: int) -> None:
         """Add the changes since the last flush to the decisions."""
-        self._decisions.record_share(self.settings.take(), self._partitions.take(now))
+        settings, changed = self.settings.take(), self._partitions.take(now)
+        if settings is not None or changed:
+            self._decisions.record_share(settings, changed)
 
     def close(self) -> list[LoopEffect]:
         self._partitions.hurry()

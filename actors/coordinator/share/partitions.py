@@ -83,6 +83,8 @@ class SharePartitions:
                 return {}
             changed.update(self._delivered)
             self._delivered, self._delivered_until = {}, None
+        if not changed:
+            return {}
         self._changed = {}
         return {tp: self._partitions[tp].progress(now) if tp in self._partitions else None for tp in changed}
 
