@@ -20,6 +20,7 @@ from ..log.labels import (
     TOPIC_LABEL,
     PartitionLabel,
     TopicLabel,
+    copied_by,
     encode_label,
     partition_label_of,
     topic_label_of,
@@ -61,7 +62,12 @@ class TopicFolders:
         self._make_directory(self._path)
         self._make_directory(directory)
         self._make_directory(directory / str(partition))
-        own = PartitionLabel(topic=entry.topic, topic_id=entry.topic_id, partition=partition)
+        own = PartitionLabel(
+            topic=entry.topic,
+            topic_id=entry.topic_id,
+            partition=partition,
+            copied_by=copied_by(entry.mirror),
+        )
         known = partition_label_of(directory / str(partition), self._files)
         if known is None or known.topic_id != entry.topic_id:
             self._files.replace(directory / str(partition) / PARTITION_LABEL, encode_label(own))
@@ -96,15 +102,29 @@ class TopicFolders:
             self._put_aside(directory)
         self._make_directory(self._path)
         self._make_directory(directory)
-        for number in range(0 if known is None else known.partitions, label.partitions):
+        is_as_before = known is not None and copied_by(known.mirror) == copied_by(label.mirror)
+        for number in range(known.partitions if known is not None and is_as_before else 0, label.partitions):
             partition = directory / str(number)
-            if not partition.is_dir():
+            is_new = known is None or number >= known.partitions
+            if is_new and not partition.is_dir():
                 self._files.make_directory(partition)
-            own = PartitionLabel(topic=label.topic, topic_id=label.topic_id, partition=number)
-            self._files.replace(partition / PARTITION_LABEL, encode_label(own))
+            if is_new or partition.is_dir():  # a folder that was lost is not made again
+                self._label_partition(label, number, partition)
             progress()
         # This makes the partitions' names durable as well.
         self._files.replace(directory / TOPIC_LABEL, encode_label(label))
+
+    def _label_partition(self, label: TopicLabel, number: int, directory: Path) -> None:
+        before = partition_label_of(directory, self._files)
+        is_same = before is not None and before.topic_id == label.topic_id
+        own = PartitionLabel(
+            topic=label.topic,
+            topic_id=label.topic_id,
+            partition=number,
+            unclean_epochs=before.unclean_epochs if before is not None and is_same else (),
+            copied_by=copied_by(label.mirror),
+        )
+        self._files.replace(directory / PARTITION_LABEL, encode_label(own))
 
     def _make_directory(self, path: Path) -> None:
         if not path.is_dir():
@@ -215,6 +235,16 @@ def label_of(entry: TopicEntry) -> TopicLabel:
 
 def _is_copy(mirror: TopicMirror | None) -> bool:
     return mirror is not None and not mirror.is_writable
+
+
+def found_copied_by(folder: Path, files: Files) -> str | None:
+    """Return the mirror that copies a topic, by its partitions' labels; "" if none does, None if it is not known."""
+    found = [
+        label.copied_by
+        for each in folder.iterdir()
+        if each.name.isdigit() and (label := partition_label_of(each, files)) is not None
+    ]
+    return next((name for name in found if name), "" if found and None not in found else None)
 
 
 def has_records(folder: Path) -> bool:

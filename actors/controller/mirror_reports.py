@@ -2,7 +2,8 @@
 
     list_mirrors   each mirror that is not paused is asked, on its node -> answered, or not in time -> the list
 
-A mirror without an answer is listed as starting. Called by `mirrors.py`.
+A mirror without an answer is listed as starting. Topics that take no producers are listed also if their mirror is gone.
+Called by `mirrors.py`.
 """
 
 from collections.abc import Callable
@@ -75,7 +76,19 @@ class MirrorReports:
         reports = [
             self._report_of(name, done.found.get(name)) for name in sorted(self._decisions.durable.mirrors)
         ]
-        return [Reply(done.sender, ListMirrorsReply(mirrors=reports))]
+        return [Reply(done.sender, ListMirrorsReply(mirrors=reports, left=self._left()))]
+
+    def _left(self) -> dict[str, list[MirroredTopic]]:
+        """Return the topics that take no producers, though their mirror was deleted, or lost with a catalog."""
+        catalog = self._decisions.durable
+        left: dict[str, list[MirroredTopic]] = {}
+        for entry in sorted(catalog.topics.values(), key=lambda entry: entry.topic):
+            mirror = entry.mirror
+            if mirror is None or mirror.is_writable or mirror.mirror in catalog.mirrors:
+                continue
+            topic = MirroredTopic(topic=entry.topic, state=mirror.state, reason=mirror.reason)
+            left.setdefault(mirror.mirror, []).append(topic)
+        return left
 
     def _report_of(self, name: str, known: MirrorReport | None) -> MirrorReport:
         mirror = self._decisions.durable.mirrors[name]

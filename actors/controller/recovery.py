@@ -16,6 +16,7 @@ import msgspec
 from ...transport.addresses import AUDIT_TOPIC, DIVERGED_PREFIX, OFFSETS_TOPIC, is_internal
 from ...transport.batch import InvalidBatch, decode_records, verify
 from ...transport.protocol.errors import PlanariaError
+from ...transport.protocol.mirrored import TopicMirror
 from ..journal.owners import owner_of
 from ..log.checkpoint import CHECKPOINT_NAME, Checkpoint, encode_checkpoint
 from ..log.files import Files
@@ -23,6 +24,7 @@ from ..log.labels import (
     PARTITION_LABEL,
     PartitionLabel,
     TopicLabel,
+    copied_by,
     encode_label,
     partition_label_of,
     topic_label_of,
@@ -30,10 +32,20 @@ from ..log.labels import (
 from ..log.segment import LOG_SUFFIX, Segment
 from ..metadata.file_format import CatalogCorrupt
 from .catalog import Catalog, TopicEntry, decode_catalog, encode_catalog
-from .folders import TOPICS_NAME, UNCLAIMED_PREFIX, TopicFolders, has_records, label_found_in
+from .folders import (
+    TOPICS_NAME,
+    UNCLAIMED_PREFIX,
+    TopicFolders,
+    found_copied_by,
+    has_records,
+    label_found_in,
+)
 from .groups import OFFSETS_CONFIG
 from .internal_actors import AUDIT_CONFIG, CONFIG
 from .storage import CATALOG_NAME
+
+UNKNOWN_MIRROR = "recovered"
+"""The mirror of a topic that may have been a copy, by which it is promoted."""
 
 
 class RecoveryFailed(PlanariaError):
@@ -111,8 +123,9 @@ class _CatalogRecovery:
         self._lines.append(f"{label.topic}: {entry.partitions} partitions, id {entry.topic_id}")
         if entry.mirror is not None and not entry.mirror.is_writable:
             self._lines.append(
-                f"{label.topic}: a copy made by mirror {entry.mirror.mirror!r}, which takes no producers: create that"
-                " mirror again, or promote the copy"
+                f"{label.topic}: {entry.mirror.reason or 'a copy of another broker'}; it takes no producers: create"
+                f" mirror {entry.mirror.mirror!r} again and resume it, or run planaria mirror promote"
+                f" {entry.mirror.mirror} {label.topic}"
             )
 
     def _entry(self, folder: Path, label: TopicLabel, known: TopicEntry | None) -> TopicEntry:
@@ -124,17 +137,30 @@ class _CatalogRecovery:
         elif is_internal(label.topic) and not label.topic.startswith(DIVERGED_PREFIX):
             config = CONFIG
         elif topic_label_of(folder, self._files) is None:
-            self._lines.append(
-                f"{label.topic}: its label is missing; it has the default configuration now, and takes producers also"
-                " if it was a copy made by a mirror"
-            )
+            self._lines.append(f"{label.topic}: its label is missing; it has the default configuration now")
         partitions, mirror = label.partitions, label.mirror
-        if known is not None and known.topic_id == label.topic_id:
+        if known is not None and known.topic_id != label.topic_id:
+            known = None
+        if known is not None:
             partitions = max(partitions, known.partitions)
+        if topic_label_of(folder, self._files) is None and _may_be_copy(label.topic):
             # A label is written before the catalog, so it is never older.
-            mirror = mirror if topic_label_of(folder, self._files) is not None else known.mirror
+            mirror = self._mirror_without_label(folder, known)
         return TopicEntry(
             topic=label.topic, topic_id=label.topic_id, partitions=partitions, config=config, mirror=mirror
+        )
+
+    def _mirror_without_label(self, folder: Path, known: TopicEntry | None) -> TopicMirror | None:
+        """Return the mirror of a topic whose label is lost. One that may be a copy takes no producers."""
+        found = found_copied_by(folder, self._files)
+        mirror = None if known is None else known.mirror
+        if found == "" or (known is not None and found is None) or copied_by(mirror):
+            return mirror
+        if found is None:
+            reason = "its labels do not tell whether it was a copy of another broker"
+            return TopicMirror(mirror=UNKNOWN_MIRROR, state="faulted", reason=reason)
+        return TopicMirror(
+            mirror=found, state="faulted", reason="a copy of another broker whose label was lost"
         )
 
     def _groups_found(self) -> dict[str, int]:
@@ -192,8 +218,14 @@ def recover_partition(data_directory: str, topic: str, partition: int, from_offs
         active_since_ms=0,
     )
     files.replace(directory / CHECKPOINT_NAME, encode_checkpoint(checkpoint))
-    label = PartitionLabel(topic=topic, topic_id=entry.topic_id, partition=partition)
+    label = PartitionLabel(
+        topic=topic, topic_id=entry.topic_id, partition=partition, copied_by=copied_by(entry.mirror)
+    )
     files.replace(directory / PARTITION_LABEL, encode_label(label))
     for parent in (directory.parent, directory.parent.parent):
         files.sync_directory(parent)
     return [f"{topic}/{partition} is empty and begins at offset {from_offset}"]
+
+
+def _may_be_copy(topic: str) -> bool:
+    return not is_internal(topic) or topic.startswith(DIVERGED_PREFIX)

@@ -1,7 +1,7 @@
 """Labels: files that say which topic a folder belongs to, so that the records do not depend on the catalog for it.
 
     topics/<topic>/topic.json                    id, number of partitions, configuration and mirror of the topic
-    topics/<topic>/<partition>/partition.json    id of the topic; there since the partition was created
+    topics/<topic>/<partition>/partition.json    id of the topic, and the mirror that copies it, if one does
 
     {"format":1,"crc32c":<of the bytes of label>,"label":{...}}
 
@@ -44,6 +44,14 @@ class PartitionLabel(Struct, frozen=True, kw_only=True):
     partition: int
     unclean_epochs: tuple[int, ...] = ()
     """Leader epochs that began with an unclean election."""
+    copied_by: str | None = None
+    """The mirror of a topic that takes no producers, "" of any other one. None: not known, in a label of an earlier
+    version. It decides if the topic's label is lost together with the catalog."""
+
+
+def copied_by(mirror: TopicMirror | None) -> str:
+    """Return the mirror of a topic that takes no producers; "" of any other one."""
+    return "" if mirror is None or mirror.is_writable else mirror.mirror
 
 
 class _File(Struct, kw_only=True):

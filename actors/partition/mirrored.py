@@ -154,9 +154,13 @@ class MirroredLeader(Leader):
         return self.watermarks.high_watermark >= end_offset and self._in_sync.is_held_by_all(end_offset)
 
     def _is_mirrored(self) -> ProtocolError:
-        message = (
-            f"{self._topic} follows a topic of another broker by mirror {self._mirror.mirror!r}: write there"
-        )
+        mirror = self._mirror
+        message = f"{self._topic} follows a topic of another broker by mirror {mirror.mirror!r}: write there"
+        if mirror.state == "faulted":
+            message = (
+                f"{self._topic} takes no producers: {mirror.reason}; planaria mirror promote {mirror.mirror}"
+                f" {self._topic} lets it take them"
+            )
         return ProtocolError(ErrorCode.TOPIC_IS_MIRRORED, message)
 
     def _on_mirror_append(self, received: Received, request: MirrorAppend, now: int) -> list[Effect]:

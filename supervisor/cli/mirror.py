@@ -145,13 +145,17 @@ def status(
 ) -> None:
     """Show each copied partition: its end, the source's, and the lag in offsets, bytes and seconds.
 
-    --json: as of mirror list.
+    --json: as of mirror list, and "left": {MIRROR: [{"topic", "state", "reason"}]} for topics that
+    take no producers, though their mirror was deleted.
     """
-    found = [each for each in _reports(connect) if mirror in (None, each.mirror)]
-    if mirror is not None and not found:
+    with attached(connect) as client:
+        reply = client._ask(ListMirrors(), ListMirrorsReply)
+    found = [each for each in reply.mirrors if mirror in (None, each.mirror)]
+    left = {name: topics for name, topics in reply.left.items() if mirror in (None, name)}
+    if mirror is not None and not (found or left):
         raise CommandFailed(f'there is no mirror {mirror!r}; "planaria mirror list" shows all of them')
     if as_json:
-        print_json({"mirrors": msgspec.to_builtins(found)})
+        print_json({"mirrors": msgspec.to_builtins(found), "left": msgspec.to_builtins(left)})
         return
     for each in found:
         reason = f": {each.reason}" if each.reason else ""
@@ -178,6 +182,19 @@ def status(
             if topic.diverged:
                 note(f"{topic.topic}: records that its source does not have are kept in {topic.diverged}")
         _note_groups([each])
+    for name, topics in sorted(left.items()):
+        for topic in topics:
+            _note_left(name, topic)
+
+
+def _note_left(mirror: str, topic: MirroredTopic) -> None:
+    reason = f"{topic.reason}; " if topic.reason else ""
+    again = "failback" if topic.state == "rejoining" else "create"
+    promote = "" if again == "failback" else f", or planaria mirror promote {mirror} {topic.topic}"
+    note(
+        f"{topic.topic} takes no producers, its mirror {mirror} is gone: {reason}planaria mirror {again} goes on with"
+        f" it{promote}"
+    )
 
 
 def _note_groups(reports: list[MirrorReport]) -> None:

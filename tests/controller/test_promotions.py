@@ -11,7 +11,7 @@ from planaria.actors.controller.deployments import Nodes
 from planaria.actors.controller.effects import TurnEnds
 from planaria.actors.controller.keys import MirrorCall, MirrorReportCall, PromotionTimer
 from planaria.actors.controller.machine import ControllerMachine
-from planaria.actors.metadata.store import Applied, Changed, Propose, Rejected
+from planaria.actors.metadata.store import Applied, Changed, Delete, Propose, Rejected
 from planaria.transport.machine import Answered, Call, Failed, Received, Reply, Sender, SetTimer, TimerFired
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.links import Relay
@@ -167,3 +167,13 @@ def test_the_figures_of_a_mirror_on_another_node_are_asked_for_through_the_link(
     [listed] = replies(controller.handle(lost))
     assert isinstance(listed, ListMirrorsReply)
     assert (listed.mirrors[0].state, listed.mirrors[0].topics[0].state) == ("starting", "following")
+
+
+def test_topics_without_producers_are_listed_when_their_mirror_is_gone() -> None:
+    controller = Controller()
+    controller.handle(controller.changed([Delete("mirrors/m")]))
+    [listed] = replies(controller.handle(Received(OPERATOR, ListMirrors())))
+    assert (listed.mirrors, [each.topic for each in listed.left["m"]]) == ([], ["T"])
+    controller.handle(controller.changed([controller.topic(state="promoted", forks=(fork(1),))]))
+    [listed] = replies(controller.handle(Received(OPERATOR, ListMirrors())))
+    assert (listed.mirrors, listed.left) == ([], {})

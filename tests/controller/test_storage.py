@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from catalog_file import CatalogFile
 from faulty_files import Died, FaultyFiles
@@ -21,7 +22,7 @@ from planaria.actors.controller.recovery import RecoveryFailed, recover_catalog,
 from planaria.actors.controller.rejoins import with_topic_mirror
 from planaria.actors.log.errors import StorageFailed, StorageFull
 from planaria.actors.log.files import Files
-from planaria.actors.log.labels import partition_label_of, topic_label_of
+from planaria.actors.log.labels import encode_label, partition_label_of, topic_label_of
 from planaria.actors.log.log import PartitionLog
 from planaria.actors.metadata.file_format import CatalogCorrupt
 from planaria.actors.partition.folder import check_folder
@@ -158,6 +159,43 @@ def test_a_copy_of_another_brokers_topic_stays_one_without_its_catalog(
     lines = recover_catalog(str(tmp_path))
     assert CatalogFile(tmp_path, Files()).load("id").topics["ORDERS"].mirror == mirror
     assert any("takes no producers" in line for line in lines) == (state == "following")
+
+
+@pytest.mark.parametrize("kept", ["missing", "older"])
+@pytest.mark.parametrize("labels", ["as written", "of an earlier version"])
+def test_a_copy_stays_one_without_its_catalog_and_its_label(tmp_path: Path, kept: str, labels: str) -> None:
+    """A topic takes producers only if that is certain."""
+    catalog_file = CatalogFile(tmp_path, Files())
+    catalog_file.save(NEW)
+    for state in ("promoted", "following"):
+        mirror = TopicMirror(mirror="paris", state=state)
+        catalog_file.save(with_topic_mirror(catalog_file.load("id"), "ORDERS", mirror))
+    older = encode_catalog(catalog_file.load("id"))
+    mirror = TopicMirror(mirror="rome", state="promoted")
+    catalog_file.save(with_topic_mirror(catalog_file.load("id"), "SHIPMENTS", mirror))
+    for topic in ("ORDERS", "SHIPMENTS"):
+        fill_topic(tmp_path, topic)
+        (tmp_path / "topics" / topic / "topic.json").unlink()
+        for path in (tmp_path / "topics" / topic).glob("*/partition.json"):
+            label = partition_label_of(path.parent, Files())
+            assert label is not None
+            assert label.copied_by == ("paris" if topic == "ORDERS" else "")
+            if labels != "as written":
+                path.write_bytes(encode_label(replace(label, copied_by=None)))
+    if kept == "missing":
+        (tmp_path / "catalog.json").unlink()
+    else:
+        (tmp_path / "catalog.json").write_bytes(older)
+    lines = recover_catalog(str(tmp_path))
+    found = CatalogFile(tmp_path, Files()).load("id").topics
+    is_certain = labels == "as written" or kept == "older"
+    orders, shipments = found["ORDERS"].mirror, found["SHIPMENTS"].mirror
+    assert orders is not None
+    assert not orders.is_writable
+    assert orders.mirror == ("paris" if is_certain else "recovered")
+    assert (shipments is None or shipments.is_writable) == is_certain
+    if kept == "missing":
+        assert any(f"planaria mirror promote {orders.mirror} ORDERS" in line for line in lines)
 
 
 def test_a_lost_partition_begins_again_above_all_it_ever_had(tmp_path: Path) -> None:

@@ -131,6 +131,8 @@ class ListMirrors(Request, tag="list_mirrors", frozen=True):
 
 class ListMirrorsReply(Reply, kw_only=True):
     mirrors: list[MirrorReport]
+    left: dict[str, list[MirroredTopic]] = field(default_factory=dict)
+    """By the name of a mirror that is not here any more, its topics that take no producers."""
 
 
 class PromoteMirror(Request, tag="promote_mirror", frozen=True):
