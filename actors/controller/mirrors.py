@@ -91,9 +91,8 @@ class Mirrors:
         if fault is not None:
             raise ProtocolError(ErrorCode.INVALID_CONFIG, f"mirror: {fault}")
         if name in latest.mirrors:
-            raise ProtocolError(
-                ErrorCode.INVALID_CONFIG, f"there is a mirror {name!r} already: delete it first"
-            )
+            message = f"there is a mirror {name!r} already: choose another name, or delete that mirror first"
+            raise ProtocolError(ErrorCode.INVALID_CONFIG, message)
         if len(latest.mirrors) >= MAX_MIRRORS:
             raise ProtocolError(ErrorCode.LIMIT_REACHED, f"a broker keeps at most {MAX_MIRRORS} mirrors")
         if not request.spec.topics:
@@ -105,7 +104,8 @@ class Mirrors:
         latest, name = self._decisions.latest, request.mirror
         mirror = latest.mirrors.get(name)
         if mirror is None:
-            raise ProtocolError(ErrorCode.UNKNOWN_MIRROR, f"there is no mirror {name!r}")
+            message = f"there is no mirror {name!r}: mirror list shows all of them"
+            raise ProtocolError(ErrorCode.UNKNOWN_MIRROR, message)
         follow_up = FollowUp("mirror_changed", name, sender)
         if request.action == "delete":
             return self._decisions.decide(_without_mirror(latest, name), follow_up)
@@ -141,7 +141,7 @@ class Mirrors:
         rejoined = self._rejoins.on_topic(sender, request, entry, now)
         if rejoined is not None:
             return rejoined
-        _check_entry(entry, request)
+        _check_entry(latest, entry, request)
         return self._topics.on_mirrored_again(sender, request, now)
 
     def _on_fault(self, sender: Sender, request: FaultTopic) -> list[Effect]:
@@ -227,7 +227,7 @@ def _without_mirror(catalog: Catalog, name: str) -> Catalog:
     return catalog.decided((Delete(f"mirrors/{name}"),))
 
 
-def _check_entry(entry: TopicEntry, request: MirrorTopic) -> None:
+def _check_entry(catalog: Catalog, entry: TopicEntry, request: MirrorTopic) -> None:
     """Raise ProtocolError if the topic here is not a copy that this mirror may go on with."""
     found, topic = entry.mirror, entry.topic
     is_same = entry.topic_id == request.topic_id
@@ -241,9 +241,16 @@ def _check_entry(entry: TopicEntry, request: MirrorTopic) -> None:
         raise ProtocolError(ErrorCode.TOPIC_EXISTS, message)
     if found is None:
         raise ProtocolError(ErrorCode.TOPIC_EXISTS, f"{topic} is here already, and no copy of the source's")
+    if not found.mirror:
+        message = f"{topic} was promoted here: it is no copy any more; delete it to have it copied again"
+        raise ProtocolError(ErrorCode.TOPIC_EXISTS, message)
     if found.mirror != request.mirror:
-        whose = f"is a copy made by mirror {found.mirror!r}" if found.mirror else "was promoted here"
-        raise ProtocolError(ErrorCode.TOPIC_EXISTS, f"{topic} {whose}")
+        way = "a topic has one mirror"
+        if found.mirror not in catalog.mirrors:
+            command = "failback" if found.state == "rejoining" else "create"
+            way = f"mirror {command} goes on with it under that name"
+        message = f"{topic} is a copy made by mirror {found.mirror!r}: {way}"
+        raise ProtocolError(ErrorCode.TOPIC_EXISTS, message)
     if found.state in ("promoted", "sealed"):
         raise ProtocolError(ErrorCode.NOT_MIRRORED, f"{topic} was promoted")
     if found.state == "faulted":

@@ -54,9 +54,13 @@ class Promotions:
         chosen = [topic for topic in all_topics if not is_internal(topic)]
         topics = chosen if request.topics is None else request.topics
         unknown = [topic for topic in topics if topic not in all_topics]
+        if not all_topics and request.mirror not in latest.mirrors:
+            message = f"there is no mirror {request.mirror!r}: mirror list shows all of them"
+            raise ProtocolError(ErrorCode.UNKNOWN_MIRROR, message)
         if not topics or unknown:
             names = ", ".join(map(repr, unknown)) or "any topic"
-            raise ProtocolError(ErrorCode.NOT_MIRRORED, f"mirror {request.mirror!r} has not copied {names}")
+            message = f"mirror {request.mirror!r} has not copied {names}: mirror status shows its topics"
+            raise ProtocolError(ErrorCode.NOT_MIRRORED, message)
         catalog, waiting = latest, set()
         for topic in topics:
             mirror = latest.topics[topic].mirror

@@ -42,6 +42,10 @@ class GroupKey(Struct, frozen=True):
     group: str
 
 
+class DelayedKey(Struct, frozen=True):
+    """A page of the source's delayed messages."""
+
+
 class AppendKey(Struct, frozen=True):
     """An append to a partition here, or the question where it ends."""
 
@@ -94,6 +98,10 @@ class GroupsTimer(Struct, frozen=True):
     """The source's groups are listed again."""
 
 
-SourceKey: TypeAlias = FetchKey | BoundsKey | TopicsKey | TopicKey | GroupsKey | GroupKey
+class DelayedTimer(Struct, frozen=True):
+    """The source's delayed messages are counted again."""
+
+
+SourceKey: TypeAlias = FetchKey | BoundsKey | TopicsKey | TopicKey | GroupsKey | GroupKey | DelayedKey
 CallKey: TypeAlias = AppendKey | CreateKey | FaultKey | RejoinKey | EnsureKey | CommitKey
-TimerKey: TypeAlias = GoOnTimer | DiscoverTimer | GroupsTimer
+TimerKey: TypeAlias = GoOnTimer | DiscoverTimer | GroupsTimer | DelayedTimer

@@ -18,7 +18,7 @@ a node is taken for dead, cannot do harm: the partition takes a batch at its end
 
     event                       effects
     Started, DiscoverTimer      the source's topics are listed; the chosen ones that are new, or have grown, are described
-    GroupsTimer                 `group_offsets.py`
+    GroupsTimer, DelayedTimer   `group_offsets.py`, `delayed.py`
     DescribeMirror              the figures
     others                      the partition, topic or group that asked goes on
 """
@@ -44,6 +44,7 @@ from ...transport.machine import (
 )
 from ...transport.protocol.control import PeerDown, PeersAsleep, PeerUp
 from ...transport.protocol.data import FetchReply, ListOffsetsReply
+from ...transport.protocol.delayed import ListScheduledReply
 from ...transport.protocol.errors import ErrorBody, ErrorCode
 from ...transport.protocol.groups import DescribeGroupReply, ListGroupsReply
 from ...transport.protocol.message import Done
@@ -58,7 +59,9 @@ from ...transport.protocol.mirrors import (
     MirrorTopic,
 )
 from ...transport.protocol.topics import DescribeTopic, DescribeTopicReply, ListTopics, ListTopicsReply
+from .chosen_topic import ChosenTopic
 from .copying import Copying
+from .delayed import DelayedMessages
 from .effects import AskSource, Effect, Event, SourceAnswered, SourceFailed, Started
 from .group_offsets import GroupOffsets
 from .keys import (
@@ -67,6 +70,8 @@ from .keys import (
     CallKey,
     CommitKey,
     CreateKey,
+    DelayedKey,
+    DelayedTimer,
     DiscoverTimer,
     EnsureKey,
     FaultKey,
@@ -92,23 +97,6 @@ UNREACHABLE_MS = 10_000
 """Time without an answer after which the source is reported as unreachable."""
 
 
-class _Topic:
-    """A topic of the source that is chosen."""
-
-    def __init__(self) -> None:
-        self.state = "described"
-        self.reason = ""
-        self.topic_id = ""
-        self.partitions = 0
-        """The number of partitions of the source's topic, as last described."""
-        self.described_at = 0
-        self.is_asked = False
-        self.rejoining: Rejoining | None = None
-        self.rejoined = 0
-        """The number of attempts to rejoin."""
-        self.is_compacted = False
-
-
 class MirrorMachine:
     """The mirror `name`."""
 
@@ -116,9 +104,10 @@ class MirrorMachine:
         self._name = name
         self._spec = spec
         self._rate = Rate(spec.bytes_per_second)
-        self._topics: dict[str, _Topic] = {}
+        self._topics: dict[str, ChosenTopic] = {}
         self._copies: dict[TopicPartition, Copying] = {}
         self._groups = GroupOffsets(spec.groups, self._end_of)
+        self._delayed = DelayedMessages(self._is_chosen)
         self._last_contact: int | None = None
         self._began_at = 0
         self._error = ""
@@ -134,7 +123,7 @@ class MirrorMachine:
         match event:
             case Started():
                 self._began_at = now
-                return [*self._list(), *self._groups.start()]
+                return [*self._list(), *self._groups.start(), *self._delayed.start()]
             case SourceAnswered():
                 self._last_contact, self._error = now, ""
                 return self._on_source(event, now)
@@ -166,6 +155,8 @@ class MirrorMachine:
                 return self._list()
             case GroupsTimer():
                 return self._groups.start()
+            case DelayedTimer():
+                return self._delayed.start()
         assert_never(key)
 
     # -- the source
@@ -193,10 +184,15 @@ class MirrorMachine:
             case GroupKey():
                 assert isinstance(reply, DescribeGroupReply)
                 return self._groups.on_group(reply, now)
+            case DelayedKey():
+                assert isinstance(reply, ListScheduledReply)
+                return self._delayed.on_page(reply, now)
         assert_never(key)
 
     def _on_source_failed(self, event: SourceFailed, now: int) -> list[Effect]:
         key, error = event.key, event.error
+        if isinstance(key, DelayedKey):
+            return self._delayed.on_failed(now)  # its right may be missing: that concerns no topic
         self._error = f"{error.code}: {error.message}"
         match key:
             case FetchKey() | BoundsKey():
@@ -222,7 +218,7 @@ class MirrorMachine:
         for found in reply.topics:
             if is_internal(found.topic) or not self._is_chosen(found.topic):
                 continue
-            topic = self._topics.setdefault(found.topic, _Topic())
+            topic = self._topics.setdefault(found.topic, ChosenTopic())
             if topic.is_asked or topic.state in ("faulted", "promoted", "rejoining"):
                 continue
             is_old = topic.state != "copied" or now - topic.described_at >= DESCRIBE_AGAIN_MS
@@ -307,7 +303,7 @@ class MirrorMachine:
                 effects += copying.go_on(now)
         return effects
 
-    def _rejoin(self, topic: _Topic, reply: DescribeTopicReply) -> list[Effect]:
+    def _rejoin(self, topic: ChosenTopic, reply: DescribeTopicReply) -> list[Effect]:
         topic.state, topic.topic_id, topic.is_asked = "rejoining", reply.topic_id, False
         topic.rejoined += 1
         compacts = topic.is_compacted or "compact" in reply.config.cleanup
@@ -365,7 +361,7 @@ class MirrorMachine:
             self._copies[partition].stop()
         return [self._fault_call(name, topic)]
 
-    def _fault_call(self, name: str, topic: _Topic) -> Call:
+    def _fault_call(self, name: str, topic: ChosenTopic) -> Call:
         request = FaultTopic(mirror=self._name, topic=name, topic_id=topic.topic_id, reason=topic.reason)
         return Call(FaultKey(name), CONTROLLER, request, Done, timeout_ms=TIMEOUT_MS)
 
@@ -394,14 +390,19 @@ class MirrorMachine:
         return MirrorReport(
             mirror=self._name,
             spec=self._spec,
-            state="unreachable" if is_silent else "running",
+            state="unreachable" if is_silent else "starting" if self._last_contact is None else "running",
             reason=self._error,
-            last_contact_ms=-1 if self._last_contact is None else self._last_contact + self._wall_offset_ms,
+            last_contact_ms=self._at(self._last_contact),
             copied_bytes=sum(copying.copied_bytes for copying in self._copies.values()),
             topics=topics,
             groups=self._groups.copied,
             groups_not_copied=self._groups.not_copied,
+            delayed=self._delayed.counts,
+            delayed_at_ms=self._at(self._delayed.counted_at),
         )
+
+    def _at(self, at: int | None) -> int:
+        return -1 if at is None else at + self._wall_offset_ms
 
     def _error_in(self, topic: str) -> str:
         errors = [copying.error for partition, copying in self._copies.items() if partition.topic == topic]

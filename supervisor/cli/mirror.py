@@ -1,19 +1,18 @@
 """`planaria mirror`: topics of another broker that are copied here, their promotion, and the way back."""
 
+import re
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 import typer
 
-from ...transport.protocol.mirrored import Fork
+from ...transport.patterns import WILDCARD
 from ...transport.protocol.mirrors import (
     ListMirrors,
     ListMirrorsReply,
     MirroredTopic,
     MirrorReport,
-    PartitionLag,
     PromoteMirror,
     PromoteMirrorReply,
 )
@@ -22,6 +21,7 @@ from .confirmation import YesOption, confirm
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached, checked_endpoints
 from .failures import CommandFailed
 from .help_text import Command, Group
+from .mirror_status import end_of, lost_at, note_not_copied, print_status, time_of
 from .output import note, plural, print_json, print_table
 from .settings import parse_value
 from .tables import Listing
@@ -90,6 +90,8 @@ def create(
       planaria mirror create backup 'ORDERS*' PAYMENTS --from tcp://paris:5570
       planaria mirror create backup '*' --from tcp://paris:5570 --key-file /etc/planaria/mirror.key
     """
+    _check_patterns("PATTERN", topics)
+    _check_patterns("--group", groups or [])
     limit = _limit(rate, "--bytes-per-second")
     with attached(connect) as client:
         client.create_mirror(
@@ -113,7 +115,7 @@ def list_mirrors(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_E
     """List the mirrors of this broker.
 
     --json: {"mirrors": [{"mirror", "spec", "state", "reason", "last_contact_ms",
-    "copied_bytes", "topics", "groups", "groups_not_copied"}]}
+    "copied_bytes", "topics", "groups", "groups_not_copied", "delayed", "delayed_at_ms"}]}
     """
     found = _reports(connect)
     if as_json:
@@ -129,7 +131,7 @@ def list_mirrors(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_E
             ", ".join(each.spec.topics),
             each.state,
             str(len(each.topics)),
-            _time(each.last_contact_ms),
+            time_of(each.last_contact_ms),
             each.reason,
         )
         for each in found
@@ -157,88 +159,7 @@ def status(
     if as_json:
         print_json({"mirrors": msgspec.to_builtins(found), "left": msgspec.to_builtins(left)})
         return
-    for each in found:
-        reason = f": {each.reason}" if each.reason else ""
-        note(
-            f"{each.mirror} from {each.spec.source}: {each.state}{reason}, last contact {_time(each.last_contact_ms)}"
-        )
-        if each.topics:
-            print_table(
-                Listing(
-                    "topic",
-                    "partition",
-                    "state",
-                    "end",
-                    "source",
-                    "lag",
-                    "bytes",
-                    "seconds",
-                    "skipped",
-                    "reason",
-                ),
-                [row for topic in each.topics for row in _rows(topic)],
-            )
-        for topic in each.topics:
-            if topic.diverged:
-                note(f"{topic.topic}: records that its source does not have are kept in {topic.diverged}")
-        _note_groups([each])
-    for name, topics in sorted(left.items()):
-        for topic in topics:
-            _note_left(name, topic)
-
-
-def _note_left(mirror: str, topic: MirroredTopic) -> None:
-    reason = f"{topic.reason}; " if topic.reason else ""
-    again = "failback" if topic.state == "rejoining" else "create"
-    promote = "" if again == "failback" else f", or planaria mirror promote {mirror} {topic.topic}"
-    note(
-        f"{topic.topic} takes no producers, its mirror {mirror} is gone: {reason}planaria mirror {again} goes on with"
-        f" it{promote}"
-    )
-
-
-def _note_groups(reports: list[MirrorReport]) -> None:
-    for each in reports:
-        for group, why in sorted(each.groups_not_copied.items()):
-            note(f"group {group} is not copied: {why}")
-
-
-def _rows(topic: MirroredTopic) -> list[tuple[str, ...]]:
-    if topic.forks:
-        blanks = [""] * 4
-        return [
-            (
-                topic.topic,
-                *map(str, (fork.partition, topic.state, fork.offset)),
-                _end(fork),
-                *blanks,
-                _lost(fork),
-            )
-            for fork in topic.forks
-        ]
-    if not topic.partitions:
-        return [(topic.topic, "", topic.state, "", "", "", "", "", "", topic.reason)]
-    return [
-        (
-            topic.topic,
-            str(each.partition),
-            topic.state,
-            _number(each.log_end_offset),
-            _number(each.source_high_watermark),
-            _number(_lag(each)),
-            _number(each.lag_bytes),
-            "" if each.behind_ms < 0 else f"{each.behind_ms / 1_000:.1f}",
-            str(each.skipped or ""),
-            topic.reason,
-        )
-        for each in topic.partitions
-    ]
-
-
-def _lag(each: PartitionLag) -> int:
-    if each.source_high_watermark < 0 or each.log_end_offset < 0:
-        return -1
-    return max(0, each.source_high_watermark - each.log_end_offset)
+    print_status(found, left)
 
 
 @app.command("pause", cls=Command)
@@ -300,13 +221,20 @@ def promote(
         print_json({"topics": msgspec.to_builtins(found)})
         return
     rows = [
-        (each.topic, str(fork.partition), str(fork.offset), _end(fork), _time(fork.heard_at_ms), _lost(fork))
+        (
+            each.topic,
+            str(fork.partition),
+            str(fork.offset),
+            end_of(fork),
+            time_of(fork.heard_at_ms),
+            lost_at(fork),
+        )
         for each in found
         for fork in each.forks
     ]
     print_table(Listing("topic", "partition", "fork", "source's end", "as of", "not copied"), rows)
     note(f"{mirror}: {plural(len(found), 'topic')} promoted")
-    _note_groups([each for each in reports if each.mirror == mirror])
+    note_not_copied([each for each in reports if each.mirror == mirror], [each.topic for each in found])
 
 
 @app.command("failback", cls=Command)
@@ -339,6 +267,8 @@ def failback(
     Example:
       planaria mirror failback rome 'ORDERS*' --from tcp://rome:5570
     """
+    _check_patterns("PATTERN", topics)
+    _check_patterns("--group", groups or [])
     limit = _limit(rate, "--bytes-per-second")
     with attached(connect) as client:
         client.create_mirror(
@@ -369,6 +299,7 @@ def failback(
             for each in found
         ]
         print_json({"topics": shown})
+        _check_rejoined(mirror, found)
         return
     rows = [
         (each.topic, each.state, each.diverged, *cells)
@@ -377,10 +308,30 @@ def failback(
     ]
     print_table(Listing("topic", "state", "kept in", "partition", "from offset", "up to"), rows)
     for each in found:
-        if each.reason:
+        if each.reason and each.state == "following":
             note(f"{each.topic}: {each.reason}")
+    _check_rejoined(mirror, found)
     note(f"{mirror}: copies {', '.join(topics)} from {source}")
     note(NOT_COPIED)
+
+
+def _check_rejoined(mirror: str, topics: list[MirroredTopic]) -> None:
+    """Raise CommandFailed if a topic does not follow."""
+    for each in topics:
+        if each.state in ("refused", "faulted"):
+            raise CommandFailed(
+                f"{each.topic} is {each.state}: {each.reason}; mirror {mirror} stays and tries again:"
+                f' "planaria mirror delete {mirror}" ends that'
+            )
+
+
+def _check_patterns(option: str, patterns: list[str]) -> None:
+    for pattern in patterns:
+        if not re.fullmatch(WILDCARD, pattern):
+            raise typer.BadParameter(
+                f"{pattern[:200]!r} is no name and no pattern: 1 to 200 of the characters A-Z a-z 0-9 . _ - * ?",
+                param_hint=option,
+            )
 
 
 def _rejoined(client: "Client", mirror: str) -> list[MirroredTopic]:
@@ -433,22 +384,3 @@ def _limit(text: str, option: str) -> int:
     value = -1 if text.lower() in ("unlimited", "none", "-1") else parse_value("rate_bytes", text, option)
     assert isinstance(value, int)
     return value
-
-
-def _number(number: int) -> str:
-    return "" if number < 0 else str(number)
-
-
-def _end(fork: Fork) -> str:
-    return _number(fork.source_high_watermark)
-
-
-def _time(ms: int) -> str:
-    return "never" if ms < 0 else f"{datetime.fromtimestamp(ms / 1_000).astimezone():%Y-%m-%d %H:%M:%S}"
-
-
-def _lost(fork: Fork) -> str:
-    if fork.source_high_watermark < 0:
-        return "unknown"
-    missing = max(0, fork.source_high_watermark - fork.offset)
-    return "none" if missing == 0 else f"{missing} offsets"

@@ -99,8 +99,18 @@ def test_every_command_does_what_it_says(sites: Sites) -> None:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def refused(*arguments: str) -> str:
+        done = planaria("mirror", *arguments, "--connect", here)
+        assert done.returncode != 0
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        return done.stderr
+
+    assert "there is no mirror 'v'" in refused("promote", "v")
+    assert "mirror list shows all" in refused("pause", "v")
+    assert "'V ORDERS' is no name" in refused("create", "v", "V ORDERS", "--from", there)
     fill(sites.source, "V.ORDERS", 10)
     sites.source.configure_share_group("v.queue")
+    sites.source.publish("V.ORDERS", b"later", delay=3_600)
     created = run("create", "v", "V.*", "--from", there, "--bytes-per-second", "1MB")
     assert "copies V.*" in created
     assert "not copied: delayed messages" in created
@@ -110,6 +120,7 @@ def test_every_command_does_what_it_says(sites: Sites) -> None:
     assert "1000000" in run("list", "--json")
     assert "2,000 bytes a second" in run("throttle", "v", "2000")
     assert "no limit" in run("throttle", "v", "unlimited")
+    wait_until(lambda: "V.ORDERS: 1 delayed message not copied" in run("status", "v"))
     run("pause", "v")
     assert "paused" in run("list")
     fill(sites.source, "V.ORDERS", 5)
@@ -118,13 +129,17 @@ def test_every_command_does_what_it_says(sites: Sites) -> None:
     run("pause", "v")
     fill(sites.source, "V.ORDERS", 2)  # not copied
     assert json.loads(run("promote", "v", "--json"))["topics"][0]["forks"][0]["offset"] == 15
+    assert refused("failback", "v2", "V.*", "--from", there).startswith("planaria: V.ORDERS is refused")
+    run("delete", "v2", "--yes")
     found = json.loads(run("failback", "w", "V.*", "--from", here, "--json", connect=there))["topics"]
     assert [(each["topic"], each["state"], each["diverged"]) for each in found] == [
         ("V.ORDERS", "following", "__diverged.V.ORDERS")
     ]
     assert found[0]["partitions"] == [{"partition": 0, "first": 15, "next": 17}]
     assert "kept in __diverged.V.ORDERS" in run("status", connect=there)
+    assert "V.ORDERS is following and its mirror w is gone" not in run("status", connect=there)
     run("delete", "w", "--yes", connect=there)
+    assert "planaria mirror promote w V.ORDERS" in run("status", connect=there)
     run("delete", "v", "--yes")
     assert "there are no mirrors" in run("list", connect=there)
 

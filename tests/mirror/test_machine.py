@@ -7,14 +7,19 @@ import pytest
 from planaria.actors.http.families import FAMILIES
 from planaria.actors.http.gauges import Observation, gauges
 from planaria.actors.http.totals import SeenActor
+from planaria.actors.mirror.delayed import DelayedMessages
+from planaria.actors.mirror.effects import AskSource, SourceFailed, Started
 from planaria.actors.mirror.figures import gauges_of
-from planaria.actors.mirror.keys import GoOnTimer
+from planaria.actors.mirror.keys import DelayedKey, DelayedTimer, GoOnTimer, TopicsKey
+from planaria.actors.mirror.machine import MirrorMachine
 from planaria.transport.addresses import mirror_address
 from planaria.transport.batch import parse_header
+from planaria.transport.machine import SetTimer
 from planaria.transport.protocol.data import Fetch, Produce
+from planaria.transport.protocol.delayed import ListScheduled, ListScheduledReply, ScheduledMessage
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.mirrored import FORK_EPOCHS
-from planaria.transport.protocol.mirrors import MirrorAppend, SealMirror
+from planaria.transport.protocol.mirrors import MirrorAppend, MirrorSpec, SealMirror
 from planaria.transport.protocol.operations import ActorReport
 from planaria.transport.protocol.topics import DeleteRecords, TopicConfig
 from planaria.transport.protocol.transactions import Marker, WriteMarkers
@@ -245,6 +250,54 @@ def test_offsets_of_groups_are_not_copied_to_a_topic_that_was_promoted(world: Mi
     world.group["g"] = 2
     world.advance(3_000)
     assert world.committed == {"g": 1}
+
+
+def test_delayed_messages_at_the_source_are_counted_and_the_last_count_outlives_it(
+    world: MirrorWorld,
+) -> None:
+    assert world.mirror.report(world.now).delayed == {}
+    world.delayed = ["ORDERS", "ORDERS", "NOT_COPIED"]
+    world.advance(6_000)
+    report = world.mirror.report(world.now)
+    assert (report.delayed, report.delayed_at_ms) == ({"ORDERS": 2}, 5_000)
+    world.is_cut = True
+    world.advance(60_000)
+    report = world.mirror.report(world.now)
+    assert (report.state, report.delayed, report.delayed_at_ms) == ("unreachable", {"ORDERS": 2}, 5_000)
+
+
+def test_delayed_messages_are_counted_page_by_page_up_to_a_limit() -> None:
+    delayed = DelayedMessages(lambda topic: topic == "ORDERS")
+    [ask] = delayed.start()
+    page = [
+        ScheduledMessage(scheduled_id="1", topic=topic, deliver_at_ms=1, scheduled_at_ms=0, size_bytes=1)
+        for topic in ("ORDERS", "OTHER")
+    ] * 500
+    for number in range(10):
+        assert delayed.counted_at is None
+        assert isinstance(ask, AskSource)
+        assert ask.request == ListScheduled(limit=1_000, after=str(number) if number else None)
+        [ask] = delayed.on_page(ListScheduledReply(messages=page, next=str(number + 1)), 7)
+    assert ask == SetTimer(DelayedTimer(), 5_007)
+    assert (delayed.counts, delayed.counted_at) == ({"ORDERS": 5_000}, 7)
+
+
+def test_a_source_that_has_never_answered_is_not_running() -> None:
+    mirror = MirrorMachine("m", MirrorSpec(source="tcp://a:1", topics=("ORDERS",)))
+    mirror.handle(Started(), 0)
+    assert mirror.report(5_000).state == "starting"
+    refused = SourceFailed(TopicsKey(), ErrorBody(ErrorCode.UNAUTHENTICATED, "a wrong password", True))
+    mirror.handle(refused, 5_000)
+    assert mirror.report(5_000).state == "unreachable"
+
+
+def test_a_source_that_does_not_list_delayed_messages_is_copied_all_the_same() -> None:
+    mirror = MirrorMachine("m", MirrorSpec(source="tcp://a:1", topics=("ORDERS",)))
+    mirror.handle(Started(), 0)
+    refused = SourceFailed(DelayedKey(), ErrorBody(ErrorCode.FORBIDDEN, "needs the right operate", False))
+    assert mirror.handle(refused, 10) == [SetTimer(DelayedTimer(), 5_010)]
+    report = mirror.report(10)
+    assert (report.state, report.reason, report.delayed_at_ms) == ("starting", "", -1)
 
 
 def test_every_gauge_is_a_metric(world: MirrorWorld) -> None:

@@ -20,6 +20,7 @@ from planaria.transport.batch import TRANSACTIONAL
 from planaria.transport.machine import Answered, Call, Failed, Reply, SetTimer, TimerFired
 from planaria.transport.producer_ids import transactional_producer_id
 from planaria.transport.protocol.data import Fetch, ListOffsets, Produce
+from planaria.transport.protocol.delayed import ListScheduled, ListScheduledReply, ScheduledMessage
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.groups import (
     DescribeGroupReply,
@@ -71,6 +72,8 @@ class MirrorWorld:
         self.topic_id = "t1"
         self.source_mirror: Any = UNSET
         """The mirror that the source's topic came from."""
+        self.delayed: list[str] = []
+        """The topics of the delayed messages that wait at the source."""
         self.faults: list[str] = []
         self.group: dict[str, int] = {}
         self.committed: dict[str, int] = {}
@@ -122,6 +125,14 @@ class MirrorWorld:
                 self.handle(
                     SourceAnswered(ask.key, ListTopicsReply(topics=[TopicSummary("ORDERS", 1)], sites=SITES))
                 )
+            case ListScheduled():
+                waiting = [
+                    ScheduledMessage(
+                        scheduled_id=topic, topic=topic, deliver_at_ms=1, scheduled_at_ms=0, size_bytes=1
+                    )
+                    for topic in self.delayed
+                ]
+                self.handle(SourceAnswered(ask.key, ListScheduledReply(messages=waiting)))
             case ListGroups():
                 self.handle(SourceAnswered(ask.key, ListGroupsReply(groups=list(self.group))))
             case _:

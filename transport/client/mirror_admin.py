@@ -112,7 +112,7 @@ class MirrorAdmin(AdminRequests):
             forks = client.promote_mirror("paris")["ORDERS"]
 
         Records between a fork's `offset` and its `source_high_watermark` were not copied. Repeating it is harmless.
-        Raises ProtocolError with NOT_MIRRORED, TimedOut: then the broker goes on with it.
+        Raises ProtocolError with UNKNOWN_MIRROR or NOT_MIRRORED, TimedOut: then the broker goes on with it.
         """
         request = PromoteMirror(mirror=mirror, topics=None if topics is None else list(topics))
         found = self._ask(request, PromoteMirrorReply).topics

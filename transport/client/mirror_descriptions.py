@@ -106,3 +106,7 @@ class MirrorDescription(Struct, frozen=True, kw_only=True):
     """Groups whose offsets have been copied."""
     groups_not_copied: dict[str, str]
     """Groups whose state is not copied, with the reason."""
+    delayed: dict[str, int]
+    """Delayed messages that waited at the source when they were last counted, by topic: they are not copied."""
+    delayed_at_ms: int
+    """The time of that count in milliseconds since the epoch; -1: not known."""

@@ -110,6 +110,10 @@ class MirrorReport(Struct, frozen=True, kw_only=True):
     """Groups whose offsets have been copied."""
     groups_not_copied: dict[str, str] = {}
     """Groups whose state is not copied, with the reason."""
+    delayed: dict[str, int] = field(default_factory=dict)
+    """Delayed messages that waited at the source when they were last counted, by topic: they are not copied."""
+    delayed_at_ms: int = -1
+    """The time of that count, in ms since the epoch; -1: the source has not answered, or refuses to list them."""
 
 
 class CreateMirror(Request, tag="create_mirror", frozen=True):
