@@ -101,7 +101,7 @@ def _puts(catalog: Catalog, node: str, data_id: str) -> Iterator[Put]:
                 topic_id=entry.topic_id,
                 replicas=(node,),
                 leader=node,
-                # Not 0: the folder exists, and is never made anew.
+                # Not 0: the folder exists, and is never made again.
                 leader_epoch=1,
                 in_sync=(Member(node, data_id),),
             )

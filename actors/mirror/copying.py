@@ -216,7 +216,9 @@ class Copying:
 
     # -- the partition here
 
-    def _request(self, offset: int, high_watermark: int = -1, start_offset: int = 0) -> MirrorAppend:
+    def _request(
+        self, offset: int, high_watermark: int = -1, start_offset: int = 0, leader_epoch: int = -1
+    ) -> MirrorAppend:
         topic, partition = self.partition
         return MirrorAppend(
             topic=topic,
@@ -225,6 +227,7 @@ class Copying:
             offset=offset,
             source_high_watermark=high_watermark,
             source_start_offset=start_offset,
+            source_leader_epoch=leader_epoch,
         )
 
     def _call(self, request: MirrorAppend, payload: Payload) -> Call:
@@ -244,7 +247,8 @@ class Copying:
             headers = [header for frame in payload for header, _ in split(frame)]
         except InvalidBatch as error:
             return self._fail(f"the source sent a batch that cannot be read: {error}")
-        request = self._request(self.log_end_offset, reply.high_watermark, reply.log_start_offset)
+        epoch = reply.leader_epoch if isinstance(reply.leader_epoch, int) else -1
+        request = self._request(self.log_end_offset, reply.high_watermark, reply.log_start_offset, epoch)
         if headers:
             self._position, self._last_epoch = headers[-1].next_offset, headers[-1].leader_epoch
         self.copied_bytes += size_bytes

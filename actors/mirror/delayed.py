@@ -29,7 +29,7 @@ class DelayedMessages:
         self.counts: dict[str, int] = {}
         """The messages for each topic that is copied, as last counted."""
         self.counted_at: int | None = None
-        """The time of that; None: the source has not told."""
+        """The time of that; None: there was none yet."""
 
     def start(self) -> list[Effect]:
         self._found, self._seen = Counter(), 0

@@ -305,7 +305,7 @@ class Follower(Undecided):
     def _cut_of_failback(self, offset: int, told: tuple[Cut, ...]) -> Cut | None:
         """Return the fail-back that gave up the records from an offset on, if one did. They were set aside before.
 
-        The leader has told its cuts; one of an earlier version has not, and this node's controller knows them, too.
+        The leader has named its cuts; one of an earlier version has not, and this node's controller knows them, too.
         """
         mirror, last_epoch = self._arguments.mirror, self._log.epochs.last
         known = () if mirror is None else mirror.cuts_after(self._arguments.partition, last_epoch)

@@ -83,7 +83,7 @@ class MirroredLeader(Leader):
         """Requests to seal that wait until everything appended is held."""
         self._last_epoch = log.epochs.last
         """The epoch of the last batch, this turn's included."""
-        self._source_high_watermark = self._heard_at_ms = -1
+        self._source_high_watermark = self._heard_at_ms = self._source_epoch = -1
         self._source_start_offset = 0
         self._show_epoch()
 
@@ -239,6 +239,7 @@ class MirroredLeader(Leader):
             self._source_high_watermark = request.source_high_watermark
             self._heard_at_ms = now + self.wall_offset_ms
         self._source_start_offset = max(self._source_start_offset, request.source_start_offset)
+        self._source_epoch = max(self._source_epoch, request.source_leader_epoch)
         # A reader that is ahead of the copy waits for it.
         marks = self.watermarks
         marks.epoch_start_offset = max(marks.epoch_start_offset, self._source_high_watermark)
@@ -293,7 +294,8 @@ class MirroredLeader(Leader):
             partition=self._partition,
             offset=self.log_end_offset,
             leader_epoch=last_epoch,
-            first_epoch=self._mirror.epoch_after(self._partition, last_epoch),
+            # A reader at the source has the epoch of its leader, also where no batch has it.
+            first_epoch=self._mirror.epoch_after(self._partition, max(last_epoch, self._source_epoch)),
             source_high_watermark=self._source_high_watermark,
             heard_at_ms=self._heard_at_ms,
         )

@@ -49,7 +49,7 @@ def print_status(found: list[MirrorReport], left: Mapping[str, list[MirroredTopi
 def _after_fault(mirror: str, topic: str) -> str:
     return (
         f"{topic} is faulted and stays as it is: planaria mirror promote {mirror} {topic} takes it over; planaria topic"
-        f" delete {topic}, and then planaria mirror resume {mirror}, copies it anew"
+        f" delete {topic}, and then planaria mirror resume {mirror}, copies it again"
     )
 
 

@@ -1,6 +1,7 @@
 """Mirrors between two real brokers, which all tests share: copies, promotion, and kills on both sides."""
 
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,6 +135,33 @@ def test_a_link_that_is_cut_is_caught_up(sites: Sites) -> None:
         wait_until(caught_up(sites, "E"))
     assert records(sites.here, "E") == records(sites.source, "E")
     sites.here.delete_mirror("e")
+
+
+@pytest.mark.chaos
+def test_a_link_that_is_cut_for_a_minute_under_load_is_caught_up(sites: Sites) -> None:
+    fill(sites.source, "L", 1, partitions=2)
+    host = sites.endpoint
+    with Relay(int(host.rpartition(":")[2])) as relay:
+        sites.endpoint = relay.endpoint
+        sites.mirror("l", "L")
+        sites.endpoint = host
+        wait_until(caught_up(sites, "L"))
+        relay.part()
+        cut_at, published = time.monotonic(), 1
+        with sites.source.producer(delivery_timeout_ms=60_000) as producer:
+            while time.monotonic() < cut_at + 60:
+                for _ in range(100):
+                    producer.publish("L", published, key=str(published))
+                    published += 1
+                time.sleep(0.01)  # a pace, not a wait
+        held = sum(end or 0 for end in ends(sites.here, "L"))
+        assert held < published
+        assert sites.report("l").state == "unreachable"
+        relay.join()
+        wait_until(caught_up(sites, "L"))
+    assert records(sites.here, "L") == records(sites.source, "L")
+    assert len(records(sites.here, "L")) == published
+    sites.here.delete_mirror("l")
 
 
 def test_killed_at_random_nothing_is_lost_or_doubled(sites: Sites) -> None:

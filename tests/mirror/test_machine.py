@@ -335,6 +335,25 @@ def test_the_rate_is_kept() -> None:
 
 
 class TestPromotion:
+    def test_its_epochs_are_above_those_that_an_idle_source_has_taken(self, world: MirrorWorld) -> None:
+        """Each start of the source takes one, and its readers have that, also without a batch of it."""
+        world.produce(b"a")
+        world.settle()
+        for _ in range(FORK_EPOCHS + 200):
+            world.source.crash()
+        world.crash_source()
+        world.settle()
+        source_epoch = world.source.ask(Fetch(topic="ORDERS", partition=0, offset=0)).body.leader_epoch  # type: ignore[union-attr]
+        assert source_epoch > FORK_EPOCHS + parse_header(world.copy.log[0][1]).leader_epoch
+        fork, _ = world.promote()
+        assert fork.first_epoch > source_epoch
+        for _ in range(3):
+            world.ask_copy(PRODUCE, [a_batch(b"here")])
+        # It has read on at the source, where other records follow the fork.
+        reader = Fetch(topic="ORDERS", partition=0, offset=3, leader_epoch=source_epoch)
+        refused = world.ask_copy(reader)
+        assert (refused.code, refused.next_offset) == (ErrorCode.LOG_TRUNCATED, 1)
+
     def test_the_source_is_known_as_of_its_last_answer_also_while_nothing_is_written(
         self, world: MirrorWorld
     ) -> None:

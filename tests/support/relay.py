@@ -19,7 +19,7 @@ class Relay:
         self._other: dict[socket.socket, socket.socket] = {}
         self._silent: set[socket.socket] = set()
         self._is_stopping = False
-        self._is_cutting = False
+        self._is_cutting = self._is_parted = False
         self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
 
     @property
@@ -47,6 +47,14 @@ class Relay:
         self._is_cutting = True
         self._wake_writer.send(b"\0")
 
+    def part(self) -> None:
+        """Close the present connections, and every later one, until `join`."""
+        self._is_parted = True
+        self.cut()
+
+    def join(self) -> None:
+        self._is_parted = False
+
     def _run(self) -> None:
         while not self._is_stopping:
             for key, _ in self._selector.select():
@@ -64,6 +72,9 @@ class Relay:
     def _accept(self) -> None:
         client, _ = self._listener.accept()
         self.accepted += 1
+        if self._is_parted:
+            client.close()
+            return
         try:
             server = socket.create_connection(self._address_behind)
         except ConnectionError:  # the server is gone, and the client has not noticed yet

@@ -112,9 +112,9 @@ class TopicMirror(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return 0 if fork is None else fork.first_epoch
 
     def epoch_after(self, partition: int, last_epoch: int) -> int:
-        """Return the first leader epoch of its own, if the copy of a partition ends with a batch of this epoch.
+        """Return the first leader epoch of its own, if this is the last epoch that is known of the source.
 
-        The source has taken fewer than `FORK_EPOCHS` after its last batch here, or after its own promotion.
+        The source has taken fewer than `FORK_EPOCHS` after that, or after its own promotion.
         """
         meeting = self.meeting_of(partition)
         return FORK_EPOCHS + (last_epoch if meeting is None else max(last_epoch, meeting.first_epoch))

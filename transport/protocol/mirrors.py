@@ -206,6 +206,8 @@ class MirrorAppend(InternalRequest, tag="mirror_append", frozen=True):
     source_high_watermark: int = -1
     source_start_offset: Offset = 0
     """The log begins no earlier than the source's."""
+    source_leader_epoch: int = -1
+    """That of the source's leader, -1 if unknown. It may be far above those of its batches: each start takes one."""
 
 
 class MirrorAppendReply(Reply, kw_only=True):
