@@ -177,6 +177,9 @@ def _check(catalog: Catalog, entry: TopicEntry, request: MirrorTopic) -> None:
             f"{topic} of the source was not promoted, so this one does not follow it: promote it there first"
         )
         raise ProtocolError(ErrorCode.TOPIC_EXISTS, message)
+    if found is not None and found.forks == request.forks:
+        message = f"{topic} of the source is this very topic: give --from the endpoints of the other broker"
+        raise ProtocolError(ErrorCode.TOPIC_EXISTS, message)
     if entry.partitions > request.partitions:
         message = (
             f"{topic} has {entry.partitions} partitions here, and {request.partitions} at the source: add partitions"

@@ -136,6 +136,14 @@ def test_another_mirror_is_refused_while_the_first_is_there(controller: Controll
     assert "delete that mirror first" in controller.refusals[0].message
 
 
+def test_a_promoted_topic_does_not_follow_itself(controller: Controller) -> None:
+    promoted = TopicMirror(mirror="", state="promoted", forks=FORKS)
+    controller.put(with_topic_mirror(controller.machine.catalog, "T", promoted))
+    assert controller.begin("m") == promoted
+    assert "is this very topic" in controller.refusals[0].message
+    assert controller.describe("m", (replace(FORKS[0], offset=9),)).state == "rejoining"
+
+
 def test_the_topic_of_the_records_is_not_deleted_before_the_topic_follows(controller: Controller) -> None:
     controller.begin("m")
     controller.decide(step("m", "set_aside"))
