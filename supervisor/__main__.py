@@ -99,7 +99,7 @@ def greeting(*, endpoint: str, data: str, pid: int, **_: Any) -> str:
     connect = "" if reachable == DEFAULT_ENDPOINT else f" --connect {reachable}"
     return (
         f"planaria: serving on {endpoint} (data {data}, pid {pid});"
-        f' "planaria status{connect}" looks inside, Ctrl-C stops'
+        f' "planaria status{connect}" shows its processes, Ctrl-C stops it'
     )
 
 

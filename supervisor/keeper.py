@@ -136,7 +136,7 @@ class SupervisorKeeper:
             except (StartFailed, ProtocolError) as error:
                 logger.warning("the supervisor did not start: %s", error)
                 failure = error
-        self._failure = StartFailed(f"the supervisor died and could not be started again: {failure}")
+        self._failure = StartFailed(f"the supervisor crashed and could not be started again: {failure}")
         return False
 
     def _start_again(self) -> bool:

@@ -161,7 +161,7 @@ def _await_start(status: int, process: "subprocess.Popen[bytes]", timeout_s: flo
             raise StartFailed(f"the broker did not start within {timeout_s:.0f} s")
         piece = os.read(status, 65536)
         if not piece:
-            raise StartFailed(f"the broker ended while it started (exit code {process.wait()})")
+            raise StartFailed(f"the broker exited while it started (exit code {process.wait()})")
         line += piece
     found = msgspec.json.decode(line, type=_StatusLine)
     if found.error is not None:

@@ -195,7 +195,7 @@ class Requests:
             pid = self._life.identity.pid
             raise ProtocolError(
                 ErrorCode.INVALID_REQUEST,
-                f"the supervisor is not one of its own children: send the signal to its process, pid {pid}",
+                f"the supervisor is not an actor: send the signal to its process, pid {pid}",
             )
         return address
 

@@ -239,7 +239,7 @@ def _check_source(options: SubscriberOptions) -> None:
     if options.dead_letter is not None:
         _check_name("dead_letter", options.dead_letter)
         if is_internal(options.dead_letter):
-            raise InvalidSubscription(f"dead_letter: {options.dead_letter!r} is the broker's own")
+            raise InvalidSubscription(f"dead_letter: {options.dead_letter!r} is an internal topic")
     if options.dead_letter in options.topics:
         raise InvalidSubscription(
             f"dead_letter: {options.dead_letter!r} is subscribed to; failed records would be consumed again"

@@ -154,7 +154,7 @@ class Groups:
 
 def _check_dead_letter(topic: str, catalog: Catalog) -> None:
     if is_internal(topic):
-        raise ProtocolError(ErrorCode.INVALID_TOPIC, f"dead_letter: {topic!r} is the broker's own")
+        raise ProtocolError(ErrorCode.INVALID_TOPIC, f"dead_letter: {topic!r} is an internal topic")
     if topic not in catalog.topics:
         raise ProtocolError(ErrorCode.UNKNOWN_TOPIC, f"dead_letter: there is no topic {topic[:250]!r}")
 

@@ -127,7 +127,7 @@ REQUESTS: tuple[type[Request], ...] = (
     *MIRROR_REQUESTS,
     *CLUSTER_REQUESTS,
 )
-NO_CLUSTER = "this broker is one machine, no cluster: start its nodes with --node and --cluster"
+NO_CLUSTER = "this broker is not a node of a cluster: start nodes with --node and --cluster"
 
 
 class ControllerMachine:

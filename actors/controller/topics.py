@@ -147,8 +147,8 @@ class Topics:
         if partitions < entry.partitions:
             raise ProtocolError(
                 ErrorCode.INVALID_CONFIG,
-                f"partitions: topic {request.topic!r} has {entry.partitions} and cannot shrink to {partitions}, "
-                "because records would be lost; create another topic instead",
+                f"partitions: topic {request.topic!r} has {entry.partitions} partitions, "
+                f"which cannot be reduced to {partitions} because records would be lost; create another topic instead",
             )
         self._room.check_partitions(self._decisions.latest, partitions - entry.partitions)
         factor = entry.config.replication_factor or 1

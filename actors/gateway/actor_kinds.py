@@ -91,13 +91,13 @@ def _scheduler(request: ListScheduled | CancelScheduled, topics: Topics) -> Addr
     if isinstance(request, CancelScheduled):
         if count:
             return scheduler_address(scheduler_of(request.scheduled_id, count))
-        message = f"message {request.scheduled_id[:250]!r} is not scheduled: no message has ever been"
+        message = f"message {request.scheduled_id[:250]!r} is not scheduled: no message was ever scheduled"
         return ProtocolError(ErrorCode.UNKNOWN_SCHEDULED_ID, message)
     number, _ = page_of(request.after)
     if not count:
-        return ProtocolError(ErrorCode.UNKNOWN_SCHEDULED_ID, "no message has ever been scheduled")
+        return ProtocolError(ErrorCode.UNKNOWN_SCHEDULED_ID, "no message was ever scheduled")
     if number >= count:
-        raise ProtocolError(ErrorCode.INVALID_REQUEST, "after: is no page's `next`")
+        raise ProtocolError(ErrorCode.INVALID_REQUEST, "after: is not the `next` of a page")
     return scheduler_address(number)
 
 

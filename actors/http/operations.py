@@ -84,7 +84,7 @@ class Operation(Struct, frozen=True):
     def refusal_of(request: Request) -> ErrorBody | None:
         """Return the refusal of a write to a topic of the broker's own."""
         if isinstance(request, Publish) and is_internal(request.topic):
-            return ErrorBody(ErrorCode.FORBIDDEN, f"{request.topic} is a topic of the broker's own")
+            return ErrorBody(ErrorCode.FORBIDDEN, f"{request.topic} is an internal topic")
         return None
 
 

@@ -29,7 +29,7 @@ def refusal_of(
 ) -> ErrorBody | None:
     """Return the reason why a batch is not placed at the end of the log."""
     if not versions.has_room_for(writes):
-        return ErrorBody(ErrorCode.LIMIT_REACHED, "the partition keeps the versions of no more keys")
+        return ErrorBody(ErrorCode.LIMIT_REACHED, "the partition cannot store the versions of more keys")
     if expected is None:
         return None
     if header.producer_id != NO_PRODUCER:

@@ -243,7 +243,7 @@ class Feed:
         """Commit without the partitions revoked since the order was given: only their offsets would remain."""
         left = self._assigned(order.offsets)
         if len(left) < len(order.offsets) and order.outputs:
-            raise CommitFailed(ErrorCode.NOT_ASSIGNED, "a partition has gone since the commit was ordered")
+            raise CommitFailed(ErrorCode.NOT_ASSIGNED, "a partition was revoked before the commit")
         if left:
             await self._commits.commit(self._consumer, structs.replace(order, offsets=left))
 

@@ -65,7 +65,7 @@ def backup(
     if not (data / "format.json").exists():
         raise CommandFailed(f"{data} is not on this machine: run the command on the broker's machine")
     if (data / "node.json").exists():
-        raise CommandFailed("the broker is a node of a cluster, whose replicas are its copies")
+        raise CommandFailed("the broker is a node of a cluster: its copies are the replicas on other nodes")
     image, store = _module("image"), _module("store")
     with _lock_of(data):
         store.remove_staging(data)

@@ -219,7 +219,7 @@ def rebalance(
     --json: {"moves": [{"topic", "partition", "replicas"}], "applied"}
     """
     if is_plan == is_applied:
-        raise typer.BadParameter("say --plan to see the moves, or --apply to make them")
+        raise typer.BadParameter("give --plan to see the moves, or --apply to make them")
     with _operating(connect) as operator:
         moves = operator.plan()
         before = operator.status()
@@ -306,7 +306,7 @@ def elect(
     """
     topic, _, number = partition.rpartition("/")
     if not topic or not number.isascii() or not number.isdigit():
-        raise typer.BadParameter(f"{partition!r} is no partition, such as ORDERS/0", param_hint="TOPIC/N")
+        raise typer.BadParameter(f"{partition!r} is not a partition such as ORDERS/0", param_hint="TOPIC/N")
     with _operating(connect) as operator:
         operator.elect(topic, int(number), unclean=is_unclean)
         found = _wait(operator, electing(topic, int(number)), timeout)

@@ -18,5 +18,5 @@ def confirm(what: str, *, is_confirmed: bool) -> None:
     if is_confirmed:
         return
     if not sys.stdin.isatty():
-        raise CommandFailed(f"{what} would be deleted; say --yes")
+        raise CommandFailed(f"{what} would be deleted; confirm with --yes")
     typer.confirm(f"Delete {what} for good?", abort=True, err=True)

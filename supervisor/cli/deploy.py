@@ -319,4 +319,4 @@ def _check(handler: str, folder: str, python: str, environment: dict[str, str]) 
     try:
         check_handler(handler, folder, python or sys.executable, environment)
     except RehearsalFailed as error:
-        raise CommandFailed(f"{error}; --no-check deploys it all the same") from error
+        raise CommandFailed(f"{error}; --no-check deploys it without this check") from error

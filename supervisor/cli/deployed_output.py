@@ -111,7 +111,7 @@ def show_output(connect: str, group: str, worker: int | None, lines: int, *, is_
                 break
             time.sleep(POLL_S)
     if any(each.fault for each in sources.values()):
-        raise CommandFailed("the output is not complete")
+        raise CommandFailed("the output is incomplete")
     if not any(each.has_workers for each in sources.values()):
         which = "" if worker is None else f" {worker}"
         raise CommandFailed(f"no worker{which} of {group!r} has run")

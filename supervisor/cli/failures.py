@@ -28,8 +28,8 @@ UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 """Typer bundles its own click or uses the installed one; this is the class of the one in use."""
 
 _ADVICE = {
-    ErrorCode.UNKNOWN_TOPIC: '"planaria topic list" shows what there is',
-    ErrorCode.UNKNOWN_GROUP: '"planaria group list" shows what there is',
+    ErrorCode.UNKNOWN_TOPIC: '"planaria topic list" shows all topics',
+    ErrorCode.UNKNOWN_GROUP: '"planaria group list" shows all groups',
     ErrorCode.UNKNOWN_ACTOR: '"planaria status" shows the addresses',
     ErrorCode.TOPIC_EXISTS: "--if-not-exists accepts that",
     ErrorCode.GROUP_NOT_EMPTY: "stop its members first",
@@ -70,7 +70,7 @@ def describe(error: BaseException) -> str:
         case UnknownTopic(topic=str(topic), message=message) if message == unknown_topic(
             topic
         ).message and not is_internal(topic):
-            return f'there is no topic {topic!r}; "planaria topic create {topic}" makes it (UNKNOWN_TOPIC)'
+            return f'there is no topic {topic!r}; "planaria topic create {topic}" creates it (UNKNOWN_TOPIC)'
         case ProtocolError():
             advice = _ADVICE.get(error.code)  # type: ignore[call-overload]
             text = (

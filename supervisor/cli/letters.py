@@ -135,7 +135,7 @@ def print_letter(letter: "DeadLetter") -> None:
 def print_report(report: "RedriveReport") -> None:
     note(f"{plural(report.moved, 'letter')} sent back")
     if report.already_moved:
-        note(f"{report.already_moved} had been sent by a run that was killed")
+        note(f"{report.already_moved} were sent by an earlier run that was killed")
     if report.held_back:
         note(f"{report.held_back} held back: already sent back too often; --max-redrives allows more")
     if report.no_origin:

@@ -94,8 +94,8 @@ def _refuse_outside(
         first, end = ends[tp]
         if not first <= offset <= end:
             raise CommandFailed(
-                f"offset {offset} is outside {tp[0]}/{tp[1]}, which holds {first} to {end}: --force goes to the"
-                " nearer end; a date is written 2026-11-28, epoch milliseconds with the suffix ms"
+                f"offset {offset} is outside {tp[0]}/{tp[1]}, which has {first} to {end}: --force uses the nearest"
+                " offset; write a date as 2026-11-28, epoch milliseconds with the suffix ms"
             )
 
 

@@ -143,7 +143,7 @@ def rotate_key(
     """Create a new key for a principal; its present keys expire after the grace period."""
     grace_ms = duration_ms(grace)
     if grace_ms is None:
-        raise typer.BadParameter(f"{grace!r} is no duration such as 1d", param_hint="--grace")
+        raise typer.BadParameter(f"{grace!r} is not a duration such as 1d", param_hint="--grace")
     with attached(connect) as client:
         admin = _admin(client)
         found = next((each for each in admin.principals() if each.principal == principal), None)

@@ -52,7 +52,7 @@ def parse_value(key: str, text: str, option: str = "--set") -> Any:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise typer.BadParameter(f"{key}: {text!r} is no JSON: {error}", param_hint=option) from error
+            raise typer.BadParameter(f"{key}: {text!r} is not JSON: {error}", param_hint=option) from error
     if re.fullmatch(r"[0-9]*\.[0-9]+", text):
         return float(text)
     return int(text) if re.fullmatch(r"-?[0-9]+", text) else text

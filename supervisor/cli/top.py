@@ -176,7 +176,7 @@ def screen(
             made.add_row(_clean(group.group), group.type, group.state, str(group.members), _count(group.lag))
         parts.append(made)
     if troubled:
-        made = _table("process that died", ("state", "restarts", "last death"), columns)
+        made = _table("process that crashed", ("state", "restarts", "last crash"), columns)
         for process in troubled:
             since = "" if process.since_death_ms is None else f"{duration_text(process.since_death_ms)} ago"
             made.add_row(_clean(process.address), process.state, str(process.restarts), since)

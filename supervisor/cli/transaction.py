@@ -29,7 +29,7 @@ def list_transactions(as_json: JsonOption = False, connect: ConnectOption = DEFA
         print_json({"transactions": [msgspec.to_builtins(each) for each in transactions]})
         return
     if not transactions:
-        note("no transactional id is known")
+        note("there are no transactional ids")
         return
     now_ms = time.time_ns() // 1_000_000
     columns = Listing("id", "state", "epoch", "open for", "timeout", "takes part", numbers=["epoch"])

@@ -75,7 +75,7 @@ def test_a_misspelled_topic(broker: ServedBroker, options: list[str]) -> None:
     done = planaria("consume", "ODRERS", *options, "--connect", broker.endpoint)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "planaria: there is no topic 'ODRERS'; \"planaria topic create ODRERS\" makes it (UNKNOWN_TOPIC)\n"
+        "planaria: there is no topic 'ODRERS'; \"planaria topic create ODRERS\" creates it (UNKNOWN_TOPIC)\n"
     )
 
 

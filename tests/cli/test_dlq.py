@@ -93,7 +93,10 @@ def test_purge_wants_to_be_sure(broker: ServedBroker) -> None:
         for number in range(5):
             client.publish("OLD.dlq", number, key=f"{number}", headers={"dead-letter-reason": "old"})
     done = planaria("dlq", "purge", "OLD.dlq", "--connect", broker.endpoint)
-    assert (done.returncode, "5 letters of OLD.dlq would be deleted; say --yes" in done.stderr) == (1, True)
+    assert (done.returncode, "5 letters of OLD.dlq would be deleted; confirm with --yes" in done.stderr) == (
+        1,
+        True,
+    )
     assert "5 letters of OLD.dlq deleted" in broker.run("dlq", "purge", "OLD.dlq", "--yes")
     assert broker.json("dlq", "list", "OLD.dlq", "--all")["letters"] == 0
 

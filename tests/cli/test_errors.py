@@ -215,7 +215,7 @@ def test_bugs_are_one_line_and_say_how_to_see_more(capsys: Captured, monkeypatch
         (PlanariaError("no\nluck"), "planaria: no luck"),
         (
             ProtocolError(ErrorCode.UNKNOWN_TOPIC, "no topic 'A'"),
-            "planaria: no topic 'A'; \"planaria topic list\" shows what there is (UNKNOWN_TOPIC)",
+            "planaria: no topic 'A'; \"planaria topic list\" shows all topics (UNKNOWN_TOPIC)",
         ),
         (ProtocolError(ErrorCode.OVERLOADED, "too much"), "planaria: too much (OVERLOADED)"),
         (ProtocolError("FROM_THE_FUTURE", "what?"), "planaria: what? (FROM_THE_FUTURE)"),

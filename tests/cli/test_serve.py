@@ -16,7 +16,7 @@ def test_serves_until_ctrl_c(endpoint: str, data_dir: Path) -> None:
     try:
         assert served.greeting == (
             f"planaria: serving on {endpoint} (data {data_dir}, pid {served.process.pid});"
-            f' "planaria status --connect {endpoint}" looks inside, Ctrl-C stops'
+            f' "planaria status --connect {endpoint}" shows its processes, Ctrl-C stops it'
         )
         found = served.json("status")
         assert found["supervisor_pid"] == served.process.pid

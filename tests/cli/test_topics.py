@@ -54,12 +54,12 @@ def test_tables(broker: ServedBroker) -> None:
     ("arguments", "line"),
     [
         (["topic", "create", "EXISTS"], "--if-not-exists accepts that (TOPIC_EXISTS)"),
-        (["topic", "describe", "NONE"], '"planaria topic list" shows what there is (UNKNOWN_TOPIC)'),
-        (["topic", "delete", "NONE", "--yes"], '"planaria topic list" shows what there is (UNKNOWN_TOPIC)'),
+        (["topic", "describe", "NONE"], '"planaria topic list" shows all topics (UNKNOWN_TOPIC)'),
+        (["topic", "delete", "NONE", "--yes"], '"planaria topic list" shows all topics (UNKNOWN_TOPIC)'),
         (["topic", "create", "no/slash"], "(INVALID_TOPIC)"),
         (["topic", "create", "A", "--set", "segment_bytes=1"], "(INVALID_"),
         (["produce", "NONE"], "(UNKNOWN_TOPIC)"),
-        (["group", "describe", "none"], '"planaria group list" shows what there is (UNKNOWN_GROUP)'),
+        (["group", "describe", "none"], '"planaria group list" shows all groups (UNKNOWN_GROUP)'),
         (["kill", "partition/NONE/0"], '"planaria status" shows the addresses (UNKNOWN_ACTOR)'),
         (["revive", "nobody"], '"planaria status" shows the addresses (UNKNOWN_ACTOR)'),
     ],
@@ -173,5 +173,5 @@ def test_what_cannot_be_undone_needs_consent_where_nobody_can_be_asked(
     done = planaria(kind, "delete", "PRECIOUS", "--connect", broker.endpoint)
     assert done.returncode == 1
     assert done.stderr.startswith(f"planaria: {kind} PRECIOUS with ")
-    assert done.stderr.endswith(" would be deleted; say --yes\n")
+    assert done.stderr.endswith(" would be deleted; confirm with --yes\n")
     assert broker.run(kind, "describe", "PRECIOUS")

@@ -11,7 +11,7 @@ from planaria import Client
 
 @pytest.mark.processes
 def test_what_is_open_is_shown_until_it_has_ended(broker: ServedBroker) -> None:
-    assert "no transactional id is known" in broker.run("transaction", "list")
+    assert "there are no transactional ids" in broker.run("transaction", "list")
     with Client(broker.endpoint) as client, client.producer(transactional_id="payments") as producer:
         client.create_topic("T", 2)
         tx = producer.transaction()

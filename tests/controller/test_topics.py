@@ -143,7 +143,7 @@ def test_partitions_never_shrink(controller: ControllerDriver) -> None:
     controller.ask(create())
     reply = controller.answer(AlterTopic(topic="ORDERS", partitions=1))
     assert reply.code == "INVALID_CONFIG"
-    assert "cannot shrink" in reply.message
+    assert "cannot be reduced" in reply.message
     assert controller.machine.catalog.topics["ORDERS"].partitions == 2
 
 

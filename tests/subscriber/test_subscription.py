@@ -47,7 +47,7 @@ def options(**changed: Any) -> SubscriberOptions:
         ({"group": "a b"}, "group: 'a b' is no name"),
         ({"topics": ["A", "a/b"]}, "topics: 'a/b' is no name"),
         ({"dead_letter": "a b"}, "dead_letter: 'a b' is no name"),
-        ({"dead_letter": "__offsets"}, "dead_letter: '__offsets' is the broker's own"),
+        ({"dead_letter": "__offsets"}, "dead_letter: '__offsets' is an internal topic"),
         ({"max_records": 0}, "max_records: must be at least 1"),
         ({"auto_offset_reset": "newest"}, "auto_offset_reset: 'newest' is unknown"),
         ({"topics": []}, "topics: name at least one"),

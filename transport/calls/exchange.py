@@ -315,7 +315,7 @@ class Exchange:
         if pending is None:
             return []
         pending.connection = None
-        error = ErrorBody(ErrorCode.OVERLOADED, f"{pending.call.address} does not take messages", True)
+        error = ErrorBody(ErrorCode.OVERLOADED, f"{pending.call.address} accepts no messages", True)
         return self._retry_or_fail(pending, error, now)
 
     def _lose(

@@ -107,7 +107,7 @@ def page_of(after: str | None) -> tuple[int, int]:
         return 0, 0
     scheduler, colon, offset = after.partition(":")
     if not (colon and _is_number(scheduler) and _is_number(offset)):
-        raise ProtocolError(ErrorCode.INVALID_REQUEST, f"after: {after[:100]!r} is no page's `next`")
+        raise ProtocolError(ErrorCode.INVALID_REQUEST, f"after: {after[:100]!r} is not the `next` of a page")
     return int(scheduler), int(offset)
 
 

@@ -96,7 +96,7 @@ class GroupSettings:
 
     def _check_dead_letter(self, topic: str) -> None:
         if is_internal(topic):
-            raise ProtocolError(ErrorCode.INVALID_TOPIC, f"dead_letter: {topic!r} is the broker's own")
+            raise ProtocolError(ErrorCode.INVALID_TOPIC, f"dead_letter: {topic!r} is an internal topic")
         if any(topic == consumed for (consumed, _), _ in self._partitions.items()):
             message = f"dead_letter: {topic!r} is a topic that the group consumes"
             raise ProtocolError(ErrorCode.INVALID_REQUEST, message)
@@ -109,7 +109,7 @@ class GroupSettings:
         """Raise ProtocolError for topics that the group cannot consume."""
         for topic in request.topics:
             if is_internal(topic):
-                raise ProtocolError(ErrorCode.INVALID_TOPIC, f"topics: {topic!r} is the broker's own")
+                raise ProtocolError(ErrorCode.INVALID_TOPIC, f"topics: {topic!r} is an internal topic")
             if topic == self.dead_letter:
                 message = f"topics: {topic!r} is the group's own dead-letter topic"
                 raise ProtocolError(ErrorCode.INVALID_REQUEST, message)

@@ -37,4 +37,4 @@ def _endpoint(text: str, url: str) -> Endpoint:
     try:
         return Endpoint(host.strip("[]"), int(port or DEFAULT_PORT))
     except ValueError as error:
-        raise OperatorNeeded(f"{without_password(url)}: {text!r} is no HOST:PORT") from error
+        raise OperatorNeeded(f"{without_password(url)}: {text!r} is not HOST:PORT") from error
