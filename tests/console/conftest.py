@@ -2,12 +2,23 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
+from browser import chromium, running_browser
 from planaria import Broker
 from served_console import client_of, served_console
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    with running_browser(chromium()) as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -6,21 +6,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from browser import chromium, running_browser, watched_page
+from browser import chromium, watched_page
 from planaria import Broker
 from planaria.supervisor.console import pages
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = chromium()
+chromium()  # without it the module is skipped
 pytestmark = pytest.mark.processes
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    with running_browser(CHROMIUM) as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import itertools
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from abuse_victim import crowd
-from browser import chromium, running_browser, watched_page
+from browser import chromium, watched_page
 from cluster_nodes import ClusterNodes
 from etcd_members import etcd_binary
 from patience import wait_until
@@ -26,7 +25,7 @@ from served_console import served_console
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = chromium()
+chromium()  # without it the module is skipped
 pytestmark = pytest.mark.processes
 PASSWORD = "correct horse battery"
 ACTORS = 500
@@ -45,12 +44,6 @@ MEASURE = """frames => new Promise(resolve => {
   };
   requestAnimationFrame(on);
 })"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
-    with running_browser(CHROMIUM) as browser:
-        yield browser
 
 
 NOTE_DEATHS = """() => {

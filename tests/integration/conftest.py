@@ -42,6 +42,14 @@ def own_broker(data_dir: Path) -> Iterator[Broker]:
         yield broker
 
 
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A broker for the pages of the manual, whose blocks and commands run one after another."""
+    data = tmp_path_factory.mktemp("manual") / "data"
+    with Broker(data, endpoint="tcp://127.0.0.1:*", topic_defaults={"flush": "os"}) as broker:
+        yield broker
+
+
 @pytest.fixture
 def tree_mark(monkeypatch: pytest.MonkeyPatch) -> str:
     """Mark the environment of every process that this test starts; see live_trees.marked_processes."""

@@ -43,13 +43,6 @@ def test_every_block_has_a_scene_or_a_reason_and_none_is_left_over() -> None:
     assert {*SCENES, *NOT_RUN} - used == set()
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    data = tmp_path_factory.mktemp("manuals") / "data"
-    with Broker(data, endpoint="tcp://127.0.0.1:*", topic_defaults={"flush": "os"}) as broker:
-        yield broker
-
-
 @pytest.mark.parametrize(
     ("page", "block"),
     [pair for pair in BLOCKS if named(*pair, NOT_RUN) is None],

@@ -3,7 +3,6 @@
 Those of the quick start and the guides run between the page's code: test_documents.py.
 """
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -62,13 +61,6 @@ def test_a_command_that_fails_or_prints_another_line_is_a_failure(tmp_path: Path
             terminal.run(wrong)
     with pytest.raises(AssertionError):
         terminal.close()
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    data = tmp_path_factory.mktemp("blocks") / "data"
-    with Broker(data, endpoint="tcp://127.0.0.1:*", topic_defaults={"flush": "os"}) as broker:
-        yield broker
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,11 @@ import handshake_abusers
 import planaria.aio
 from abuse_victim import FLOOR_MS, Seen, Victim, crowd, restarts
 from abuse_victim import TOPIC as VICTIM_TOPIC
+from doors import DoorBroker
 from handshake_abusers import ABUSERS
 from live_trees import until, until_state
 from patience import TIMEOUT_S
-from planaria import Broker, Client
-from planaria.supervisor.security import initialise
-from planaria.transport.client.security_admin import SecurityAdmin
+from planaria import Client
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 from planaria.transport.security.curve import ClientKeys
 from planaria.transport.security.key_files import new_key_pair
@@ -36,32 +35,17 @@ pytestmark = pytest.mark.processes
 DOOR = "door/tls"
 
 
-class Doors:
-    """A broker with a TLS door, its certificates, and principals that may use the topic ORDERS."""
+class Doors(DoorBroker):
+    """A TLS door, and principals that may use the topic ORDERS."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self.files = make_certificates(folder)
-        self.log = folder / "data" / "logs" / "broker.log"
-        self.server_key = initialise(folder / "data", folder / "admin.key").public_key
-        self.url = f"tls://127.0.0.1:{port}"
-        self.broker = Broker(
-            folder / "data",
-            endpoint="tcp://127.0.0.1:*",
-            tls_endpoint=self.url,
-            tls_certificate=self.files["server.crt"],
-            tls_key=self.files["server.key"],
-            tls_client_ca=self.files["ca.crt"],
-            tls_max_connections=200,
-        )
-        self.admin = Client(self.broker.endpoint, key=folder / "admin.key")
-        self.security = SecurityAdmin.over(self.admin)
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, tls_max_connections=200)
         self.admin.create_topic("ORDERS", 1)
         self.token, self.token_id = self.security.add_token("bob")
         self.security.add_token("client")  # the name in the certificate
         for name in ("bob", "client"):
             self.grant(name)
         self.tls = Tls(ca=self.files["ca.crt"])
-        self.own_certificate = (self.files["client.crt"], self.files["client.key"])
 
     def grant(self, name: str) -> None:
         self.security.grant(name, Rule(rights=("produce", "consume"), resource="topic:ORDERS"))
@@ -74,24 +58,14 @@ class Doors:
             return Client(url, tls=self.tls, token=self.token)
         return Client(url, token=self.token, server_key=self.server_key)
 
-    def plain(self, *, is_certified: bool = False) -> PlainTls:
-        return PlainTls(self.url, self.files["ca.crt"], self.own_certificate if is_certified else None)
-
     def end(self) -> int:
         with Client(self.url, tls=self.tls, token=self.token) as client:
             return client.publish("ORDERS", "end").offset
 
-    def close(self) -> None:
-        self.admin.close()
-        self.broker.close()
-
 
 @pytest.fixture(scope="module")
 def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    made = Doors(tmp_path_factory.mktemp("doors"), port)
+    made = Doors(tmp_path_factory.mktemp("doors"))
     try:
         yield made
     finally:

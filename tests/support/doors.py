@@ -1,6 +1,7 @@
 """A broker with authentication and every door that it has, for raw clients and clients in Python."""
 
 from pathlib import Path
+from typing import Any
 
 from planaria import Broker, Client, Tls
 from planaria.supervisor.free_ports import free_ports
@@ -17,14 +18,17 @@ from tls_client import PlainTls
 Raw = RawDealer | PlainTls
 
 
-class Doors:
-    def __init__(self, folder: Path) -> None:
+class DoorBroker:
+    """A broker with authentication and a TLS door, its certificates, and the client of its administrator."""
+
+    def __init__(self, folder: Path, **options: Any) -> None:
         self.files = make_certificates(folder)
         self.log = folder / "data" / "logs" / "broker.log"
         self.admin_key = folder / "admin.key"
-        server = initialise(folder / "data", folder / "admin.key")
+        server = initialise(folder / "data", self.admin_key)
         self.server_key, self.server_secret = server.public_key, server.secret_key
         self.url = f"tls://127.0.0.1:{free_ports(1)[0]}"
+        self.own_certificate = (self.files["client.crt"], self.files["client.key"])
         self.broker = Broker(
             folder / "data",
             endpoint="tcp://127.0.0.1:*",
@@ -32,12 +36,25 @@ class Doors:
             tls_certificate=self.files["server.crt"],
             tls_key=self.files["server.key"],
             tls_client_ca=self.files["ca.crt"],
-            http_endpoint="127.0.0.1:*",
-            http_bridge=True,
-            hang_timeout_ms=60_000,
+            **options,
         )
-        self.admin = Client(self.broker.endpoint, key=folder / "admin.key")
+        self.admin = Client(self.broker.endpoint, key=self.admin_key)
         self.security = SecurityAdmin.over(self.admin)
+
+    def plain(self, *, is_certified: bool = False) -> PlainTls:
+        """Return a raw client of the TLS door."""
+        return PlainTls(self.url, self.files["ca.crt"], self.own_certificate if is_certified else None)
+
+    def close(self) -> None:
+        self.admin.close()
+        self.broker.close()
+
+
+class Doors(DoorBroker):
+    """Every door, and principals with one right each."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, http_endpoint="127.0.0.1:*", http_bridge=True, hang_timeout_ms=60_000)
         self.pairs: dict[str, KeyPair] = {}
         self.tokens: dict[str, str] = {}
         self.admin.create_topic("T", 2)
@@ -48,7 +65,7 @@ class Doors:
 
     def stranger(self, door: str) -> Raw:
         if door in ("tls", "certificate"):
-            return PlainTls(self.url, self.files["ca.crt"])
+            return self.plain()
         return RawDealer(self.broker.endpoint, ClientKeys(new_key_pair(), self.server_key))
 
     def add(self, holder: Holder) -> None:
@@ -65,8 +82,7 @@ class Doors:
             return RawDealer(self.broker.endpoint, ClientKeys(self.pairs[name], self.server_key))
         if door == "certificate":
             assert name == "client", "there is one certificate"
-            own = (self.files["client.crt"], self.files["client.key"])
-            return PlainTls(self.url, self.files["ca.crt"], own)
+            return self.plain(is_certified=True)
         made = self.stranger(door)
         assert made.ask(op="hello", id=1, token=self.tokens[name])["principal"] == name
         return made
@@ -77,7 +93,3 @@ class Doors:
         if door == "token":
             return Client(self.broker.endpoint, server_key=self.server_key, token=self.tokens[name])
         return Client(self.url, tls=Tls(ca=self.files["ca.crt"]), token=self.tokens[name])
-
-    def close(self) -> None:
-        self.admin.close()
-        self.broker.close()
