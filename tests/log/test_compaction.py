@@ -1,7 +1,6 @@
 """Compaction of real logs: its result, reads of it, and the effects of crashes, damage and deletion meanwhile."""
 
 import random
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,46 +10,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from example_counts import examples
-from faulty_files import Died, FaultyFiles
-from keyed_logs import Written, append_keyed, compact, held, in_batches, newest, seal
-from log_batches import BIG, NOW_MS, abandon, flip, segment, unlimited
+from faulty_files import FaultyFiles
+from keyed_logs import (
+    DAY_MS,
+    Written,
+    append_keyed,
+    compact,
+    config,
+    expected,
+    filled,
+    held,
+    in_batches,
+    newest,
+    opened,
+    seal,
+    sealed_end,
+)
+from log_batches import NOW_MS, abandon, flip
 from planaria.actors.log import compaction_pass, survivors
-from planaria.actors.log.cleaned import CLEANED_SUFFIX, Cleaned, CleanMark, load_cleaned
-from planaria.actors.log.companions import COMPACTION_NAME
-from planaria.actors.log.errors import CorruptLog, Unreadable
-from planaria.actors.log.files import Files
+from planaria.actors.log.cleaned import CLEANED_SUFFIX, Cleaned, CleanMark
 from planaria.actors.log.log import PartitionLog
-from planaria.actors.log.retention import LogConfig
-from planaria.transport.batch import split
 from planaria.transport.compression import CODEC_ZSTD, CodecUnavailable
-
-DAY_MS = 24 * 3600 * 1000
-
-
-def config(**changed: Any) -> LogConfig:
-    fields: dict[str, Any] = {"segment_bytes": 1_000, "is_compacting": True, "is_deleting": False}
-    return unlimited(**fields | changed)
-
-
-def opened(path: Path, files: Files | None = None, **changed: Any) -> PartitionLog:
-    return PartitionLog.open(path, config(**changed), NOW_MS, files)
-
-
-def filled(log: PartitionLog, count: int = 200, keys: int = 7, per_batch: int = 5) -> Written:
-    written: Written = {}
-    records = [(b"k%d" % (number * number % keys), b"v%d" % number) for number in range(count)]
-    for batch in in_batches(records, per_batch):
-        written |= append_keyed(log, batch)
-    return written | seal(log)
-
-
-def sealed_end(log: PartitionLog) -> int:
-    """Return the end of the part that compaction has processed."""
-    return log._compactor.cleaned.cleaned_offset
-
-
-def expected(log: PartitionLog, written: Written) -> Written:
-    return newest(written, log.log_start_offset, sealed_end(log))
 
 
 def test_of_each_key_the_newest_is_left_where_it_was(tmp_path: Path) -> None:
@@ -339,176 +319,6 @@ def test_a_slice_is_bounded_in_unpacked_bytes(tmp_path: Path) -> None:
     abandon(log)
 
 
-# -- damage
-
-
-def test_damage_is_left_as_it_is_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    log = opened(tmp_path)
-    written = filled(log)
-    victim = sorted(tmp_path.glob("*.log"))[2]
-    flip(victim, len(victim.read_bytes()) // 2)
-    before = victim.read_bytes()
-    compact(log)
-    assert victim.read_bytes() == before
-    assert "is not compacted" in caplog.text
-    (damage,) = log.verify()
-    last = {key: at for at, (key, _) in written.items()}
-    for key, at in last.items():
-        if not damage.offset <= at < damage.next_offset:
-            assert held(log, at)[at][0] == key
-    abandon(log)
-
-
-@pytest.mark.parametrize("cut_bytes", [1, 200])
-def test_a_compacted_segment_that_was_cut_is_damaged(tmp_path: Path, cut_bytes: int) -> None:
-    log = opened(tmp_path, segment_bytes=100_000)
-    filled(log, keys=50)
-    compact(log)
-    log.close()
-    path = segment(tmp_path)
-    path.write_bytes(path.read_bytes()[:-cut_bytes])
-    log = opened(tmp_path)
-    (damage,) = log.verify()
-    with pytest.raises(CorruptLog):
-        log.read(damage.offset, 1 << 20, BIG)
-    abandon(log)
-
-
-def test_a_flipped_bit_in_a_compacted_segment_is_reported(tmp_path: Path) -> None:
-    log = opened(tmp_path, segment_bytes=100_000)
-    written = filled(log, keys=50)
-    compact(log)
-    left = expected(log, written)
-    log.close()
-    path = segment(tmp_path)
-    whole = path.read_bytes()
-    bounds = [(header.base_offset, header.next_offset) for header, _ in split(whole)]
-    for position in range(0, len(whole), 13):
-        path.write_bytes(whole)
-        flip(path, position)
-        log = opened(tmp_path)
-        assert len(log.verify()) == 1, position
-        lost = 0
-        for offset in left:
-            if offset >= bounds[-1][1]:
-                continue
-            try:
-                run, _ = log.read(offset, 1, BIG)
-            except CorruptLog as damage:
-                lost += damage.next_offset > offset
-            else:
-                assert split(run)[0][0].base_offset <= offset < split(run)[0][0].next_offset
-        assert lost >= 1
-        abandon(log)
-
-
-@pytest.mark.parametrize("kind", ["missing", "damaged"])
-def test_without_its_file_compaction_begins_anew_and_no_gap_reads_as_a_loss(
-    tmp_path: Path, kind: str
-) -> None:
-    log = opened(tmp_path)
-    written = filled(log)
-    compact(log)
-    left = expected(log, written)
-    assert any(entry.end_offset < entry.next_offset for entry in log._compactor.cleaned.segments.values())
-    log.close()
-    (tmp_path / COMPACTION_NAME).unlink()
-    if kind == "damaged":
-        (tmp_path / COMPACTION_NAME).write_bytes(b"rot")
-    for number in range(3):
-        log = opened(tmp_path)
-        assert log.lost_files == ([COMPACTION_NAME] if number == 0 else [])
-        assert log.losses == []
-        assert not log.verify()
-        assert held(log).items() >= left.items()
-        for offset in range(log.log_end_offset):
-            log.read(offset, 1, BIG)
-        if number == 1:
-            compact(log, NOW_MS + 1)
-        log.close()
-
-
-def test_an_index_that_was_made_anew_shows_the_gap_of_its_segment_too(tmp_path: Path) -> None:
-    """One of an empty segment is not made: such a segment is never searched."""
-    log = opened(tmp_path)
-    filled(log, keys=40)
-    compact(log)
-    log.close()
-    for path in (*tmp_path.glob("*.index"), *tmp_path.glob("*.timeindex")):
-        path.unlink()
-    log = opened(tmp_path)
-    held(log)
-    with_gap = [
-        base
-        for base, entry in log._compactor.cleaned.segments.items()
-        if entry.size_bytes and entry.end_offset < entry.next_offset
-    ]
-    assert with_gap
-    log.close()
-    (tmp_path / COMPACTION_NAME).unlink()
-    log = opened(tmp_path)
-    assert set(with_gap) <= log._compactor.cleaned.segments.keys()
-    assert not any(loss.offset in with_gap or loss.position for loss in log.losses)
-    log.close()
-
-
-def test_without_its_file_and_the_indexes_gaps_read_as_losses_and_no_record_does(tmp_path: Path) -> None:
-    log = opened(tmp_path)
-    written = filled(log)
-    compact(log)
-    left = expected(log, written)
-    log.close()
-    for path in (tmp_path / COMPACTION_NAME, *tmp_path.glob("*.index"), *tmp_path.glob("*.timeindex")):
-        path.unlink()
-    log = opened(tmp_path)
-    found: list[int] = []
-    offset = 0
-    while offset < log.log_end_offset:
-        try:
-            run, _ = log.read(offset, 1, BIG)
-        except CorruptLog as damage:
-            offset = damage.next_offset
-            continue
-        header = split(run)[0][0]
-        found += range(header.base_offset, header.next_offset)
-        offset = header.next_offset
-    assert found == sorted(left)
-    abandon(log)
-
-
-class _Unreadable(Files):
-    """The device cannot read some bytes of one file."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-        self._bad: set[int] = set()
-
-    def open_read(self, path: Path) -> int:
-        descriptor = super().open_read(path)
-        self._bad.discard(descriptor)
-        if path.name == self.name:
-            self._bad.add(descriptor)
-        return descriptor
-
-    def read(self, descriptor: int, size_bytes: int, position: int) -> bytes:
-        if descriptor in self._bad:
-            raise Unreadable("the device cannot read")
-        return super().read(descriptor, size_bytes, position)
-
-
-def test_a_sector_that_cannot_be_read_costs_its_segment_alone(tmp_path: Path) -> None:
-    log = opened(tmp_path)
-    filled(log)
-    names = sorted(path.name for path in tmp_path.glob("*.log"))
-    log.close()
-    log = opened(tmp_path, _Unreadable(names[2]))
-    compact(log)
-    assert (tmp_path / names[2]).stat().st_size > 900
-    assert (tmp_path / names[1]).stat().st_size < 900
-    abandon(log)
-
-
 # -- others at the same time
 
 
@@ -558,108 +368,6 @@ def test_a_full_disk_ends_the_pass_and_nothing_else(tmp_path: Path) -> None:
         assert held(log) == expected(log, written)
         assert not list(log.directory.glob(f"*{CLEANED_SUFFIX}"))
         abandon(log)
-
-
-# -- dying
-
-
-def _live(directory: Path, files: FaultyFiles, before: Path | None = None) -> Written:
-    log = opened(directory, files, delete_retention_ms=0, segment_bytes=400)
-    written: Written = {}
-    try:
-        records: list[tuple[bytes | None, bytes | None]] = [
-            (b"k%d" % (number % 3), None if number % 5 == 4 else b"v%d" % number) for number in range(20)
-        ]
-        for batch in in_batches(records, 4):
-            written |= append_keyed(log, batch)
-        written |= seal(log)
-        files.calls.append("compaction")
-        for now_ms in (NOW_MS, NOW_MS + 1):
-            while log.compact(now_ms, 1):
-                pass
-        written |= append_keyed(log, [(b"k0", b"end")])
-        log.close()
-    finally:
-        files.die_before = -1
-        log.close(clean=False)
-    return written
-
-
-@pytest.mark.parametrize(
-    ("power", "every"),
-    [
-        ("on", 2),
-        ("cut", 2),
-        *(pytest.param(*case, marks=pytest.mark.chaos) for case in [("on", 1), ("cut", 1)]),
-    ],
-)
-def test_dying_before_any_call_leaves_the_old_or_the_new(tmp_path: Path, power: str, every: int) -> None:
-    """The ordinary run takes every other call with each state of the power, and so all calls."""
-    counting = FaultyFiles()
-    written = _live(tmp_path / "all", counting)
-    first = counting.calls.index("compaction")
-    assert len(counting.calls) - first > 50
-    begin = first + 1 + (every - 1) * (power == "cut")
-    for die_before in range(begin, len(counting.calls), every):
-        directory = tmp_path / str(die_before)
-        files = FaultyFiles(die_before)
-        with pytest.raises(Died):
-            _live(directory, files)
-        files.release()
-        if power == "cut":
-            files.lose_unsynced(random.Random(die_before))
-        second = FaultyFiles()
-        log = opened(directory, second, delete_retention_ms=0, segment_bytes=400)
-        _judge(log, written)
-        assert not list(directory.glob(f"*{CLEANED_SUFFIX}"))
-        assert load_cleaned(directory, Files()).swap is None or log.segment_count
-        for now_ms in (NOW_MS, NOW_MS + 1):
-            while log.compact(now_ms, 1):
-                pass
-        _judge(log, written)
-        abandon(log)
-
-
-def _judge(log: PartitionLog, written: Written) -> None:
-    found = held(log)
-    known = {offset: record for offset, record in written.items() if offset < log.log_end_offset}
-    assert found.items() <= known.items()
-    last = {key: offset for offset, (key, _) in sorted(known.items())}
-    for key, offset in last.items():
-        if known[offset][1] is not None:
-            assert offset in found, key
-        elif offset not in found:
-            assert key not in {found_key for found_key, _ in found.values()}, "a deleted key came back"
-    assert not log.verify()
-    assert log.log_start_offset == 0
-
-
-def test_dying_while_recovery_finishes_a_swap(tmp_path: Path) -> None:
-    counting = FaultyFiles()
-    written = _live(tmp_path / "all", counting)
-    swaps = [at for at, call in enumerate(counting.calls) if call == "rename"]
-    first = counting.calls.index("compaction")
-    tried = 0
-    for die_before in (at for at in swaps if at > first):
-        left_behind = tmp_path / f"{die_before}"
-        with pytest.raises(Died):
-            _live(left_behind, FaultyFiles(die_before))
-        for die_again in range(40):
-            directory = tmp_path / f"{die_before}-{die_again}"
-            shutil.copytree(left_behind, directory)
-            files = FaultyFiles(die_again)
-            try:
-                abandon(opened(directory, files, segment_bytes=400))
-            except Died:
-                files.die_before = -1
-                files.release()
-                tried += 1
-            else:
-                break
-            log = opened(directory, segment_bytes=400)
-            _judge(log, written)
-            abandon(log)
-    assert tried > 20
 
 
 # -- much

@@ -1,10 +1,13 @@
 """Logs of keyed records, compacted: the written records, and the remaining ones according to a dictionary."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
-from log_batches import NOW_MS
+from log_batches import NOW_MS, unlimited
+from planaria.actors.log.files import Files
 from planaria.actors.log.log import PartitionLog
+from planaria.actors.log.retention import LogConfig
 from planaria.transport.batch import build, decode_records, parse_header, split, stamp
 
 Written = dict[int, tuple[bytes | None, bytes | None]]
@@ -90,3 +93,32 @@ def in_batches(
             batch = []
     if batch:
         yield batch
+
+
+DAY_MS = 24 * 3600 * 1000
+
+
+def config(**changed: Any) -> LogConfig:
+    fields: dict[str, Any] = {"segment_bytes": 1_000, "is_compacting": True, "is_deleting": False}
+    return unlimited(**fields | changed)
+
+
+def opened(path: Path, files: Files | None = None, **changed: Any) -> PartitionLog:
+    return PartitionLog.open(path, config(**changed), NOW_MS, files)
+
+
+def filled(log: PartitionLog, count: int = 200, keys: int = 7, per_batch: int = 5) -> Written:
+    written: Written = {}
+    records = [(b"k%d" % (number * number % keys), b"v%d" % number) for number in range(count)]
+    for batch in in_batches(records, per_batch):
+        written |= append_keyed(log, batch)
+    return written | seal(log)
+
+
+def sealed_end(log: PartitionLog) -> int:
+    """Return the end of the part that compaction has processed."""
+    return log._compactor.cleaned.cleaned_offset
+
+
+def expected(log: PartitionLog, written: Written) -> Written:
+    return newest(written, log.log_start_offset, sealed_end(log))

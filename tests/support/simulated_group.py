@@ -371,3 +371,20 @@ def converge(members: list[SimulatedMember], rounds: int = 12) -> None:
         if before == [(member.member_id, member.generation, frozenset(member.owned)) for member in members]:
             return
     raise AssertionError("the group does not come to rest")
+
+
+ORDERS = [("ORDERS", number) for number in range(6)]
+
+
+def pair(group: SimulatedGroup) -> tuple[SimulatedMember, SimulatedMember]:
+    """Return two members that share the partitions and are at rest."""
+    first, second = SimulatedMember(group, "first"), SimulatedMember(group, "second")
+    first.turn()
+    converge([first, second])
+    assert len(first.owned) == len(second.owned) == 3
+    return first, second
+
+
+def code(body: object) -> str:
+    assert isinstance(body, ErrorBody), body
+    return body.code

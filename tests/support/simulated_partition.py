@@ -15,11 +15,19 @@ from planaria.actors.log.labels import PARTITION_LABEL, PartitionLabel, encode_l
 from planaria.actors.log.lock import DirectoryLock
 from planaria.actors.partition.effects import ApplyRetention, CompactSlice, Reconfigure, WriteCheckpoint
 from planaria.actors.partition.process import PartitionProcess
-from planaria.transport.batch import BatchHeader, build, parse_header
+from planaria.transport.batch import (
+    BatchHeader,
+    build,
+    parse_header,
+)
 from planaria.transport.machine import Effect, Received, Reply, Sender, Sleep
+from planaria.transport.protocol.data import Fetch, Produce
+from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.message import Request
 from planaria.transport.protocol.mirrored import TopicMirror
-from planaria.transport.protocol.topics import TopicConfig
+from planaria.transport.protocol.topics import (
+    TopicConfig,
+)
 from planaria.transport.request_context import direct_context
 
 CrashPoint = Literal["before the write", "after the write", "after the sync"]
@@ -293,3 +301,27 @@ def offsets_in(run: Any) -> list[int]:
         offsets.append(header.base_offset)
         position += header.size_bytes
     return offsets
+
+
+def produce(acks: Any = "all", topic: str = "ORDERS", partition: int = 0) -> Produce:
+    return Produce(topic=topic, partition=partition, acks=acks)
+
+
+def fetch(offset: int, **options: Any) -> Fetch:
+    return Fetch(topic="ORDERS", partition=0, offset=offset, **options)
+
+
+def idempotent(sequence: int, *values: bytes, producer_id: int = 7, epoch: int = 0) -> bytes:
+    return a_batch(*values, producer_id=producer_id, producer_epoch=epoch, base_sequence=sequence)
+
+
+def answered(reply: Reply | None) -> Any:
+    assert reply is not None, "no reply"
+    assert not isinstance(reply.body, ErrorBody), reply.body
+    return reply.body
+
+
+def refused(reply: Reply | None) -> ErrorBody:
+    assert reply is not None, "no reply"
+    assert isinstance(reply.body, ErrorBody), reply.body
+    return reply.body

@@ -5,6 +5,7 @@ from typing import Any
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from planaria.actors.coordinator.share.partitions import DELIVERY_MS
 from planaria.transport.batch import build
 from planaria.transport.machine import Call
 from planaria.transport.protocol.data import Fetch, ListOffsets, ListOffsetsReply, Produce, ProduceReply
@@ -101,3 +102,14 @@ class SimulatedShare(SimulatedGroup):
         if request.topic_id not in (None, f"{request.topic}.{self.lives.get(request.topic, 0)}"):
             return ErrorBody(ErrorCode.UNKNOWN_TOPIC_ID, "created again")
         return log.truncation(request.offset, request.leader_epoch)
+
+
+def some(first: int, last: int, deliveries: int = 1) -> AcquiredRange:
+    return AcquiredRange("ORDERS", 0, first, last, deliveries, "ORDERS.0")
+
+
+def settle(group: SimulatedShare) -> None:
+    """Let all that has happened become durable."""
+    group.drain()
+    group.advance(DELIVERY_MS)
+    group.drain()

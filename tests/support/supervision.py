@@ -255,3 +255,17 @@ class World:
         child = self.machine.tree.get(address)
         assert child is not None
         return child.reason
+
+
+def three(strategy: str) -> World:
+    """Return a, b and c, up and ready."""
+    world = World(supervisor(strategy, "a", "b", "c"))
+    world.ready("a")
+    world.ready("b")
+    world.ready("c")
+    assert world.up is not None
+    world.launched.clear()
+    return world
+
+
+# Start.
