@@ -14,7 +14,7 @@ from multiprocessing import forkserver
 
 from ..transport.endpoints import MAX_PATH_BYTES, PathTooLong
 from .child import ChildParameters, run_child
-from .forking import ForkedProcess, replace_tracker
+from .forking import ForkedProcess, fork_server_here, replace_tracker
 
 LAUNCH_TIMEOUT_S = 10.0
 """Time in which the fork server has to answer."""
@@ -54,12 +54,13 @@ class Launcher:
         multiprocessing.get_context("forkserver").set_forkserver_preload(list(preload))
 
     def warm_up(self) -> None:
-        """Start the fork server now. Children inherit its signal handling, so an interrupt at the terminal, which reaches
-        the whole process group, is ignored from their first instruction on.
+        """Start the fork server now, before this process has a ZeroMQ context or a thread. Children inherit its signal
+        handling, so an interrupt at the terminal, which reaches the whole process group, is ignored from their first
+        instruction on.
         """
         previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            forkserver.ensure_running()
+            fork_server_here()
         finally:
             signal.signal(signal.SIGINT, previous)
 

@@ -71,13 +71,9 @@ def test_nothing_is_lost_or_doubled_over_kills_of_every_process(
         os.kill(worker.supervisor_pid(), signal.SIGKILL)
         worker.until_logged("tree up", 2)
         publish(broker, range(300, 400))
+        assert of_workers(left_of(tree_mark, own, broker))
         worker.process.kill()
-    until(
-        lambda: (
-            not any("subscriber" in name or "forkserver" in name for name in left_of(tree_mark, own, broker))
-        ),
-        "a killed worker leaves no processes",
-    )
+    until(lambda: not of_workers(left_of(tree_mark, own, broker)), "a killed worker leaves no processes")
     with WorkerProcess(tmp_path, broker.endpoint, "--processes", "2") as worker:
         until(lambda: len(paid(broker)) >= 400, "all orders are handled")
         letters = until(lambda: read_topic(broker.client, "DLQ"), "the deadly order is a dead letter")
@@ -95,6 +91,10 @@ def kill(worker: WorkerProcess, address: str) -> int | None:
     except ProcessLookupError:
         return None
     return pid
+
+
+def of_workers(lines: list[str]) -> list[str]:
+    return [line for line in lines if "--role worker" in line or "forkserver" in line]
 
 
 def left_of(mark: str, own: set[int], broker: Broker) -> list[str]:

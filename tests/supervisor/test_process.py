@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from live_trees import children_of, fork_server_of
 from patience import TIMEOUT_S
 
 pytestmark = pytest.mark.processes
@@ -16,17 +17,6 @@ pytestmark = pytest.mark.processes
 Start = Callable[..., Any]
 Survivors = Callable[[list[int], float], list[int]]
 PARTITION = "partition/ORDERS/0"
-
-
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def fork_server_of(supervisor_pid: int) -> int:
-    for pid in children_of(supervisor_pid):
-        if b"multiprocessing.forkserver" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return pid
-    raise AssertionError("no fork server")
 
 
 def test_a_tree_starts_says_so_and_stops_leaving_nothing(start: Start, survivors: Survivors) -> None:
@@ -154,6 +144,28 @@ def test_a_crash_loop_ends_in_quarantine_and_a_revival_in_service(start: Start, 
     poison.unlink()
     supervisor.ask("revive", address="partition/P/0")
     supervisor.wait_ready("partition/P/0", 4)
+
+
+def test_the_fork_server_is_a_fork_without_the_supervisor_s_descriptors_and_signals(start: Start) -> None:
+    supervisor = start()
+    pid = fork_server_of(supervisor.process.pid)
+    program, own_program = (
+        Path(f"/proc/{each}/cmdline").read_bytes() for each in (pid, supervisor.process.pid)
+    )
+    assert program == own_program
+    descriptors = descriptors_of(pid)
+    assert {name for name in descriptors if name.startswith("/")} <= {"/dev/null"}
+    # For its signals, for the supervisor's end, and one for each actor.
+    assert sum(name.startswith("pipe") for name in descriptors) == 2 + len(children_of(pid))
+    status = dict(line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    assert int(status["SigBlk"], 16) == 0
+    assert int(status["SigCgt"], 16) == 1 << (signal.SIGCHLD - 1)
+    assert int(status["SigIgn"], 16) & 1 << (signal.SIGINT - 1)
+
+
+def descriptors_of(pid: int) -> set[str]:
+    """Return what the descriptors of a process lead to, without the standard ones."""
+    return {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir() if int(path.name) > 2}
 
 
 def test_a_dead_fork_server_hurts_nobody(start: Start) -> None:

@@ -65,6 +65,16 @@ def marked_processes(mark: str) -> dict[int, str]:
     return found
 
 
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def fork_server_of(supervisor_pid: int) -> int:
+    """Return the id of a supervisor's only child, from which all actors are forked."""
+    (child,) = children_of(supervisor_pid)
+    return child
+
+
 def wait_gone(pid: int, timeout_s: float) -> bool:
     """Return True if the process has ended within `timeout_s`."""
     try:
