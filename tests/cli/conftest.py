@@ -13,7 +13,7 @@ from command_line import ServedBroker
 @pytest.fixture(scope="module")
 def broker() -> Iterator[ServedBroker]:
     data = Path(tempfile.mkdtemp(prefix="pl-cli-", dir="/tmp"))
-    served = ServedBroker(data, "tcp://127.0.0.1:*", "--log-level", "warning")
+    served = ServedBroker(data, "tcp://127.0.0.1:*", "--log-level", "warning", "--hang-timeout-ms", "60000")
     served.endpoint = served.greeting.split()[3]
     yield served
     served.interrupt()

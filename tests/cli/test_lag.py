@@ -102,7 +102,7 @@ def test_health_fails_for_an_absent_broker_only_when_probes_should(
     with Client(broker.endpoint) as client:
         pid = next(each.pid for each in client.status().actors if each.address == "gateway/0")
     assert pid is not None
-    os.kill(pid, signal.SIGSTOP)  # the supervisor replaces it after its hang timeout
+    os.kill(pid, signal.SIGSTOP)
     try:
         assert planaria("health", "--ready", "--connect", broker.endpoint).returncode == 2
         assert planaria("health", "--live", "--connect", broker.endpoint).returncode == 0
