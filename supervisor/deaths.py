@@ -19,6 +19,9 @@ from .events import ChildDied
 
 STATUS_MS = 100
 """Time that a death waits for the exit status, which arrives through the fork server."""
+EXPLAINED_STATUS_MS = 5_000
+"""The same for a process that has explained its end. The status tells whether it sleeps or has crashed, and on a busy
+machine, where the fork server gets no processor, it is late."""
 EXCEPTION_EXIT = 1
 REPORT_TIMEOUTS_MS = {EXCEPTION_EXIT: 100, ASLEEP_EXIT: 1000}
 """Time that a death waits for its report, by exit status: the report uses another channel and may arrive later. An
@@ -92,7 +95,7 @@ class DeathWatch:
             self._on_dead(token, now)
 
     def _on_dead(self, watched: _Watched, now: int) -> None:
-        watched.status_by = now + STATUS_MS
+        watched.status_by = now + (EXPLAINED_STATUS_MS if watched.has_reported else STATUS_MS)
         self._dead.append(watched)
         if watched.pidfd is not None:
             self._selector.unregister(watched.pidfd)

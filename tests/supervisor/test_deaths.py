@@ -6,13 +6,14 @@ import selectors
 import signal
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 import pytest
 
 from patience import TIMEOUT_S
-from planaria.supervisor.deaths import EXCEPTION_EXIT, DeathWatch, describe_exit
+from planaria.supervisor.deaths import EXCEPTION_EXIT, STATUS_MS, DeathWatch, describe_exit
 from planaria.supervisor.events import ChildDied
 from planaria.transport.protocol.control import ASLEEP_EXIT
 
@@ -100,6 +101,31 @@ def test_a_death_that_is_explained_waits_for_the_explanation(
     assert watch.deaths.deaths(0) == []
     watch.deaths.note_report("a", 1)
     assert watch.deaths.deaths(0) == [ChildDied("a", 1, f"exit code {code}", is_normal)]
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="without pidfds the status is the death")
+@pytest.mark.parametrize("has_reported", [True, False])
+def test_only_a_death_that_is_explained_waits_long_for_the_status(has_reported: bool) -> None:
+    watch = Watch()
+    watch.start(signal.pause)
+    fork_server: int = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    if has_reported:
+        watch.deaths.note_report("a", 1)
+    os.kill(fork_server, signal.SIGSTOP)
+    try:
+        watch.deaths.signal("a", 1, signal.SIGKILL)
+        for key, _ in watch.selector.select(TIMEOUT_S):
+            watch.deaths.on_readable(key.data, now_ms())
+        found = watch.deaths.deaths(now_ms() + STATUS_MS)
+    finally:
+        os.kill(fork_server, signal.SIGCONT)
+    if has_reported:
+        assert found == []
+        assert watch.next_death() == ChildDied("a", 1, "killed by SIGKILL", False)
+    else:
+        assert found == [ChildDied("a", 1, "died, exit status unknown", False)]
+    watch.selector.close()
 
 
 @pytest.mark.processes
