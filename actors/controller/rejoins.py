@@ -82,6 +82,9 @@ class Rejoins:
         kept = _without_lost(latest, mirror)
         if kept != mirror and request.step != "set_aside":
             raise ProtocolError(ErrorCode.CONFLICT, kept.reason, retriable=True)
+        if request.step == "cut" and request.diverged_id not in ("", _id_of(latest, mirror.diverged)):
+            message = f"{mirror.diverged} is not the topic in which the records were set aside"
+            raise ProtocolError(ErrorCode.CONFLICT, message, retriable=True)
         if request.step != "set_aside":
             catalog = with_topic_mirror(latest, entry.topic, _after(mirror, request))
             return self._decisions.decide(catalog, FollowUp("topic_altered", entry.topic, sender))
@@ -148,6 +151,11 @@ def _without_lost(catalog: Catalog, mirror: TopicMirror) -> TopicMirror:
         else f"{mirror.diverged} was lost during the fail-back: its records are set aside again"
     )
     return replace(mirror, diverged="", cuts=(), given_up=_given_up(mirror), reason=reason)
+
+
+def _id_of(catalog: Catalog, topic: str) -> str:
+    entry = catalog.topics.get(topic)
+    return "" if entry is None else entry.topic_id
 
 
 def _is_begun(catalog: Catalog, entry: TopicEntry) -> bool:

@@ -204,7 +204,12 @@ class Rejoining:
 
     def _step(self, state: State, step: RejoinStep, cuts: tuple[Cut, ...] = ()) -> list[Effect]:
         request = RejoinTopic(
-            mirror=self._mirror, topic=self._topic, topic_id=self._topic_id, step=step, cuts=cuts
+            mirror=self._mirror,
+            topic=self._topic,
+            topic_id=self._topic_id,
+            step=step,
+            cuts=cuts,
+            diverged_id=self._diverged_id,
         )
         return self._call(state, CONTROLLER, request, DescribeTopicReply)
 

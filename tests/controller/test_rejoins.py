@@ -177,6 +177,17 @@ def test_a_topic_of_records_that_is_lost_is_made_again_and_the_loss_is_told(
     assert controller.decide(step("m", "done")).reason == found.reason
 
 
+def test_cuts_are_stored_only_if_the_records_are_in_the_topic_that_is_there(controller: Controller) -> None:
+    """An attempt that set them aside in an earlier one may still be alive."""
+    controller.begin("m")
+    before = controller.decide(step("m", "set_aside"))
+    diverged_id = controller.topics[DIVERGED].topic_id
+    assert controller.decide(replace(step("m", "cut", CUT), diverged_id="lost")) == before
+    assert controller.refusals[0].code == ErrorCode.CONFLICT
+    found = controller.decide(replace(step("m", "cut", CUT), diverged_id=diverged_id))
+    assert found.cuts == (CUT,)
+
+
 def test_a_topic_of_records_that_an_operator_has_promoted_takes_no_more(controller: Controller) -> None:
     controller.begin("m")
     controller.decide(step("m", "set_aside"))

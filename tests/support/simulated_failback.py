@@ -68,6 +68,7 @@ class FailbackWorld(MirrorWorld):
         self.diverged = SimulatedPartition(mirror=TopicMirror(mirror="back"))
         self.diverged.disk.may_have_gaps = True
         self.is_ready = self.is_lost = self._is_stale = False
+        self.diverged_id = "t2"
         self._calls: deque[tuple[MirrorMachine, Call]] = deque()
         """Calls of the fail-back that have not arrived."""
         self.fork = fork
@@ -129,7 +130,12 @@ class FailbackWorld(MirrorWorld):
             case Fetch():
                 self.ask_partition(call, self.copy)
             case MirrorAppend(topic=topic) if topic == DIVERGED:
-                self.ask_partition(call, self.diverged, replace(request, topic="ORDERS", topic_id="t1"))
+                if request.topic_id == self.diverged_id:
+                    self.ask_partition(call, self.diverged, replace(request, topic="ORDERS", topic_id="t1"))
+                else:
+                    self.handle(Failed(call.key, ErrorBody(ErrorCode.UNKNOWN_TOPIC_ID, "it was lost", False)))
+            case RejoinTopic(step="cut") if request.diverged_id not in ("", self.diverged_id):
+                self.handle(Failed(call.key, ErrorBody(ErrorCode.CONFLICT, "it is another topic", True)))
             case RejoinTopic(step="cut" | "survey" | "done") if self.is_lost:
                 self.handle(Failed(call.key, ErrorBody(ErrorCode.CONFLICT, "its topic was lost", True)))
             case _:
@@ -142,6 +148,7 @@ class FailbackWorld(MirrorWorld):
             self.diverged = SimulatedPartition(mirror=TopicMirror(mirror="back"))
             self.diverged.disk.may_have_gaps = self.is_lost = True
             self.diverged.now = self.now
+            self.diverged_id += "'"
             self._calls = deque(each for each in self._calls if each[0] is self.mirror)
 
     def _ask_again(self, call: Call) -> None:
@@ -164,7 +171,7 @@ class FailbackWorld(MirrorWorld):
                 return self.described(mirror=self.entry)
             case RejoinTopic(step="set_aside"):
                 self.entry, self.is_lost = replace(self.entry, diverged=DIVERGED), False
-                return DescribeTopicReply(DIVERGED, "t2", self.source.config, [], UNSET)
+                return DescribeTopicReply(DIVERGED, self.diverged_id, self.source.config, [], UNSET)
             case RejoinTopic(step="cut" | "survey", cuts=cuts):
                 self.entry = replace(self.entry, cuts=cuts)
                 return self.described(mirror=self.entry)

@@ -186,6 +186,8 @@ class RejoinTopic(InternalRequest, tag="rejoin_topic", frozen=True):
     """set_aside: a topic is needed for records that the source does not have. cut: all of them are set aside. survey: a
     log has more than was set aside, so nothing is cut yet. done: the topic follows from now on."""
     cuts: tuple[Cut, ...] = ()
+    diverged_id: str = ""
+    """The id of the topic in which this attempt has set records aside; empty: there were none."""
 
 
 class DescribeMirror(InternalRequest, tag="describe_mirror", frozen=True):
