@@ -62,9 +62,10 @@ def test_a_block_runs(
     names["broker"], names["client"] = served, served.client
     subscriptions: list[Subscription] = []
     monkeypatch.setattr(served, "subscribe", noted(served.subscribe, subscriptions))
-    text = block.text.replace(DEFAULT, served.endpoint)
-    if "renamed" in scene:  # a group of this name is one of another block, and of another type
+    text = block.text
+    if "renamed" in scene:  # hosts that do not exist, or a group that has another type in another block
         text = text.replace(*scene["renamed"])  # type: ignore[misc]
+    text = text.replace(DEFAULT, served.endpoint)
     parts = [
         (str(scene.get("before", "")), 0),
         (text, block.line - 1),

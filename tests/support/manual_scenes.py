@@ -57,6 +57,19 @@ consumer = client.consumer("readme", ["ORDERS"], auto_commit=False, auto_offset_
         "after": 'broker.delete_group("jobs")',
     },
     "asyncio.md: import asyncio": {**MIXED, "before": ASYNC},
+    "asyncio.md: async for message in consumer:": {
+        **MIXED,
+        "is_async": True,
+        "before": """
+consumer = client.consumer("reading", ["ORDERS"], auto_offset_reset="earliest")
+await consumer.__aenter__()
+async def handle(value):
+    seen.append(value)
+    if len(seen) == 3:
+        consumer.stop()
+""",
+        "after": "assert len(seen) == 3 and messages == []; await consumer.close()",
+    },
     'asyncio.md: async with client.work("resize"': {**IMAGES, "before": ASYNC, "is_async": True},
     "asyncio.md: async with client.producer(": {
         **MIXED,
@@ -66,6 +79,10 @@ consumer = client.consumer("tx", ["ORDERS"], auto_commit=False, auto_offset_rese
 await consumer.__aenter__()
 """,
         "after": "await consumer.close()",
+    },
+    "cluster.md: Client(": {
+        "renamed": ("tcp://10.0.0.1:5570,10.0.0.2:5570,10.0.0.3:5570", "tcp://127.0.0.1:5570"),
+        "before": "Client = lambda *given: planaria.Client(*given).close()",
     },
     "consuming.md: from planaria import Client, until_signal": MIXED,
     "consuming.md: with client.consumer(": MIXED,
@@ -111,8 +128,6 @@ await consumer.__aenter__()
     "workers.md: # shop/billing.py": {"before": "async def mail(payment): ..."},
 }
 NOT_RUN = {
-    "cluster.md: Client(": "connects to hosts that do not exist",
-    "asyncio.md: async for message in consumer:": "three forms side by side: loops without a body",
     "security.md: from planaria import Client, Tls": "needs the certificate of a host that does not exist",
     "testing.md: # shop.py": "a project of several files: tests/integration/test_testing.py runs it",
     "testing.md: # test_shop.py": "part of that project",
