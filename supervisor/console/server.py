@@ -16,6 +16,8 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -38,11 +40,19 @@ NEWCOMERS = "newcomers"
 """The flow of the listening sockets."""
 NICENESS = 10
 """That of the process beside the broker's: pages may wait, records may not."""
+AUTOGROUP = Path("/proc/self/autogroup")
 
 
 def give_way() -> None:
-    """Lower the priority of this process."""
+    """Lower the priority of this process.
+
+    A kernel with autogroups (sched(7)) compares the processes of one session only, and divides the processors among
+    sessions: the console beside a broker has a session of its own, whose priority is lowered as well.
+    """
     os.nice(NICENESS)
+    if os.getsid(0) == os.getpid() and AUTOGROUP.exists():
+        with suppress(OSError):  # where the system's files are not to be changed
+            AUTOGROUP.write_text(str(NICENESS))
 
 
 class BoundedProtocol(H11Protocol):

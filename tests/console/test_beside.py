@@ -1,5 +1,6 @@
 """`planaria serve --console`: an actor keeps the console running, and ends it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 
 from patience import wait_until
 from planaria import Broker
-from served_console import client_of
+from planaria.supervisor.console.server import NICENESS
+from served_console import client_of, pid_of_console
 
 pytestmark = pytest.mark.processes
 
@@ -29,6 +31,16 @@ def answers(http: httpx.Client) -> bool:
         return http.get("/").status_code == 200
     except httpx.TransportError:
         return False
+
+
+def test_a_console_gives_way_to_its_broker(broker: Broker, address: str) -> None:
+    with client_of(f"http://{address}") as http:
+        wait_until(lambda: answers(http))
+    pid = pid_of_console(broker)
+    assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + NICENESS
+    group = Path(f"/proc/{pid}/autogroup")
+    if group.exists():
+        assert group.read_text().split()[-1] == str(NICENESS), "it is in a session of its own"
 
 
 def test_a_console_that_dies_is_restarted_and_ends_with_its_broker(broker: Broker, address: str) -> None:

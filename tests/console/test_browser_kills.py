@@ -12,6 +12,7 @@ import pytest
 from browser import chromium, running_browser, watched_page
 from patience import wait_until
 from planaria import Broker
+from served_console import pid_of_console
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -29,11 +30,6 @@ NOTE_STATES = """() => {
 def browser() -> Iterator["Browser"]:
     with running_browser(CHROMIUM) as browser:
         yield browser
-
-
-def child_of(pid: int) -> int:
-    [child] = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return int(child)
 
 
 def answers(url: str) -> bool:
@@ -57,9 +53,7 @@ def test_a_page_goes_on_after_its_console_was_killed(
             page.wait_for_selector("#events li:has-text('http') .took:has-text('back after')")
             page.evaluate(NOTE_STATES)
             for kills in (1, 2):
-                [keeper] = [actor for actor in broker.status().actors if actor.address == "console"]
-                assert keeper.pid is not None
-                os.kill(child_of(keeper.pid), signal.SIGKILL)
+                os.kill(pid_of_console(broker), signal.SIGKILL)
                 page.wait_for_function(
                     "kills => states.filter(each => each === 'lost').length >= kills && states.at(-1) === 'live'",
                     arg=kills,

@@ -3,10 +3,12 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 
 from patience import TIMEOUT_S
+from planaria import Broker
 from planaria.supervisor.console.guard import OWN_HEADER
 from planaria.supervisor.console.server import console_server, listen
 
@@ -29,6 +31,13 @@ def served_console(endpoint: str, server_key: str | None = None) -> Iterator[str
         server.should_exit = True
         thread.join(TIMEOUT_S)
         assert not thread.is_alive()
+
+
+def pid_of_console(broker: Broker) -> int:
+    """Return the process of the console that runs beside a broker: the child of its keeper."""
+    [keeper] = [actor.pid for actor in broker.status().actors if actor.address == "console"]
+    [child] = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+    return int(child)
 
 
 def client_of(url: str) -> httpx.Client:
