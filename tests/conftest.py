@@ -65,7 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-LONG_FIRST = ("typing", "examples", "integration", "simulation", "durability", "log", "subscriber")
+LONG_FIRST = ("durability", "typing", "examples", "integration", "simulation", "log", "subscriber")
 """Folders with the longest files: begun late, one would be left alone with a worker at the end of a parallel run."""
 FILES_PER_CLUSTER = 6
 """A file of clusters is followed by as many others, so that no two workers run clusters at the same time."""
