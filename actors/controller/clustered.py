@@ -77,6 +77,7 @@ from .cluster.local_replicas import AssignRole, StartReplica, Step, StopReplica
 from .cluster.machine import Cluster, ClusterEffect, InSyncOutcome
 from .cluster.messages import (
     conclusion_call,
+    configure_replica,
     files_to_make,
     in_sync_reply,
     replica_ended,
@@ -112,7 +113,6 @@ from .keys import (
 )
 from .machine import REQUESTS as REQUESTS_OF_ONE
 from .machine import ControllerMachine
-from .topics import configuration
 
 REQUESTS: tuple[type[Request], ...] = (
     *REQUESTS_OF_ONE,
@@ -196,8 +196,11 @@ class ClusteredController:
             case Changed():
                 return self._on_changed(event, now)
             case State():
+                before = self.catalog.topics
                 effects = self.controller.handle(event, now)
                 effects += self._perform(self.cluster.on_state(event, now))
+                changed = [name for name, entry in self.catalog.topics.items() if before.get(name) != entry]
+                effects += self._configure(changed)
                 return effects + self._relocate(self.cluster.mirror.partitions)
             case Applied() | Rejected() | NotApplied() | Unknown():
                 own = self.cluster.on_outcome(event, now)
@@ -313,8 +316,9 @@ class ClusteredController:
         partition = peer.address.replica_of
         assert partition is not None
         self._led_here.confirm(partition, None)
+        # It may have been started with an older configuration, or this controller was not there when that changed.
         effects = self._perform_steps(self.cluster.replicas.on_up(partition, peer.incarnation))
-        return effects + self._relocate([partition])
+        return self._configure_replica(partition) + effects + self._relocate([partition])
 
     def _on_replica_down(self, peer: PeerDown) -> list[Effect]:
         partition = peer.address.replica_of
@@ -340,15 +344,18 @@ class ClusteredController:
     def _configure(self, topics: Iterable[str]) -> list[Effect]:
         """Pass a changed configuration to the replicas here, the followers included."""
         effects: list[Effect] = []
-        for partition, versioned in self.cluster.mirror.partitions.items():
-            entry = self.catalog.topics.get(partition.topic)
-            if entry is None or partition.topic not in topics or self._ending.is_waiting(partition):
-                continue
-            record = versioned.record
-            if self._own.node in record.replicas and entry.topic_id == record.topic_id:
-                effects += self._commands.start([self._spec(entry, partition)])
-                effects.append(Cast(replica_address(*partition), configuration(entry)))
+        for partition in self.cluster.mirror.partitions:
+            configured = self._configure_replica(partition) if partition.topic in topics else []
+            if configured:
+                effects += self._commands.start([self._spec(self.catalog.topics[partition.topic], partition)])
+                effects += configured
         return effects
+
+    def _configure_replica(self, partition: TopicPartition) -> list[Cast]:
+        if self._ending.is_waiting(partition):
+            return []  # that of an earlier topic ends first
+        present = self.cluster.mirror.partitions.get(partition)
+        return configure_replica(partition, present, self._own, self.catalog)
 
     def _spec(self, entry: TopicEntry, partition: TopicPartition) -> ChildSpec:
         own = self._own

@@ -1,8 +1,8 @@
 """The batches of the turn that is ending, as they were written. Pure; called by `process.py`.
 
-Whoever waits at the end of the log, followers above all, reads them a moment after the write. The disk is not asked for
-them: their checksums were verified before they were placed. Forgotten at the end of the turn, so that every later read
-notices damage of the file.
+Fetches that wait at the end of the log, those of followers above all, are answered a moment after the write. The disk
+is not asked for the batches: their checksums were verified before they were placed. Forgotten at the end of the turn, so
+that every later read notices damage of the file.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ class FreshBatches:
         self._base_offset, self._next_offset = headers[0].base_offset, headers[-1].next_offset
         self._size_bytes = sum(map(len, frames))
         self._run: bytes | None = None
-        """The frames in one buffer, once somebody has asked for them."""
+        """The frames in one buffer, once a read has asked for them."""
 
     def read(self, offset: int, max_bytes: int, up_to_offset: int) -> tuple[Buffer, int] | None:
         """Return what `PartitionLog.read` returns, if that is all of these batches; else None."""

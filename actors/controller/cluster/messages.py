@@ -18,6 +18,7 @@ from ...log.epochs import NO_EPOCH
 from ..catalog import Catalog, TopicEntry
 from ..effects import MakeReplica
 from ..keys import ConclusionCall, RoleCall, StopWatch
+from ..topics import configuration
 from .deciding import Versioned
 from .local_replicas import AssignRole
 from .machine import Cluster, InSyncOutcome
@@ -114,6 +115,17 @@ def replica_ended(partition: TopicPartition, record: PartitionRecord, own: str) 
     """
     report = reported(partition, record, own, is_up=False, is_node=False)
     return Cast(partition_address(*partition), report)
+
+
+def configure_replica(
+    partition: TopicPartition, present: Versioned | None, own: NodeSession, catalog: Catalog
+) -> list[Cast]:
+    """Return the message with the topic's configuration to the replica here, if this node has one."""
+    entry = catalog.topics.get(partition.topic)
+    if present is None or entry is None or entry.topic_id != present.record.topic_id:
+        return []
+    is_here = own.node in present.record.replicas
+    return [Cast(replica_address(*partition), configuration(entry))] if is_here else []
 
 
 def in_sync_reply(outcome: InSyncOutcome) -> Reply:

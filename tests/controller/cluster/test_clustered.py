@@ -13,13 +13,13 @@ from planaria.actors.controller.effects import Loaded, MakeReplica, RemoveReplic
 from planaria.actors.controller.machine import ControllerMachine
 from planaria.actors.metadata.store import Changed, Delete, Entry, Propose, Put, Session, State
 from planaria.transport.addresses import Address, link_address
-from planaria.transport.machine import Answered, Call, Failed, PeerUp, Received, Sender
+from planaria.transport.machine import Answered, Call, Cast, Failed, PeerUp, Received, Sender
 from planaria.transport.protocol.cluster import ElectLeader
 from planaria.transport.protocol.control import Locate, StartChild, StopChild
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Done
-from planaria.transport.protocol.replication import Lead, LogEndReply, ReportLogEnd, RoleReply
-from planaria.transport.protocol.topics import TopicConfig
+from planaria.transport.protocol.replication import Follow, Lead, LogEndReply, ReportLogEnd, RoleReply
+from planaria.transport.protocol.topics import ConfigurePartition, TopicConfig
 
 GROUP = Address.parse("coordinator/g")
 REPLICA = Address.parse("replica/__offsets/0")
@@ -122,6 +122,35 @@ def test_a_new_controller_finds_by_its_replica_that_the_store_is_an_old_copy() -
     assert isinstance(change, Put)
     raised = msgspec.json.decode(change.value, type=PartitionRecord)
     assert (raised.leader_epoch, raised.claim) == (6, "start-a/1")
+
+
+def test_a_replica_has_the_present_configuration_once_it_is_up() -> None:
+    """A cast while it was starting was lost; it may have been started with the older one."""
+    controller, _ = started(state(record(OTHER, "start-b/1")))
+    synced = TopicEntry(
+        topic="__offsets", topic_id="t", partitions=1, config=TopicConfig(flush="interval:1s")
+    )
+    controller.handle(Changed(10, (Put("topics/__offsets", msgspec.json.encode(synced)),)), 1)
+    effects = controller.handle(PeerUp(address=REPLICA, incarnation=1, endpoint="ipc://r"), 2)
+    configured, role = [effect for effect in effects if effect.address == REPLICA]
+    assert configured == Cast(REPLICA, ConfigurePartition(config=synced.config))
+    assert isinstance(role.request, Follow)
+
+
+def test_replicas_learn_of_a_configuration_that_changed_while_the_store_was_not_watched() -> None:
+    first = state(record(OTHER, "start-b/1"))
+    controller, _ = started(first)
+    controller.handle(PeerUp(address=REPLICA, incarnation=1, endpoint="ipc://r"), 1)
+    later = state(record(OTHER, "start-b/1"), 20)
+    assert not [effect for effect in controller.handle(later, 2) if isinstance(effect, Cast)]
+    changed = TopicEntry(topic="__offsets", topic_id="t", partitions=1, config=TopicConfig(flush="os"))
+    value = Entry(msgspec.json.encode(changed), 30, 30)
+    latest = State(30, {**later.entries, "topics/__offsets": value})
+    effects = controller.handle(latest, 3)
+    [configured] = [effect for effect in effects if isinstance(effect, Cast)]
+    assert configured == Cast(REPLICA, ConfigurePartition(config=changed.config))
+    [start] = [request for request in requests(effects, StartChild) if request.spec.address == REPLICA]
+    assert start.spec.arguments["config"]["flush"] == "os"
 
 
 def test_a_topic_created_again_is_started_once_the_earlier_process_has_ended() -> None:
