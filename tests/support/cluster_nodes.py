@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from etcd_members import Members
+from interrupts import deferred_interrupts
 from patience import TIMEOUT_S, pause_after
 from planaria import Client
 from planaria.supervisor.free_ports import free_ports
@@ -40,7 +41,7 @@ class Node:
     def start(self) -> None:
         if self.process is not None:
             self.process.wait(TIMEOUT_S)
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, deferred_interrupts():
             self.process = subprocess.Popen(
                 self._command,
                 stdout=log,
@@ -115,21 +116,24 @@ class ClusterNodes:
         self.nodes: list[Node] = []
 
     def __enter__(self) -> "ClusterNodes":
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self) -> None:
         self.etcd.__enter__()
         hosts = ",".join(f"{host}:{port}" for host, port in self.etcd.endpoints)
         self._before(f"etcd://{hosts}/test")
         for number in range(self._count):
             node = Node(f"n{number}", self._folder, f"etcd://{hosts}/test", self._settings)
             node.environment.update(self._environment)
-            node.start()
             self.nodes.append(node)
-        try:
-            for node in self.nodes:
-                self.wait_until_serving(node)
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+            node.start()
+        for node in self.nodes:
+            self.wait_until_serving(node)
 
     def __exit__(self, *_: object) -> None:
         for node in self.nodes:

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from interrupts import deferred_interrupts
 from patience import TIMEOUT_S
 from planaria.actors.metadata.etcd.connections import Endpoint
 from planaria.supervisor.free_ports import free_ports
@@ -94,13 +95,20 @@ class Members:
         ]
 
     def __enter__(self) -> "Members":
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _start(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         for member in self.members:
             self.start(member)
         if self.members[0].scheme == "http":
             for member in self.members:
                 self.wait_healthy(member)
-        return self
 
     def __exit__(self, *_: object) -> None:
         for member in self.members:
@@ -133,7 +141,7 @@ class Members:
         }
         command = [binary, *(f"--{name}={value}" for name, value in options.items()), *self._arguments]
         log = (self._folder / f"{member.name}.log").open("ab")
-        with log:
+        with log, deferred_interrupts():
             member.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def wait_healthy(self, member: Member) -> None:
