@@ -297,4 +297,4 @@ def test_a_broker_that_is_no_cluster_says_so(request_: Request) -> None:
     controller = ControllerDriver()
     refusal = controller.replies[controller.ask(request_)]
     assert (refusal.code, refusal.retriable) == ("INVALID_REQUEST", False)
-    assert "start its nodes with --node and --cluster" in refusal.message
+    assert "start nodes with --node and --cluster" in refusal.message
