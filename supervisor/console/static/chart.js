@@ -45,7 +45,8 @@ export class TimeChart {
         { label: "at", value: (plot, value) => (value === null ? "" : clock(value * 1000)) },
         ...this.series.map((each) => ({
           label: each.label, stroke: colour(each.colour), width: 2, fill: `${colour(each.colour)}22`, points: { show: false },
-          value: (plot, value) => (value === null || value === undefined ? "" : this.format(value) + this.unit),
+          // Without the cursor on the chart: the newest.
+          value: (plot, value, index) => { const shown = value ?? this.data[index].at(-1); return shown === undefined || shown === null ? "" : this.format(shown) + this.unit; },
         })),
       ],
       hooks: { draw: [(plot) => this.drawMarks(plot)] },
