@@ -3,6 +3,7 @@
 Runs only in the new process. It must not import any actor of its own accord: the parameters name the one to run.
 """
 
+import contextlib
 import faulthandler
 import importlib
 import logging
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -32,6 +34,9 @@ from .surroundings import enter
 
 EXIT_REPORT_LINGER_MS = 500
 """Time that a failing child waits for the supervisor to receive its exit report."""
+
+MAX_NAME_BYTES = 15
+"""TASK_COMM_LEN of Linux, without the zero at the end."""
 
 
 class ChildParameters(msgspec.Struct, kw_only=True):
@@ -131,9 +136,16 @@ def _prepare(order: ChildParameters) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     restore_tracker()
     raise_file_limit()
+    name_process(str(order.context.address))
     logs.set_up(order.log_level, order.log_format, order.context.address, order.context.incarnation)
     # On SIGABRT, which the supervisor sends to a hung process, every thread's stack goes to the log.
     faulthandler.enable(file=sys.stderr, all_threads=True)
+
+
+def name_process(name: str) -> None:
+    """Let `ps -o comm` and `top` show the start of `name`, since all forks have the command line of the supervisor."""
+    with contextlib.suppress(OSError):  # only Linux has the file
+        Path("/proc/self/comm").write_bytes(name.encode()[:MAX_NAME_BYTES])
 
 
 def raise_file_limit() -> None:

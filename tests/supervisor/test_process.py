@@ -163,6 +163,12 @@ def test_the_fork_server_is_a_fork_without_the_supervisor_s_descriptors_and_sign
     assert int(status["SigIgn"], 16) & 1 << (signal.SIGINT - 1)
 
 
+def test_an_actor_is_named_for_its_address(start: Start) -> None:
+    supervisor = start(partitions=1)
+    pid = supervisor.wait_ready(PARTITION, 1).pid
+    assert Path(f"/proc/{pid}/comm").read_text() == "partition/ORDER\n"
+
+
 def descriptors_of(pid: int) -> set[str]:
     """Return what the descriptors of a process lead to, without the standard ones."""
     return {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir() if int(path.name) > 2}
