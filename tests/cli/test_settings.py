@@ -47,7 +47,7 @@ def test_values(pair: str, value: object) -> None:
     [
         ("retention=7d", "unknown key 'retention'; the nearest known one is 'retention_ms'"),
         ("retention_ms", "not like KEY=VALUE"),
-        ("weights={gold: 5}", "is no JSON"),
+        ("weights={gold: 5}", "is not JSON"),
         ("retention_ms=soon", "not like 500ms, 30s, 7d"),
         ("retention_ms=7 parsecs", "not like 500ms, 30s, 7d"),
         ("segment_bytes=7d", "not like 4096, 64KiB, 1GiB"),
