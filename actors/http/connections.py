@@ -9,9 +9,10 @@ h11 is the protocol (RFC 9112) without IO; this module adds the limits of a serv
 
     connections   MAX_CONNECTIONS; a newcomer displaces the one that has been reading for longest; if none is,
                   the newcomer is closed
-    work          WORK_PER_SECOND new connections, pieces of requests, and requests that are answered here. Beyond it
-                  nothing is accepted and read for REST_MS, so the system gathers what arrives in small pieces. A
-                  request that was passed on to the broker is work of the broker, which has limits of its own.
+    work          WORK_PER_SECOND: 1 for a new connection, 1 for a piece of a request, REQUEST_WORK for a request that
+                  is answered here. Beyond it nothing is accepted and read for REST_MS, so the system gathers what
+                  arrives in small pieces. A request that was passed on to the broker is work of the broker, which has
+                  limits of its own.
     a request     MAX_HEAD_BYTES, MAX_BODY_BYTES; while it is asked, MAX_AHEAD_BYTES of later ones
     answers       MAX_UNSENT_BYTES of all together; beyond it 503
 
@@ -29,9 +30,11 @@ from ...transport.token_bucket import TokenBucket
 from .effects import Close, Effect, Rest, Send
 
 MAX_CONNECTIONS = 256
-WORK_PER_SECOND = 250
+WORK_PER_SECOND = 1000
+"""Some 10 % of a processor. A newcomer waits for BACKLOG (process.py) others at most, so for half a second."""
+REQUEST_WORK = 4
 USUAL_PIECES = 3
-"""Pieces of a request without a large body: its connection, its head and its body."""
+"""Those of a request without a large body: its connection, its head and its body."""
 USUAL_PIECE_BYTES = 16 * 1024
 REST_MS = 20
 MAX_HEAD_BYTES = 16 * 1024
@@ -84,7 +87,7 @@ class _Connection(Struct):
     is_stream: bool = False
     """Its answer is made of parts, between which it is asked."""
     charged: int = 1
-    """Pieces of work since the last request that was passed on; the first is the connection itself."""
+    """Work since the last request that was passed on; the first is the connection itself."""
     has_ended: bool = False
     """No further request is read: it is closed when the answer has left."""
 
@@ -165,11 +168,7 @@ class Connections:
         link.deadline = now + IDLE_MS
         del self._all[number]
         self._all[number] = link
-        found = self._next(number, link, now)
-        if found is not None:
-            # It arrived with the request before it, in a piece that was charged once.
-            self._charge(now, link)
-        return found
+        return self._next(number, link, now)
 
     def on_tick(self, now: int) -> None:
         for number in [number for number, link in self._all.items() if self._is_late(link, now)]:
@@ -260,16 +259,18 @@ class Connections:
         """Take back the charges for a request that the broker answers, unless its pieces are unusually small."""
         link = self._all[number]
         assert self._work is not None
-        self._work.charge(-min(link.charged, USUAL_PIECES + len(link.body) // USUAL_PIECE_BYTES))
+        self._work.charge(
+            -min(link.charged, REQUEST_WORK + USUAL_PIECES + len(link.body) // USUAL_PIECE_BYTES)
+        )
         link.charged = 0
 
-    def _charge(self, now: int, link: _Connection | None = None) -> None:
-        """Charge a piece of work, and rest if it was one too many."""
+    def _charge(self, now: int, link: _Connection | None = None, work: int = 1) -> None:
+        """Charge work, and rest if it was too much."""
         if self._work is None:
             self._work = TokenBucket(WORK_PER_SECOND, now)
-        self._work.charge(1)
+        self._work.charge(work)
         if link is not None:
-            link.charged += 1
+            link.charged += work
         wait_ms = self._work.wait_ms(now)
         if wait_ms and not self._is_resting:
             self._is_resting = True
@@ -303,6 +304,7 @@ class Connections:
                 assert link.request is not None
                 found = link.request
                 link.state = "asked"
+                self._charge(now, link, REQUEST_WORK)
                 return HttpRequest(
                     number, found.method, found.path, found.query, found.headers, bytes(link.body)
                 )
