@@ -11,6 +11,7 @@ transactions are those of a leader, so that a follower leads as soon as it has a
                 Appended -> fetching: the next fetch reports the sync
                 AppendFailed (a full disk) -> waiting
     cutting     LogCut -> fetching, or appending the batches that caused it      CutFailed -> waiting
+                while appending or cutting, FetchAgain and a new address of the leader fetch nothing
     waiting     FetchAgain -> fetching
     fetching straight from the leader's process, without an answer -> fetching by the links (`leader_access.py`)
     damaged     a Follow by which it is no member of the in-sync set, and not eligible -> CutLog to its start, cutting
@@ -114,15 +115,19 @@ class Follower(Undecided):
         self._is_damaged = is_damaged
         self._held: Copies | None = None
         """Batches to append once the log begins with them."""
+        self._is_changing = False
+        """True from an Append or a CutLog to its outcome. A fetch meanwhile would ask for the same batches again."""
 
     def start(self, now: int) -> list[Effect]:
         return [*self._go_on(), *self._access.ask(self._token())]
 
     def _go_on(self) -> list[Effect]:
         """Fetch, unless the log is damaged. Then it leaves the in-sync set for want of fetches, and begins again."""
+        if self._is_changing:
+            return []  # its outcome is followed by a fetch
         if not self._is_damaged:
             return [self._fetch()]
-        return [] if self._follow.is_member else [CutLog(self.watermarks.log_start_offset, is_reset=True)]
+        return [] if self._follow.is_member else self._cut_log(self.watermarks.log_start_offset, is_reset=True)
 
     def redirect(self, follow: Follow) -> list[Effect]:
         """Reach the same leader at another address."""
@@ -132,7 +137,7 @@ class Follower(Undecided):
             return self._go_on()
         if follow.address == before.address:
             return []
-        return [*self._cancel(), self._fetch()]
+        return [*self._cancel(), *self._go_on()]
 
     def resign(self, leader: str | UnsetType) -> list[Effect]:
         return [*self._cancel(), *self._access.end()]
@@ -199,14 +204,17 @@ class Follower(Undecided):
             case Answered() | Failed():
                 return self._on_outcome(event, now)
             case Written():
+                self._is_changing = False
                 self.watermarks.written_offset = event.log_end_offset
                 return [*self._trim(), *([self._fetch()] if self._is_busy else [])]
             case AppendFailed():
+                self._is_changing = False
                 return self._pause(now)
             case LogCut():
+                self._is_changing = False
                 return self._on_cut(event.log, now)
             case CutFailed():
-                self._held = None
+                self._held, self._is_changing = None, False
                 return self._pause(now)
             case Trimmed():
                 self.watermarks.log_start_offset = event.log_start_offset
@@ -260,16 +268,17 @@ class Follower(Undecided):
             "the leader sent a batch again"
         )
         self._held = copies
-        return [CutLog(copies.base_offset, is_reset=True)]
+        return self._cut_log(copies.base_offset, is_reset=True)
 
     def _on_refused(self, error: ErrorBody, now: int) -> list[Effect]:
         if error.code == ErrorCode.OFFSET_OUT_OF_RANGE and isinstance(error.next_offset, int):
-            return [CutLog(error.next_offset, is_reset=True)]
+            return self._cut_log(error.next_offset, is_reset=True)
         return self._pause(now)
 
     # -- appending
 
     def _append(self, copies: Copies, now: int) -> list[Effect]:
+        self._is_changing = True
         self._is_busy = len(copies.frames) > 1 or len(copies.frames[0]) >= BUSY_BYTES
         copies.note(self._log.producers, now)
         append = Append(copies.frames, copies.headers, is_shared=True)
@@ -299,8 +308,12 @@ class Follower(Undecided):
             )
         is_whole = cut is not None and cut.is_whole
         if is_whole or offset < self.watermarks.log_start_offset or epoch == NO_EPOCH:
-            return [CutLog(max(leader_start_offset, offset), is_reset=True)]
-        return [CutLog(offset)]
+            return self._cut_log(max(leader_start_offset, offset), is_reset=True)
+        return self._cut_log(offset)
+
+    def _cut_log(self, offset: int, *, is_reset: bool = False) -> list[Effect]:
+        self._is_changing = True
+        return [CutLog(offset, is_reset=is_reset)]
 
     def _cut_of_failback(self, offset: int, told: tuple[Cut, ...]) -> Cut | None:
         """Return the fail-back that gave up the records from an offset on, if one did. They were set aside before.

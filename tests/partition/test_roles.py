@@ -7,7 +7,7 @@ import pytest
 
 from planaria.actors.partition.follower import BUSY_BYTES, CommittedRecordsMissing
 from planaria.actors.partition.in_sync import DOWN_GRACE_MS
-from planaria.actors.partition.timers import InSyncDue
+from planaria.actors.partition.timers import FetchAgain, InSyncDue
 from planaria.transport.machine import Disconnected, Received, Sender, TimerFired
 from planaria.transport.protocol.data import Fetch, ListOffsets, Produce
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
@@ -223,6 +223,17 @@ def test_a_replica_behind_the_leaders_start_begins_there(led: ReplicaWorld, star
     assert (late.disk.log_start_offset, late.disk.end_offset) == (start, 5)
     expected = [frame for header, frame in leader.disk.batches if header.next_offset > start]
     assert [frame for _, frame in late.disk.batches] == expected
+
+
+def test_a_pause_that_ends_in_the_turn_of_a_reply_fetches_no_batch_twice(
+    led: ReplicaWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower = led.nodes["b"]
+    turn = follower.turn
+    monkeypatch.setattr(follower, "turn", lambda *events: turn(*events, TimerFired(FetchAgain())))
+    ask(led.nodes["a"], produce(), a_batch(b"x"))
+    settle(led)
+    assert follower.disk.end_offset == 6
 
 
 def test_a_fetch_of_another_epoch_or_replica_is_refused(led: ReplicaWorld) -> None:
