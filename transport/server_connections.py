@@ -4,6 +4,16 @@ Owns the socket's monitor, the door of an `ipc` socket (door.py) and the table f
 ZeroMQ reports the end of a connection by its descriptor alone, and a frame has the descriptor of its connection
 (`SRCFD`), so a connection is entered with its first message. The kernel reuses a descriptor as soon as it is closed,
 but the event is queued before that: when a new connection arrives at a known descriptor, the monitor is read first.
+
+Messages of a connection may be read after its end, above all by a process that was frozen. Such a connection is entered
+once more, or for the first time, if its descriptor is free, so an entry may be wrong. Two connections that both have a
+descriptor are told apart by what ended there:
+
+    newcomer                     entry                                             outcome
+    the last that ended there    any                                               a late message: not entered
+    another one                  made after an end there that may have been its    the newcomer takes its place
+    another one                  any other                                         a late message: not entered
+
 Called by the loop, and by the supervisor's.
 """
 
@@ -46,6 +56,10 @@ class ServerConnections:
         self._by_descriptor: dict[int, bytes] = {}
         self._descriptors: dict[bytes, int] = {}
         self._gone: list[bytes] = []
+        self._last_ended: dict[int, bytes | None] = {}
+        """The connection that ended last at a descriptor; None if no message of it had been read."""
+        self._doubtful: set[int] = set()
+        """Descriptors of connections that may have ended before they were entered."""
         self.monitor: zmq.Socket[bytes] = context.socket(zmq.PAIR)
         self.monitor.setsockopt(zmq.LINGER, 0)
         # Without a limit, because ZeroMQ's own thread would wait for room.
@@ -76,18 +90,29 @@ class ServerConnections:
             return  # an in-process peer has none
         if descriptor in self._by_descriptor:
             self._read_monitor()
-            if descriptor in self._by_descriptor:
-                return  # a late message of a lost connection: the descriptor belongs to another one
+            if descriptor in self._by_descriptor and not self._gives_way(descriptor, connection):
+                return
+        if descriptor in self._last_ended and self._last_ended[descriptor] in (None, connection):
+            self._doubtful.add(descriptor)
         self._by_descriptor[descriptor] = connection
         self._descriptors[connection] = descriptor
         if self._on_new is not None:
             self._on_new(connection, str(frame.get("Peer-Address")))
+
+    def _gives_way(self, descriptor: int, newcomer: bytes) -> bool:
+        """End the connection that was entered at a descriptor, if that one had ended before, and not the newcomer."""
+        if descriptor not in self._doubtful or self._last_ended.get(descriptor) == newcomer:
+            return False
+        self._doubtful.remove(descriptor)
+        self._remove(descriptor)
+        return True
 
     def forget(self, connection: bytes) -> None:
         """Remove a connection whose name belongs to another one now."""
         descriptor = self._descriptors.pop(connection, None)
         if descriptor is not None:
             del self._by_descriptor[descriptor]
+            self._doubtful.discard(descriptor)
 
     def judge(self, now: int, due_ms: int, is_kept: Callable[[bytes | None], bool | None]) -> None:
         """Cut each connection that is `due_ms` old, unless it is kept, which is looked at again `due_ms` later if the
@@ -111,6 +136,11 @@ class ServerConnections:
         """Admit the connections that wait, as far as there is room."""
         if self._door is not None:
             self._door.admit()
+
+    @property
+    def has_gone(self) -> bool:
+        """Return True if `gone` has something to return, whatever the monitor has."""
+        return bool(self._gone)
 
     def gone(self) -> list[bytes]:
         """Return the connections that have ended since the last call, of those that have sent a message."""
@@ -147,10 +177,15 @@ class ServerConnections:
                     self._accepted[descriptor] = None
 
     def _end(self, descriptor: int) -> None:
+        self._doubtful.discard(descriptor)
+        self._last_ended[descriptor] = self._remove(descriptor)
+
+    def _remove(self, descriptor: int) -> bytes | None:
         connection = self._by_descriptor.pop(descriptor, None)
         if connection is not None:
             del self._descriptors[connection]
             self._gone.append(connection)
+        return connection
 
 
 def _cut(descriptor: int) -> None:

@@ -110,7 +110,7 @@ class ServerSide:
 
         Return True if the server socket may have been used.
         """
-        has_changed = self.connections.monitor in ready
+        has_changed = self.connections.monitor in ready or self.connections.has_gone
         if has_changed:
             # After the requests: a connection that sent one and then ended is entered first, and removed again.
             for connection in self.connections.gone():

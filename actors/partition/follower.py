@@ -127,7 +127,9 @@ class Follower(Undecided):
             return []  # its outcome is followed by a fetch
         if not self._is_damaged:
             return [self._fetch()]
-        return [] if self._follow.is_member else self._cut_log(self.watermarks.log_start_offset, is_reset=True)
+        return (
+            [] if self._follow.is_member else self._cut_log(self.watermarks.log_start_offset, is_reset=True)
+        )
 
     def redirect(self, follow: Follow) -> list[Effect]:
         """Reach the same leader at another address."""
