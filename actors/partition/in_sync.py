@@ -93,17 +93,9 @@ class Reassigned(Struct, frozen=True):
     lead: Lead
 
 
+OffsetEvent: TypeAlias = ReplicaFetched | DurableReported | LeaderWrote | LeaderDurable
 InSyncEvent: TypeAlias = (
-    ReplicaFetched
-    | DurableReported
-    | LeaderWrote
-    | LeaderDurable
-    | LivenessReported
-    | Tick
-    | ProposalApplied
-    | ProposalRejected
-    | ProposalUnknown
-    | Reassigned
+    OffsetEvent | LivenessReported | Tick | ProposalApplied | ProposalRejected | ProposalUnknown | Reassigned
 )
 
 
@@ -150,6 +142,10 @@ class InSync:
         """True if there is another replica, or was one in the set."""
         self.is_below_minimum = False
         """True if a record may not reach as many disks as the topic requires, now or after the proposal."""
+        self._stands_still = True
+        """True while nothing may be committed."""
+        self._is_whole = False
+        """True while all replicas count and none is down: offsets move the high watermark then, and nothing else."""
         self._assign(lead, now)
         self._settle()
 
@@ -187,17 +183,12 @@ class InSync:
 
     def handle(self, event: InSyncEvent, now: int) -> list[Proposal]:
         match event:
-            case ReplicaFetched():
-                self._on_fetched(event, now)
-            case DurableReported():
-                known = self._others.get(event.member)
-                if known is not None:
-                    known.durable_offset = max(known.durable_offset, event.durable_offset)
-            case LeaderWrote():
-                self._on_written(event.log_end_offset, now)
-            case LeaderDurable():
-                self._durable_offset = event.durable_offset
-                self._log_end_offset = max(self._log_end_offset, event.durable_offset)
+            case ReplicaFetched() | DurableReported() | LeaderWrote() | LeaderDurable():
+                self._on_offset(event, now)
+                if self._is_whole:
+                    # The usual case, four times for each record. A tick notices a lag.
+                    self._advance()
+                    return []
             case LivenessReported():
                 self._on_liveness(event, now)
             case Tick():
@@ -218,8 +209,27 @@ class InSync:
             self._settle()
         return proposals
 
+    def _on_offset(self, event: OffsetEvent, now: int) -> None:
+        match event:
+            case ReplicaFetched():
+                self._on_fetched(event, now)
+            case DurableReported():
+                known = self._others.get(event.member)
+                if known is not None:
+                    known.durable_offset = max(known.durable_offset, event.durable_offset)
+            case LeaderWrote():
+                self._on_written(event.log_end_offset, now)
+            case LeaderDurable():
+                self._durable_offset = event.durable_offset
+                self._log_end_offset = max(self._log_end_offset, event.durable_offset)
+
     def _settle(self) -> None:
         """Derive the high watermark and the rest from the state."""
+        # An eligible replica must miss nothing, also after the minimum was lowered.
+        is_too_small = len(self.in_sync) < self._minimum or bool(self.eligible)
+        self._stands_still = is_too_small or self.is_fenced
+        is_each_up = all(known.leaves_at_ms is None for known in self._others.values())
+        self._is_whole = is_each_up and self._others.keys() <= self.in_sync
         self._advance()
         after = self.in_sync if self._proposal is None else self._proposal.in_sync
         self.is_below_minimum = min(len(self.in_sync), len(after)) < self._minimum
@@ -305,14 +315,16 @@ class InSync:
         return self.in_sync if self._proposal is None else self.in_sync.union(self._proposal.in_sync)
 
     def _advance(self) -> None:
-        # An eligible replica must miss nothing, also after the minimum was lowered.
-        if len(self.in_sync) < self._minimum or self.eligible or self.is_fenced:
+        if self._stands_still:
             return
         offset = self._durable_offset
-        for member in self._counting():
-            if member != self._me:
-                known = self._others.get(member)
-                offset = min(offset, UNKNOWN if known is None else known.durable_offset)
+        if self._is_whole:
+            for known in self._others.values():
+                offset = min(offset, known.durable_offset)
+        else:
+            for member in self._counting() - {self._me}:
+                other = self._others.get(member)
+                offset = min(offset, UNKNOWN if other is None else other.durable_offset)
         self.high_watermark = max(self.high_watermark, offset)
 
     def _propose(self, now: int) -> list[Proposal]:

@@ -93,6 +93,7 @@ from .effects import (
 )
 from .fetches import fetch_of
 from .folder import check_folder
+from .fresh import FreshBatches
 from .groups import decode_groups
 from .log_config import log_config
 from .machine import PartitionMachine
@@ -144,6 +145,7 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         self._files = files or Files()
         self._frames: list[Buffer] = []
         self._headers: list[BatchHeader] = []
+        self._fresh: FreshBatches | None = None
         self._is_sync_wanted = self._is_shared = False
         self._lost_files: list[str] = []
         self._traffic = Traffic()
@@ -264,6 +266,7 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
         if headers:
             try:
                 self._log.append(frames, headers, self.loop.now)
+                self._fresh = FreshBatches(frames, headers)
                 self._traffic.on_appended(headers, is_leader=self.machine.role.name == "leader")
             except StorageFull as error:
                 refusal = ProtocolError(ErrorCode.STORAGE_FULL, str(error)).body
@@ -280,6 +283,7 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
             sync_ms = meters.on_synced(began_ns) // 1_000
         if headers:
             self.loop.dispatch(Appended(self._log.log_end_offset, self._log.size_bytes, sync_ms))
+        self._fresh = None
 
     def gauges(self) -> dict[str, int]:
         return {"fetches_parked": self.machine.role.parked_count}
@@ -297,7 +301,9 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
     def _read(self, effect: Read) -> None:
         offset = offset_of(effect.received)
         try:
-            batches, next_offset = self._log.read(offset, effect.max_bytes, effect.up_to_offset)
+            bounds = (offset, effect.max_bytes, effect.up_to_offset)
+            found = None if self._fresh is None else self._fresh.read(*bounds)
+            batches, next_offset = found or self._log.read(*bounds)
         except SearchUnfinished:
             self.loop.dispatch(ReadUnfinished(effect))
             return

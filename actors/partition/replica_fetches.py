@@ -37,6 +37,7 @@ class ReplicaFetches:
         self._watermarks = watermarks
         self._epochs = epochs
         self.view = ReplicaView(watermarks, PARKED_LIMIT)
+        self._timer_at: int | None = None
         self._closed: deque[bytes] = deque(maxlen=CLOSED_KEPT)
         """The connections that have ended last. A fetch that is read after its connection's end has no follower."""
 
@@ -92,9 +93,7 @@ class ReplicaFetches:
             return [self.reply(received)]
         evicted = self.view.parked.park(received, now + request.max_wait_ms, 0)
         effects = [] if evicted is None else [self.reply(evicted)]
-        deadline = self.view.parked.next_deadline()
-        assert deadline is not None
-        return [*effects, SetTimer(ReplicaFetchesExpire(), deadline)]
+        return effects + self._set_timer()
 
     def on_written(self) -> list[Effect]:
         """Answer the parked fetches: there is more to read."""
@@ -114,9 +113,17 @@ class ReplicaFetches:
         return [self.reply(done.read.received, done)]
 
     def on_timer(self, now: int) -> list[Effect]:
+        self._timer_at = None
         effects: list[Effect] = [self.reply(received) for received in self.view.parked.expire(now)]
+        return effects + self._set_timer()
+
+    def _set_timer(self) -> list[Effect]:
+        """Set the timer, at or before the earliest deadline. An answered fetch leaves it set; it then has no effect."""
         deadline = self.view.parked.next_deadline()
-        return effects if deadline is None else [*effects, SetTimer(ReplicaFetchesExpire(), deadline)]
+        if deadline is None or (self._timer_at is not None and self._timer_at <= deadline):
+            return []
+        self._timer_at = deadline
+        return [SetTimer(ReplicaFetchesExpire(), deadline)]
 
     def answer_all(self) -> list[Effect]:
         """Answer the parked fetches as they are, so that their followers fetch again."""

@@ -5,6 +5,7 @@ diff. A line that begins with `>` is the outcome of the command above it; one th
 """
 
 import os
+import random
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from planaria.actors.partition.in_sync import (
     LeaderDurable,
     LeaderWrote,
     LivenessReported,
+    OffsetEvent,
     Proposal,
     ProposalApplied,
     ProposalRejected,
@@ -155,3 +157,53 @@ def test_one_replica_alone_needs_no_other(minimum: int) -> None:
     state = alone.run(f"begin replicas=a in_sync=a min={minimum} end=7 hw=3")
     assert ("below-minimum" in state) == (minimum > 1)
     assert alone.machine.high_watermark == (7 if minimum == 1 else 3)
+
+
+class LongWay(InSync):
+    """Derives everything from the whole state after each event."""
+
+    def _advance(self) -> None:
+        self._is_whole = False
+        super()._advance()
+
+
+class ShortWay(InSync):
+    """Counts the events after which only the high watermark was looked at."""
+
+    taken = 0
+
+    def _on_offset(self, event: OffsetEvent, now: int) -> None:
+        self.taken += self._is_whole
+        super()._on_offset(event, now)
+
+
+def test_an_event_that_takes_the_short_way_does_what_it_would_do_otherwise() -> None:
+    """But a lag is noticed by ticks alone."""
+    taken = 0
+    for seed in range(60):
+        chance = random.Random(seed)
+        short, long = Transcript(), Transcript()
+        for each, kind in ((short, ShortWay), (long, LongWay)):
+            each.run(f"begin in_sync=a,b,c min={1 + seed % 3} end=10")
+            each.machine = kind(member("a"), each.first, 10, 0, each.now)
+            each.machine.lag_max_ms = 10**9
+        end = 10
+        for _ in range(300):
+            following = short.machine.revision + 1
+            commands = [f"{how} {name} {end}" for how in ("fetched", "reported") for name in "bc"] * 3
+            commands += [f"wrote {end + 1}", f"durable {end}", "wait 60", "down c", "up c", "fetched b 10"]
+            commands += ["unknown", f"applied {following}", "lead in_sync=a,b,c stopping=b"]
+            commands += [f"lead in_sync=a,b,c revision={following}"]
+            commands += [f"lead replicas=a,b in_sync=a,b min={1 + seed % 3} revision={following}"]
+            commands += [f"rejected in_sync=a,b eligible=c revision={following}"]
+            commands += [f"rejected in_sync=a,b,c eligible=c:c2 revision={following}"]
+            if chance.random() < 0.005:
+                commands = [f"rejected in_sync=a,b,c epoch=6 revision={following}"]
+            command = chance.choice(commands)
+            end += command.startswith("wrote")
+            assert short.run(command) == long.run(command), f"seed {seed}: {command}"
+            for each in (short, long):
+                each.now += 30  # no tick is due exactly when a grace ends
+        assert isinstance(short.machine, ShortWay)
+        taken += short.machine.taken
+    assert taken > 1_000

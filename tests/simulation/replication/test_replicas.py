@@ -120,10 +120,8 @@ def _advances_below_the_minimum() -> Any:
     real = InSync._advance
 
     def advance(self: InSync) -> None:
-        minimum, eligible = self._minimum, self.eligible
-        self._minimum, self.eligible = 1, frozenset()
+        self._stands_still = self.is_fenced
         real(self)
-        self._minimum, self.eligible = minimum, eligible
 
     return (mock.patch.object(InSync, "_advance", advance),)
 
