@@ -394,6 +394,8 @@ class _NoMonitor:
 
     note = None
 
+    has_gone = False
+
     def gone(self) -> list[bytes]:
         return []
 
