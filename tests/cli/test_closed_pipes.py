@@ -56,21 +56,31 @@ def test_what_needs_no_broker(arguments: list[str]) -> None:
 
 @pytest.fixture(scope="module")
 def filled(broker: ServedBroker) -> ServedBroker:
-    """A broker with content for every command to show, and to delete."""
-    for topic in ("SHOWN", "DELETED", "SHOWN.dlq"):
+    """A broker with content for every command to show, and to delete; what one deletes no other needs."""
+    for topic in ("SHOWN", "DELETED", "SHOWN.dlq", "PURGED.dlq"):
         broker.run("topic", "create", topic)
     broker.run("produce", "SHOWN", given="1\n" * 2_000)
-    broker.run("produce", "SHOWN.dlq", "-H", "dead-letter-reason=why", given="x\ny\n")
+    for topic in ("SHOWN.dlq", "PURGED.dlq"):
+        broker.run("produce", topic, "-H", "dead-letter-reason=why", given="x\ny\n")
     for group in ("shown", "deleted"):
         broker.run("consume", "SHOWN", "--group", group, "--from-beginning", "-n", "1")
     for name in ("kept", "called-off"):
         with Client(broker.endpoint) as client:
             client.publish("SHOWN", b"x", delay=3_600, scheduled_id=name)
-    broker.run("quota", "set", "reports", "--produce-bytes", "1MB")
+    broker.run("group", "create", "jobs")
+    for user in ("ann", "removed"):
+        broker.run("quota", "set", user, "--produce-bytes", "1MB")
+        broker.run("user", "add", user, "--token")
+    for key in (SHOWN_KEY, DISABLED_KEY):
+        broker.run("key", "create", "ann", "--public-key", key)
+    for resource in ("topic:SHOWN", "group:jobs"):
+        broker.run("acl", "grant", "ann", "manage", resource)
     return broker
 
 
-PUBLIC_KEY = "h7I-Udy(yuFo?nZ-]$D$^Ch0ehxf$b}e+:z-ZP!Y"
+SHOWN_KEY = ":!l847wYIYtVw+<:a8^>ktbA=eonbph-WYuJF4ZN"
+DISABLED_KEY = "6>K*:dYh6DKo.A7cR[Y@Xon+wFhm)PjhK9%?J}wx"
+CREATED_KEY = "VG2U7L(>E%4D1mZGja<x[!<>Jqh*O80Xx1vdsnc2"
 ATTACHED = [
     "status",
     "status --json",
@@ -82,10 +92,10 @@ ATTACHED = [
     "lag --json",
     "kill partition/SHOWN/0",
     "revive controller",
-    "quota set reports --fetch-bytes 1MB",
+    "quota set ann --fetch-bytes 1MB",
     "quota list",
     "quota list --json",
-    "quota remove reports",
+    "quota remove removed",
     "topic create CREATED",
     "topic list",
     "topic list --json",
@@ -105,7 +115,7 @@ ATTACHED = [
     "group list --json",
     "group describe shown",
     "group describe shown --json",
-    "group create jobs",
+    "group create others",
     "group pause jobs",
     "group resume jobs",
     "group reset shown --to earliest",
@@ -114,28 +124,28 @@ ATTACHED = [
     "delayed list --json",
     "delayed cancel called-off",
     "transaction list",
-    "user add ann --token",
+    "user add bob --token",
     "user roles ann readers",
     "user list",
     "user list --json",
     "user disable ann",
     "user enable ann",
-    f"key create ann --public-key {PUBLIC_KEY}",
+    f"key create ann --public-key {CREATED_KEY}",
     "key list",
     "key list --json",
     "acl grant ann produce topic:SHOWN",
     "acl list",
     "acl list --json",
-    "acl test ann produce topic:SHOWN",
-    "acl revoke ann produce topic:SHOWN",
-    f"key disable ann {PUBLIC_KEY}",
-    "user remove ann",
+    "acl test ann manage topic:SHOWN",
+    "acl revoke ann manage group:jobs",
+    f"key disable ann {DISABLED_KEY}",
+    "user remove removed",
     "deploy list",
     "dlq list SHOWN.dlq",
     "dlq show SHOWN.dlq 0",
     "dlq redrive SHOWN.dlq --to SHOWN --limit 1",
     "dlq redrive SHOWN.dlq --dry-run",
-    "dlq purge SHOWN.dlq --yes",
+    "dlq purge PURGED.dlq --yes",
 ]
 
 
