@@ -61,11 +61,12 @@ def test_messages_fail_with_a_line_if_nothing_waits_for_their_deliveries(
 ) -> None:
     producer = client.producer()
     broker.fault("produce", ErrorCode.MESSAGE_TOO_LARGE, times=2)
-    with pytest.raises(DeliveryFailed):
-        producer.publish("T", b"1", partition=0).result(10)
-    assert caplog.text == ""
-    producer.publish("T", b"2", partition=0)
+    late = producer.publish("T", b"1", partition=0)
     producer.flush(10)
+    with pytest.raises(DeliveryFailed):
+        late.result(10)
+    producer.publish("T", b"2", partition=0)
+    client.close()
     assert "1 messages failed, and nothing waits for their deliveries; the last ones to T/0" in caplog.text
 
 

@@ -265,7 +265,7 @@ class BatchingProducer:
     def on_network_end(self, error: PlanariaError) -> None:
         """Accept no more messages, and fail those that are not acknowledged."""
         self.accumulator.stop(error)
-        self._fail_unfinished(error)
+        self.bridge.end(self._fail_unfinished(error), error, self._network.now_ms())
 
     def on_fork(self) -> None:
         """As at the network's end. The parent's threads hold no lock here, and wait for nothing."""
@@ -278,9 +278,11 @@ class BatchingProducer:
         if batches:
             flush_with_warning(self, sum(batch.record_count for batch in batches))
 
-    def _fail_unfinished(self, error: PlanariaError) -> None:
-        for batch in self.accumulator.unfinished():
+    def _fail_unfinished(self, error: PlanariaError) -> list[ProducerBatch]:
+        batches = self.accumulator.unfinished()
+        for batch in batches:
             self.accumulator.finish(batch, -1, DeliveryUncertain(ErrorCode.SHUTTING_DOWN, str(error)))
+        return batches
 
     def _refuse_when_closed(self) -> None:
         self._network.refuse_when_closed()

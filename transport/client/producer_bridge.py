@@ -5,7 +5,7 @@ returns outcomes. Never called by user threads, which post to it. Made by `Produ
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from msgspec import structs
@@ -23,7 +23,7 @@ from .delivery import PartitionQueue, ProducerBatch
 from .errors import Conflict, DeliveryFailed, DeliveryUncertain, error_from
 from .identified import Identified
 from .producing import LaneFreed, LaneHeld, LaneIdle, Outcome, Producing, Transmit
-from .unawaited import UnawaitedFailures
+from .unawaited import JUDGE, UnawaitedFailures
 
 SWEEP_MS = 100
 """Maximum time that a message of an open transaction waits in its batch before it is sent."""
@@ -104,7 +104,7 @@ class ProducerBridge:
         self._request_timeout_ms = request_timeout_ms
         self._codec = codec
         self._on_done = on_done
-        self._lost = UnawaitedFailures()
+        self._unawaited = UnawaitedFailures()
         self._flushes = 0
         self._concluded: Concluded | None = None
         self.is_sweeping = False
@@ -150,6 +150,8 @@ class ProducerBridge:
                 return [SetTimer(_SWEEP, now + SWEEP_MS)]
             case TimerFired(key=key) if key is _SWEEP:
                 return self._sweep(now)
+            case TimerFired(key=key) if key is JUDGE:
+                return self._unawaited.judge(now)
             case Concluded():
                 self._concluded = event
                 return self._take_all(now)
@@ -168,8 +170,21 @@ class ProducerBridge:
                 failed = self._machine.abandon(error)
                 for lanes in self._named.values():
                     failed += lanes.abandon(error)
-                return effects + self._perform(failed, now)
+                effects += self._perform(failed, now)
+                self._unawaited.close()
+                return effects
         return self._perform(self._machine.handle(event, now), now)
+
+    def end(self, failed: Iterable[ProducerBatch], error: Exception, now: int) -> None:
+        """Report failures at once, those of `failed` among them: no event follows."""
+        for batch in failed:
+            self._note(batch, error, now)
+        self._unawaited.close()
+
+    def _note(self, batch: ProducerBatch, error: Exception, now: int) -> list[Effect]:
+        if self._machine.is_transactional:
+            return []  # the end of the transaction raises it
+        return self._unawaited.note(batch, error, now)
 
     def _sweep(self, now: int) -> list[Effect]:
         effects = self._take_all(now)
@@ -215,8 +230,8 @@ class ProducerBridge:
                     error = _error_of(effect)
                     if self._on_done is not None:
                         self._on_done(key, error)
-                    if error is not None and not self._machine.is_transactional:
-                        self._lost.note(batch, error, now)
+                    if error is not None:
+                        left += self._note(batch, error, now)
                     self._accumulator.finish(batch, base_offset, error, effect.is_duplicate)
                     if self._machine.fatal is not None and not self._machine.is_transactional:
                         self._accumulator.stop(error_from(self._machine.fatal))
