@@ -2,20 +2,24 @@
 
 Prints microseconds and sleeps for each message, of this program, of the actors on the way, and of their ZeroMQ threads
 (`io`): the least of many short blocks, which other work on the machine changes far less than a rate. Each row has a fresh
-broker. Linux only. To compare two versions, run them in turns.
+broker, or a fresh cluster of three nodes whose processes have the node's name in front. Linux only. To compare two
+versions, run them in turns.
 """
 
 import argparse
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import zmq
 
+from ...transport.client.client import Client
 from ..broker import Broker
+from .cluster_stage import Stage, running_stage
 from .hops import produce_request, publish_request
+from .replication import two_topics
 from .rows import TOPIC, VALUE, fresh_broker
 from .shapes import PLAIN, SELDOM, SHAPES, Shape, publish_each
 from .singles import fill
@@ -60,11 +64,21 @@ def spent(pids: dict[str, int]) -> dict[Thread, Spent]:
     return found
 
 
-def measure(broker: Broker, blocks: int, work: Callable[[], int]) -> dict[Thread, list[Spent]]:
-    """Return the cost of one message in each block. `work` returns the number of messages that it has handled."""
+class Measured(NamedTuple):
+    """A row that is ready to be measured."""
+
+    work: Callable[[], int]
+    """Returns the number of messages that it has handled."""
+    processes: Callable[[], dict[str, int]]
+    """Returns the ids of the processes of the broker, or of all nodes, by their names."""
+
+
+def measure(row: Measured, blocks: int) -> dict[Thread, list[Spent]]:
+    """Return the cost of one message in each block."""
+    work = row.work
     for _ in range(WARM_UP):
         work()
-    pids = {each.address: each.pid for each in broker.status().actors if each.pid} | {"program": os.getpid()}
+    pids = row.processes() | {"program": os.getpid()}
     own_first = dict(reversed(pids.items()))
     costs: dict[Thread, list[Spent]] = {}
     for _ in range(blocks):
@@ -78,20 +92,33 @@ def measure(broker: Broker, blocks: int, work: Callable[[], int]) -> dict[Thread
     return costs
 
 
-# Each row fills the topic as far as it needs, and yields the work.
+Row: TypeAlias = Callable[[int], AbstractContextManager[Measured]]
+"""Takes the number of times that the work will be done."""
+Work: TypeAlias = Iterator[Callable[[], int]]
+BrokerRow: TypeAlias = Callable[[Broker, int], Work]
+"""Fills the topic as far as it needs, and yields the work."""
 
-Row = Callable[[Broker, int], Iterator[Callable[[], int]]]
+
+def on_broker(row: BrokerRow, **settings: Any) -> Row:
+    @contextmanager
+    def measured(works: int) -> Iterator[Measured]:
+        with fresh_broker(**settings) as broker, contextmanager(row)(broker, works) as work:
+            yield Measured(
+                work, lambda: {each.address: each.pid for each in broker.status().actors if each.pid}
+            )
+
+    return measured
 
 
-def publish(broker: Broker, _: int) -> Iterator[Callable[[], int]]:
+def publish(broker: Broker, _: int) -> Work:
     with broker.producer(linger_ms=0) as producer:
         yield lambda: producer.publish(TOPIC, VALUE).result(10.0) is not None
 
 
-def bulk(shape: Shape) -> Row:
+def bulk(shape: Shape) -> BrokerRow:
     """Publish without waiting for acknowledgements, as far as the producer's buffer allows."""
 
-    def row(broker: Broker, _: int) -> Iterator[Callable[[], int]]:
+    def row(broker: Broker, _: int) -> Work:
         messages = BULK_BYTES // shape.size_bytes
         with broker.producer() as producer:
 
@@ -104,7 +131,7 @@ def bulk(shape: Shape) -> Row:
     return row
 
 
-def commit(broker: Broker, works: int) -> Iterator[Callable[[], int]]:
+def commit(broker: Broker, works: int) -> Work:
     fill(broker, works)
     with broker.consumer("bench", [TOPIC], auto_offset_reset="earliest", auto_commit=False) as consumer:
 
@@ -116,8 +143,8 @@ def commit(broker: Broker, works: int) -> Iterator[Callable[[], int]]:
         yield work
 
 
-def queue(at_once: int, *, is_flushed: bool = True) -> Row:
-    def row(broker: Broker, works: int) -> Iterator[Callable[[], int]]:
+def queue(at_once: int, *, is_flushed: bool = True) -> BrokerRow:
+    def row(broker: Broker, works: int) -> Work:
         fill(broker, works * at_once)
         with broker.share_consumer("bench", [TOPIC]) as consumer:
 
@@ -134,8 +161,8 @@ def queue(at_once: int, *, is_flushed: bool = True) -> Row:
     return row
 
 
-def hop(request: Callable[[], list[bytes]]) -> Row:
-    def row(broker: Broker, _: int) -> Iterator[Callable[[], int]]:
+def hop(request: Callable[[], list[bytes]]) -> BrokerRow:
+    def row(broker: Broker, _: int) -> Work:
         with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
             socket.connect(broker.endpoint)
             frames = request()
@@ -150,18 +177,46 @@ def hop(request: Callable[[], list[bytes]]) -> Row:
     return row
 
 
-ROWS: dict[str, tuple[Row, dict[str, Any]]] = {
-    "publish": (publish, {}),
-    "commit": (commit, {}),
-    "queue-one": (queue(1), {}),
-    "queue-next": (queue(1, is_flushed=False), {}),
-    "queue-each": (queue(100), {}),
-    "hop": (hop(produce_request), {"topic_defaults": {"flush": "os"}}),
-    "hop-json": (hop(publish_request), {"topic_defaults": {"flush": "os"}}),
+def replicated(replicas: int) -> Row:
+    """Publish to a topic of a cluster of three nodes, which the client's node leads."""
+
+    @contextmanager
+    def measured(_: int) -> Iterator[Measured]:
+        with (
+            running_stage() as stage,
+            two_topics(stage) as (client, *topics),
+            client.producer(linger_ms=0) as producer,
+        ):
+            topic = topics[0] if replicas == 1 else topics[1]
+            yield Measured(
+                lambda: producer.publish(topic, VALUE).result(30.0) is not None, lambda: processes_of(stage)
+            )
+
+    return measured
+
+
+def processes_of(stage: Stage) -> dict[str, int]:
+    pids: dict[str, int] = {}
+    for node, endpoint in zip(stage.cluster.nodes, stage.cluster.endpoints, strict=True):
+        with Client(endpoint) as client:
+            pids |= {f"{node.name} {each.address}": each.pid for each in client.status().actors if each.pid}
+    return pids
+
+
+ROWS: dict[str, Row] = {
+    "publish": on_broker(publish),
+    "commit": on_broker(commit),
+    "queue-one": on_broker(queue(1)),
+    "queue-next": on_broker(queue(1, is_flushed=False)),
+    "queue-each": on_broker(queue(100)),
+    "hop": on_broker(hop(produce_request), topic_defaults={"flush": "os"}),
+    "hop-json": on_broker(hop(publish_request), topic_defaults={"flush": "os"}),
     **{
-        f"bulk-{name}": (bulk(shape), {"partitions": shape.partitions})
+        f"bulk-{name}": on_broker(bulk(shape), partitions=shape.partitions)
         for name, shape in {"plain": PLAIN, **SHAPES, **SELDOM}.items()
     },
+    "replicated-one": replicated(1),
+    "replicated": replicated(3),
 }
 
 
@@ -173,10 +228,8 @@ def main() -> None:
     if unknown := set(arguments.rows) - ROWS.keys():
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
     for name in arguments.rows:
-        row, settings = ROWS[name]
-        works = WARM_UP + arguments.blocks * BLOCK
-        with fresh_broker(**settings) as broker, contextmanager(row)(broker, works) as work:
-            show(name, measure(broker, arguments.blocks, work))
+        with ROWS[name](WARM_UP + arguments.blocks * BLOCK) as row:
+            show(name, measure(row, arguments.blocks))
 
 
 def show(name: str, costs: dict[Thread, list[Spent]]) -> None:

@@ -24,7 +24,7 @@ WARM_UP = 50
 
 def throughput_row(stage: Stage, scale: Scale) -> Row:
     messages = scale.messages // 10
-    with _topics(stage) as (client, one, three):
+    with two_topics(stage) as (client, one, three):
         rates: dict[str, list[float]] = {one: [], three: []}
         for _ in range(ROUNDS):
             for topic in (one, three):
@@ -41,7 +41,7 @@ def throughput_row(stage: Stage, scale: Scale) -> Row:
 
 
 def latency_row(stage: Stage, scale: Scale) -> Row:
-    with _topics(stage) as (client, one, three), client.producer(linger_ms=0) as producer:
+    with two_topics(stage) as (client, one, three), client.producer(linger_ms=0) as producer:
         times: dict[str, list[float]] = {one: [], three: []}
         for topic in times:
             _lone(producer, topic, WARM_UP)
@@ -61,7 +61,7 @@ def latency_row(stage: Stage, scale: Scale) -> Row:
 
 
 @contextmanager
-def _topics(stage: Stage) -> Iterator[tuple[Client, str, str]]:
+def two_topics(stage: Stage) -> Iterator[tuple[Client, str, str]]:
     """Yield a client of the node that leads both topics: one with one replica, one with three."""
     names = ("ONE", "THREE")
     first, *others = (node.name for node in stage.cluster.nodes)
