@@ -11,7 +11,6 @@ from msgspec import Struct
 from ...transport.addresses import TopicPartition
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.groups import AssignorName, GroupHeartbeat
-from ...transport.protocol.message import TopicPartitions
 from .assignors import DEFAULT_ASSIGNOR
 
 MAX_MEMBERS = 1_000
@@ -63,14 +62,6 @@ def preferred_assignor(members: Iterable[Member]) -> AssignorName:
         if member.assignor is not None:
             votes[member.assignor] = votes.get(member.assignor, 0) + 1
     return min(votes, key=lambda name: (-votes[name], name), default=DEFAULT_ASSIGNOR)
-
-
-def by_topic(partitions: Iterable[TopicPartition]) -> TopicPartitions:
-    """Return a set of partitions in its wire form."""
-    grouped: TopicPartitions = {}
-    for topic, partition in sorted(partitions):
-        grouped.setdefault(topic, []).append(partition)
-    return grouped
 
 
 def flattened(partitions: Mapping[str, Iterable[int]]) -> frozenset[TopicPartition]:

@@ -30,11 +30,11 @@ from ...transport.protocol.groups import (
     LeaveGroup,
     MemberDescription,
 )
-from ...transport.protocol.message import Done
+from ...transport.protocol.message import Done, by_topic
 from ..journal.recorder import Durable, Recorder
 from .decisions import Decisions
 from .early_leaving import EarlyLeaving
-from .members import Member, by_topic, flattened, preferred_assignor
+from .members import Member, flattened, preferred_assignor
 from .offsets import selected
 from .parked import ParkedHeartbeat, ParkedHeartbeats
 from .records import Change, MemberKey

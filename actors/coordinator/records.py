@@ -33,10 +33,10 @@ from msgspec import Struct
 from ...transport.addresses import TopicPartition
 from ...transport.batch import Record
 from ...transport.protocol.groups import AssignorName
-from ...transport.protocol.message import TopicPartitions
+from ...transport.protocol.message import TopicPartitions, by_topic
 from ..journal.identity import Start
 from ..journal.replay import InvalidRecord
-from .members import Member, by_topic, flattened
+from .members import Member, flattened
 from .offsets import CommittedOffset
 from .pending_offsets import Fence, PendingOffsets
 from .share.records import ShareProgress, ShareSettings

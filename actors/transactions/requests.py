@@ -25,7 +25,7 @@ from msgspec import UNSET
 from ...transport.machine import LoopEffect, Received, Reply
 from ...transport.protocol.data import InitProducer, InitProducerReply
 from ...transport.protocol.errors import ErrorCode, ProtocolError
-from ...transport.protocol.message import Done, Request
+from ...transport.protocol.message import Done, Request, by_topic
 from ...transport.protocol.transactions import (
     AddToTransaction,
     EndTransaction,
@@ -39,7 +39,7 @@ from .decided import DecidedTransactions
 from .markers import Markers
 from .producer_numbers import ProducerNumbers
 from .records import Change
-from .transaction import Ended, Transaction, Why, topic_partitions, topic_partitions_of
+from .transaction import Ended, Transaction, Why, topic_partitions_of
 from .waiting_requests import WaitingRequests
 
 REQUESTS: tuple[type[Request], ...] = (InitProducer, AddToTransaction, EndTransaction, ListTransactions)
@@ -342,6 +342,6 @@ def _described(name: str, transaction: Transaction, wall_offset_ms: int) -> Tran
         producer_epoch=transaction.producer_epoch,
         timeout_ms=transaction.timeout_ms,
         started_ms=None if transaction.started_ms is None else transaction.started_ms + wall_offset_ms,
-        partitions=topic_partitions(transaction.partitions),
+        partitions=by_topic(transaction.partitions),
         groups=list(transaction.groups),
     )

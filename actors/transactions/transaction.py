@@ -126,10 +126,3 @@ def topic_partitions_of(partitions: TopicPartitions) -> set[TopicPartition]:
         if is_internal(topic):
             raise ProtocolError(ErrorCode.FORBIDDEN, f"partitions: {topic[:250]!r} is internal")
     return tps
-
-
-def topic_partitions(tps: tuple[TopicPartition, ...]) -> TopicPartitions:
-    found: TopicPartitions = {}
-    for topic, partition in tps:
-        found.setdefault(topic, []).append(partition)
-    return found

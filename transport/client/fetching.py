@@ -25,6 +25,7 @@ from ..machine import Answered, Call, Effect, Event, Failed, SetTimer, TimerFire
 from ..protocol.data import FetchReply, Isolation, ListOffsetsReply
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.groups import FetchOffsets, FetchOffsetsReply
+from ..protocol.message import by_topic
 from .options import ConsumerOptions, OffsetReset
 
 UNKNOWN_TOPIC_PAUSE_MS = 500
@@ -218,10 +219,7 @@ class Fetching:
             return [effect for tp, epoch in tps.items() for effect in self._ask_reset(tp, epoch)]
         serial = next(self._serials)
         self._locating[serial] = tps
-        partitions: dict[str, list[int]] = {}
-        for topic, partition in sorted(tps):
-            partitions.setdefault(topic, []).append(partition)
-        request = FetchOffsets(group=self._group, partitions=partitions)
+        request = FetchOffsets(group=self._group, partitions=by_topic(tps))
         key = ("committed", serial)
         return [
             Call(

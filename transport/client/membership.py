@@ -14,7 +14,7 @@ A member that has not reached its coordinator for a whole session timeout may ha
 if they had been revoked (a lost Target) and joins again owning nothing.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
@@ -24,7 +24,7 @@ from ..calls.retry import Jitter, RetryPolicy
 from ..machine import Answered, Call, CancelTimer, Effect, Event, Failed, SetTimer, TimerFired
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.groups import AssignorName, GroupHeartbeat, GroupHeartbeatReply, LeaveGroup
-from ..protocol.message import Done, TopicPartitions
+from ..protocol.message import Done, by_topic
 from .options import ConsumerOptions
 
 MAX_PARK_MS = 5_000
@@ -187,7 +187,7 @@ class Membership:
             instance_id=self._instance_id,
             generation=generation,
             topics=self._topics,
-            owned=_by_topic(self._owned),
+            owned=by_topic(self._owned),
             session_timeout_ms=self._session_timeout_ms,
             assignor=self._assignor,
             max_wait_ms=wait_ms,
@@ -279,13 +279,6 @@ class Membership:
         request = LeaveGroup(group=self._group, member_id=member_id)
         timeout_ms = min(2_000, self._session_timeout_ms)
         return [*effects, Call(_LEAVE, self._address, request, Done, timeout_ms=timeout_ms, is_retried=False)]
-
-
-def _by_topic(tps: Iterable[TopicPartition]) -> TopicPartitions:
-    found: TopicPartitions = {}
-    for topic, partition in sorted(tps):
-        found.setdefault(topic, []).append(partition)
-    return found
 
 
 def membership_for(

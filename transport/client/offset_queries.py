@@ -8,7 +8,7 @@ from ..addresses import Address, TopicPartition, coordinator_address, partition_
 from ..protocol.data import Isolation, ListOffsets, ListOffsetsReply
 from ..protocol.errors import PlanariaError
 from ..protocol.groups import FetchOffsets, FetchOffsetsReply, PartitionOffset
-from ..protocol.message import Reply, Request, TopicPartitions
+from ..protocol.message import Reply, Request, by_topic
 from .commits import Partition
 from .group_admin import by_partition
 from .network import Network
@@ -106,8 +106,5 @@ class OffsetQueries:
 
 def committed_offsets_of(group: str, partitions: Iterable[Partition] | None) -> FetchOffsets:
     """Return the request for a group's committed offsets, of these partitions or of all (None)."""
-    wanted: TopicPartitions | None = None if partitions is None else {}
-    for topic, partition in as_partitions("partitions", partitions or ()):
-        assert wanted is not None
-        wanted.setdefault(topic, []).append(partition)
+    wanted = None if partitions is None else by_topic(as_partitions("partitions", partitions))
     return FetchOffsets(group=group, partitions=wanted)

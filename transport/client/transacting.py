@@ -18,7 +18,6 @@ Invariants
     An error that leaves the outcome open is TransactionUncertain, and no other error does.
 """
 
-from collections.abc import Iterable
 from typing import Literal
 
 from ..addresses import GATEWAY, TopicPartition
@@ -26,7 +25,7 @@ from ..machine import Call, Receipt
 from ..protocol.data import InitProducer, InitProducerReply
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..protocol.groups import CommitOffsets
-from ..protocol.message import TopicPartitions
+from ..protocol.message import by_topic
 from ..protocol.transactions import EndTransaction, EndTransactionReply
 from .errors import ProducerFenced, TimedOut, TransactionAborted, TransactionUncertain
 from .lanes import ProducerIdentity
@@ -164,7 +163,7 @@ class Transacting:
             producer_id=self.identity.producer_id,
             producer_epoch=self.identity.epoch,
             commit=self._is_commit and self._failure is None,
-            partitions=_by_topic(self._tps),
+            partitions=by_topic(self._tps),
             groups=sorted(self._groups),
         )
         return Call(
@@ -217,10 +216,3 @@ def aborted_by(failure: Exception) -> TransactionAborted:
     aborted = TransactionAborted(code, f"a message of it failed: {failure}")
     aborted.__cause__ = failure
     return aborted
-
-
-def _by_topic(tps: Iterable[TopicPartition]) -> TopicPartitions:
-    found: TopicPartitions = {}
-    for topic, partition in sorted(tps):
-        found.setdefault(topic, []).append(partition)
-    return found

@@ -7,6 +7,8 @@ A request class names its op with `tag`. Unknown fields are refused, so that a m
 ignored. Requests are frozen. Replies are mutable: the loop sets `id`.
 """
 
+from collections.abc import Iterable
+
 import msgspec
 
 from .errors import ErrorBody
@@ -56,3 +58,11 @@ class Done(Reply):
 
 TopicPartitions = dict[str, list[int]]
 """Partitions by topic, ascending."""
+
+
+def by_topic(tps: Iterable[tuple[str, int]]) -> TopicPartitions:
+    """Return partitions as a message has them."""
+    found: TopicPartitions = {}
+    for topic, partition in sorted(tps):
+        found.setdefault(topic, []).append(partition)
+    return found
