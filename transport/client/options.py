@@ -15,7 +15,14 @@ from msgspec import Meta, Struct
 from ..addresses import TopicPartition
 from ..durations import in_milliseconds
 from ..patterns import name_fault
-from ..protocol.data import Acks, Isolation, WaitMilliseconds
+from ..protocol.data import (
+    DEFAULT_TRANSACTION_MS,
+    Acks,
+    Isolation,
+    TransactionalId,
+    TransactionMilliseconds,
+    WaitMilliseconds,
+)
 from ..protocol.errors import PlanariaError
 from ..protocol.groups import AssignorName, SessionMilliseconds
 
@@ -71,8 +78,8 @@ class ProducerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     request_timeout_ms: PositiveMilliseconds = REQUEST_TIMEOUT_MS
     compression: Compression = "none"
     on_backpressure: OnBackpressure = "block"
-    transactional_id: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
-    transaction_timeout_ms: Annotated[int, Meta(ge=100, le=900_000)] = 60_000
+    transactional_id: TransactionalId | None = None
+    transaction_timeout_ms: TransactionMilliseconds = DEFAULT_TRANSACTION_MS
 
 
 class ConsumerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,7 +8,6 @@ from typing import Self
 
 from ..protocol.message import Done
 from ..protocol.security import (
-    PASSWORD,
     AddCredential,
     AddRule,
     AlterPrincipal,
@@ -64,9 +63,6 @@ class SecurityAdmin(AdminRequests):
     def remove_credential(self, principal: str, credential: str) -> None:
         """Remove a credential: a public key, the id of a token, or `password`."""
         self._ask(RemoveCredential(principal=principal, credential=credential), Done)
-
-    def remove_password(self, principal: str) -> None:
-        self.remove_credential(principal, PASSWORD)
 
     def disable(self, principal: str, is_disabled: bool = True) -> None:
         """Refuse everything to this principal, or end that."""

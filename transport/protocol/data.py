@@ -35,14 +35,17 @@ MAX_DELAY_MS = 366 * 24 * 3600 * 1000
 MAX_WAIT_MS = 60_000
 """Limit of the time for which a request may be parked."""
 WaitMilliseconds = Annotated[int, Meta(ge=0, le=MAX_WAIT_MS)]
+TransactionalId = Annotated[str, Meta(min_length=1, max_length=256)]
+TransactionMilliseconds = Annotated[int, Meta(ge=100, le=900_000)]
+"""Time after which an open transaction is aborted."""
+DEFAULT_TRANSACTION_MS = 60_000
 
 
 class InitProducer(Request, tag="init_producer", frozen=True):
-    transactional_id: Annotated[str, Meta(min_length=1, max_length=256)] | None = None
+    transactional_id: TransactionalId | None = None
     """The requester becomes its only holder: an earlier holder's open transaction is aborted, and its later
     requests are PRODUCER_FENCED."""
-    transaction_timeout_ms: Annotated[int, Meta(ge=100, le=900_000)] = 60_000
-    """A transaction open for longer is aborted."""
+    transaction_timeout_ms: TransactionMilliseconds = DEFAULT_TRANSACTION_MS
     producer_id: int | None = None
     producer_epoch: int | None = None
     """The requester's previous epoch, if it continues after an error: PRODUCER_FENCED if another producer has

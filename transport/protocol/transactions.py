@@ -29,8 +29,6 @@ from .message import InternalRequest, Reply, Request, TopicPartitions
 
 REPORT_AFTER_MS = 200
 """Time for which a participant leaves a transaction open before it reports it to the coordinator."""
-DEFAULT_TIMEOUT_MS = 60_000
-MAX_TIMEOUT_MS = 900_000
 MAX_PARTICIPANTS = 10_000
 ID_EXPIRY_MS = 7 * 24 * 3600 * 1000
 """A transactional id without transactions for this long is forgotten."""
@@ -49,8 +47,6 @@ class TransactionId(NamedTuple):
     producer_epoch: int
 
 
-TimeoutMilliseconds = Annotated[int, Meta(ge=100, le=MAX_TIMEOUT_MS)]
-TransactionalId = Annotated[str, Meta(min_length=1, max_length=256)]
 ParticipantGroups = Annotated[list[str], Meta(max_length=MAX_PARTICIPANTS)]
 State = Literal[
     "Empty", "Ongoing", "PrepareCommit", "CompleteCommit", "PrepareAbort", "CompleteAbort", "Dead"

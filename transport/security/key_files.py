@@ -22,8 +22,6 @@ from ..protocol.errors import PlanariaError
 from .credentials import PublicKey
 from .keys import KeyPair
 
-FILE_MODE = 0o600
-
 
 class KeyFileError(PlanariaError):
     """A key file cannot be used; the message is one line that says why."""
