@@ -4,22 +4,20 @@ Its machine and its half on the network thread are those of the consumer for thr
 `client/consumer_bridge.py`). A rebalance runs no code of the program: `assignment_changed` reports it.
 """
 
-import random
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from time import monotonic, time_ns
 from types import TracebackType
 from typing import Any, Self
 
 from ..addresses import TopicPartition, coordinator_address
-from ..calls.events import Wanted, Withdrawn
-from ..client.commits import AutoCommit, CommitFirst, GivenOffsets, Metadata, Offsets
-from ..client.consumer_bridge import ConsumerBridge, Stopped
-from ..client.consuming import Action, Consuming
+from ..calls.events import Withdrawn
+from ..client.assigned_partitions import AssignedPartitions
+from ..client.commits import CommitFirst, GivenOffsets, Metadata, Offsets, Partition
+from ..client.consumer_bridge import Stopped
+from ..client.consuming import Action
 from ..client.errors import Closed, TimedOut
-from ..client.fetching import fetching_for
-from ..client.membership import membership_for
 from ..client.messages import Message, MessageBatch, unexpired
 from ..client.network import Network
 from ..client.offset_queries import OffsetQueries
@@ -27,9 +25,7 @@ from ..client.options import (
     ConsumerOptions,
     Duration,
     as_partition,
-    as_partitions,
     check_count,
-    check_sources,
     wait_limit_s,
 )
 from ..client.reader import Reader
@@ -37,9 +33,9 @@ from ..machine import Call
 from ..protocol.errors import ProtocolError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
 from ..tracing import receiving_async, settling
+from .admin import AsyncOffsetQueries
 from .calls import Caller
 from .loops import Flag
-from .positions import AsyncPositions
 
 
 class _Queries(OffsetQueries):
@@ -53,7 +49,7 @@ class _Queries(OffsetQueries):
         self._refuse()
 
 
-class AsyncConsumer(AsyncPositions):
+class AsyncConsumer(AssignedPartitions, AsyncOffsetQueries):
     """Read partitions, as a group member or without a group; for one task at a time. An async context manager.
 
     Entering the block joins the group, leaving it commits (with `auto_commit`) and leaves the group, and ends iterators
@@ -69,52 +65,20 @@ class AsyncConsumer(AsyncPositions):
         starts: Mapping[TopicPartition, int | None] | None = None,
     ) -> None:
         """Take the combinations of `Consumer`."""
-        if starts is None:
-            check_sources(group, topics, options.partitions)
-        self._starts = starts
-        super().__init__(caller, _Queries(caller.network, group, options, self._refuse_when_closed))
-        self._network = caller.network
-        self._group = group
-        self._topics = topics
-        self._options = options
-        membership = None
-        if group is not None and options.partitions is None:
-            membership = membership_for(group, topics, options, uuid.uuid4().hex, random.random)
-        self._is_member = membership is not None
-        self._skips_expired = options.skip_expired
-        interval_s = options.auto_commit_interval_ms / 1000
-        self._machine = Consuming(
-            group=group,
-            is_member=self._is_member,
-            auto_commit=AutoCommit(options.auto_commit and group is not None, interval_s, monotonic()),
-            request_timeout_ms=options.request_timeout_ms,
-            followed=topics if group is None and options.partitions is None else (),
-        )
         self._has_mail = Flag(caller.bridge)
+        AssignedPartitions.__init__(self, caller.network, group, topics, options, starts, self._has_mail)
+        queries = _Queries(caller.network, group, options, self._refuse_when_closed)
+        AsyncOffsetQueries.__init__(self, caller, queries)
         self._changed = Flag(caller.bridge)
         self._is_poll_over = False
         """True if the present poll is to return, by order of a hosted subscriber."""
-        fetching = fetching_for(group, options, is_member=self._is_member)
-        self._bridge = ConsumerBridge(fetching, membership, options.max_poll_interval_ms, self._has_mail)
 
     async def __aenter__(self) -> Self:
-        self._network.tell_of_end(self._bridge)
-        machine, timeout_ms = self._machine, self._options.request_timeout_ms
-        if self._starts is not None:
-            machine.begin(self._starts)
-        elif self._options.partitions is not None:
-            machine.assign(as_partitions("partitions", self._options.partitions))
-        elif self._is_member:
-            network = self._network
-            self._bridge.expect(self._topics, network.topics.is_unknown, network.metadata_timeout_ms)
-            for topic in self._topics:
-                network.post(network.owner, Wanted(topic))
-        else:
-            counts = {
-                topic: await self._caller.partitions_of(topic, timeout_ms) for topic in machine.growth.topics
-            }
-            machine.assign(machine.growth.partitions(counts.__getitem__))
-        self._post()
+        timeout_ms = self._options.request_timeout_ms
+        followed = self._machine.growth.topics
+        self._begin_reading(
+            {topic: await self._caller.partitions_of(topic, timeout_ms) for topic in followed}
+        )
         return self
 
     async def __aexit__(
@@ -134,7 +98,7 @@ class AsyncConsumer(AsyncPositions):
         """
         check_count("max_messages", max_messages)
         take = self._machine.reader.take
-        if self._skips_expired:
+        if self._options.skip_expired:
             return await self._poll(timeout, lambda: unexpired(take(max_messages), time_ns() // 1_000_000))
         return await self._poll(timeout, lambda: take(max_messages))
 
@@ -209,11 +173,6 @@ class AsyncConsumer(AsyncPositions):
         call = Call(None, address, action.request, CommitOffsetsReply, timeout_ms=timeout_ms, is_retried=True)
         await self._caller.exchange(call)
 
-    def _post(self) -> None:
-        posts = self._machine.posts
-        while posts:
-            self._network.post(self._bridge, posts.popleft())
-
     def __aiter__(self) -> "Messages":
         """Yield messages until `stop` or the end of the block. A message counts as read when the next is requested."""
         return Messages(self)
@@ -234,11 +193,6 @@ class AsyncConsumer(AsyncPositions):
         """
         self._machine.is_stopped = True
         self._network.post(self._bridge, Stopped())
-
-    @property
-    def is_stopped(self) -> bool:
-        """True once `stop` was called."""
-        return self._machine.is_stopped
 
     # Offsets.
 
@@ -268,6 +222,14 @@ class AsyncConsumer(AsyncPositions):
         else:
             self._machine.accept(self._bridge.mailbox)
         return self._machine.commit_for_transaction(offsets, metadata)
+
+    async def seek_to_time(self, time: datetime | int, partitions: Iterable[Partition] | None = None) -> None:
+        """Continue at the first message of a time or later, as `Consumer.seek_to_time`."""
+        wanted = self._assigned_or(partitions)
+        # The ends first: a message that is appended between the two requests is then found by its time.
+        ends = await self.end_offsets(wanted)
+        for tp, found in (await self.offsets_for_times(dict.fromkeys(ends, time))).items():
+            self.seek(*tp, ends[tp] if found < 0 else found)
 
     async def seek_to_committed(self) -> None:
         """Read again the messages that were returned and not committed, as `Consumer.seek_to_committed`."""
@@ -336,11 +298,6 @@ class AsyncConsumer(AsyncPositions):
             self._post()
             self._network.post(self._network.owner, Withdrawn(self._bridge))
 
-    def _refuse_when_closed(self) -> None:
-        if self._machine.is_closed:
-            raise Closed("the consumer is closed")
-        self._network.refuse_when_closed()
-
 
 class Messages:
     """The iterator of `async for message in consumer`."""
@@ -391,7 +348,7 @@ class Batches:
                 raise StopAsyncIteration from None
             if not found:
                 raise StopAsyncIteration
-            if not consumer._skips_expired or (found := unexpired(found, time_ns() // 1_000_000)):
+            if not consumer._options.skip_expired or (found := unexpired(found, time_ns() // 1_000_000)):
                 return found
 
 

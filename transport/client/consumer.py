@@ -3,42 +3,38 @@
 Its machine (`consuming.py`) decides the effect of each call. Called by `Client.consumer`.
 """
 
-import random
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from time import monotonic, time_ns
 from types import TracebackType
 from typing import Any, Self
 
 from ..addresses import TopicPartition, coordinator_address
-from ..calls.events import Wanted, Withdrawn
+from ..calls.events import Withdrawn
 from ..protocol.errors import ProtocolError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
 from ..tracing import receiving, settling
-from .commits import AutoCommit, CommitFirst, GivenOffsets, Metadata, Offsets
-from .consumer_bridge import ConsumerBridge, Stopped
-from .consuming import Action, Consuming
-from .errors import Closed, TimedOut
-from .fetching import fetching_for
-from .flow_control import FlowControl
+from .assigned_partitions import AssignedPartitions
+from .commits import CommitFirst, GivenOffsets, Metadata, Offsets, Partition
+from .consumer_bridge import Stopped
+from .consuming import Action
+from .errors import TimedOut
 from .gate import Bell
-from .membership import membership_for
 from .messages import Message, MessageBatch, unexpired
 from .network import Network
+from .offset_queries import OffsetQueries
 from .options import (
     ConsumerOptions,
     Duration,
     Rebalanced,
     as_partition,
-    as_partitions,
     check_count,
-    check_sources,
     wait_limit_s,
 )
 
 
-class Consumer(FlowControl):
+class Consumer(AssignedPartitions, OffsetQueries):
     """Read partitions, as a group member or without a group. For one thread at a time.
 
     An automatic commit covers the messages returned by earlier polls, never those of the latest poll. `close` counts
@@ -60,44 +56,17 @@ class Consumer(FlowControl):
         partitions, from an offset (None: from where `auto_offset_reset` says), without commits.
         """
         options = options or ConsumerOptions()
-        if starts is None:
-            check_sources(group, topics, options.partitions)
-        super().__init__(network, group, options.isolation, options.request_timeout_ms)
+        self._has_mail = Bell()
+        OffsetQueries.__init__(self, network, group, options.isolation, options.request_timeout_ms)
+        AssignedPartitions.__init__(self, network, group, topics, options, starts, self._has_mail)
         self._callbacks: dict[str, Rebalanced | None] = {
             "assigned": options.on_assigned,
             "revoked": options.on_revoked,
             "lost": options.on_lost or options.on_revoked,
         }
-        self._is_static = options.instance_id is not None
-        self._skips_expired = options.skip_expired
-        membership = None
-        if group is not None and options.partitions is None:
-            membership = membership_for(group, topics, options, uuid.uuid4().hex, random.random)
-        interval_s = options.auto_commit_interval_ms / 1000
-        self._machine = Consuming(
-            group=group,
-            is_member=membership is not None,
-            auto_commit=AutoCommit(options.auto_commit and group is not None, interval_s, monotonic()),
-            request_timeout_ms=options.request_timeout_ms,
-            followed=topics if group is None and options.partitions is None else (),
-        )
-        fetching = fetching_for(group, options, is_member=membership is not None)
-        self._has_mail = Bell()
-        self._bridge = ConsumerBridge(fetching, membership, options.max_poll_interval_ms, self._has_mail)
-        network.tell_of_end(self._bridge)
-        if membership is not None:
-            self._bridge.expect(topics, network.topics.is_unknown, network.metadata_timeout_ms)
-            for topic in topics:
-                network.post(network.owner, Wanted(topic))
-        if starts is not None:
-            self._machine.begin(starts)
-        elif options.partitions is not None:
-            self._machine.assign(as_partitions("partitions", options.partitions))
-        elif membership is None:
-            timeout_ms = options.request_timeout_ms
-            growth = self._machine.growth
-            self._machine.assign(growth.partitions(lambda topic: network.partitions_of(topic, timeout_ms)))
-        self._post()
+        timeout_ms = options.request_timeout_ms
+        followed = self._machine.growth.topics
+        self._begin_reading({topic: network.partitions_of(topic, timeout_ms) for topic in followed})
 
     # Reading.
 
@@ -112,7 +81,7 @@ class Consumer(FlowControl):
         """
         check_count("max_messages", max_messages)
         take = self._machine.reader.take
-        if self._skips_expired:
+        if self._options.skip_expired:
             return self._poll(timeout, lambda: unexpired(take(max_messages), time_ns() // 1_000_000))
         return self._poll(timeout, lambda: take(max_messages))
 
@@ -177,13 +146,6 @@ class Consumer(FlowControl):
         elif (callback := self._callbacks[action.kind]) is not None:
             callback(action.tps)
 
-    def _post(self) -> None:
-        """Post the machine's events."""
-        posts = self._machine.posts
-        while posts:
-            with suppress(IndexError):  # a close in another thread has posted it
-                self._network.post(self._bridge, posts.popleft())
-
     def stop(self) -> None:
         """End a loop over this consumer after its current message; `poll` then returns an empty list at once.
 
@@ -191,11 +153,6 @@ class Consumer(FlowControl):
         """
         self._machine.is_stopped = True  # and no lock here: code that a signal interrupts may hold it
         self._network.post(self._bridge, Stopped())
-
-    @property
-    def is_stopped(self) -> bool:
-        """True once `stop` was called."""
-        return self._machine.is_stopped
 
     def __iter__(self) -> Iterator[Message]:
         """Yield messages until `stop`. A message counts as read when the next one is requested, or at `close`."""
@@ -238,11 +195,17 @@ class Consumer(FlowControl):
             self._machine.accept(self._bridge.mailbox)
         return self._machine.commit_for_transaction(offsets, metadata)
 
-    def seek(self, topic: str, partition: int, offset: int) -> None:
-        """Continue reading at `offset`. Raises PlanariaError when the partition is not assigned to this consumer."""
-        self._refuse_when_closed()
-        self._machine.seek(as_partition("partition", (topic, partition)), offset)
-        self._post()
+    def seek_to_time(self, time: datetime | int, partitions: Iterable[Partition] | None = None) -> None:
+        """Continue at the first message of a time or later, in these partitions or in all assigned ones (None).
+
+        Where no message is that recent, reading continues at the end of the log. `time` is a datetime, local without a
+        zone, or milliseconds since the epoch. Raises PlanariaError when no partition is assigned (yet), TimedOut.
+        """
+        wanted = self._assigned_or(partitions)
+        # The ends first: a message that is appended between the two requests is then found by its time.
+        ends = self.end_offsets(wanted)
+        for tp, found in self.offsets_for_times(dict.fromkeys(ends, time)).items():
+            self.seek(*tp, found if found >= 0 else ends[tp])
 
     def seek_to_committed(self) -> None:
         """Read again the messages that were returned and not committed, usually after an aborted transaction.
@@ -279,10 +242,6 @@ class Consumer(FlowControl):
             self._refuse_when_closed()
             self._catch_up()
 
-    def _origin(self, tp: TopicPartition) -> tuple[str | None, int | None]:
-        """Return the topic id and the group's reset epoch of a position, as far as they are known."""
-        return self._machine.reader.origin(tp)
-
     # Closing.
 
     def close(self, *, leave_group: bool | None = None) -> None:
@@ -303,7 +262,7 @@ class Consumer(FlowControl):
                 with suppress(ProtocolError):  # fenced or out of reach: these messages are delivered again
                     self._perform(action)
         finally:
-            self._leave(not self._is_static if leave_group is None else leave_group)
+            self._leave(self._options.instance_id is None if leave_group is None else leave_group)
             self._has_mail.set()  # wakes a poll in another thread, which then finds the consumer closed
 
     def _leave(self, is_told: bool) -> None:
@@ -315,11 +274,6 @@ class Consumer(FlowControl):
             self._machine.accept(self._bridge.mailbox)
         self._network.post(self._network.owner, Withdrawn(self._bridge))
         self._network.forget(self)
-
-    def _refuse_when_closed(self) -> None:
-        if self._machine.is_closed:
-            raise Closed("the consumer is closed")
-        self._network.refuse_when_closed()
 
     def __enter__(self) -> Self:
         return self

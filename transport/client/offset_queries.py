@@ -71,26 +71,6 @@ class OffsetQueries:
         """
         return {tp: self._offset_at(tp, "latest") for tp in as_partitions("partitions", partitions)}
 
-    def seek_to_time(self, time: datetime | int, partitions: Iterable[Partition] | None = None) -> None:
-        """Continue at the first message of a time or later, in these partitions or in all assigned ones (None).
-
-        Where no message is that recent, reading continues at the end of the log. `time` is a datetime, local without a
-        zone, or milliseconds since the epoch. Raises PlanariaError when no partition is assigned (yet), TimedOut.
-        """
-        wanted = self.assignment() if partitions is None else as_partitions("partitions", partitions)
-        if not wanted:
-            raise PlanariaError("no partition is assigned to this consumer; a group assigns them during poll")
-        # The ends first: a message that is appended between the two requests is then found by its time.
-        ends = self.end_offsets(wanted)
-        for tp, found in self.offsets_for_times(dict.fromkeys(ends, time)).items():
-            self.seek(*tp, found if found >= 0 else ends[tp])
-
-    def assignment(self) -> list[TopicPartition]:
-        raise NotImplementedError
-
-    def seek(self, topic: str, partition: int, offset: int) -> None:
-        raise NotImplementedError
-
     def _offset_at(self, tp: Partition, at: int | Literal["earliest", "latest"]) -> int:
         topic, partition = tp
         request = ListOffsets(topic=topic, partition=partition, at=at, isolation=self._isolation)
