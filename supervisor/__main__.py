@@ -7,6 +7,11 @@ for a person on standard output, or the error on standard error. Exit code 0 aft
 start or left unkillable processes behind, 2 for wrong arguments.
 """
 
+import gc
+
+if __name__ == "__main__":
+    gc.disable()  # until all is loaded, by Launcher.warm_up: a pass over the modules frees next to nothing
+
 import contextlib
 import json
 import logging

@@ -6,6 +6,7 @@ that the supervisor never loads their code.
 """
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -63,6 +64,9 @@ class Launcher:
             fork_server_here()
         finally:
             signal.signal(signal.SIGINT, previous)
+        # A collection would write to every object, and so copy each page that the fork server shares.
+        gc.freeze()
+        gc.enable()
 
     def begin(self, order: ChildParameters) -> ForkedProcess:
         """Ask the fork server for a process. Its `sentinel` becomes readable with the answer. Raises LaunchFailed."""

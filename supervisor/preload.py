@@ -1,10 +1,11 @@
 """The last module that the fork server loads: makes the memory of the loaded modules cheap to share.
 
 A page that a child writes to becomes private, and each object that it touches is written to, for its reference count. So
-this module collects the imports' garbage; fills the holes left behind, so that a child's own objects lie on fresh pages
-and are not scattered over shared ones; and freezes the existing objects, since the collector's first run in each child
-would write to every object's header. Imported by dotted path only, see broker_tree.py; must never create a ZeroMQ
-context or a thread.
+this module fills the holes that the imports left behind, so that a child's own objects lie on fresh pages and are not
+scattered over shared ones; and freezes the existing objects, since the collector's first run in each child would write to
+every object's header. The imports' garbage, a thousand objects that all processes share, is frozen with them: to look for
+it takes a tenth of a broker's start. Imported by dotted path only, see broker_tree.py; must never create a ZeroMQ context
+or a thread.
 """
 
 import ctypes
@@ -52,7 +53,7 @@ def fill_heap() -> None:
                 break
 
 
-gc.collect()
 fill_pools()
 fill_heap()
 gc.freeze()
+gc.enable()
