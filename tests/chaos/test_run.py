@@ -26,7 +26,6 @@ def run(seed: int, **options: object) -> Report:
     return report
 
 
-@pytest.mark.timeout(120)
 def test_a_dozen_faults_of_all_kinds(seed: int) -> None:
     report = run(seed, faults=12, interval_ms=300, load=LIGHT)
     assert sum(report.faults.values()) >= 12
@@ -56,7 +55,6 @@ def test_actors_are_frozen_again_and_again(seed: int) -> None:
     run(seed, faults=30, interval_ms=1_000, kinds=("freeze",))
 
 
-@pytest.mark.timeout(120)
 def test_clocks_step_by_hours_while_actors_die(seed: int) -> None:
     """Step the clocks of one actor and of all, back and forward, with restarts, and with boots of the machine."""
     kinds = ("clock", "clocks", "boot", "kill")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from command_line import ServedBroker, planaria
+from patience import TIMEOUT_S
 from planaria import Client
 
 pytestmark = pytest.mark.processes
@@ -51,7 +52,7 @@ def test_produce_without_input_tells_of_an_unknown_topic(broker: ServedBroker) -
 
 def test_an_offset_outside_the_log_is_refused_unless_forced(broker: ServedBroker, client: Client) -> None:
     with client.consumer("g2", ["LOG"], auto_offset_reset="earliest") as consumer:
-        assert consumer.poll(30)
+        assert consumer.poll(TIMEOUT_S)
     client.reset_offsets("g2", {("LOG", 0): 0})
     command = ("group", "reset", "g2", "--to", "20261128", "--connect", broker.endpoint)
     done = planaria(*command)

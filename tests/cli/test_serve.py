@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from command_line import Command, ServedBroker
+from patience import TIMEOUT_S
 
 pytestmark = pytest.mark.processes
 
@@ -22,7 +23,7 @@ def test_serves_until_ctrl_c(endpoint: str, data_dir: Path) -> None:
         assert found["supervisor_pid"] == served.process.pid
         assert {actor["state"] for actor in found["actors"]} == {"ready"}
         [http] = [actor["endpoint"] for actor in found["actors"] if actor["address"] == "http"]
-        with urllib.request.urlopen(f"{http}/readyz", timeout=60) as reply:
+        with urllib.request.urlopen(f"{http}/readyz", timeout=TIMEOUT_S) as reply:
             assert reply.status == 200
         served.interrupt()
         code, output, errors = served.finish()

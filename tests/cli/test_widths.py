@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from command_line import ServedBroker, planaria
+from patience import TIMEOUT_S
 from planaria import Client
 from planaria.supervisor.cli.tables import Listing
 
@@ -33,7 +34,7 @@ def filled(broker: ServedBroker) -> Iterator[ServedBroker]:
         client.publish(TOPIC, "later", key=GROUP, delay=3600, scheduled_id=f"{TOPIC}-17")
         client.set_quota(CLIENT, produce_bytes=1_000_000)
         with client.consumer("idle", [TOPIC], auto_offset_reset="earliest") as consumer:
-            assert consumer.poll(30)
+            assert consumer.poll(TIMEOUT_S)
             consumer.commit()
         with (
             client.consumer(GROUP, [TOPIC], auto_offset_reset="earliest") as consumer,
@@ -43,9 +44,9 @@ def filled(broker: ServedBroker) -> Iterator[ServedBroker]:
             transaction = producer.transaction()
             transaction.publish(TOPIC, b"x", partition=0)
             transaction.commit()
-            assert consumer.poll(30)
+            assert consumer.poll(TIMEOUT_S)
             consumer.commit()
-            assert jobs.poll(30)
+            assert jobs.poll(TIMEOUT_S)
             yield broker
 
 

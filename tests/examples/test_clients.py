@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ import pytest
 
 from patience import TIMEOUT_S
 from planaria import Broker, Client
+from planaria.supervisor.free_ports import free_ports
 from planaria.supervisor.security import initialise
 from planaria.transport.client.security_admin import SecurityAdmin
 from planaria.transport.security.key_files import new_key_pair, write_key_file
@@ -71,9 +71,8 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     folder = tmp_path_factory.mktemp("clients")
     server = initialise(folder / "data", folder / "admin.key")
     files = make_certificates(folder)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        door = f"tls://127.0.0.1:{probe.getsockname()[1]}"
+    [port] = free_ports(1)
+    door = f"tls://127.0.0.1:{port}"
     pair = new_key_pair("shop", server.public_key)
     write_key_file(folder / "shop.key", pair, "Key of shop.")
     with (

@@ -11,6 +11,7 @@ import pytest
 
 from command_line import planaria
 from live_trees import read_topic
+from patience import TIMEOUT_S
 from planaria import Broker, Client, Message, TopicPartition
 
 pytestmark = pytest.mark.processes
@@ -32,8 +33,8 @@ def publish(client: Client, account: Account, stop: threading.Event) -> None:
                 for at in range(20)
             ]
             for value, plain, compacted in sent:
-                plain.result(60)
-                compacted.result(60)
+                plain.result(TIMEOUT_S)
+                compacted.result(TIMEOUT_S)
                 account["published"].append(value)
             number += len(sent)
 

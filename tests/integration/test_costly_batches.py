@@ -15,6 +15,7 @@ import pytest
 import zmq
 
 from live_trees import until
+from patience import TIMEOUT_S
 from planaria import Broker
 from planaria.transport.batch import HEADER_BYTES, build, checksum
 from planaria.transport.compression import CODEC_ZSTD
@@ -182,6 +183,6 @@ def test_compaction_passes_them(broker: Broker, costly: str) -> None:
     until(
         lambda: broker.client.describe_topic(costly).partitions[0].size_bytes < produced_bytes / 2,
         "the wide records' key has been compacted",
-        60,
+        2 * TIMEOUT_S,
     )
     assert incarnations(broker) == before

@@ -41,7 +41,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, b
         draw = random.Random(7)
         for number in range(RECORDS):
             published = producers[number % PRODUCERS].publish("ORDERS", b"%d:" % number + draw.randbytes(300))
-            published.result(20)
+            published.result(TIMEOUT_S)
         for producer in producers:
             producer.close()
         values = {message.offset: message.value or b"" for message in read_topic(broker.client, "ORDERS")}

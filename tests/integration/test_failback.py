@@ -9,7 +9,7 @@ import pytest
 
 from command_line import planaria
 from documents import blocks_of
-from patience import wait_until
+from patience import TIMEOUT_S, wait_until
 from planaria import Broker, Client
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 from shell_blocks import KINDS, steps_of
@@ -65,7 +65,7 @@ def test_the_old_source_follows_and_keeps_what_it_alone_had(sites: Sites) -> Non
         Client([paris.endpoint, rome.endpoint]) as client,
         client.producer(delivery_timeout_ms=60_000) as producer,
     ):
-        producer.publish("ORDERS", "found", key="0").result(60)
+        producer.publish("ORDERS", "found", key="0").result(TIMEOUT_S)
     with pytest.raises(ProtocolError) as refused:
         back.here.publish("__diverged.ORDERS", "x")
     assert refused.value.code == ErrorCode.FORBIDDEN

@@ -7,6 +7,7 @@ import pytest
 
 from command_line import planaria
 from live_trees import actor, until, until_reborn
+from patience import TIMEOUT_S
 from planaria import Broker, Client, Context, GroupNotEmpty, Message
 
 pytestmark = pytest.mark.processes
@@ -88,7 +89,7 @@ def test_a_paused_share_group_waits_and_ends_its_pause_by_itself(broker: Broker)
     for _ in range(4):
         client.publish("T", b"x")
     with client.share_consumer("s", ["T"]) as consumer:
-        first = consumer.poll(10.0)
+        first = consumer.poll(TIMEOUT_S)
         for message in first:
             message.accept()
         consumer.flush()

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.processes
 def publish_by_new_producers(broker: Broker, topic: str, values: range) -> None:
     for value in values:
         with broker.client.producer() as producer:
-            producer.publish(topic, value).result(20)
+            producer.publish(topic, value).result(TIMEOUT_S)
 
 
 def test_nothing_acknowledged_vanishes_under_an_older_catalog(data_dir: Path, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_principal_may_do_what_its_rules_allow_and_sees_no_more(secured: Secur
         assert code_of(lambda: client.kill("gateway/0")) == ErrorCode.FORBIDDEN
         assert code_of(lambda: SecurityAdmin.over(client).principals()) == ErrorCode.FORBIDDEN
         consumer = client.consumer("billing", ["ORDERS"], auto_offset_reset="earliest")
-        assert code_of(lambda: consumer.poll(5.0)) == ErrorCode.FORBIDDEN
+        assert code_of(lambda: consumer.poll(TIMEOUT_S)) == ErrorCode.FORBIDDEN
     with RawDealer(secured.endpoint, keys_of(secured, pair)) as raw:
         greeting = raw.ask(op="hello", id=1)
         assert (greeting["principal"], greeting["expires_ms"]) == ("shop", 0)

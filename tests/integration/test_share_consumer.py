@@ -72,10 +72,10 @@ def test_what_a_closed_consumer_held_goes_to_the_next_uncharged(broker: Broker) 
 def test_locks_are_renewed_while_a_program_works(broker: Broker) -> None:
     broker.create_topic("T", 1)
     publish(broker, 2)
-    broker.client.configure_share_group("g", lock_ms=2_000)
+    broker.client.configure_share_group("g", lock_ms=6_000)
     with broker.share_consumer("g", "T") as consumer, broker.share_consumer("g", "T") as other:
         (kept, lost) = consumer.poll(TIMEOUT_S)
-        assert other.poll(2.5) == []
+        assert other.poll(7.0) == []
         kept.accept()
         lost.fail()
         consumer.flush()
@@ -106,7 +106,7 @@ def test_acknowledgements_are_sent_without_another_poll(broker: Broker) -> None:
     with broker.share_consumer("g", "T") as consumer:
         consumer.poll(TIMEOUT_S)[0].accept()
         until(lambda: done(broker) == 1, "it is accepted")
-        assert threading.active_count() == threads, "it needs no thread of its own"
+        assert threading.active_count() <= threads, "it needs no thread of its own"
 
 
 def test_dead_letters_and_bad_input(broker: Broker) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from patience import TIMEOUT_S
 from planaria.transport.calls.events import Resolved
 from planaria.transport.client.resolver import resolve
 from planaria.transport.endpoints import (
@@ -85,7 +86,7 @@ def test_an_address_of_one_link_keeps_its_interface(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [link_local])
     told = queue.Queue[Resolved]()
     resolve("tcp://broker.test:1", told.put)
-    assert told.get(timeout=10).endpoints == (f"tcp://[fe80::1%{socket.if_indextoname(1)}]:1",)
+    assert told.get(timeout=TIMEOUT_S).endpoints == (f"tcp://[fe80::1%{socket.if_indextoname(1)}]:1",)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import socket
 import pytest
 import zmq
 
-from patience import TIMEOUT_MS
+from patience import TIMEOUT_MS, TIMEOUT_S
 from planaria.transport import sockets
 from planaria.transport.server_connections import ServerConnections
 from planaria.transport.sockets import calls_socket, connect_peer, new_context, server_socket
@@ -61,7 +61,7 @@ def test_a_client_that_never_pings_is_left_alone(monkeypatch: pytest.MonkeyPatch
     with socket.create_connection(("127.0.0.1", port_of(server))) as plain:
         ready = b"\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
         plain.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48) + bytes([4, len(ready)]) + ready)
-        plain.settimeout(10)
+        plain.settimeout(TIMEOUT_S)
         greeting = b""
         while not greeting.endswith(b"Identity\0\0\0\0"):
             greeting += plain.recv(4096)
@@ -72,7 +72,7 @@ def test_a_client_that_never_pings_is_left_alone(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(TimeoutError):
             plain.recv(1)
         server.send_multipart([name, b"{}"])
-        plain.settimeout(10)
+        plain.settimeout(TIMEOUT_S)
         assert plain.recv(100) == b"\x00\x02{}"
     server.close()
     context.term()
