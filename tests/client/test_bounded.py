@@ -39,7 +39,7 @@ class Reading:
         self.machine.reader.accept(Chunk(tp, epoch, frames, size, next_offset, topic_id=topic_id))
 
     def poll(self) -> list[tuple[list[int], bool]] | None:
-        found = self.machine.found(lambda: self.read.take(self.machine))
+        found = self.machine.found(lambda: self.read.take(self.machine), 0.0)
         if found is None:
             return None
         return [([message.offset for message in part.messages], part.is_last) for part in found]

@@ -119,11 +119,11 @@ class Driver:
             self.flush()
 
     def poll(self, count: int = 100) -> list[Any]:
-        self.machine.begin_poll(self.mailbox, self.now_s)
+        self.machine.begin_poll()
         self.catch_up()
         self.machine.follow_growth(self.counts.get)
         try:
-            return self.machine.found(lambda: self.machine.reader.take(count)) or []
+            return self.machine.found(lambda: self.machine.reader.take(count), self.now_s) or []
         finally:
             self.flush()
 
@@ -307,7 +307,7 @@ def test_a_callback_that_closes_ends_the_rebalance() -> None:
     driver.machine.performed(action, None)
     driver.machine.accept(driver.mailbox)
     assert driver.machine.next_action() is None
-    assert driver.machine.found(lambda: [1]) == []
+    assert driver.machine.found(lambda: [1], driver.now_s) == []
     assert driver.machine.reader.owned == {P}
 
 
@@ -336,7 +336,7 @@ def test_a_position_is_known_although_the_error_behind_it_has_arrived_with_it() 
     machine.accept(deque([Located(tp, epoch, 7), Trouble(tp, epoch, 7, error)]))
     assert machine.known_position(tp) == 7
     with pytest.raises(CorruptData):
-        machine.found(lambda: machine.reader.take(1))
+        machine.found(lambda: machine.reader.take(1), 0.0)
 
 
 def test_stop_ends_an_iteration_after_the_current_message() -> None:

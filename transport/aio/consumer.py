@@ -121,13 +121,13 @@ class AsyncConsumer(AssignedPartitions, AsyncOffsetQueries):
         machine, bridge = self._machine, self._bridge
         bridge.is_polling = True
         try:
-            machine.begin_poll(bridge.mailbox, monotonic())
+            machine.begin_poll()
             while True:
                 await self._catch_up()
                 if machine.growth.is_followed:
                     machine.follow_growth(self._network.topics.partition_count)
                 try:
-                    found = machine.found(take)
+                    found = machine.found(take, monotonic())
                 finally:
                     self._post()
                 if found is not None:
@@ -139,7 +139,8 @@ class AsyncConsumer(AssignedPartitions, AsyncOffsetQueries):
                     return []
                 if gathering is not None:
                     left_s = gathering.patience_s(left_s)
-                await self._has_mail.wait(machine.growth.patience_s(left_s))
+                left_s = machine.commits.patience_s(machine.growth.patience_s(left_s), monotonic())
+                await self._has_mail.wait(left_s)
                 self._refuse_when_closed()
         finally:
             self._is_poll_over = False

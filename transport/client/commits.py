@@ -11,9 +11,10 @@ due         `interval_s` after the last time, unless a commit is in flight
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from ..addresses import TopicPartition
+from ..addresses import TopicPartition, coordinator_address
+from ..machine import Call
 from ..protocol.errors import ErrorCode, PlanariaError
-from ..protocol.groups import CommitOffsets, PartitionOffset
+from ..protocol.groups import CommitOffsets, CommitOffsetsReply, PartitionOffset
 from .errors import CommitFailed
 from .membership import MemberIdentity
 from .options import InvalidOption, as_partition, check_offset, check_text
@@ -33,6 +34,10 @@ class CommitFirst(NamedTuple):
     offsets: Offsets
 
 
+LEAST_PAUSE_S = 0.1
+"""Between two automatic commits of a poll that waits: one that is refused is not repeated in a busy loop."""
+
+
 class AutoCommit:
     def __init__(self, is_on: bool, interval_s: float, now_s: float) -> None:
         self.is_on = is_on
@@ -48,6 +53,12 @@ class AutoCommit:
             return {}
         self._next_at_s = now_s + self._interval_s
         return self.news(self.settled)
+
+    def patience_s(self, now_s: float) -> float | None:
+        """Return how long a poll may wait before it commits; None while there is nothing to commit."""
+        if not self.is_on or self._is_under_way or not self.news(self.settled):
+            return None
+        return max(self._next_at_s - now_s, LEAST_PAUSE_S)
 
     def news(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Return the positions that are not committed."""
@@ -100,6 +111,28 @@ class Commits:
         if not self.auto.is_on or not offsets or self.identity.losses != self.losses:
             return None  # after a loss the next owner reads these messages again
         return CommitFirst(self.request(offsets), offsets)
+
+    def due(self, now_s: float, timeout_ms: int) -> Call | None:
+        """Return the automatic commit of the messages of earlier polls, if its time has come."""
+        news = self.auto.due(now_s)
+        action = self.automatic(news)
+        if action is None:
+            return None
+        self.auto.begin()
+        # Not retried automatically: the older commit could overwrite a newer one made by the program meanwhile.
+        return Call(
+            ("commit", news),
+            coordinator_address(action.request.group),
+            action.request,
+            CommitOffsetsReply,
+            timeout_ms=timeout_ms,
+            is_retried=False,
+        )
+
+    def patience_s(self, left_s: float | None, now_s: float) -> float | None:
+        """Return how long a poll with `left_s` seconds left may wait before it commits."""
+        due_s = self.auto.patience_s(now_s)
+        return left_s if due_s is None else due_s if left_s is None else min(left_s, due_s)
 
     def check(self, *, is_in_transaction: bool = False) -> None:
         """Raise the error that no commit of this consumer's offsets can avoid."""

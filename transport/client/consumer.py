@@ -97,13 +97,13 @@ class Consumer(AssignedPartitions, OffsetQueries):
         machine, bridge = self._machine, self._bridge
         bridge.is_polling = True
         try:
-            machine.begin_poll(bridge.mailbox, monotonic())
+            machine.begin_poll()
             while True:
                 self._catch_up()
                 if machine.growth.is_followed:
                     machine.follow_growth(self._network.topics.partition_count)
                 try:
-                    found = machine.found(take)
+                    found = machine.found(take, monotonic())
                 finally:
                     if machine.posts:
                         self._post()
@@ -113,7 +113,8 @@ class Consumer(AssignedPartitions, OffsetQueries):
                 if not bridge.mailbox and (left_s is not None and left_s <= 0):
                     return []
                 self._refuse_when_closed()
-                self._network.wait(self._has_mail, machine.growth.patience_s(left_s))
+                left_s = machine.commits.patience_s(machine.growth.patience_s(left_s), monotonic())
+                self._network.wait(self._has_mail, left_s)
                 self._refuse_when_closed()  # by another thread
         finally:
             bridge.last_poll_ms = self._network.now_ms()

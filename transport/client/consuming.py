@@ -14,9 +14,10 @@ needs no other thread. Called by `consumer.py`, the shell for threads.
 
 `stop` changes no state: polls return nothing from then on. A poll has three parts, which the shell performs in a loop:
 
-    begin_poll                positions settle; an automatic commit is posted when it is due
+    begin_poll                positions settle
     next_action, performed    a commit to wait for or a callback to run, until there is none
-    found                     messages; an empty list when closed or stopped; None to wait for mail; or an error
+    found                     an automatic commit is posted when it is due. Messages; an empty list when closed or
+                              stopped; None to wait for mail; or an error
 
 Invariants
     A partition is read only while it is owned, and confirmed as released only after its callback and its release.
@@ -29,10 +30,10 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from ..addresses import TopicPartition, coordinator_address
-from ..machine import Answered, Call, Event, Failed
+from ..addresses import TopicPartition
+from ..machine import Answered, Event, Failed
 from ..protocol.errors import ErrorCode, PlanariaError, ProtocolError
-from ..protocol.groups import CommitOffsets, CommitOffsetsReply
+from ..protocol.groups import CommitOffsets
 from .commits import AutoCommit, CommitFirst, Commits, GivenOffsets, Metadata, Offsets
 from .errors import CommitFailed, MemberFenced, error_from
 from .fetching import SetPaused, StartFetching, StopFetching
@@ -128,26 +129,10 @@ class Consuming:
 
     # A poll.
 
-    def begin_poll(self, mailbox: deque[Any], now_s: float) -> None:
-        """Count the messages of earlier polls as read, and commit them if that is due."""
+    def begin_poll(self) -> None:
+        """Count the messages of earlier polls as read."""
         self._give_back()
         self._auto_commit.settled = self.reader.positions()
-        self.accept(mailbox)  # the commit is made under the present identity
-        news = self._auto_commit.due(now_s)
-        action = self.commits.automatic(news)
-        if action is None:
-            return
-        self._auto_commit.begin()
-        # Not retried automatically: the older commit could overwrite a newer one made by the program meanwhile.
-        ask = Call(
-            ("commit", news),
-            coordinator_address(action.request.group),
-            action.request,
-            CommitOffsetsReply,
-            timeout_ms=self._request_timeout_ms,
-            is_retried=False,
-        )
-        self.posts.append(ask)
 
     def next_action(self) -> Action | None:
         """Continue the rebalance in progress, then the next news. Return the first action for the shell, if any.
@@ -212,8 +197,14 @@ class Consuming:
         if error is not None:
             self._rebalancing.errors.append(error)
 
-    def found(self, take: Callable[[], list[Any]]) -> list[Any] | None:
-        """Return the messages that `take` returns; an empty list if the poll is over; None if it has to wait."""
+    def found(self, take: Callable[[], list[Any]], now_s: float) -> list[Any] | None:
+        """Return the messages that `take` returns; an empty list if the poll is over; None if it has to wait.
+
+        Commits the messages of earlier polls if that is due: a poll that waits asks again after `commits.patience_s`.
+        """
+        commit = self.commits.due(now_s, self._request_timeout_ms)
+        if commit is not None:
+            self.posts.append(commit)
         if self._fenced is not None:
             raise self._fenced
         if self.is_closed or self.is_stopped:  # closed by a callback
