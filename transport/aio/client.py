@@ -289,6 +289,7 @@ class AsyncClient(AsyncAdmin):
     ) -> None:
         if self._is_closed:
             return
+        self._caller.bridge.loop.check()
         self._is_closed = True
         try:
             await self._ends.__aexit__(kind, error, trace)

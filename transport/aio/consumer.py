@@ -276,6 +276,7 @@ class AsyncConsumer(AssignedPartitions, AsyncOffsetQueries):
         machine = self._machine
         if machine.is_closed:
             return
+        self._caller.bridge.loop.check()
         action = machine.close(positions)
         self._has_mail.set_here()  # ends a poll in another task
         try:

@@ -13,9 +13,14 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar, cast
 
 from ..client.errors import TimedOut
+from ..protocol.errors import PlanariaError
 
 ResultT = TypeVar("ResultT")
 Work = Callable[[], Coroutine[Any, Any, None]]
+
+OTHER_LOOP = (
+    "the client belongs to another event loop: use it in tasks of that loop, or connect again in this one"
+)
 
 
 class Signal(Protocol):
@@ -29,7 +34,10 @@ class Signal(Protocol):
 
 
 class EventLoop(Protocol):
-    """A running event loop."""
+    """A running event loop. Waiting raises PlanariaError in a task of another loop, where it would never end."""
+
+    def check(self) -> None:
+        """Raise PlanariaError unless the caller runs on this loop."""
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Call from another thread. Does nothing once the loop has ended."""
@@ -57,6 +65,10 @@ class AsyncioLoop:
         self._asyncio = asyncio
         self._loop = asyncio.get_running_loop()
 
+    def check(self) -> None:
+        if self._asyncio._get_running_loop() is not self._loop:
+            raise PlanariaError(OTHER_LOOP)
+
     def call_soon(self, callback: Callable[[], object]) -> None:
         try:
             self._loop.call_soon_threadsafe(callback)
@@ -64,12 +76,14 @@ class AsyncioLoop:
             return
 
     def signal(self) -> Signal:
+        self.check()
         return self._asyncio.Event()
 
     def shield(self) -> AbstractContextManager[object]:
         return nullcontext()  # asyncio delivers a cancellation once
 
     async def wait(self, signal: Signal, timeout_s: float | None) -> bool:
+        self.check()
         if timeout_s is None:
             await signal.wait()
             return True
@@ -81,6 +95,7 @@ class AsyncioLoop:
         return True
 
     async def within(self, work: Work, limit_s: float) -> bool:
+        self.check()
         try:
             async with self._asyncio.timeout(limit_s):
                 await work()
@@ -91,6 +106,7 @@ class AsyncioLoop:
         return True
 
     async def in_thread(self, call: Callable[[], ResultT]) -> ResultT:
+        self.check()
         return await self._asyncio.to_thread(call)
 
 
@@ -100,6 +116,11 @@ class TrioLoop:
         self._trio: Any = sys.modules["trio"]
         self._token = self._trio.lowlevel.current_trio_token()
 
+    def check(self) -> None:
+        lowlevel = self._trio.lowlevel
+        if not lowlevel.in_trio_run() or lowlevel.current_trio_token() is not self._token:
+            raise PlanariaError(OTHER_LOOP)
+
     def call_soon(self, callback: Callable[[], object]) -> None:
         try:
             self._token.run_sync_soon(callback)
@@ -107,23 +128,27 @@ class TrioLoop:
             return
 
     def signal(self) -> Signal:
+        self.check()
         return cast("Signal", self._trio.Event())
 
     def shield(self) -> AbstractContextManager[object]:
         return cast("AbstractContextManager[object]", self._trio.CancelScope(shield=True))
 
     async def wait(self, signal: Signal, timeout_s: float | None) -> bool:
+        self.check()
         with self._trio.move_on_after(float("inf") if timeout_s is None else max(0.0, timeout_s)):
             await signal.wait()
         return signal.is_set()
 
     async def within(self, work: Work, limit_s: float) -> bool:
+        self.check()
         scope: Any = self._trio.move_on_after(max(0.0, limit_s))
         with scope:
             await work()
         return not scope.cancelled_caught
 
     async def in_thread(self, call: Callable[[], ResultT]) -> ResultT:
+        self.check()
         found = await self._trio.to_thread.run_sync(call, abandon_on_cancel=True)
         return cast("ResultT", found)
 

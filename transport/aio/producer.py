@@ -213,6 +213,7 @@ class AsyncProducer:
 
     async def _handed_over(self, publish_nowait: Callable[[], PublishHandle]) -> PublishHandle:
         """Hand a message over once there is room."""
+        self._caller.bridge.loop.check()
         while True:
             try:
                 return publish_nowait()
@@ -240,6 +241,7 @@ class AsyncProducer:
         """
         if self._is_closed:
             return
+        self._caller.bridge.loop.check()
         self._is_closed = True
         limit_s = wait_limit_s(timeout)
         try:
@@ -427,6 +429,8 @@ class _EarlyMessages:
             await message.accepted()
 
     def handle(self, event: Event, now: int) -> list[Effect]:
+        if self.event is not None:  # the network ends before the loop has taken the outcome
+            return []
         try:
             if isinstance(event, Answered):
                 return [self._finding.send(event.reply)]

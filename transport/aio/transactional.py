@@ -196,6 +196,7 @@ class AsyncTransactionalProducer:
         """
         if self._is_closed:
             return
+        self._caller.bridge.loop.check()
         self._is_closed = True
         self._caller.network.end_calls(self)
         current = self._current

@@ -321,6 +321,7 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
         """Send the acknowledgements and release all held messages, so that other members can acquire them at once."""
         if self._is_closed:
             return
+        self._caller.bridge.loop.check()
         self._is_closed = True
         self._wake.set_here()  # ends a poll in another task
         acquiring, self._acquiring = self._acquiring, None
