@@ -37,8 +37,19 @@ def _translated(action: str, subject: object, *, is_final: bool = False) -> Iter
 
 
 def _translation(error: OSError, action: str, subject: object, is_final: bool) -> StorageFull | StorageFailed:
-    message = f"{action} {subject}: {error.strerror}"
+    named = _path_of(subject) if isinstance(subject, int) else subject
+    message = f"{action} {named}: {error.strerror}"
     return StorageFull(message) if error.errno in _FULL_ERRORS and not is_final else StorageFailed(message)
+
+
+def _path_of(descriptor: int) -> str:
+    """Return the path of an open file, for a message."""
+    try:
+        if sys.platform == "darwin":
+            return os.fsdecode(fcntl.fcntl(descriptor, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0"))
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return f"descriptor {descriptor}"
 
 
 def _sync_data_call() -> Callable[[int], object]:

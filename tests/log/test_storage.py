@@ -102,6 +102,20 @@ def test_a_sync_that_finds_no_room_has_failed(
         operations[call]()
 
 
+def test_a_failure_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    files = Files()
+    descriptor = files.open_append(tmp_path / "log")
+    monkeypatch.setattr(os, "writev", no_space)
+    with pytest.raises(StorageFull, match=r"^cannot append to .*/log: no space left$"):
+        files.append(descriptor, [b"a"], 1)
+    files.close(descriptor)
+    with pytest.raises(StorageFull, match=rf"^cannot append to descriptor {descriptor}: no space left$"):
+        files.append(descriptor, [b"a"], 1)
+
+
 def test_a_checkpoint_on_a_full_disk_is_put_off(tmp_path: Path) -> None:
     files = FaultyFiles()
     log = open_log(tmp_path, files)
