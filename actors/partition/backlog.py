@@ -153,8 +153,10 @@ class Backlog:
         return self._settle(end)
 
     def _settle(self, end: LogEnd) -> list[Effect]:
-        if not self._is_refusing or self._is_above(LOW_SHARE, end):
+        if not self._is_refusing:
             return []
+        if self._is_above(LOW_SHARE, end):
+            return [self._alarm(end)]
         self._is_refusing = False
         return [Alarm(BACKLOG, ())]
 
@@ -182,10 +184,15 @@ class Backlog:
         """Return the reason why a request is refused now, if it is."""
         if self._slowest is None or not (self._is_refusing or self._is_above(1, end)):
             return None, []
+        error = ProtocolError(ErrorCode.BACKPRESSURE, self._reason(end), retry_after_ms=RETRY_AFTER_MS)
+        was_refusing, self._is_refusing = self._is_refusing, True
+        return error, [] if was_refusing else [self._alarm(end)]
+
+    def _alarm(self, end: LogEnd) -> Alarm:
+        return Alarm(BACKLOG, (f"producers are refused: {self._reason(end)}",))
+
+    def _reason(self, end: LogEnd) -> str:
+        assert self._slowest is not None
         messages, behind_bytes = self._behind(end)
         reason = f"group {self._slowest[0]} is {messages} messages behind"
-        if self._bytes_mark is not None:
-            reason += f", {behind_bytes} bytes"
-        error = ProtocolError(ErrorCode.BACKPRESSURE, reason, retry_after_ms=RETRY_AFTER_MS)
-        was_refusing, self._is_refusing = self._is_refusing, True
-        return error, [] if was_refusing else [Alarm(BACKLOG, (f"producers are refused: {reason}",))]
+        return reason if self._bytes_mark is None else f"{reason}, {behind_bytes} bytes"

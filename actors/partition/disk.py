@@ -52,8 +52,6 @@ class DiskReserve:
             self._refusal = None
             return [Alarm("disk", ())] if was_refusing else []
         again = SetTimer(MeasureDiskDue(), now + MEASURE_AGAIN_MS)
-        if was_refusing:
-            return [again]
         reason = f"the disk has {free_bytes} bytes free, the reserve is {self._reserve_bytes}"
         self._refusal = ProtocolError(ErrorCode.STORAGE_FULL, reason)
         return [Alarm("disk", (f"producers are refused: {reason}",)), again]

@@ -82,6 +82,7 @@ def test_past_the_limit_producers_are_refused_until_the_low_mark(partition: Simu
     assert partition.alarms == ("producers are refused: group slow is 11 messages behind",)
     report(partition, 2)
     assert is_refused(partition), "9 behind is below the limit, but above the low mark"
+    assert partition.alarms == ("producers are refused: group slow is 9 messages behind",)
     report(partition, 3)
     assert partition.alarms == ()
     fill(partition, 3)

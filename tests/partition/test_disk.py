@@ -34,6 +34,8 @@ def test_below_the_reserve_producers_are_refused_until_there_is_a_quarter_more()
     partition.free_bytes = RESERVE * 5 // 4 - 1
     partition.advance(MEASURE_AGAIN_MS)
     assert is_refused(partition)
+    (alarm,) = partition.alarms
+    assert f"{partition.free_bytes} bytes free, the reserve is {RESERVE}" in alarm, "as measured last"
     partition.free_bytes += 1
     partition.advance(MEASURE_AGAIN_MS)
     assert partition.alarms == ()
