@@ -8,6 +8,8 @@ import { acted, get, post } from "./http.js";
 import { count } from "./format.js";
 import { filled, linkTo, put, repeating, say, table } from "./listing.js";
 
+const NODE_LOOKS = { alive: "ready", suspected: "wait", down: "dead" };
+
 let moves = []; // not begun
 let atOnce = 1;
 let begun = [];
@@ -19,13 +21,13 @@ const again = repeating(async () => {
   for (const id of ["rebalance", "reassign"]) byId(id).hidden = !found.cluster;
   if (!found.cluster) {
     byId("told").textContent = found.message;
-    put(byId("nodes"), el("p.none", {}, "One machine, no other nodes."));
-    put(byId("parts"), el("p.none", {}, "No replicas."));
+    put(byId("nodes"), el("p.none", {}, "This broker runs on one machine."));
+    put(byId("parts"), el("p.none", {}, "None."));
     return;
   }
-  byId("told").textContent = `${found.cluster}, answered by ${found.node}, led by ${found.leading ?? "none"}${found.unplaced ? `; ${found.unplaced}` : ""}`;
+  byId("told").textContent = `${found.cluster}, answer of ${found.node}, led by ${found.leading ?? "no node"}${found.unplaced ? `; ${found.unplaced}` : ""}`;
   put(byId("nodes"), table([
-    ["node", (row) => row.node], ["state", (row) => el(`span.pill.${row.state === "down" ? "dead" : "ready"}`, {}, row.state)], ["endpoint", (row) => row.endpoint, "mono"], ["rack", (row) => row.rack],
+    ["node", (row) => row.node], ["state", (row) => el(`span.pill.${NODE_LOOKS[row.state]}`, {}, row.state)], ["endpoint", (row) => row.endpoint, "mono"], ["rack", (row) => row.rack],
     ["replicas", (row) => count(row.replicas), "n"], ["leaders", (row) => count(row.leaders), "n"], ["not in sync", (row) => count(row.under_replicated), "n"],
     ["", (row) => ["cordoned", "draining", "leaving", "stopping"].filter((name) => row[name]).join(", ")],
     ["", (row) => (row.cordoned || row.draining || row.leaving
@@ -35,7 +37,7 @@ const again = repeating(async () => {
   put(byId("parts"), table([
     ["topic", (row) => linkTo("topic", row.topic)], ["partition", (row) => row.partition, "n"], ["state", (row) => el(`span.pill.${row.offline ? "dead" : row.under_replicated ? "wait" : "ready"}`, {}, row.offline ? "offline" : row.under_replicated ? "under-replicated" : "in sync")],
     ["leader", (row) => row.leader], ["replicas", (row) => row.replicas.join(", ")], ["in sync", (row) => row.in_sync.join(", ")], ["moves to", (row) => row.target.join(", ")], ["epoch", (row) => row.leader_epoch, "n"],
-    ["", (row) => (row.leader !== row.replicas[0] ? el("button.small", { type: "button", onclick: () => elect(row) }, `Let ${row.replicas[0]} lead`) : ""), "act"],
+    ["", (row) => (row.leader !== row.replicas[0] ? el("button.small", { type: "button", onclick: () => elect(row) }, `Make ${row.replicas[0]} leader`) : ""), "act"],
   ], found.partitions.slice(0, 1000)));
   await goOn(found.partitions);
 });
@@ -77,7 +79,7 @@ const planned = (found) => table([
 byId("rebalance").addEventListener("click", async () => {
   const plan = await acted(() => get("/api/cluster/plan"));
   if (!plan) return;
-  if (!plan.moves.length) { say("replicas are spread evenly: nothing to move"); return; }
+  if (!plan.moves.length) { say("replicas are spread evenly, nothing to move"); return; }
   if (await filled("Spread replicas and leaders evenly", [], `Move ${count(plan.moves.length)}`, async () => false, el("div.scroll", {}, planned(plan.moves)))) start(plan);
 });
 
@@ -85,10 +87,10 @@ byId("reassign").addEventListener("click", async () => {
   const preview = el("div.scroll");
   let shown = null; // the values of the preview, and its plan
   const isDone = await filled("Move a topic to other nodes", [
-    { name: "topic", label: "Topic", required: true }, { name: "partition", label: "Partition", placeholder: "all", hint: "Of one partition, the first node is its preferred leader; of all, they take turns." },
+    { name: "topic", label: "Topic", required: true }, { name: "partition", label: "Partition", placeholder: "all", hint: "For one partition, the first node is its preferred leader. For all partitions, the nodes take turns." },
     { name: "nodes", label: "Nodes", required: true, placeholder: "n1, n2, n3" },
-    { name: "sure", label: "Move it now (else only a preview)", type: "checkbox" },
-  ], "Go on", async (values) => {
+    { name: "sure", label: "Move it now (otherwise only a preview is shown)", type: "checkbox" },
+  ], "Continue", async (values) => {
     const body = { topic: values.topic.trim(), partition: values.partition.trim() === "" ? null : Number(values.partition), replicas: values.nodes.split(",").map((each) => each.trim()).filter(Boolean) };
     const text = JSON.stringify(body);
     if (values.sure && shown?.text === text) return false;
@@ -103,8 +105,8 @@ byId("stop").addEventListener("click", () => { total -= moves.length; moves = []
 
 async function change(row, action) {
   const [name, text] = {
-    cordon: ["Cordon", "It gets no new replicas."], drain: ["Drain", "Its leaders move to other nodes."], uncordon: ["Uncordon", "It takes part again."],
-    leave: ["Decommission", "All its replicas move to other nodes, before it is stopped for good."],
+    cordon: ["Cordon", "The node gets no new replicas."], drain: ["Drain", "Its leaders move to other nodes."], uncordon: ["Uncordon", "The node gets replicas and leaders again."],
+    leave: ["Decommission", "All its replicas move to other nodes. After that it can be removed from the cluster."],
   }[action];
   if (!(await confirmed(`${name} ${row.node}?`, text, { action: name, isBad: action !== "uncordon" }))) return;
   await acted(() => post("/api/cluster/node", { node: row.node, action }), "done");

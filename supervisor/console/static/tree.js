@@ -27,6 +27,7 @@ const dirty = new Set();
 const asked = new Map(); // address -> time of our signal, until the supervisor has noticed
 let selected = null;
 let broker = {};
+let shownAt = ""; // the endpoint of the broker whose processes are shown
 let isTable = false;
 let frame = 0;
 let isFirst = true;
@@ -39,7 +40,7 @@ const chart = new TimeChart(byId("traffic"), { series: [{ label: "in / s", colou
 const stem = el("div.root", {}, el("span.seed", {}, el("img", { src: "/static/planaria.svg", alt: "" })), el("span", {}, "supervisor ", el("span.dim", { id: "root-facts" })));
 const branches = el("ul.branches");
 byId("tree").append(stem, branches);
-byId("legend").append(...[["ready", "ready, the core is its traffic"], ["wait", "starting"], ["dead", "dead"], ["quar", "quarantined"], ["cold", "silent"], ["idle", "asleep"]].map(([look, text]) => el(`span.l-${look}`, {}, text)));
+byId("legend").append(...[["ready", "ready"], ["wait", "starting"], ["dead", "dead"], ["quar", "quarantined"], ["cold", "silent"], ["idle", "asleep"]].map(([look, text]) => el(`span.l-${look}`, {}, text)));
 
 function order(map, parent, key, made, compare) {
   map.set(key, made);
@@ -118,7 +119,12 @@ function sized(twig) {
 
 function take(found) {
   linkState(found.trouble ? "lost" : "live", found.trouble ? found.trouble.message : "live");
-  if (found.broker) broker = found.broker;
+  if (found.broker) {
+    broker = found.broker;
+    // The console of a cluster whose node is gone asks another one.
+    if (broker.endpoint && shownAt && broker.endpoint !== shownAt) say(`these are now the processes of ${broker.endpoint}`, true);
+    shownAt = broker.endpoint || shownAt;
+  }
   if (found.is_anew) {
     for (const address of [...cells.keys()]) if (!found.nodes.some((node) => node.address === address)) { dropCell(address); nodes.delete(address); }
   }
@@ -252,7 +258,7 @@ function drawFigures() {
   byId("f-out").textContent = rate(points[2].at(-1) ?? 0);
   byId("f-restarts").textContent = count(restarts);
   byId("f-memory").textContent = bytes(memory);
-  byId("root-facts").textContent = broker.supervisor_pid ? `pid ${broker.supervisor_pid}, up ${duration(Date.now() - broker.started_ms)}, ${broker.data_directory}` : "";
+  byId("root-facts").textContent = broker.supervisor_pid ? `pid ${broker.supervisor_pid}, up ${duration(Date.now() - broker.started_ms)}, ${broker.endpoint}, ${broker.data_directory}` : "";
 }
 
 // The selected process.
@@ -269,7 +275,7 @@ function drawDetail() {
   const box = byId("detail");
   const node = selected && nodes.get(selected);
   if (!node) {
-    box.replaceChildren(el("h2", {}, "Kill something"), el("p.dim", {}, "Select a process: a click, or the arrow keys and Enter. Its supervisor starts it again, and this page counts the milliseconds."));
+    box.replaceChildren(el("h2", {}, "No process selected"), el("p.dim", {}, "Select one with a click, or with the arrow keys and Enter, and kill it: the supervisor restarts it, and this page shows how long that took."));
     return;
   }
   const fact = (name, value) => (value === null || value === undefined || value === "" ? [] : [el("dt", {}, name), el("dd", {}, value)]);
@@ -303,7 +309,7 @@ function drawDetail() {
     ...node.alarms.map((alarm) => el("p.failure", {}, alarm)),
     node.has_traceback && el("button.small", { type: "button", onclick: () => trace(node.address) }, "Traceback"),
     " ",
-    el("button.small", { type: "button", onclick: () => everything(node.address) }, "All figures"),
+    el("button.small", { type: "button", onclick: () => everything(node.address) }, "All metrics"),
   ].filter(Boolean));
   if (focused) [...box.querySelectorAll("button")].find((button) => button.textContent === focused && !button.disabled)?.focus();
 }
@@ -311,9 +317,9 @@ function drawDetail() {
 function watch(node) {
   if (node.died_ms === null && !asked.has(node.address)) return null;
   const isDown = node.died_ms !== null && node.downtime_ms === null;
-  if (isDown) return el("div.watch.open", {}, el("b", {}, duration(Date.now() - node.died_ms)), "since its death");
+  if (isDown) return el("div.watch.open", {}, el("b", {}, duration(Date.now() - node.died_ms)), "since it died");
   if (node.downtime_ms === null || asked.has(node.address)) return null;
-  return el("div.watch", {}, el("b", {}, duration(node.downtime_ms)), `from death to service, incarnation ${node.incarnation}`);
+  return el("div.watch", {}, el("b", {}, duration(node.downtime_ms)), `from death to ready, incarnation ${node.incarnation}`);
 }
 // A stopwatch runs while the selected process is down.
 setInterval(() => { const node = selected && nodes.get(selected); if (node && node.died_ms !== null && node.downtime_ms === null) drawDetail(); }, 100);
@@ -321,16 +327,16 @@ setInterval(() => { const node = selected && nodes.get(selected); if (node && no
 async function signal(node, name) {
   if (name !== "SIGCONT") {
     const text = name === "SIGKILL"
-      ? `Process ${node.pid} ends at once, without cleaning up. The supervisor starts it again.`
-      : `Process ${node.pid} stops running. The supervisor notices that it makes no progress, and replaces it after some seconds.`;
+      ? `Process ${node.pid} is killed without cleaning up. The supervisor restarts it.`
+      : `Process ${node.pid} is stopped. When it makes no progress for some seconds, the supervisor replaces it.`;
     if (!(await confirmed(`${name === "SIGKILL" ? "Kill" : "Freeze"} ${node.address}?`, text, { action: name === "SIGKILL" ? "Kill" : "Freeze" }))) return;
   }
   asked.set(node.address, Date.now());
-  const found = await acted(() => post("/api/kill", { address: node.address, signal: name }), (reply) => `${name} to process ${reply.pid}`);
+  const found = await acted(() => post("/api/kill", { address: node.address, signal: name }), (reply) => `${name} sent to process ${reply.pid}`);
   if (!found) asked.delete(node.address);
 }
 
-const revive = (node) => acted(() => post("/api/revive", { address: node.address }), `${node.address} is started`);
+const revive = (node) => acted(() => post("/api/revive", { address: node.address }), `${node.address} started`);
 
 function shown(title, text) {
   const dialog = el("dialog", { "aria-label": title }, el("h2", {}, title), el("pre", { tabindex: "0" }, text), el("form.row", { method: "dialog" }, el("button", {}, "Close")));
@@ -339,7 +345,7 @@ function shown(title, text) {
   dialog.showModal();
 }
 
-const trace = async (address) => { const found = await acted(() => get("/api/actor", { address })); if (found) shown(`Traceback of ${address}`, found.traceback || "none any more"); };
+const trace = async (address) => { const found = await acted(() => get("/api/actor", { address })); if (found) shown(`Traceback of ${address}`, found.traceback || "no longer available"); };
 const everything = async (address) => { const found = await acted(() => get("/api/actor", { address })); if (found) shown(address, JSON.stringify(found, null, 2)); };
 
 // The table, for those who prefer one.
@@ -412,7 +418,7 @@ function follow() {
   const stream = new EventSource("/api/tree");
   stream.onmessage = (event) => take(JSON.parse(event.data));
   stream.onerror = () => {
-    linkState("lost", "the console does not answer");
+    linkState("lost", "no connection to the console");
     // The browser connects again by itself after a lost connection, but not after a refusal.
     if (stream.readyState === EventSource.CLOSED) setTimeout(followAgain, AGAIN_MS);
   };
