@@ -33,7 +33,7 @@ def test_a_partition_is_killed_on_the_page_and_returns(page: "Page", broker: Bro
     page.click(cell("partition/ORDERS/1"))
     page.click("#detail button:has-text('Kill')")
     page.click("dialog button:has-text('Kill')")
-    page.wait_for_selector("#detail .watch:not(.open):has-text('from death to service')")
+    page.wait_for_selector("#detail .watch:not(.open):has-text('from death to ready')")
     assert page.inner_text("#events b") == "partition/ORDERS/1"
     assert re.fullmatch(r"back after [\d.,]+ (ms|s)", page.inner_text("#events .took"))
     assert page.get_attribute(cell("partition/ORDERS/1"), "data-state") == "ready"
@@ -147,8 +147,8 @@ def test_a_delayed_message_is_cancelled(page: "Page", url: str, broker: Broker) 
     broker.publish("ORDERS", "later", {"n": 1}, delay=3_600, scheduled_id="later")
     page.goto(f"{url}/delayed")
     page.click("#list tr:has-text('later') button:has-text('Cancel')")
-    page.click("dialog button:has-text('Cancel it')")
-    page.wait_for_selector("#list:has-text('No message waits')")
+    page.click("dialog button:has-text('Cancel the message')")
+    page.wait_for_selector("#list:has-text('No delayed messages')")
 
 
 def test_offsets_are_reset_after_a_preview(page: "Page", url: str, broker: Broker) -> None:
@@ -160,10 +160,10 @@ def test_offsets_are_reset_after_a_preview(page: "Page", url: str, broker: Broke
         consumer.commit()
     page.goto(f"{url}/group?group=billing")
     page.click("#reset")
-    page.click("dialog button:has-text('Go on')")
+    page.click("dialog button:has-text('Continue')")
     page.wait_for_selector("dialog table:has-text('again')")
     page.check("dialog [name=sure]")
-    page.click("dialog button:has-text('Go on')")
+    page.click("dialog button:has-text('Continue')")
     page.wait_for_selector("dialog", state="detached")
     assert set(broker.client.group_offsets("billing").values()) == {0}
     page.click("#pause")
@@ -184,7 +184,7 @@ def test_letters_are_tried_dry_and_redriven(page: "Page", url: str, broker: Brok
     other = {**headers, "dead-letter-reason": "KeyError: amount"}
     broker.publish("LETTERS.dlq", "k2", {"n": 2}, headers=other)
     page.goto(f"{url}/dead-letters")
-    page.wait_for_selector("#told:has-text('3 letters wait')")
+    page.wait_for_selector("#told:has-text('3 letters pending')")
     rows = page.locator("#reasons tbody tr")
     assert [text.split() for text in rows.all_inner_texts()] == [
         ["2", "ValueError:", "no"],
@@ -198,8 +198,8 @@ def test_letters_are_tried_dry_and_redriven(page: "Page", url: str, broker: Brok
     page.click("dialog button:has-text('Close')")
     page.check("#list tbody input >> nth=0")
     page.click("#dry")
-    page.wait_for_selector("dialog h2:has-text('1 letters would be sent')")
+    page.wait_for_selector("dialog h2:has-text('1 letter would be sent')")
     page.click("dialog button:has-text('Close')")
     page.click("#redrive")
     page.click("dialog button:has-text('Redrive')")
-    page.wait_for_selector("#told:has-text('2 letters wait, 1 were redriven')")
+    page.wait_for_selector("#told:has-text('2 letters pending, 1 redriven')")

@@ -65,7 +65,7 @@ class Scene:
             broker.create_topic(topic, partitions, if_not_exists=True)
         broker.create_topic("ORDERS.dlq", 1, if_not_exists=True)
         broker.set_quota("reports", fetch_bytes=1_000_000, produce_requests=50)
-        broker.configure_share_group("resize", lock_ms=30_000, max_deliveries=3)
+        broker.configure_share_group("resize", lock_ms=30_000, max_deliveries=3, dead_letter="ORDERS.dlq")
         for number in range(5):
             broker.publish(
                 "REMINDERS",
@@ -111,7 +111,7 @@ class Scene:
             while not self._is_over.is_set():
                 for message in consumer.poll(0.2):
                     if message.offset % 5 == 2:
-                        message.fail("no such image")
+                        message.fail(reason="no such image")
                     elif message.offset % 7:
                         message.accept()
 

@@ -20,7 +20,7 @@ export class TimeChart {
     this.parent = parent;
     this.box = el("div");
     this.table = el("div.scroll", { tabindex: "0" });
-    this.details = el("details.behind", { ontoggle: () => this.tabulate() }, el("summary", {}, "The points as a table"), this.table);
+    this.details = el("details.behind", { ontoggle: () => this.tabulate() }, el("summary", {}, "Show as a table"), this.table);
     parent.replaceChildren(this.box, this.details);
     this.make();
     new ResizeObserver(() => { if (this.plot && this.box.clientWidth) this.plot.setSize({ width: this.box.clientWidth, height: this.height }); }).observe(this.box);
@@ -38,7 +38,7 @@ export class TimeChart {
       cursor: { drag: { x: false, y: false } },
       scales: { x: { time: true, range: () => this.span() }, y: { range: (plot, min, max) => [0, Math.max(1, (max ?? 0) * 1.12)] } },
       axes: [
-        { ...axis, values: (plot, splits) => splits.map((at) => clock(at * 1000)), space: 90 },
+        { ...axis, values: (plot, splits) => splits.map((at) => clock(at * 1000)), space: 90, size: 30 },
         { ...axis, values: (plot, splits) => splits.map((value) => this.format(value)), size: 62, space: 24 },
       ],
       series: [

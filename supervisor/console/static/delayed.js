@@ -1,4 +1,4 @@
-// Messages that wait for their time.
+// Delayed messages.
 
 import { byId, confirmed, el } from "./dom.js";
 import { acted, get, post } from "./http.js";
@@ -13,11 +13,11 @@ const again = repeating(async () => {
     ["due", (row) => time(row.deliver_at_ms)], ["in", (row) => (row.deliver_at_ms > found.now_ms ? duration(row.deliver_at_ms - found.now_ms) : "due"), "n"],
     ["size", (row) => bytes(row.size_bytes), "n"], ["reason", (row) => row.reason || "", "wrap"],
     ["", (row) => el("button.small", { type: "button", onclick: () => cancel(row) }, "Cancel"), "act"],
-  ], found.messages.filter((row) => `${row.scheduled_id} ${row.topic} ${row.key_text}`.toLowerCase().includes(wanted)), "No message waits."));
+  ], found.messages.filter((row) => `${row.scheduled_id} ${row.topic} ${row.key_text}`.toLowerCase().includes(wanted)), "No delayed messages."));
 });
 
 async function cancel(row) {
-  if (!(await confirmed(`Cancel ${row.scheduled_id}?`, "The message is not delivered.", { action: "Cancel it" }))) return;
+  if (!(await confirmed(`Cancel ${row.scheduled_id}?`, "It will not be delivered.", { action: "Cancel the message" }))) return;
   await acted(() => post("/api/delayed/cancel", { scheduled_id: row.scheduled_id }), "cancelled");
   again();
 }

@@ -35,7 +35,7 @@ export function confirmed(title, text, { action = "OK", isBad = true, typed = nu
       el("form", { method: "dialog", onsubmit: (event) => { event.preventDefault(); if (!go.disabled) dialog.close("go"); } },
         el("h2", {}, title),
         el("p", {}, text),
-        input && el("label", {}, `Type ${typed} to go on`, input),
+        input && el("label", {}, `Type ${typed} to continue`, input),
         el("div.row", {}, cancel, go)),
     );
     if (input) input.addEventListener("input", () => { go.disabled = input.value !== typed; });

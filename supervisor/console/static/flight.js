@@ -12,11 +12,11 @@ repeating(async () => {
   put(byId("list"), table([
     ["topic", (row) => linkTo("topic", row.topic)], ["partition", (row) => row.partition, "n"],
     ["offset", (row) => (row.last_offset > row.offset ? `${row.offset} to ${row.last_offset}` : row.offset), "n"],
-    ["group", (row) => linkTo("group", row.group)], ["held by", (row) => row.member, "mono"], ["process", (row) => row.pid, "n"],
+    ["group", (row) => linkTo("group", row.group)], ["member", (row) => row.member, "mono"], ["process", (row) => row.pid, "n"],
     ["attempt", (row) => row.attempt, "n"], ["for", (row) => duration(found.now_ms - row.since_ms), "n"],
   ], found.records.filter(matches), "No record is being handled."));
   put(byId("retrying"), table([
     ["topic", (row) => linkTo("topic", row.topic)], ["partition", (row) => row.partition, "n"], ["offset", (row) => row.offset, "n"], ["key", (row) => row.key, "mono"], ["group", (row) => row.group],
     ["attempts", (row) => row.attempts, "n"], ["next", (row) => (row.parked ? "parked" : time(row.next_try_ms))], ["reason", (row) => row.reason, "wrap"],
-  ], found.retrying.filter(matches), "No record waits."));
+  ], found.retrying.filter(matches), "No record waits for a retry."));
 }, 1000);

@@ -60,7 +60,7 @@ byId("pause").addEventListener("click", async () => {
   again();
 });
 byId("settings").addEventListener("click", async () => {
-  await filled(`Configure ${group}`, [{ name: "settings", label: "Settings to change", type: "textarea", rows: 4, required: true, hint: "one KEY=VALUE a line, such as max_deliveries=5" }], "Change", async (values) => { await post("/api/group/configure", { group, settings: settings(values.settings) }); });
+  await filled(`Configure ${group}`, [{ name: "settings", label: "Settings to change", type: "textarea", rows: 4, required: true, hint: "one KEY=VALUE per line, such as max_deliveries=5" }], "Change", async (values) => { await post("/api/group/configure", { group, settings: settings(values.settings) }); });
   again();
 });
 byId("reset").addEventListener("click", async () => {
@@ -70,7 +70,7 @@ byId("reset").addEventListener("click", async () => {
     { name: "at", label: "Offset, or time (2026-01-31T12:00)" },
     { name: "topic", label: "Topic", placeholder: "all" }, { name: "partition", label: "Partition", placeholder: "all" },
     { name: "sure", label: "Set them now (else only a preview)", type: "checkbox" },
-  ], "Go on", async (values) => {
+  ], "Continue", async (values) => {
     const at = values.to === "time" ? new Date(values.at).getTime() : Number(values.at || 0);
     if (!Number.isFinite(at)) throw new Error(`${values.at} is neither an offset nor a time`);
     const answer = await post("/api/group/reset", { group, to: values.to, at, topic: values.topic || null, partition: values.partition === "" ? null : Number(values.partition), is_preview: !values.sure });

@@ -25,7 +25,7 @@ byId("filter").addEventListener("input", draw);
 byId("create").addEventListener("click", async () => {
   await filled("Create a work queue", [
     { name: "group", label: "Name", required: true },
-    { name: "settings", label: "Settings that differ from the defaults", type: "textarea", rows: 4, hint: "one KEY=VALUE a line, such as lock_ms=30000, max_deliveries=5, dead_letter=ORDERS.dlq, fair=true" },
+    { name: "settings", label: "Settings that differ from the defaults", type: "textarea", rows: 4, hint: "one KEY=VALUE per line, such as lock_ms=30000, max_deliveries=5, dead_letter=ORDERS.dlq, fair=true" },
   ], "Create", async (values) => { await post("/api/group/configure", { group: values.group, settings: settings(values.settings) }); });
   again();
 });

@@ -17,7 +17,7 @@ async function answered(response) {
   try {
     found = JSON.parse(text);
   } catch {
-    throw new Refused(response.status, { code: "NO_JSON", message: `the console answers ${response.status}: ${text.slice(0, 200)}` });
+    throw new Refused(response.status, { code: "NO_JSON", message: `the console answered with status ${response.status}: ${text.slice(0, 200)}` });
   }
   if (!response.ok) throw new Refused(response.status, found.error);
   return found;

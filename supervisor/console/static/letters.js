@@ -1,4 +1,4 @@
-// Dead letters: reasons, one letter with its stack, redrive of the chosen ones.
+// Dead letters: reasons, one letter with its stack, redrive of the selected ones.
 
 import { byId, confirmed, el, say } from "./dom.js";
 import { acted, get, post } from "./http.js";
@@ -8,6 +8,7 @@ import { parameter, put, repeating, table } from "./listing.js";
 const chosen = new Map();
 let reason = "";
 let found = null;
+const letters = (number) => `${count(number)} ${number === 1 ? "letter" : "letters"}`;
 
 function draw() {
   const most = Math.max(1, ...found.reasons.map(([, number]) => number));
@@ -15,9 +16,9 @@ function draw() {
   put(byId("reasons"), table([
     ["letters", ([, number]) => count(number), "n"], ["", ([, number]) => bar(number)],
     ["reason", ([text]) => text, "wrap"],
-  ], found.reasons, "No letter waits here."));
-  byId("told").textContent = `${count(found.pending)} letters wait, ${count(found.all - found.unread - found.pending)} were redriven.${found.unread ? ` ${count(found.unread)} older ones were not read: an act without a choice takes them, too.` : ""}`;
-  byId("chosen").textContent = chosen.size ? `${chosen.size} chosen` : "none chosen: an act takes all of them";
+  ], found.reasons, "No dead letters."));
+  byId("told").textContent = `${count(found.pending)} letters pending, ${count(found.all - found.unread - found.pending)} redriven.${found.unread ? ` ${count(found.unread)} older ones were not read; a redrive without a selection includes them.` : ""}`;
+  byId("chosen").textContent = chosen.size ? `${chosen.size} selected` : "none selected: a redrive takes all of them";
   put(byId("list"), table([
     ["", (row) => {
       const box = el("input", { type: "checkbox", "aria-label": `Letter ${row.offset}`, onchange: (event) => { const key = `${row.partition}:${row.offset}`; if (event.target.checked) chosen.set(key, [row.partition, row.offset]); else chosen.delete(key); draw(); } });
@@ -26,7 +27,7 @@ function draw() {
     }],
     ["letter", (row) => el("button.quiet.small", { type: "button", onclick: () => open(row) }, `${row.partition}:${row.offset}`)],
     ["from", (row) => row.from], ["group", (row) => row.group], ["failures", (row) => row.failures, "n"], ["last", (row) => time(row.failed_ms)], ["reason", (row) => row.reason, "wrap"],
-  ], found.letters, "No letter waits here."));
+  ], found.letters, "No dead letters."));
 }
 
 async function open(row) {
@@ -49,8 +50,8 @@ const order = (isDry) => ({ topic: byId("topic").value, positions: chosen.size ?
 byId("dry").addEventListener("click", async () => {
   const answer = await acted(() => post("/api/redrive", order(true)));
   if (!answer) return;
-  const dialog = el("dialog", { "aria-label": "Dry run" }, el("h2", {}, `${count(answer.count)} letters would be sent`),
-    el("p.hint", {}, `${count(answer.held_back)} were redriven too often, ${count(answer.no_origin)} name no origin.`),
+  const dialog = el("dialog", { "aria-label": "Dry run" }, el("h2", {}, `${letters(answer.count)} would be sent`),
+    el("p.hint", {}, `${count(answer.held_back)} have reached the limit of redrives, ${count(answer.no_origin)} have no original topic.`),
     el("div.scroll", {}, table([["letter", (row) => `${row.partition}:${row.offset}`], ["to", (row) => row.to], ["reason", (row) => row.reason, "wrap"]], answer.letters.slice(0, 50))),
     el("form.row", { method: "dialog" }, el("button", {}, "Close")));
   dialog.addEventListener("close", () => dialog.remove());
@@ -59,9 +60,9 @@ byId("dry").addEventListener("click", async () => {
 });
 byId("redrive").addEventListener("click", async () => {
   const number = chosen.size || found?.pending || 0;
-  if (!(await confirmed(`Redrive ${count(number)} letters?`, "Each is published to its topic again, once.", { action: "Redrive", isBad: false }))) return;
+  if (!(await confirmed(`Redrive ${letters(number)}?`, "Each is published again to the topic that it came from.", { action: "Redrive", isBad: false }))) return;
   const answer = await acted(() => post("/api/redrive", order(false)));
-  if (answer) { say(`${count(answer.moved)} letters are sent${answer.refused ? `, ${answer.refused} refused` : ""}`); chosen.clear(); again(); }
+  if (answer) { say(`${letters(answer.moved)} redriven${answer.refused ? `, ${answer.refused} refused` : ""}`); chosen.clear(); again(); }
 });
 
 let again = () => {};

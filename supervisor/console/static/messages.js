@@ -30,7 +30,7 @@ function draw() {
     ["format", (row) => row.value?.format ?? "none"],
     ["value", (row) => brief(row.value && { ...row.value, text: row.value.text.replace(/\s+/g, " ") }, 160), "mono"],
     ["size", (row) => (row.value ? bytes(row.value.size) : "–"), "n"],
-  ], shown, "No message here."));
+  ], shown, "No messages."));
 }
 
 function open(row) {
@@ -60,7 +60,7 @@ async function show() {
   if (!values.topic.value) return;
   const place = values.from.value;
   const at = place === "offset" ? values.offset.value : place === "time" ? new Date(values.time.value).getTime() : "";
-  if (place === "time" && !Number.isFinite(at)) { say("choose a time", true); return; }
+  if (place === "time" && !Number.isFinite(at)) { say("enter a time", true); return; }
   const asked = { topic: values.topic.value, partition: values.partition.value, from: place, at, key: values.key.value, limit: values.limit.value };
   history.replaceState(null, "", `/messages${query({ topic: asked.topic, partition: asked.partition, from: place === "end" ? "" : place, offset: place === "offset" ? at : "", key: asked.key })}`);
   const own = ++search;
@@ -76,7 +76,7 @@ async function show() {
     draw();
     places = asked.key && (place === "end" || shown.length < Number(asked.limit)) ? found.places : "";
     const summary = `${count(shown.length)} messages${asked.key ? ` with this key, of ${count(read)} read` : ""}`;
-    if (!places) { byId("told").textContent = `${summary}${found.left ? "; there are more" : ""}`; return; }
+    if (!places) { byId("told").textContent = `${summary}${found.left ? "; more are available" : ""}`; return; }
     byId("told").replaceChildren(`${summary}; ${count(found.left)} to read `, el("button.small", { type: "button", onclick: () => { search += 1; byId("told").textContent = `${summary}; stopped`; } }, "Stop"));
   }
   draw();
@@ -88,7 +88,7 @@ function stop() {
   stream?.close();
   stream = null;
   byId("tail").setAttribute("aria-pressed", "false");
-  byId("tail").textContent = "Follow live";
+  byId("tail").textContent = "Follow";
 }
 
 byId("tail").addEventListener("click", () => {
@@ -106,10 +106,10 @@ byId("tail").addEventListener("click", () => {
     if (news.error) { stop(); say(news.error.message, true); return; }
     skipped += news.skipped;
     shown = [...news.messages.reverse(), ...shown].slice(0, 200);
-    byId("told").textContent = `Live${skipped ? `; ${count(skipped)} messages were too many to show` : ""}`;
+    byId("told").textContent = `Live${skipped ? `; ${count(skipped)} messages skipped` : ""}`;
     draw();
   };
-  stream.onerror = () => { if (stream?.readyState === EventSource.CLOSED) { stop(); byId("told").textContent = "The broker refuses to be followed."; } };
+  stream.onerror = () => { if (stream?.readyState === EventSource.CLOSED) { stop(); byId("told").textContent = "The broker has ended the live view."; } };
 });
 
 byId("publish").addEventListener("click", () => filled("Publish a message", [
@@ -117,8 +117,8 @@ byId("publish").addEventListener("click", () => filled("Publish a message", [
   { name: "key", label: "Key", placeholder: "none" },
   { name: "format", label: "Format", type: "select", options: ["json", "text", "hex"], value: "json" },
   { name: "value", label: "Value", type: "textarea", value: "{}" },
-  { name: "headers", label: "Headers", type: "textarea", rows: 2, hint: "one NAME=TEXT a line" },
-  { name: "partition", label: "Partition", placeholder: "by the key" },
+  { name: "headers", label: "Headers", type: "textarea", rows: 2, hint: "one NAME=TEXT per line" },
+  { name: "partition", label: "Partition", placeholder: "by key" },
 ], "Publish", async (values) => {
   const headers = Object.fromEntries(Object.entries(settings(values.headers)).map(([name, value]) => [name, String(value)]));
   const found = await post("/api/messages/publish", { topic: values.topic, value: values.value, format: values.format, key: values.key || null, headers, partition: values.partition === "" ? null : Number(values.partition) });

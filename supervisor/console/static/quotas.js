@@ -20,7 +20,7 @@ const again = repeating(async () => {
 async function change(row) {
   await filled(row.client_id ? `Quota of ${row.client_id}` : "Set a quota", [
     ...(row.client_id ? [] : [{ name: "client_id", label: "Client id", required: true, hint: "default: each client without a quota of its own" }]),
-    ...RATES.map(([name, title]) => ({ name, label: `${title} a second`, type: "number", value: row[name] ?? "", placeholder: "no limit" })),
+    ...RATES.map(([name, title]) => ({ name, label: `${title} per second`, type: "number", value: row[name] ?? "", placeholder: "no limit" })),
   ], "Set", async (values) => {
     const quota = Object.fromEntries(RATES.map(([name]) => [name, values[name] === "" ? -1 : Number(values[name])]));
     await post("/api/quota", { client_id: row.client_id ?? values.client_id, quota });
@@ -29,7 +29,7 @@ async function change(row) {
 }
 
 async function remove(row) {
-  if (!(await confirmed(`Remove the quota of ${row.client_id}?`, "Its requests have no limit of their own any more.", { action: "Remove" }))) return;
+  if (!(await confirmed(`Remove the quota of ${row.client_id}?`, "Its requests are no longer limited by it.", { action: "Remove" }))) return;
   await acted(() => post("/api/quota", { client_id: row.client_id, quota: null }), "removed");
   again();
 }

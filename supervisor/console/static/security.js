@@ -9,7 +9,7 @@ const RIGHTS = ["produce", "consume", "queue", "manage", "operate", "admin"];
 
 const again = repeating(async () => {
   const found = await get("/api/security");
-  byId("told").textContent = found.principals?.length ? "" : found.message ?? "This broker has no users yet: everyone who reaches it may do everything.";
+  byId("told").textContent = found.principals?.length ? "" : found.message ?? "This broker has no users: every client that can connect may do everything.";
   put(byId("users"), table([
     ["user", (row) => row.principal], ["", (row) => (row.is_disabled ? el("span.pill.dead", {}, "disabled") : "")], ["roles", (row) => row.roles.join(", ")],
     ["credentials", (row) => row.credentials.map((each) => Object.values(each).filter((value) => typeof value === "string").join(" ")).join("; "), "wrap"],
@@ -32,11 +32,11 @@ const user = (principal, action, more = {}) => post("/api/security/user", { prin
 const change = async (row, action) => { await acted(() => user(row.principal, action), "done"); again(); };
 async function token(row) {
   const found = await acted(() => user(row.principal, "token"));
-  if (found) await filled("A new token", [{ name: "token", label: "It cannot be shown again", value: found.token }], "I have it", async () => {});
+  if (found) await filled("A new token", [{ name: "token", label: "Copy it now, it cannot be shown again", value: found.token }], "Done", async () => {});
   again();
 }
 async function remove(row) {
-  if (!(await confirmed(`Remove ${row.principal}?`, "With its credentials and rules.", { action: "Remove", typed: row.principal }))) return;
+  if (!(await confirmed(`Remove ${row.principal}?`, "Its credentials and rules are removed, too.", { action: "Remove", typed: row.principal }))) return;
   await change(row, "remove");
 }
 const rule = (values, isRemoved) => post("/api/security/rule", { subject: values.subject, rights: values.rights, resource: values.resource, effect: values.effect, is_removed: isRemoved });
@@ -53,6 +53,6 @@ byId("grant").addEventListener("click", async () => {
   ], "Add", async (values) => { await rule({ ...values, rights: [values.right] }, false); });
   again();
 });
-byId("test").addEventListener("click", () => filled("Try a right", [
+byId("test").addEventListener("click", () => filled("Test access", [
   { name: "principal", label: "User", required: true }, { name: "right", label: "Right", type: "select", options: RIGHTS, value: "produce" }, { name: "resource", label: "Resource", placeholder: "topic:orders", required: true },
-], "Try", async (values) => { const found = await get("/api/security/test", values); say(JSON.stringify(found)); return true; }));
+], "Test", async (values) => { const found = await get("/api/security/test", values); say(JSON.stringify(found)); return true; }));

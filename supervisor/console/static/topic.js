@@ -59,7 +59,7 @@ byId("grow").addEventListener("click", async () => {
 });
 byId("configure").addEventListener("click", async () => {
   await filled(`Configure ${topic}`, [
-    { name: "config", label: "Settings to change", type: "textarea", hint: "one KEY=VALUE a line, such as retention_ms=86400000; -1: no limit", required: true },
+    { name: "config", label: "Settings to change", type: "textarea", hint: "one KEY=VALUE per line, such as retention_ms=86400000; -1: no limit", required: true },
   ], "Change", async (values) => { await post("/api/topic/alter", { topic, config: settings(values.config) }); });
   again();
 });

@@ -41,7 +41,7 @@ byId("create").addEventListener("click", async () => {
   await filled("Create a topic", [
     { name: "topic", label: "Name", required: true },
     { name: "partitions", label: "Partitions", type: "number", value: 3, required: true },
-    { name: "config", label: "Settings that differ from the defaults", type: "textarea", rows: 4, hint: "one KEY=VALUE a line, such as retention_ms=86400000 or cleanup=compact" },
+    { name: "config", label: "Settings that differ from the defaults", type: "textarea", rows: 4, hint: "one KEY=VALUE per line, such as retention_ms=86400000 or cleanup=compact" },
   ], "Create", async (values) => { await post("/api/topic/create", { topic: values.topic, partitions: Number(values.partitions), config: settings(values.config) }); });
   again();
 });
