@@ -116,6 +116,11 @@ class Groups:
         asleep = [group for group in groups if coordinator_address(group) in self._peers.asleep]
         return self._commands.start(self._spec(group) for group in asleep)
 
+    def wake_if_tracked(self) -> list[Effect]:
+        """Wake them if any topic needs their positions."""
+        topics = self._decisions.durable.topics.values()
+        return self.wake() if any(entry.config.tracks_groups for entry in topics) else []
+
     def _spec(self, group: str) -> ChildSpec:
         return coordinator_spec(group, self._decisions.durable.groups[group], self._life)
 

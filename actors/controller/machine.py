@@ -153,21 +153,22 @@ class ControllerMachine:
         commands: ChildCommands | None = None,
         nodes: Callable[[], Nodes] = Nodes,
         is_proof: Callable[[str], bool] = lambda _: False,
+        is_restarted: bool = False,
     ) -> None:
         """Create the machine.
 
         `asleep` maps the addresses of the actors that slept when the broker ended to the time when each is to be
-        woken. `numbers` are those of the proposals.
+        woken. `numbers` are those of the proposals. With `is_restarted` the actors run that the controller before this
+        one has started, which may have died before it told them of a change.
         """
-        self._asleep, self._partition_idle_ms = asleep or {}, partition_idle_ms
+        self._asleep, self._is_restarted = asleep or {}, is_restarted
+        self._partition_idle_ms, self._disk_reserve_bytes = partition_idle_ms, disk_reserve_bytes
         self.life = GroupLife(coordinator_idle_ms, offsets_retention_ms, disconnect_grace_ms)
         self._decisions = Decisions(catalog, numbers or count(1))
-        self.commands = commands or ChildCommands()
-        self._peers = Peers()
+        self.commands, self._peers = commands or ChildCommands(), Peers()
         self._descriptions = Descriptions(self._peers)
         replication = replication or Replication()
         room = Room(self._peers, max_actors, actors_limit)
-        self._disk_reserve_bytes = disk_reserve_bytes
         self._topics = Topics(
             self._decisions,
             self.commands,
@@ -187,7 +188,7 @@ class ControllerMachine:
             self._decisions, self.commands, room, counts, replication, audit
         )
         self._producers = ProducerIds(self._decisions)
-        self._quotas = Quotas(self._decisions, self._peers)
+        self._quotas = Quotas(self._decisions, self._peers, is_restarted=is_restarted)
         self._security = Security(self._decisions)
         self._watches = Watches(self._decisions)
         self._orphans = Orphans(self._decisions, self.commands, lambda: self.mirrors.running)
@@ -240,7 +241,7 @@ class ControllerMachine:
                 ]
             case PeersAsleep():
                 self._peers.sleep(event)
-                return []
+                return self._groups.wake_if_tracked() if self._is_restarted else []
             case Disconnected(connection=connection):
                 return self._watches.forget(connection)
             case PeerDown():
@@ -268,6 +269,8 @@ class ControllerMachine:
             for address, wake_at_ms in self._asleep.items()
         }
         effects = self.commands.start(specs, asleep)
+        if self._is_restarted:
+            self._topics.configure_all_that_run()
         for topic in sorted(self.catalog.removing):
             effects += self._topics.remove(topic)
         return effects + self._groups.on_loaded() + self.mirrors.on_loaded() + self._orphans.ask()

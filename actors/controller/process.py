@@ -139,7 +139,8 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
         catalog = self._storage.load(self.context.instance_id, self.loop.progress)
         self._folders.remove_leftovers(self.loop.progress)
         self._compare(catalog)
-        self.machine = self._controller(catalog, asleep=self._asleep(catalog))
+        is_restarted = self.context.incarnation > 1
+        self.machine = self._controller(catalog, asleep=self._asleep(catalog), is_restarted=is_restarted)
         self.loop.dispatch(Loaded())
 
     def _controller(self, catalog: Catalog, **options: Any) -> ControllerMachine:

@@ -28,9 +28,10 @@ MAX_QUOTAS = 10_000
 
 
 class Quotas:
-    def __init__(self, decisions: Decisions, peers: Peers) -> None:
+    def __init__(self, decisions: Decisions, peers: Peers, *, is_restarted: bool = False) -> None:
         self._decisions = decisions
         self._peers = peers
+        self._is_restarted = is_restarted
 
     def on_request(self, sender: Sender, request: SetQuota | RemoveQuota | ListQuotas) -> list[Effect]:
         match request:
@@ -83,8 +84,8 @@ class Quotas:
         return told if follow_up.sender is None else [*told, Reply(follow_up.sender, Done())]
 
     def on_up(self, address: Address) -> list[Effect]:
-        """Send the quotas to a partition that has just started."""
-        if address.topic is None or not self._decisions.durable.quotas:
+        """Send the quotas to a partition that has just started, or may not know that the last one was removed."""
+        if address.topic is None or not (self._decisions.durable.quotas or self._is_restarted):
             return []
         return [Cast(address, self._in_force())]
 

@@ -185,6 +185,11 @@ class Topics:
                 effects.append(Cast(address, configuration(entry)))
         return effects
 
+    def configure_all_that_run(self) -> None:
+        """Have every partition configured when it is reported as up."""
+        for entry in self._decisions.durable.topics.values():
+            self._altered.update((address, entry.topic) for address in partition_addresses(entry))
+
     def _start(self, entry: TopicEntry) -> list[Effect]:
         return self._commands.start(partition_specs(entry, self._disk_reserve_bytes, self._partition_idle_ms))
 
@@ -236,7 +241,7 @@ class Topics:
         return [] if sender is None else [Reply(sender, error)]
 
     def on_up(self, address: Address) -> list[Effect]:
-        """Configure a partition that was starting during a change: it may have the older configuration."""
+        """Configure a partition that may have been started with an older configuration."""
         entry = self._decisions.durable.topics.get(self._altered.get(address, ""))
         return [] if entry is None else [Cast(address, configuration(entry))]
 

@@ -10,7 +10,7 @@ from planaria.actors.controller.room import MAX_GROUPS
 from planaria.transport.addresses import Address
 from planaria.transport.machine import PeerDown
 from planaria.transport.producer_ids import IDS_PER_ERA, era_after, era_of, producer_id_of
-from planaria.transport.protocol.control import EnsureGroup
+from planaria.transport.protocol.control import EnsureGroup, PeersAsleep
 from planaria.transport.protocol.data import InitProducer
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.groups import DeleteGroup, ListGroups
@@ -349,3 +349,17 @@ def test_who_has_to_be_woken_is_woken_after_a_restart() -> None:
     )
     woken.load()
     assert woken.asleep == {"coordinator/a": 5, "coordinator/b": 0}, "one of them is late"
+
+
+@pytest.mark.parametrize("is_tracked", [True, False])
+def test_a_controller_after_one_that_died_wakes_the_groups_that_have_to_report(is_tracked: bool) -> None:
+    """The topic tracks groups by a change that was durable when the controller before died."""
+    controller = with_groups()
+    controller.ask(CreateTopic(topic="ORDERS", partitions=1))
+    change = TopicConfigChange(retain_until_consumed=is_tracked, retention_ms=7)
+    controller.ask(AlterTopic(topic="ORDERS", config=change))
+    successor = ControllerDriver(controller.saved[-1], incarnation=2)
+    successor.load()
+    successor.asleep["coordinator/a"] = None
+    successor.give(PeersAsleep(addresses=[Address.parse("coordinator/a")]))
+    assert successor.woken == (["coordinator/a"] if is_tracked else [])

@@ -61,6 +61,20 @@ def test_partitions_hear_of_them_when_they_change_and_when_they_start(controller
     assert not expected.limits("reports")
 
 
+def test_partitions_hear_of_the_end_of_the_last_one_from_the_next_controller(
+    controller: ControllerDriver,
+) -> None:
+    """The removal was durable when the controller before died."""
+    controller.ask(CreateTopic(topic="T", partitions=1))
+    controller.ask(SetQuota(client_id="reports", quota=QuotaChange(fetch_bytes=10)))
+    controller.ask(RemoveQuota(client_id="reports"))
+    successor = ControllerDriver(controller.saved[-1], incarnation=2)
+    successor.comes_up = False
+    successor.load()
+    successor.bring_up("partition/T/0")
+    assert told(successor) == [("partition/T/0", QuotasInForce())]
+
+
 def told(controller: ControllerDriver) -> list[tuple[str, QuotasInForce]]:
     return [
         (cast.address, cast.request) for cast in controller.casts if isinstance(cast.request, QuotasInForce)

@@ -288,3 +288,31 @@ def test_partitions_of_all_topics_together_are_bounded() -> None:
     assert controller.answer(AlterTopic(topic="A", partitions=MAX_PARTITIONS + 1)).code == "LIMIT_REACHED"
     controller.ask(create("B", 1))
     assert "partition/B/0" in controller.specs
+
+
+def configured(controller: ControllerDriver) -> list[tuple[str, int]]:
+    return [
+        (cast.address, cast.request.config.retention_ms)
+        for cast in controller.casts
+        if isinstance(cast.request, ConfigurePartition)
+    ]
+
+
+def test_a_controller_after_one_that_died_configures_what_runs(controller: ControllerDriver) -> None:
+    """The change was durable, and the partitions had not been told."""
+    controller.ask(create("ORDERS", 2))
+    controller.ask(AlterTopic(topic="ORDERS", config=TopicConfigChange(retention_ms=5)))
+    successor = ControllerDriver(controller.saved[-1], incarnation=2)
+    successor.comes_up = False
+    successor.load()
+    assert successor.specs["partition/ORDERS/0"].arguments["config"]["retention_ms"] == 5
+    for address in ("partition/ORDERS/0", "partition/ORDERS/1"):
+        successor.bring_up(address)
+    assert configured(successor) == [("partition/ORDERS/0", 5), ("partition/ORDERS/1", 5)]
+
+
+def test_the_first_controller_of_a_broker_configures_nothing_twice(controller: ControllerDriver) -> None:
+    controller.ask(create("ORDERS", 2))
+    first = ControllerDriver(controller.saved[-1])
+    first.load()
+    assert configured(first) == []

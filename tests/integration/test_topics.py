@@ -1,11 +1,17 @@
 """Topics that change while they are in use: deleted, recreated, grown, trimmed."""
 
+import os
+import signal
 import threading
+from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from live_trees import TIMEOUT_S, actor, read_topic, until
 from planaria import Broker, ProtocolError
+from planaria.actors.controller.catalog import decode_catalog, encode_catalog
+from planaria.actors.controller.storage import CATALOG_NAME
 from planaria.transport.client.errors import DeliveryUncertain, OffsetOutOfRange
 
 pytestmark = pytest.mark.processes
@@ -192,3 +198,28 @@ def test_a_named_message_is_there_once_over_kills(broker: Broker) -> None:
         repeats = [producer.publish("T", n, key=f"k{n % 3}", dedup_id=f"order-{n}") for n in range(30)]
         assert all(repeat.result(TIMEOUT_S).duplicate for repeat in repeats)
     assert sorted(message.data for message in read_topic(broker.client, "T")) == list(range(30))
+
+
+def test_a_change_whose_controller_dies_before_it_tells_the_partitions_is_in_force(
+    own_broker: Broker,
+) -> None:
+    """The change is in the file of the catalog, as after a kill between its write and the messages that follow."""
+    own_broker.create_topic("T", 1)
+    own_broker.publish("T", "k", "x" * 500)
+    controller, partition = actor(own_broker, "controller"), actor(own_broker, "partition/T/0")
+    assert controller.pid is not None
+    os.kill(controller.pid, signal.SIGSTOP)
+    file = Path(own_broker.status().data_directory) / CATALOG_NAME
+    catalog = decode_catalog(file.read_bytes(), str(file))
+    entry = catalog.topics["T"]
+    config = structs.replace(entry.config, max_message_bytes=100)
+    file.write_bytes(encode_catalog(catalog.with_topic_changed("T", 1, config)))
+    os.kill(controller.pid, signal.SIGKILL)
+
+    def is_in_force() -> bool:
+        with own_broker.client.producer() as producer:
+            outcome = producer.publish("T", "x" * 500).exception(TIMEOUT_S)
+        return isinstance(outcome, ProtocolError) and outcome.code == "MESSAGE_TOO_LARGE"
+
+    until(is_in_force, "the change")
+    assert actor(own_broker, "partition/T/0").pid == partition.pid

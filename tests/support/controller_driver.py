@@ -69,8 +69,8 @@ class _Actor(ControllerActor):
 
     is_save_held = False
 
-    def __init__(self, driver: "ControllerDriver", arguments: dict[str, Any]) -> None:
-        context = context_of("controller", 1, arguments)
+    def __init__(self, driver: "ControllerDriver", incarnation: int, arguments: dict[str, Any]) -> None:
+        context = context_of("controller", incarnation, arguments)
         super().__init__(context, driver.files, driver.store)
         self._driver = driver
 
@@ -98,6 +98,7 @@ class ControllerDriver:
         catalog: Catalog | None = None,
         asleep: dict[str, int | None] | None = None,
         store: MetadataStore | None = None,
+        incarnation: int = 1,
         **arguments: Any,
     ) -> None:
         self.now = 1_000_000
@@ -106,7 +107,7 @@ class ControllerDriver:
         self.slept_before = asleep or {}
         """Actors whose marks the controller finds at its start."""
         self.files = _Files(catalog or Catalog(catalog_id="test"))
-        self._actor = _Actor(self, msgspec.to_builtins(arguments))
+        self._actor = _Actor(self, incarnation, msgspec.to_builtins(arguments))
         self.loop = ManualLoop(self._actor, self._actor.context, lambda: self.now)
         self._is_started = False
         self.replies: dict[int, Any] = {}
