@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import zmq
 
+from patience import TIMEOUT_MS
 from planaria.transport.server_connections import ServerConnections
 
 DESCRIPTOR = 26
 HOST = "10.0.0.1"
+ATTEMPTS = 20
 
 
 class Frame:
@@ -121,3 +123,47 @@ def test_a_stranger_does_not_push_a_connection_out(scene: Scene) -> None:
     scene.reads("x")
     scene.reads("y")
     assert (scene.entered, scene.gone()) == ({DESCRIPTOR: "x"}, [])
+
+
+def test_a_real_socket_of_a_process_that_was_frozen_enters_the_connection_that_is_open() -> None:
+    """One connection ends with a message unread. The next one gets its descriptor, and sends after that was read."""
+    known: list[bytes] = []
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as server:
+        port = server.bind_to_random_port("tcp://127.0.0.1")
+        endpoint = f"tcp://127.0.0.1:{port}"
+        connections = ServerConnections(context, server, endpoint, lambda name, _: known.append(name))
+
+        def read() -> tuple[bytes, int]:
+            assert server.poll(TIMEOUT_MS)
+            frame = server.recv_multipart(copy=False)[0]
+            connections.note(frame)
+            return frame.bytes, int(frame.get(zmq.SRCFD))
+
+        def connected(name: str) -> "zmq.Socket[bytes]":
+            client = context.socket(zmq.DEALER)
+            client.setsockopt(zmq.LINGER, 0)
+            client.setsockopt_string(zmq.IDENTITY, name)
+            client.connect(endpoint)
+            return client
+
+        try:
+            reused = False
+            for turn in range(ATTEMPTS):
+                with connected(f"ended-{turn}") as ended:
+                    ended.send(b"first")
+                    _, before = read()
+                    ended.send(b"late")
+                    assert server.poll(TIMEOUT_MS)
+                gone: list[bytes] = []
+                while not gone:
+                    assert connections.monitor.poll(TIMEOUT_MS)
+                    gone = connections.gone()
+                with connected(f"open-{turn}") as opened:
+                    read()  # the late message
+                    opened.send(b"first")
+                    name, after = read()
+                    reused = reused or after == before
+                    assert name in known
+            assert reused, "no descriptor was given again"
+        finally:
+            connections.close()
