@@ -1,10 +1,12 @@
 """Nodes are stopped with SIGTERM and started again, one after another, while clients publish, consume and commit.
 
-No client gets an error, and nothing is lost or doubled. A node that may not be stopped refuses with the reason, which
+No client gets an error, nothing is lost or doubled, and no acknowledgement waits for half a second. A node that may
+not be stopped refuses with the reason, which
 `planaria cluster nodes` has shown before.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,11 @@ from etcd_members import etcd_binary
 from patience import wait_until
 from planaria import Client
 from planaria.transport.client.cluster_admin import ClusterAdmin
-from rolling import PARTITIONS, TOPIC, Load, check_all, endpoints, is_whole, roll, seen_by
+from rolling import PARTITIONS, TOPIC, Load, check_all, check_longest, endpoints, is_whole, roll, seen_by
+from syncing_echo import SyncingEcho
+
+TIMED = "TIMED"
+ROUNDS = 3
 
 pytestmark = [
     pytest.mark.processes,
@@ -64,6 +70,25 @@ def test_a_rolling_restart_of_all_nodes_shows_no_client_an_error(cluster: Cluste
     check_all(cluster, load.published)
     for node in cluster.nodes:
         assert "actor failed" not in node.status()
+
+
+@pytest.mark.chaos
+def test_no_acknowledgement_waits_for_half_a_second_in_a_rolling_restart(
+    cluster: ClusterNodes, tmp_path: Path
+) -> None:
+    with Client(endpoints(cluster)) as client:
+        client.create_topic(TIMED, PARTITIONS)
+    wait_until(lambda: is_whole(cluster))
+    with SyncingEcho(tmp_path) as echo, Load(cluster, TIMED) as load:
+        wait_until(lambda: len(load.consumed) > 50)
+        load.take_longest_ms()
+        for round_number in range(1, ROUNDS + 1):
+            for node in cluster.nodes:
+                echo.take_longest_ms()
+                roll(cluster, node)
+                check_longest(load, echo, f"{node.name} restarted, round {round_number}")
+    assert load.errors == []
+    check_all(cluster, load.published, TIMED)
 
 
 def test_a_node_that_is_needed_refuses_to_stop_until_it_is_forced(cluster: ClusterNodes) -> None:

@@ -1,6 +1,6 @@
 """Nodes of a cluster that are stopped and started one after another, and the clients meanwhile.
 
-Used by the tests of a rolling restart and of a rolling upgrade.
+Used by the tests of a rolling restart, of a rolling upgrade and of frozen nodes.
 """
 
 import threading
@@ -13,9 +13,14 @@ from planaria import Client
 from planaria.transport.client.cluster_admin import ClusterAdmin
 from planaria.transport.protocol.cluster import ClusterStatusReply
 from planaria.transport.protocol.errors import PlanariaError
+from syncing_echo import SyncingEcho
 
 TOPIC = "ROLLED"
 PARTITIONS = 3
+LONGEST_MS = 500
+"""The longest wait for an acknowledgement while a node that is not needed stops and starts."""
+ECHOES = 10
+"""On a machine that is so busy that this many of its own slowest echoes take longer, they are the limit."""
 
 
 def endpoints(cluster: ClusterNodes) -> list[str]:
@@ -25,8 +30,9 @@ def endpoints(cluster: ClusterNodes) -> list[str]:
 class Load:
     """One producer, one message at a time, each acknowledged by all; one member of a group that commits."""
 
-    def __init__(self, cluster: ClusterNodes) -> None:
+    def __init__(self, cluster: ClusterNodes, topic: str = TOPIC) -> None:
         self._endpoints = endpoints(cluster)
+        self._topic = topic
         self._is_over = threading.Event()
         self.errors: list[PlanariaError] = []
         self.published = 0
@@ -66,17 +72,26 @@ class Load:
             while not self._is_over.is_set():
                 began = time.monotonic()
                 producer.publish(
-                    TOPIC, b"%d" % self.published, partition=self.published % PARTITIONS
+                    self._topic, b"%d" % self.published, partition=self.published % PARTITIONS
                 ).result()
                 self.longest_s = max(self.longest_s, time.monotonic() - began)
                 self.published += 1
                 time.sleep(0.01)
 
     def _consume(self, client: Client) -> None:
-        with client.consumer("rolled", [TOPIC], auto_offset_reset="earliest") as consumer:
+        with client.consumer(f"of-{self._topic}", [self._topic], auto_offset_reset="earliest") as consumer:
             while not self._is_over.is_set() or len(set(self.consumed)) < self.published:
                 self.consumed += [int(bytes(message.value)) for message in consumer.poll(1)]
                 consumer.commit()
+
+
+def check_longest(load: Load, echo: SyncingEcho, what: str) -> None:
+    """No acknowledgement has waited for too long since the last call."""
+    longest_ms, echo_ms = load.take_longest_ms(), echo.take_longest_ms()
+    print(
+        f"longest wait for an acknowledgement, {what}: {longest_ms:.0f} ms; for an echo that syncs: {echo_ms:.0f} ms"
+    )
+    assert longest_ms <= max(LONGEST_MS, ECHOES * echo_ms), what
 
 
 def seen(cluster: ClusterNodes) -> ClusterStatusReply:
@@ -125,10 +140,10 @@ def seen_by(node: Node, name: str) -> str:
     return ""
 
 
-def check_all(cluster: ClusterNodes, count: int) -> None:
+def check_all(cluster: ClusterNodes, count: int, topic: str = TOPIC) -> None:
     """Read the topic: it has these numbers, each once."""
     with Client(endpoints(cluster)) as client:
-        partitions = [(TOPIC, number) for number in range(PARTITIONS)]
+        partitions = [(topic, number) for number in range(PARTITIONS)]
         found: list[int] = []
         with client.consumer(partitions=partitions, auto_offset_reset="earliest") as consumer:
             while len(found) < count:
