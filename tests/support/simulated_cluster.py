@@ -61,6 +61,8 @@ class SimulatedNode:
         self.is_up = True
         self.is_frozen = False
         self.session = 0
+        self.live: dict[str, str] = {}
+        """The nodes that its controller took for alive when the leaders here were given their roles."""
         self.inbox: deque[tuple[int, Any]] = deque()
         """Events of the store on their way, with the times of their arrival."""
         self.tick_at: int | None = None
@@ -122,6 +124,12 @@ class SimulatedNode:
             self.roles.pop(partition, None)
             steps = self.cluster.replicas.on_down(partition, number, is_quarantined=is_quarantined)
             self.perform(self.cluster.steps(steps))
+
+    def follow_live(self) -> None:
+        """Give the leaders here their roles again, as the node's controller does."""
+        self.live = self.cluster.live
+        replicas = self.cluster.replicas
+        self.perform(self.cluster.steps(replicas.assign_again(replicas.led())))
 
     def take(self, event: Any) -> None:
         now = self.world.now
@@ -275,6 +283,8 @@ class SimulatedCluster:
             node.take(node.inbox.popleft()[1])
         if node.runs and node.tick_at is not None and node.tick_at <= self.now:
             node.perform(node.cluster.on_tick(self.now))
+        if node.runs and node.live != node.cluster.live:
+            node.follow_live()
         if node.runs and self.now % 100 == 0:
             self._change_in_sync(node)
         if node.runs:

@@ -10,8 +10,8 @@ steps that are missing. It needs to see no particular change: a controller that 
     as leader                   is up            this process              AssignRole(is_leader)
     as leader, and its disk     any              -                         none: it waits for another leader
     is another one than then
-    as leader                   quarantined, or  -                         Write: an in-sync member elsewhere leads
-                                its log damaged
+    as leader                   quarantined, or  -                         Write: an in-sync member elsewhere leads, or,
+                                its log damaged                            if it is quarantined, an eligible one
     as leader                   its disk is slow this process              Write: likewise, one whose disk is not
     as follower                 is up            -                         AssignRole
     as follower, in a set       has no folder    -                         Write: the record without this member
@@ -35,7 +35,7 @@ from ....transport.addresses import TopicPartition
 from ....transport.protocol.replication import LogDamaged, RelieveLeader
 from ...log.epochs import NO_EPOCH
 from .deciding import Versioned
-from .elections import DataIds, claimed, handed_over, raised, without_damaged
+from .elections import DataIds, claimed, handed_over, raised, successor, without_damaged
 from .records import Member, PartitionRecord, process_name
 
 
@@ -214,6 +214,9 @@ class LocalReplicas:
             if replica.known is not None and replica.known.record.leader == self._node
         ]
 
+    def quarantined(self) -> frozenset[TopicPartition]:
+        return frozenset(partition for partition, replica in self._replicas.items() if replica.is_quarantined)
+
     def is_leading(self, partition: TopicPartition, leader_epoch: int) -> bool:
         """Return True if a process of this node leads in this epoch."""
         replica = self._replicas.get(partition)
@@ -236,15 +239,18 @@ class LocalReplicas:
         if is_leader and self._own not in record.in_sync:
             return []  # the record's leader had another disk: what that had acknowledged is not on this one
         if is_leader and replica.is_quarantined:
-            successor = handed_over(record, self._live(), self._minimum(partition.topic), avoid={self._node})
-            return [] if successor is None else self._write(partition, replica, successor, revision)
+            live, minimum = self._live(), self._minimum(partition.topic)
+            others = {node: data_id for node, data_id in live.items() if node != self._node}
+            following = handed_over(record, live, minimum, avoid={self._node})
+            following = following or successor(record, others, minimum)
+            return [] if following is None else self._write(partition, replica, following, revision)
         if replica.is_lost and replica.is_quarantined:
             return self._remake(partition, replica, record, revision)
         replica.is_damaged = replica.is_damaged and is_leader
         if replica.is_damaged:
-            successor = without_damaged(record, self._live(), self._minimum(partition.topic), self._node)
-            if successor is not None:
-                return self._write(partition, replica, successor, revision)
+            following = without_damaged(record, self._live(), self._minimum(partition.topic), self._node)
+            if following is not None:
+                return self._write(partition, replica, following, revision)
         if replica.incarnation is None:
             return []
         process = self._process(replica.incarnation)

@@ -134,7 +134,9 @@ class Cluster:
         self._stopping = Stopping(own.node)
         self.operations = Operating(
             own.node,
-            lambda: Situation(self.mirror, self.suspected, topics(), catalog()),
+            lambda: Situation(
+                self.mirror, self.suspected, topics(), catalog(), own.node, self.replicas.quarantined()
+            ),
             self.assignments,
             self.leadership,
             self._proposals,

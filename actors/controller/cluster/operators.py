@@ -6,7 +6,8 @@
     ... of all of them    topics/..: the new `replication_factor`
     elect_leader          partitions/..: the preferred replica leads   it is not in sync
     ... unclean           partitions/..: `elections.forced`            no live replica has answered; its leader has a
-                                                                       session, and does not answer
+                                                                       session, and does not answer, unless it is
+                                                                       quarantined on this node
 
 The leading controller carries the changes out (`deciding.py`, `assignments.py`), so they outlive every controller. A
 request that finds its change made already writes nothing, so it can be repeated.
@@ -53,6 +54,18 @@ class Situation(Struct, frozen=True):
     suspected: frozenset[str]
     topics: Mapping[str, RequiredTopic]
     catalog: Catalog = EMPTY_CATALOG
+    node: str = ""
+    """The node that decides."""
+    quarantined: frozenset[TopicPartition] = frozenset()
+    """The partitions whose replicas on this node are quarantined."""
+
+    def able_to_lead(self, partition: TopicPartition) -> dict[str, str]:
+        """Return the live nodes without this one, if its replica is quarantined: it leads no more, until it is
+        revived."""
+        live = self.live
+        if partition in self.quarantined:
+            live.pop(self.node, None)
+        return live
 
     @property
     def live(self) -> dict[str, str]:
@@ -204,6 +217,8 @@ def elected(situation: Situation, request: ElectLeader, ends: Mapping[str, LogEn
     """
     partition, versioned = _known(situation, request.topic, request.partition)
     record, live = versioned.record, situation.live
+    if request.unclean:
+        live = situation.able_to_lead(partition)
     minimum = situation.minimum(request.topic)
     following: PartitionRecord | None
     leading = _leading_node(record, live)
@@ -211,12 +226,15 @@ def elected(situation: Situation, request: ElectLeader, ends: Mapping[str, LogEn
         raise ProtocolError(
             ErrorCode.ACTOR_UNAVAILABLE,
             f"the leader of {_name(partition)} on node {leading!r} does not answer, and the session of that"
-            " node has not ended yet: try again",
+            " node has not ended yet: try again; if its process is quarantined, revive it, or give the order at that"
+            " node",
         )
     if is_led(record, live):
         if record.leader == record.replicas[0]:
             return []
         following = preferred(record, live, minimum)
+        if following is None and request.unclean:
+            return []  # the order was repeated, or there is no need for it
         if following is None:
             raise ProtocolError(
                 ErrorCode.UNSAFE_CHANGE,
@@ -256,7 +274,7 @@ def candidates(situation: Situation, request: ElectLeader) -> list[str]:
     If the partition is led, or about to be, its leader has to answer: its node may have died a moment ago.
     """
     partition, versioned = _known(situation, request.topic, request.partition)
-    record, live = versioned.record, situation.live
+    record, live = versioned.record, situation.able_to_lead(partition)
     if not request.unclean:
         return []
     leading = _leading_node(record, live)

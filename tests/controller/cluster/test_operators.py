@@ -230,6 +230,28 @@ def test_a_leader_that_does_not_answer_an_unclean_election_is_not_said_to_lead()
     assert candidates(led, ElectLeader(topic="T", partition=0)) == []
 
 
+def test_a_repeated_unclean_election_finds_its_leader_and_changes_nothing() -> None:
+    """The answer to the first order was lost. The preferred replica, "a", is not there."""
+    made = situation(leader="b", in_sync="b", nodes="bcd")
+    assert candidates(made, UNCLEAN) == ["b"]
+    assert elected(made, UNCLEAN, {"b": LogEnd(3, 90)}) == []
+    with pytest.raises(ProtocolError, match="'a' is not in sync"):
+        elect(made)
+
+
+def test_a_leader_that_is_quarantined_here_is_passed_over_by_an_unclean_election() -> None:
+    """Its node lives, so its session does not end. Another node does not know that it is quarantined."""
+    led = situation(in_sync="a", nodes="abc")
+    here = msgspec.structs.replace(led, node="a", quarantined=frozenset({T0}))
+    assert candidates(here, UNCLEAN) == ["b", "c"]
+    record = written(elected(here, UNCLEAN, {"b": LogEnd(3, 90)}))
+    assert (record.leader, record.unclean_epochs) == ("b", (4,))
+    there = msgspec.structs.replace(here, node="b")
+    with pytest.raises(ProtocolError, match="quarantined, revive it, or give the order at that node"):
+        elected(there, UNCLEAN, {})
+    assert elect(here) == []
+
+
 @pytest.mark.parametrize(
     ("b", "c", "leader"),
     [

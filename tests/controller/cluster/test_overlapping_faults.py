@@ -12,19 +12,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from planaria.actors.controller.cluster import deciding, elections, operators
+from planaria.actors.controller.cluster import deciding, elections, local_replicas, operators
 from planaria.actors.controller.cluster.assignments import Assignments, RequiredTopic
+from planaria.actors.controller.cluster.operators import Situation
 from planaria.actors.controller.cluster.records import PartitionRecord
 from planaria.actors.controller.cluster.suspicion import Suspicion
 from planaria.transport.addresses import TopicPartition
 from planaria.transport.machine import Sender
 from planaria.transport.protocol.cluster import ElectLeader
+from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.message import Done
-from simulated_cluster import SimulatedCluster, steady, time_until_led
+from simulated_cluster import LEASE_MS, SimulatedCluster, steady, time_until_led
 
 SEEDS = int(os.environ.get("PLANARIA_CLUSTER_SEEDS", "15"))
 MOMENTS_MS = (20, 40, 60, 100, 200, 500, 1_000)
 FAILOVER_MS = 3_000
+T0 = TopicPartition("T", 0)
 
 
 def lose(world: SimulatedCluster, name: str) -> None:
@@ -85,7 +88,7 @@ def lose_all_replicas_but_one_that_missed_records(seed: int) -> None:
     """Order an unclean election just after the death of the leader, on a node that knows nothing of its death."""
     world = steady(seed, partitions=1)
     choose = world.random
-    record = world.truth.partitions[TopicPartition("T", 0)].record
+    record = world.truth.partitions[T0].record
     back = choose.choice(record.replicas[1:])
     world.kill(back)
     world.run(2_000)
@@ -101,6 +104,55 @@ def lose_all_replicas_but_one_that_missed_records(seed: int) -> None:
         world.run(choose.choice((100, 1_000)))
         assert world.now - began < 15_000
     assert time_until_led(world, FAILOVER_MS) < FAILOVER_MS
+
+
+def quarantine_a_leader_that_is_alone_in_sync(seed: int, minimum: int) -> tuple[SimulatedCluster, str]:
+    """It is quarantined while the others are away, which are there again now."""
+    world = SimulatedCluster(seed)
+    world.create("T", 1, minimum=minimum)
+    world.run(3_000)
+    choose = world.random
+    leader = world.truth.partitions[T0].record.leader
+    others = [name for name in world.nodes if name != leader]
+    for name in others:
+        world.kill(name)
+    world.run(LEASE_MS + 3_000)
+    assert [member.node for member in world.truth.partitions[T0].record.in_sync] == [leader]
+    node = world.nodes[leader]
+    node.process_dies(T0, is_quarantined=True)
+    node.running.pop(T0)  # it does not start again
+    for name in others:
+        world.start(name)
+        world.run(choose.choice(MOMENTS_MS))
+    while len(node.cluster.live) < len(world.nodes):
+        world.run(20)
+    return world, leader
+
+
+def lead_without_a_quarantined_leader(seed: int) -> None:
+    """The others are eligible: nothing was committed without them."""
+    world, leader = quarantine_a_leader_that_is_alone_in_sync(seed, minimum=2)
+    assert time_until_led(world, FAILOVER_MS) < FAILOVER_MS
+    record = world.truth.partitions[T0].record
+    assert record.leader != leader
+    assert not record.unclean_epochs
+
+
+def order_a_leader_in_place_of_a_quarantined_one(seed: int) -> None:
+    """The others may lack records. The order is given at the quarantined leader's node, and answers may be lost."""
+    world, leader = quarantine_a_leader_that_is_alone_in_sync(seed, minimum=1)
+    node, choose = world.nodes[leader], world.random
+    order = ElectLeader(topic="T", partition=0, unclean=True)
+    world.permits_unclean = True
+    began = world.now
+    while not any(answer.body == Done() for answer in node.answers):
+        for answer in node.answers:
+            assert not isinstance(answer.body, ErrorBody) or answer.body.retriable, answer.body
+        node.perform(node.cluster.operations.operate(Sender((b"operator",), 1), order, "prod"))
+        world.run(choose.choice((100, 1_000)))
+        assert world.now - began < 15_000
+    assert time_until_led(world, FAILOVER_MS) < FAILOVER_MS
+    assert world.truth.partitions[T0].record.leader != leader
 
 
 def restart_beside_a_dead_node(seed: int) -> None:
@@ -143,6 +195,16 @@ def test_an_unclean_election_that_is_answered_is_made(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
+def test_a_quarantined_leader_that_is_alone_in_sync_hands_over_to_an_eligible_replica(seed: int) -> None:
+    lead_without_a_quarantined_leader(seed)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_a_quarantined_leader_does_not_keep_an_operator_from_an_unclean_election(seed: int) -> None:
+    order_a_leader_in_place_of_a_quarantined_one(seed)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_dead_node_is_suspected_until_its_session_ends(seed: int) -> None:
     restart_beside_a_dead_node(seed)
 
@@ -173,6 +235,14 @@ def _answer_is_not_needed(situation: Any, request: ElectLeader, ends: Any = oper
     return ELECTED(situation, msgspec.structs.replace(request, unclean=bool(ends)), ends)
 
 
+def _nobody_is_eligible(record: PartitionRecord, live: dict[str, str], minimum: int) -> None:
+    return None
+
+
+def _quarantine_is_unknown(self: Situation, partition: TopicPartition) -> dict[str, str]:
+    return self.live
+
+
 FIRST_RECORD = Assignments._first_record
 PLACED = Assignments._placed
 ELECTED = operators.elected
@@ -192,6 +262,14 @@ PLANTED: dict[str, tuple[object, str, object, Callable[[int], object]]] = {
     ),
     "only the session decides": (Suspicion, "decide", _never_suspects, lose_a_node_beside_one_that_returns),
     "any replica is elected": (deciding, "successor", _any_replica, lose_a_node_beside_one_that_returns),
+    "only members of the set take over from a quarantined leader": (
+        *(local_replicas, "successor", _nobody_is_eligible),
+        lead_without_a_quarantined_leader,
+    ),
+    "a quarantined leader has to answer": (
+        *(Situation, "able_to_lead", _quarantine_is_unknown),
+        order_a_leader_in_place_of_a_quarantined_one,
+    ),
     "a leader that has a session need not answer": (
         *(operators, "elected", _answer_is_not_needed),
         lose_all_replicas_but_one_that_missed_records,
