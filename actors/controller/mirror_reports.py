@@ -104,7 +104,7 @@ class MirrorReports:
                 state=stored.state,
                 reason=stored.reason or (seen.reason if seen is not None else ""),
                 partitions=seen.partitions if seen is not None and stored.state != "promoted" else [],
-                forks=list(stored.forks),
+                forks=list(stored.forks) if stored.is_writable else [],
                 diverged=stored.diverged,
             )
         return replace(

@@ -15,6 +15,17 @@ Everything that a step needs is stored before it begins, so a process that dies 
 it takes a role after the decision, and its leader leads in a later epoch than that: no replica that leads later can bring
 the records back. One that was away is cut as a follower, also when the topic follows, or was promoted again.
 
+Two promoted topics may be ordered to follow each other at the same time. Each mirror describes the source's topic again
+once its own side is stored as rejoining, so at least one of them sees both:
+
+    the source's topic rejoins or follows this one    this one
+    it rejoins, and was promoted earlier              is promoted again, with its forks: the mirror is refused
+    it rejoins, and was promoted later                waits: the other one is about to be refused
+    it is being cut, or follows                       is promoted again, unless it is cut, too: it follows then
+
+If both follow, because a description was old, neither takes producers, nothing is lost, and both mirrors are refused
+until one of the topics is promoted.
+
 If its mirror is deleted on the way, the next one goes on with the same cuts and the same topic of records, by the forks
 that were stored, and only then follows. That topic is not deleted before the end (`topics.py`). If it is lost
 nevertheless, the records that are still in the partitions are set aside in another one, and the reason is stored.
@@ -24,9 +35,9 @@ Called by `mirrors.py`.
 from msgspec.structs import replace
 
 from ...transport.addresses import DIVERGED_PREFIX
-from ...transport.machine import Sender
+from ...transport.machine import Reply, Sender
 from ...transport.protocol.errors import ErrorCode, ProtocolError
-from ...transport.protocol.mirrored import Cut, TopicMirror
+from ...transport.protocol.mirrored import Cut, Fork, TopicMirror
 from ...transport.protocol.mirrors import MirrorTopic, RejoinTopic
 from .catalog import Catalog, TopicEntry, put
 from .decisions import Decisions, FollowUp
@@ -48,6 +59,8 @@ class Rejoins:
         """Let a topic rejoin the source's, or go on with it. None: it does not rejoin."""
         latest, found = self._decisions.latest, entry.mirror
         if found is not None and found.mirror == request.mirror:
+            if _is_followed(found, request):
+                return self._meet(sender, entry.topic, found, request, now)
             return self._go_on(sender, entry.topic, found, now) if found.state == "rejoining" else None
         if not latest.mirrors[request.mirror].spec.is_failback or entry.topic_id != request.topic_id:
             return None
@@ -58,6 +71,7 @@ class Rejoins:
                 mirror=request.mirror,
                 state="rejoining",
                 reason="" if found is None else _without_lost(latest, found).reason,
+                forks=() if found is None else found.forks,
                 source_forks=request.forks,
                 given_up=() if found is None else _given_up(found),
             )
@@ -70,6 +84,23 @@ class Rejoins:
             return self._topics.awaited(sender, topic, now)
         catalog = with_topic_mirror(self._decisions.latest, topic, mirror)
         return self._decisions.decide(catalog, FollowUp("topic_altered", topic, sender))
+
+    def _meet(
+        self, sender: Sender, topic: str, found: TopicMirror, request: MirrorTopic, now: int
+    ) -> list[Effect]:
+        """Decide between two promoted topics that were ordered to follow each other at the same time."""
+        if found.state != "rejoining":
+            message = f"{topic} of the source follows this one, too: promote it at one of the two"
+            raise ProtocolError(ErrorCode.TOPIC_EXISTS, message)
+        if found.cuts:
+            return self._go_on(sender, topic, found, now)
+        if not request.is_decided and _order(found.forks) < _order(found.source_forks):
+            message = f"{topic} of the source rejoins this one, too, and is about to be refused"
+            raise ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, message)
+        promoted = replace(found, mirror="", state="promoted", source_forks=(), diverged="")
+        catalog = with_topic_mirror(self._decisions.latest, topic, promoted)
+        refused = Reply(sender, _followed(topic, request.mirror).body)
+        return [*self._decisions.decide(catalog, FollowUp("topic_altered", topic)), refused]
 
     def on_step(self, sender: Sender, request: RejoinTopic, now: int) -> list[Effect]:
         latest = self._decisions.latest
@@ -174,12 +205,33 @@ def _taken_over(catalog: Catalog, entry: TopicEntry, request: MirrorTopic) -> Ca
     return catalog
 
 
+def _is_followed(found: TopicMirror, request: MirrorTopic) -> bool:
+    """Return True if the source's topic rejoins or follows this one."""
+    return bool(request.followed) and found.forks == request.followed
+
+
+def _followed(topic: str, mirror: str) -> ProtocolError:
+    message = (
+        f"{topic} of the source follows this one, and only one of the two can follow: delete mirror {mirror!r}, or"
+        f" promote {topic} at the source first"
+    )
+    return ProtocolError(ErrorCode.TOPIC_EXISTS, message)
+
+
+def _order(forks: tuple[Fork, ...]) -> tuple[int, tuple[tuple[int, ...], ...]]:
+    """Return a value that is greater for a later promotion, and different for another one."""
+    latest = max((fork.first_epoch for fork in forks), default=-1)
+    return latest, tuple((fork.offset, fork.leader_epoch, fork.heard_at_ms) for fork in forks)
+
+
 def _check(catalog: Catalog, entry: TopicEntry, request: MirrorTopic) -> None:
     """Raise ProtocolError if a topic cannot rejoin the source's."""
     topic, found = entry.topic, entry.mirror
     if found is not None and found.mirror in catalog.mirrors and found.state != "promoted":
         message = f"{topic} is a copy made by mirror {found.mirror!r}: delete that mirror first"
         raise ProtocolError(ErrorCode.TOPIC_EXISTS, message)
+    if found is not None and _is_followed(found, request):
+        raise _followed(topic, request.mirror)
     if not request.forks:
         message = (
             f"{topic} of the source was not promoted, so this one does not follow it: promote it there first"

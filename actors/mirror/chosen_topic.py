@@ -14,6 +14,8 @@ class ChosenTopic:
         """The number of partitions of the source's topic, as last described."""
         self.described_at = 0
         self.is_asked = False
+        self.is_stored = False
+        """True once it is stored that the topic here rejoins: the source's topic is looked at once more after that."""
         self.rejoining: Rejoining | None = None
         self.rejoined = 0
         """The number of attempts to rejoin."""

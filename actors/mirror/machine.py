@@ -95,6 +95,8 @@ TIMEOUT_MS = 10_000
 CREATE_TIMEOUT_MS = 60_000
 UNREACHABLE_MS = 10_000
 """Time without an answer after which the source is reported as unreachable."""
+NO_MIRROR = TopicMirror(mirror="", state="sealed")
+"""In place of that of an ordinary topic."""
 
 
 class MirrorMachine:
@@ -239,14 +241,17 @@ class MirrorMachine:
             reason = f"the source's topic was created again: {topic.topic_id} was copied, it is {reply.topic_id} now"
             return self._fault(reply.topic, reason)
         topic.is_compacted = "compact" in reply.config.cleanup
-        promoted = reply.mirror if isinstance(reply.mirror, TopicMirror) else None
+        found = reply.mirror if isinstance(reply.mirror, TopicMirror) else NO_MIRROR
+        follows = found.state in ("rejoining", "following", "faulted")
         request = MirrorTopic(
             mirror=self._name,
             topic=reply.topic,
             topic_id=reply.topic_id,
             partitions=len(reply.partitions),
             config=reply.config,
-            forks=promoted.forks if promoted is not None and promoted.state == "promoted" else (),
+            forks=found.forks if found.is_writable else (),
+            followed=found.source_forks if follows else (),
+            is_decided=found.state != "rejoining" or bool(found.cuts),
             sites=self._sites,
         )
         key = CreateKey(reply.topic, reply.topic_id)
@@ -292,7 +297,7 @@ class MirrorMachine:
     def _on_made(self, key: CreateKey, reply: DescribeTopicReply, now: int) -> list[Effect]:
         topic = self._topics[key.topic]
         if isinstance(reply.mirror, TopicMirror) and reply.mirror.state == "rejoining":
-            return self._rejoin(topic, reply)
+            return self._rejoin(topic, reply) if topic.is_stored else self._look_again(key.topic, topic)
         topic.state, topic.reason, topic.topic_id, topic.is_asked = "copied", "", key.topic_id, False
         effects: list[Effect] = []
         for number in range(topic.partitions):
@@ -302,6 +307,12 @@ class MirrorMachine:
                 self._copies[partition] = copying = Copying(partition, key.topic_id, self._rate)
                 effects += copying.go_on(now)
         return effects
+
+    def _look_again(self, name: str, topic: ChosenTopic) -> list[Effect]:
+        """Describe the source's topic once more, now that it is stored that this one rejoins it: it may rejoin this one,
+        and each of two sides that look after they have stored that is seen by the other, or sees it."""
+        topic.is_stored = topic.is_asked = True
+        return [AskSource(TopicKey(name), DescribeTopic(topic=name), DescribeTopicReply, TIMEOUT_MS)]
 
     def _rejoin(self, topic: ChosenTopic, reply: DescribeTopicReply) -> list[Effect]:
         topic.state, topic.topic_id, topic.is_asked = "rejoining", reply.topic_id, False

@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -88,6 +89,51 @@ def test_the_old_source_follows_and_keeps_what_it_alone_had(sites: Sites) -> Non
     assert ends(sites.here, "__diverged.ORDERS") == []
     sites.here.delete_mirror("paris")
     back.here.delete_mirror("rome")
+
+
+def test_of_two_promoted_topics_that_are_to_follow_each_other_one_is_refused(sites: Sites) -> None:
+    """Both fail-backs are ordered at the same moment. What each side alone has is there, or set aside, in the end."""
+    back = sites.reversed
+    fill(sites.source, "BOTH", 20)
+    sites.mirror("to-rome", "BOTH")
+    wait_until(caught_up(sites, "BOTH"))
+    sites.promote("to-rome")
+    sites.here.delete_mirror("to-rome")
+    back.mirror("to-paris", "BOTH", failback=True)
+
+    def is_following() -> bool:
+        topic = back.topic("to-paris", "BOTH")
+        return topic is not None and topic.state == "following"
+
+    wait_until(is_following)
+    wait_until(caught_up(back, "BOTH"))
+    back.promote("to-paris")
+    back.here.delete_mirror("to-paris")
+    alone = {}
+    for side in (sites, back):
+        for number in range(10):
+            side.here.publish("BOTH", f"{number} of {side.brokers[1].endpoint}", key=str(number))
+        alone[side] = records(side.here, "BOTH")
+    with ThreadPoolExecutor() as pool:
+        orders = [pool.submit(side.mirror, "back", "BOTH", failback=True) for side in alone]
+    for order in orders:
+        order.result()
+
+    def is_decided() -> bool:
+        states = sorted(topic.state for side in alone if (topic := side.topic("back", "BOTH")) is not None)
+        return states == ["following", "refused"]
+
+    wait_until(is_decided)
+    [refused] = [side for side in alone if "only one of the two can follow" in side.reason("back", "BOTH")]
+    [follower] = [side for side in alone if side is not refused]
+    refused.here.delete_mirror("back")
+    refused.here.publish("BOTH", "more")
+    wait_until(caught_up(follower, "BOTH"))
+    assert records(follower.here, "BOTH") == records(refused.here, "BOTH")
+    assert [each[-1] for each in records(refused.here, "BOTH")][:-1] == [each[-1] for each in alone[refused]]
+    set_aside = records(follower.here, "__diverged.BOTH")
+    assert set(alone[follower]) - set(alone[refused]) <= set(set_aside)
+    follower.here.delete_mirror("back")
 
 
 def test_every_command_does_what_it_says(sites: Sites) -> None:

@@ -74,7 +74,8 @@ class TopicMirror(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     reason: str = ""
     """The reason of a fault; or the fate of records that were set aside."""
     forks: tuple[Fork, ...] = ()
-    """One for each partition, once it is promoted."""
+    """One for each partition, once it is promoted. They are kept while it rejoins and follows after that: the source's
+    topic may follow this one by them."""
     source_forks: tuple[Fork, ...] = ()
     """Those of the source's topic, if it was promoted: from them on its records are its own, in epochs of its own. A
     topic that rejoins parts from the source's there."""
@@ -100,7 +101,7 @@ class TopicMirror(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def fork_of(self, partition: int) -> Fork | None:
         """Return the fork of a promoted partition. One that was added later has none."""
-        return _of(self.forks, partition)
+        return _of(self.forks, partition) if self.is_writable else None
 
     def meeting_of(self, partition: int) -> Fork | None:
         """Return the fork of the source's partition. None: it has none, so all its records are its own."""
@@ -108,7 +109,7 @@ class TopicMirror(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def first_epoch(self, partition: int) -> int:
         """Return the lowest leader epoch that the partition may take for itself."""
-        fork = self.fork_of(partition) if self.is_writable else None
+        fork = self.fork_of(partition)
         return 0 if fork is None else fork.first_epoch
 
     def epoch_after(self, partition: int, last_epoch: int) -> int:

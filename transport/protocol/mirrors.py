@@ -165,6 +165,10 @@ class MirrorTopic(InternalRequest, tag="mirror_topic", frozen=True):
     config: TopicConfig
     forks: tuple[Fork, ...] = ()
     """Those of the source's topic, if it was promoted."""
+    followed: tuple[Fork, ...] = ()
+    """Those of the topic that the source's one rejoins or follows, if that was promoted."""
+    is_decided: bool = False
+    """True if the source's topic follows that one, or is being cut for it."""
     sites: dict[str, int] = field(default_factory=dict)
     """The sites in producer ids that the source knows, by the ids of catalogs."""
 
