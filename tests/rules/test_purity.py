@@ -152,7 +152,6 @@ IMPURE: dict[str, str] = {
     "transport/client/dispatch.py": "sends and receives on the client's socket",
     "transport/client/offset_queries.py": "asks by the network and waits",
     "transport/client/turn_taking.py": "threads that take turns at the socket",
-    "transport/client/waiting.py": "a program's thread waits here",
     "transport/client/network.py": "the client's socket, its thread and its clock",
     "transport/client/greeting.py": "reads from a connection, in a thread",
     "transport/client/resolver.py": "asks the system's resolver, in a thread",

@@ -1,6 +1,7 @@
 """Calls of tasks: post to the network thread, wait for the outcome on the loop. Safe to cancel."""
 
 from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from typing import Any
 
 from ..calls.connections import Owner
@@ -8,25 +9,9 @@ from ..calls.events import Submitted
 from ..client.delivery import ProducerBatch
 from ..client.errors import TimedOut
 from ..client.network import Network
-from ..client.waiting import Asker
-from ..machine import Answered, Call, Effect, Event
+from ..client.waiting import Asker, Waiter
+from ..machine import Answered, Call, Event
 from .loops import Bridge, LoopGate
-
-
-class TaskWaiter:
-    """A task that waits for one outcome."""
-
-    def __init__(self, bridge: Bridge, asker: Asker | None) -> None:
-        self.asker = asker
-        self.event: Event = None
-        self.signal = bridge.loop.signal()
-        self._bridge = bridge
-
-    def handle(self, event: Event, now: int) -> list[Effect]:
-        if self.event is None:
-            self.event = event
-            self._bridge.post(self.signal.set)
-        return []
 
 
 class Caller:
@@ -44,10 +29,11 @@ class Caller:
         self, owner: Owner, event_for: Callable[[Owner], Event], asker: Asker | None = None
     ) -> Answered:
         """Post to `owner` an event that results in one outcome, and wait for it. A cancellation withdraws its call."""
-        waiter = TaskWaiter(self.bridge, asker)
+        signal = self.bridge.loop.signal()
+        waiter = Waiter(partial(self.bridge.post, signal.set), asker)
         try:
             self.network.begin(waiter, owner, event_for(waiter))
-            await waiter.signal.wait()
+            await signal.wait()
         finally:
             self.network.abandon(waiter)
         return self.network.answer_to(waiter)
@@ -65,10 +51,11 @@ class Caller:
 
     async def finish(self, batch: ProducerBatch) -> None:
         """Wait until a batch is acknowledged or has failed."""
-        gate = LoopGate(self.bridge)
+        signal = self.bridge.loop.signal()
+        gate = LoopGate(self.bridge, signal.set)
         if batch.attend(gate):
             try:
-                await gate.signal.wait()
+                await signal.wait()
             finally:
                 if not batch.is_done:
                     batch.leave(gate)

@@ -218,16 +218,16 @@ class Flag:
 
 
 class LoopGate:
-    """Opened by the network thread, like a Gate, for one waiting task."""
+    """Opened by the network thread, like a Gate: the loop then calls `callback`."""
 
-    __slots__ = ("_bridge", "signal")
+    __slots__ = ("_bridge", "_callback")
 
-    def __init__(self, bridge: Bridge) -> None:
+    def __init__(self, bridge: Bridge, callback: Callable[[], object]) -> None:
         self._bridge = bridge
-        self.signal = bridge.loop.signal()
+        self._callback = callback
 
     def open(self) -> None:
-        self._bridge.post(self.signal.set)
+        self._bridge.post(self._callback)
 
 
 class Turns:

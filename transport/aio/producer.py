@@ -24,10 +24,10 @@ from ..client.held import HeldPartitions
 from ..client.network import Network
 from ..client.options import Duration, ProducerOptions, wait_limit_s
 from ..client.producer import INTERRUPTED_FLUSH_S, BatchingProducer
-from ..client.waiting import Asker
+from ..client.waiting import Asker, Waiter
 from ..machine import Answered, Call, Effect, Event
 from .calls import Caller
-from .loops import LoopGate
+from .loops import LoopGate, Signal
 
 MAX_EARLY = 10_000
 """Messages that may wait for the partitions of their topic."""
@@ -91,23 +91,23 @@ class _EarlyMessage:
         """The message, encoded, as `Accumulator.place` takes it."""
         self.error: Exception | None = None
         self._caller = caller
-        self._gates: list[LoopGate] = []
+        self._signals: list[Signal] = []
 
     async def accepted(self) -> None:
         """Wait until the message is in a batch, or has failed."""
         if self.handle._batch is None and self.error is None:
-            gate = LoopGate(self._caller.bridge)
-            self._gates.append(gate)
-            await gate.signal.wait()
+            signal = self._caller.bridge.loop.signal()
+            self._signals.append(signal)
+            await signal.wait()
 
     def accept(self, handle: PublishHandle | None, error: Exception | None = None) -> None:
         """Take the place of the message in a batch, or its failure."""
         if handle is not None:
             self.handle._batch, self.handle._record = handle._batch, handle._record
         self.error = error
-        gates, self._gates = self._gates, []
-        for gate in gates:
-            gate.signal.set()
+        signals, self._signals = self._signals, []
+        for signal in signals:
+            signal.set()
 
 
 class AsyncProducer:
@@ -315,7 +315,7 @@ class AsyncProducer:
                 try:
                     handle = accumulator.place(*message.placed)
                 except BufferFull as full:
-                    if accumulator.attend_room(_Again(self._caller, lambda: self._pass(topic))):
+                    if accumulator.attend_room(LoopGate(self._caller.bridge, lambda: self._pass(topic))):
                         accumulator.hide(topic)
                         return
                     error = full
@@ -347,15 +347,15 @@ class AsyncProducer:
         destinations.check(topic, None, size_bytes)
 
     async def _room(self) -> None:
-        gate = LoopGate(self._caller.bridge)
         if self._early:
             early = next(iter(self._early.values()))
             if len(early.messages) >= MAX_EARLY:
                 with suppress(Exception):
                     await early.messages[0].handle
                 return
-        if self._batching.accumulator.attend_room(gate):
-            await gate.signal.wait()
+        signal = self._caller.bridge.loop.signal()
+        if self._batching.accumulator.attend_room(LoopGate(self._caller.bridge, signal.set)):
+            await signal.wait()
 
 
 class _KnownDestinations(Destinations):
@@ -386,27 +386,14 @@ class _KnownDestinations(Destinations):
         return known
 
 
-class _Again:
-    """A gate that calls back on the loop."""
-
-    def __init__(self, caller: Caller, callback: Callable[[], object]) -> None:
-        self._caller = caller
-        self._callback = callback
-
-    def open(self) -> None:
-        self._caller.bridge.post(self._callback)
-
-
-class _EarlyMessages:
+class _EarlyMessages(Waiter):
     """Messages that wait for the partitions of a topic, and the search for these, on the network thread."""
-
-    asker: Asker | None = None
 
     def __init__(
         self, caller: Caller, finding: Generator[Call, Any, int], on_found: Callable[[], None]
     ) -> None:
+        super().__init__(partial(caller.bridge.post, self._found))
         self.messages: deque[_EarlyMessage] = deque()
-        self.event: Event = None
         self.error: Exception | None = None
         self.count: int | None = None
         """The number of partitions that the search has found."""
@@ -439,9 +426,7 @@ class _EarlyMessages:
             self.count = int(found.value)
         except Exception as error:  # noqa: BLE001 - the messages fail with it
             self.error = error
-        self.event = event
-        self._caller.bridge.post(self._found)
-        return []
+        return super().handle(event, now)
 
     def _found(self) -> None:
         self._caller.network.abandon(self)

@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import Literal, Self
 
@@ -25,13 +26,13 @@ from ..client.messages import Message
 from ..client.options import Duration, InvalidOption, check_count, wait_limit_s
 from ..client.rounds import EndAsked, FlushAsked, RenewAsked
 from ..client.share_messages import ShareOptions, locked, verdict_of
-from ..client.waiting import Asker
-from ..machine import Effect, Event
+from ..client.waiting import Waiter
+from ..machine import Event
 from ..protocol.errors import ProtocolError
 from ..protocol.shares import AcquiredRange, AcquireReply
 from ..tracing import receiving_async
 from .calls import Caller
-from .loops import Bridge, Flag, Turns
+from .loops import Flag, Turns
 
 MAX_WAIT_MS = 30_000
 
@@ -225,7 +226,7 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
         with self._lock:
             call = self._machine.acquire(count, wait_ms, asked_at)
         self._post()
-        acquiring = _Acquiring(self._caller.bridge, self._on_answer, asked_at)
+        acquiring = _Acquiring(partial(self._caller.bridge.post, self._on_answer), asked_at)
         try:
             self._network.begin(acquiring, self._network.owner, Submitted(acquiring, call))
         except BaseException:
@@ -348,22 +349,12 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
                 await self.close()
 
 
-class _Acquiring:
-    """A request for messages."""
+class _Acquiring(Waiter):
+    """A request for messages, which outlives the poll that made it."""
 
-    asker: Asker | None = None
-
-    def __init__(self, bridge: Bridge, on_answer: Callable[[], None], asked_at: int) -> None:
-        self.event: Event = None
+    def __init__(self, notify: Callable[[], None], asked_at: int) -> None:
+        super().__init__(notify)
         self.asked_at = asked_at
-        self._bridge = bridge
-        self._on_answer = on_answer
-
-    def handle(self, event: Event, now: int) -> list[Effect]:
-        if self.event is None:
-            self.event = event
-            self._bridge.post(self._on_answer)
-        return []
 
 
 _RETRY = RetryPolicy()

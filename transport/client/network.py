@@ -4,6 +4,7 @@ Owns the list of the client's open objects.
 """
 
 from collections.abc import Callable, Generator
+from functools import partial
 from types import TracebackType
 from typing import Protocol, TypeVar
 
@@ -23,9 +24,10 @@ from ..protocol.session import Metadata, MetadataReply
 from ..request_context import ContextFrames
 from ..security.keys import NO_CREDENTIALS, ClientCredentials
 from .errors import UnknownTopic, error_from
+from .gate import Gate
 from .network_thread import NetworkThread
 from .options import InvalidOption, check_name
-from .waiting import Asker, AskerClosed, Waiter, Waiting
+from .waiting import Asker, AskerClosed, Waiter
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
 
@@ -83,22 +85,13 @@ class Network(NetworkThread):
         *,
         timeout_ms: int,
         is_retried: bool = True,
-        retry_timeout_ms: int | None = None,
         asker: Asker | None = None,
     ) -> ReplyT:
         """Send a request and wait for the reply. Raises ProtocolError, usually TimedOut, or Closed.
 
         `end_calls(asker)` ends the wait.
         """
-        call = Call(
-            None,
-            address,
-            request,
-            reply_type,
-            timeout_ms=timeout_ms,
-            is_retried=is_retried,
-            retry_timeout_ms=retry_timeout_ms,
-        )
+        call = Call(None, address, request, reply_type, timeout_ms=timeout_ms, is_retried=is_retried)
         return self.exchange(call, asker).reply  # type: ignore[no-any-return]
 
     def exchange(self, call: Call, asker: Asker | None = None) -> Answered:
@@ -120,15 +113,16 @@ class Network(NetworkThread):
             raise PlanariaError(
                 "a callback must not wait for the broker: it runs in the network's own thread"
             )
-        waiter = Waiter(self.let_pass, asker)
+        gate = Gate()
+        waiter = Waiter(partial(self.let_pass, gate), asker)
         try:
             self.begin(waiter, owner, event_for(waiter), is_waiting=True)
-            self.wait(waiter.gate)
+            self.wait(gate)
         finally:
             self.abandon(waiter)
         return self.answer_to(waiter)
 
-    def begin(self, waiter: Waiting, owner: Owner, event: Event, *, is_waiting: bool = False) -> None:
+    def begin(self, waiter: Waiter, owner: Owner, event: Event, *, is_waiting: bool = False) -> None:
         """Post to `owner` an event that results in one outcome for the waiter. `abandon` must follow, also on errors."""
         self._waiters.add(waiter)
         self.refuse_when_closed()
@@ -136,13 +130,13 @@ class Network(NetworkThread):
             waiter.asker._refuse_when_closed()
         self.post(owner, event, is_waiting=is_waiting)
 
-    def abandon(self, waiter: Waiting) -> None:
+    def abandon(self, waiter: Waiter) -> None:
         """End a wait. The call is withdrawn if it has no outcome yet."""
         self._waiters.discard(waiter)
         if waiter.event is None or isinstance(waiter.event, AskerClosed):  # interrupted
             self.post(self.owner, Withdrawn(waiter))
 
-    def answer_to(self, waiter: Waiting) -> Answered:
+    def answer_to(self, waiter: Waiter) -> Answered:
         """Return the reply that a waiter has received, or raise the error."""
         if isinstance(waiter.event, AskerClosed):
             assert waiter.asker is not None

@@ -50,7 +50,7 @@ from .resolver import resolve
 from .silence import Silence
 from .tls_dialer import TlsDialer
 from .turn_taking import TurnTaking
-from .waiting import Waiting
+from .waiting import Waiter
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
 _HANDSHAKE_FAULTS = (
@@ -107,7 +107,7 @@ class NetworkThread:
         )
         self.topics = self._directory.topics
         """Metadata of the topics in use, only for reading, from any thread: entries are replaced, never changed."""
-        self._waiters: set[Waiting] = set()
+        self._waiters: set[Waiter] = set()
         self.last_contact_ms: int | None = None
         """Time of the last message of the broker, by `now_ms`."""
         self._pid = os.getpid()

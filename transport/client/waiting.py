@@ -1,10 +1,9 @@
-"""The owners of calls for whose outcome a thread or a task waits. Called by the network."""
+"""The owner of a call for whose outcome a thread or a task waits. Called by the network."""
 
 from collections.abc import Callable
 from typing import Protocol
 
 from ..machine import Effect, Event
-from .gate import Gate, Opened
 
 
 class Asker(Protocol):
@@ -17,27 +16,18 @@ class AskerClosed:
     """Event of a waiter: the object that called was closed."""
 
 
-class Waiting(Protocol):
-    """The owner of a call whose outcome one thread or task waits for."""
-
-    asker: Asker | None
-    event: Event
-    """The outcome, None until it is there."""
-
-    def handle(self, event: Event, now: int) -> list[Effect]: ...
-
-
 class Waiter:
-    """A user thread that waits for one outcome."""
+    """A thread or a task that waits for one outcome."""
 
-    def __init__(self, let_pass: Callable[[Opened], None], asker: Asker | None = None) -> None:
+    def __init__(self, notify: Callable[[], object], asker: Asker | None = None) -> None:
+        """`notify` is called in the network thread when the outcome is there."""
         self.asker = asker
         self.event: Event = None
-        self.gate = Gate()
-        self._let_pass = let_pass
+        """The outcome, None until it is there."""
+        self._notify = notify
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         if self.event is None:
             self.event = event
-            self._let_pass(self.gate)
+            self._notify()
         return []
