@@ -14,9 +14,9 @@ from typing import Any
 
 from . import tracing
 from .batch import Headers
-from .client.attributes import with_attributes
 from .client.content import check_details, encode_key, encode_value
 from .client.messages import Message
+from .client.publish_arguments import with_attributes
 from .client.schedule import milliseconds_at
 from .protocol.errors import PlanariaError
 from .publication import Publication

@@ -1,6 +1,6 @@
 """The priority of a message within a share group: its header `priority`, 0 to 9. Pure.
 
-Written by `publish` (`client/attributes.py`), read by share groups (`actors/coordinator/share/lookahead.py`).
+Written by `publish` (`client/publish_arguments.py`), read by share groups (`actors/coordinator/share/lookahead.py`).
 """
 
 from collections.abc import Mapping

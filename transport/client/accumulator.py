@@ -33,7 +33,6 @@ from typing import Any
 from zlib import crc32
 
 from ..batch import Headers, RecordFields
-from .attributes import with_attributes
 from .content import (
     JSON_ONLY,
     JSON_RECORD_BYTES,
@@ -48,9 +47,9 @@ from .content import (
     identify,
 )
 from .delivery import Delivery, ProducerBatch
-from .expecting import expectation, recognisable
 from .options import InvalidOption
 from .placement import Placement
+from .publish_arguments import expectation, recognisable, with_attributes
 from .schedule import milliseconds_at, schedule
 
 
