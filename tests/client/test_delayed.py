@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from planaria.transport.client.delayed import ANY_PARTITION, Schedule, delayed_dialog
-from planaria.transport.client.identified import Identified
+from planaria.transport.client.identified import ANY_PARTITION, Identified, Schedule, delayed_requests
 from planaria.transport.client.options import InvalidOption
 from planaria.transport.client.producing import Outcome
 from planaria.transport.client.schedule import schedule
@@ -60,8 +59,8 @@ def batch(name: str, when: tuple[int | None, int | None], created_ms: int) -> An
 
 
 def test_a_delay_is_what_is_left_of_it_when_the_broker_is_asked() -> None:
-    dialog = delayed_dialog(lambda batch: PublishRecord(value=batch.name.encode()))
-    lanes = Identified(dialog, delivery_timeout_ms=1_000, request_timeout_ms=100)
+    kind = delayed_requests(lambda batch: PublishRecord(value=batch.name.encode()))
+    lanes = Identified(kind, delivery_timeout_ms=1_000, request_timeout_ms=100)
     tp = ("T", ANY_PARTITION)
     (asked,) = lanes.put(tp, batch("a", (None, 500), 0), 0)
     lanes.put(tp, batch("b", (None, 500), 100), 100)

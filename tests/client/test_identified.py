@@ -7,7 +7,7 @@ import pytest
 
 from fake_broker import FakeBroker
 from planaria.transport.client.client import Client
-from planaria.transport.client.identified import REQUEST_BATCHES, Identified, identified_dialog
+from planaria.transport.client.identified import REQUEST_BATCHES, Identified, identified_requests
 from planaria.transport.client.options import InvalidOption
 from planaria.transport.client.producing import LaneFreed, LaneHeld, Outcome
 from planaria.transport.machine import Answered, Call, Failed, SetTimer, TimerFired
@@ -15,13 +15,13 @@ from planaria.transport.protocol.data import ProducedBatch, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 
 LANE = ("T", 0)
-DIALOG = identified_dialog("all", lambda batch: batch.frame)
+KIND = identified_requests("all", lambda batch: batch.frame)
 HELD = ErrorBody(ErrorCode.BACKPRESSURE, "a group is behind", True, 50)
 LOST = ErrorBody(ErrorCode.TIMED_OUT, "no answer", True)
 
 
 def machine() -> Identified:
-    return Identified(DIALOG, delivery_timeout_ms=1_000, request_timeout_ms=100)
+    return Identified(KIND, delivery_timeout_ms=1_000, request_timeout_ms=100)
 
 
 def batch(number: int, size_bytes: int = 10, created_ms: int = 0) -> Any:
@@ -191,7 +191,7 @@ def test_a_held_partition_is_tried_with_one_record_and_nothing_grows_old() -> No
 
 
 def test_an_impatient_producers_records_expire_while_they_are_held() -> None:
-    lane = Identified(DIALOG, delivery_timeout_ms=1_000, request_timeout_ms=100, is_patient=False)
+    lane = Identified(KIND, delivery_timeout_ms=1_000, request_timeout_ms=100, is_patient=False)
     lane.put(LANE, batch(0), 0)
     lane.handle(Failed(("identified", LANE), HELD), 990)
     effects = lane.handle(TimerFired(("identified", LANE)), 1_040)

@@ -17,10 +17,10 @@ from msgspec import Struct
 from ..addresses import TopicPartition
 from ..batch import NO_PRODUCER, RecordFields, assemble
 from ..protocol.data import Expected
-from .delayed import Schedule
 from .errors import TimedOut
 from .gate import Gate, Opened, wait_at
 from .gathered_records import GatheredRecords
+from .identified import Schedule
 from .options import Duration, wait_limit_s
 
 _log = logging.getLogger(__name__)

@@ -1,22 +1,31 @@
-"""Records with a dedup id: sent by lane in order, several in a request, one request at a time. Pure.
+"""Records with an id: sent by lane in order, several in a request, one request at a time. Pure.
 
-Lanes are partitions. The request kind makes the requests of a lane and reads its replies (`delayed.py` has another
-kind). The dedup id makes retries harmless, so a request is retried until it has a reply or the time of its oldest record
-is over; a record that expects an offset or a version of its key has one, too. Each record that was refused with a
-retriable error is retried likewise. A partition that refuses for backpressure is left alone for the time it names, and
-then probed with a single record. No producer id is involved: the partition may recognise one batch of a request and write
-the next, which sequence numbers could not distinguish from a gap. Called by the producer's half on the network thread.
+Lanes are partitions. There are two kinds of requests: `produce` for records with a dedup id, and `publish` for delayed
+ones, which have an id until they are due. A record that expects an offset or a version of its key has a dedup id, too.
+The id makes retries harmless, so a request is retried until it has a reply or the time of its oldest record is over.
+Each record that was refused with a retriable error is retried likewise. A partition that refuses for backpressure is
+left alone for the time it names, and then probed with a single record. No producer id is involved: the partition may
+recognise one batch of a request and write the next, which sequence numbers could not distinguish from a gap. Called by
+the producer's half on the network thread.
 """
 
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
-from ..addresses import Address, TopicPartition, partition_address
+from ..addresses import GATEWAY, Address, TopicPartition, partition_address
 from ..machine import Answered, Call, Effect, Event, Failed, Payload, Receipt, SetTimer, TimerFired
-from ..protocol.data import Acks, Produce, ProducedBatch, ProduceReply
+from ..protocol.data import (
+    Acks,
+    Produce,
+    ProducedBatch,
+    ProduceReply,
+    Publish,
+    PublishRecord,
+    PublishReply,
+)
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.message import Reply, Request
 from .lanes import HELD_MS, NOT_APPENDED
@@ -26,6 +35,16 @@ REQUEST_BATCHES = 128
 REQUEST_BYTES = 4 * 1024 * 1024
 AGAIN_MS = 20
 """Pause of a lane before it retries records that were refused individually."""
+ANY_PARTITION = -1
+"""Stands for the partition of a delayed message: decided when the message is due."""
+
+
+class Schedule(Struct, frozen=True):
+    """The delivery time of a message, and its id until then. One of the times is None."""
+
+    scheduled_id: str
+    deliver_at_ms: int | None
+    delay_ms: int | None
 
 
 class Question(NamedTuple):
@@ -48,7 +67,7 @@ class RequestKind(NamedTuple):
     results: Callable[[Any], Sequence[ProducedBatch]]
 
 
-def identified_dialog(acks: Acks, frame_of: Callable[[Any], bytes]) -> RequestKind:
+def identified_requests(acks: Acks, frame_of: Callable[[Any], bytes]) -> RequestKind:
     """Return the kind for records with a dedup id. `frame_of(batch)` returns a batch's bytes."""
 
     def question(tp: TopicPartition, batches: Sequence[Any], _: int) -> Question:
@@ -66,19 +85,50 @@ def identified_dialog(acks: Acks, frame_of: Callable[[Any], bytes]) -> RequestKi
     return RequestKind("identified", question, results)
 
 
+def delayed_requests(record_of: Callable[[Any], PublishRecord]) -> RequestKind:
+    """Return the kind for delayed messages, which the gateway takes. A delay counts from the call of `publish`.
+
+    `record_of(batch)` returns a batch's only record without its time. A batch has a `schedule` and `created_ms`.
+    """
+
+    def question(tp: TopicPartition, batches: Sequence[Any], now: int) -> Question:
+        topic, partition = tp
+        records = [_timed(record_of(batch), batch.schedule, now - batch.created_ms) for batch in batches]
+        chosen = None if partition == ANY_PARTITION else partition
+        return Question(GATEWAY, Publish(topic=topic, partition=chosen, records=records), PublishReply)
+
+    return RequestKind("delayed", question, _results)
+
+
+def _timed(record: PublishRecord, when: Schedule, age_ms: int) -> PublishRecord:
+    return PublishRecord(
+        key=record.key,
+        value=record.value,
+        headers=record.headers,
+        timestamp_ms=record.timestamp_ms,
+        scheduled_id=when.scheduled_id,
+        deliver_at_ms=when.deliver_at_ms,
+        delay_ms=None if when.delay_ms is None else max(0, when.delay_ms - age_ms),
+    )
+
+
+def _results(reply: PublishReply) -> list[ProducedBatch]:
+    return [ProducedBatch(each.offset, each.duplicate, each.error) for each in reply.records]
+
+
 class Identified:
     """Deliver batches, each with `size_bytes` and `created_ms`, in order within a lane."""
 
     def __init__(
         self,
-        dialog: RequestKind,
+        kind: RequestKind,
         *,
         delivery_timeout_ms: int,
         request_timeout_ms: int,
         is_patient: bool = True,
     ) -> None:
-        self.name = dialog.name
-        self._dialog = dialog
+        self.name = kind.name
+        self._kind = kind
         self._delivery_timeout_ms = delivery_timeout_ms
         self._request_timeout_ms = request_timeout_ms
         self._is_patient = is_patient
@@ -170,7 +220,7 @@ class Identified:
 
     def _ask(self, key: TopicPartition, batches: list[Any], now: int) -> Call:
         self._under_way[key] = batches
-        address, request, reply_type, payload = self._dialog.question(key, batches, now)
+        address, request, reply_type, payload = self._kind.question(key, batches, now)
         timeout_ms = min(self._request_timeout_ms, self._left_ms(key, batches[0], now))
         receipt = self._receipts[key] = Receipt()
         return Call(
@@ -187,7 +237,7 @@ class Identified:
     def _on_results(self, key: TopicPartition, batches: list[Any], reply: Reply, now: int) -> list[Effect]:
         effects: list[Effect] = []
         again: list[Any] = []
-        for batch, result in zip(batches, self._dialog.results(reply), strict=True):
+        for batch, result in zip(batches, self._kind.results(reply), strict=True):
             error = result.error
             if error is not None and error.retriable and error.code not in NOT_APPENDED:
                 self._doubtful.add(id(batch))

@@ -25,14 +25,13 @@ from ..protocol.errors import ErrorCode, PlanariaError
 from ..tracing import publishing
 from .accumulator import Accumulator
 from .batches import Lingers
-from .delayed import delayed_dialog
 from .delivery import Delivery, PartitionQueue, ProducerBatch
 from .destinations import Destinations
 from .errors import Closed, DeliveryUncertain, Forked, TimedOut
 from .exit_flush import flush_with_warning, not_at_exit
 from .gate import may_wait
 from .held import HeldPartitions
-from .identified import Identified, identified_dialog
+from .identified import Identified, delayed_requests, identified_requests
 from .lanes import ProducerIdentity
 from .network import Network
 from .options import Duration, InvalidOption, ProducerOptions, wait_limit_s
@@ -89,12 +88,12 @@ def _machines_of_single_records(options: ProducerOptions, is_patient: bool) -> l
     """Return the machines of records with a dedup id, and of delayed records."""
     return [
         Identified(
-            dialog,
+            kind,
             delivery_timeout_ms=options.delivery_timeout_ms,
             request_timeout_ms=options.request_timeout_ms,
             is_patient=is_patient,
         )
-        for dialog in (identified_dialog(options.acks, _identified_frame), delayed_dialog(_delayed_record))
+        for kind in (identified_requests(options.acks, _identified_frame), delayed_requests(_delayed_record))
     ]
 
 

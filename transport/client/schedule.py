@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from ..protocol.data import MAX_DELAY_MS, MAX_TIMESTAMP_MS
 from ..protocol.delayed import scheduled_id_fault
-from .delayed import Schedule
+from .identified import Schedule
 from .options import InvalidOption, check_text
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
