@@ -8,7 +8,7 @@ from typing import Unpack
 
 from ..keywords import QuotaSettings
 from ..protocol.delayed import CancelScheduled, ListScheduled, ListScheduledReply
-from ..protocol.errors import ErrorCode, ProtocolError
+from ..protocol.errors import ErrorCode
 from ..protocol.message import Done
 from ..protocol.operations import (
     ActorState,
@@ -105,17 +105,8 @@ class Admin(GroupAdmin, MirrorAdmin):
 
         Raises ProtocolError with UNKNOWN_QUOTA when it has none of its own, TimedOut.
         """
-        try:
-            self._ask(RemoveQuota(client_id=client_id), Done, is_retried=False)
-            return
-        except ProtocolError as error:
-            if not error.retriable:
-                raise
-        try:
-            self._ask(RemoveQuota(client_id=client_id), Done)
-        except ProtocolError as error:
-            if error.code != ErrorCode.UNKNOWN_QUOTA:
-                raise
+        request = RemoveQuota(client_id=client_id)
+        self._ask_once(request, lambda error: error.code == ErrorCode.UNKNOWN_QUOTA)
 
     def list_quotas(self) -> dict[str, Quota]:
         """Return the quotas that were set, by client id; a rate without a limit is None.

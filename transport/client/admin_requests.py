@@ -1,9 +1,11 @@
 """Requests of administrative calls: to the gateway, to a partition, to the supervisor. The base of `admin.py`."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..addresses import GATEWAY, partition_address
-from ..protocol.message import Reply, Request
+from ..protocol.errors import ProtocolError
+from ..protocol.message import Done, Reply, Request
 from .network import Network
 from .options import InvalidOption
 
@@ -20,6 +22,21 @@ class AdminRequests:
     def _ask(self, request: Request, reply_type: type[ReplyT], *, is_retried: bool = True) -> ReplyT:
         timeout_ms = self._request_timeout_ms
         return self._network.call(GATEWAY, request, reply_type, timeout_ms=timeout_ms, is_retried=is_retried)
+
+    def _ask_once(self, request: Request, is_made: Callable[[ProtocolError], bool]) -> None:
+        """Make a change that cannot be repeated. If the first attempt has no answer the second one may be refused because
+        of it: `is_made` returns True for such a refusal."""
+        try:
+            self._ask(request, Done, is_retried=False)
+            return
+        except ProtocolError as error:
+            if not error.retriable:
+                raise
+        try:
+            self._ask(request, Done)
+        except ProtocolError as error:
+            if not is_made(error):
+                raise
 
     def _ask_partition(
         self, topic: str, partition: int, request: Request, reply_type: type[ReplyT]

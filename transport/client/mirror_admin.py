@@ -1,13 +1,12 @@
 """Mirrors: topics of another broker that are copied to this one (docs/mirrors.md). Part of Client and Broker.
 
-Creating and deleting are tried once; if that attempt has no answer, again in a way that takes the first one's success
-for their own.
+Creating and deleting are made once (`AdminRequests._ask_once`); other requests are retried until the request timeout.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from ..protocol.errors import ErrorCode, ProtocolError
-from ..protocol.message import Done, Request
+from ..protocol.message import Done
 from ..protocol.mirrors import (
     ChangeMirror,
     CreateMirror,
@@ -68,7 +67,7 @@ class MirrorAdmin(AdminRequests):
             found = self._ask(ListMirrors(), ListMirrorsReply).mirrors
             return any(each.mirror == mirror and each.spec == spec for each in found)
 
-        self._change_once(CreateMirror(mirror=mirror, spec=spec), exists)
+        self._ask_once(CreateMirror(mirror=mirror, spec=spec), exists)
 
     def list_mirrors(self) -> list[MirrorDescription]:
         """Return the mirrors of this broker, with the state and the lag of each partition.
@@ -126,21 +125,7 @@ class MirrorAdmin(AdminRequests):
         Raises ProtocolError with UNKNOWN_MIRROR, TimedOut.
         """
         request = ChangeMirror(mirror=mirror, action="delete")
-        self._change_once(request, lambda error: error.code == ErrorCode.UNKNOWN_MIRROR)
-
-    def _change_once(self, request: Request, is_made: Callable[[ProtocolError], bool]) -> None:
-        """Make a change whose answer may be lost: `is_made` tells whether the refusal of a repetition shows it made."""
-        try:
-            self._ask(request, Done, is_retried=False)
-            return
-        except ProtocolError as error:
-            if not error.retriable:
-                raise
-        try:
-            self._ask(request, Done)
-        except ProtocolError as error:
-            if not is_made(error):
-                raise
+        self._ask_once(request, lambda error: error.code == ErrorCode.UNKNOWN_MIRROR)
 
 
 def _texts(given: str | Iterable[str]) -> tuple[str, ...]:

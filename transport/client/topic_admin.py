@@ -18,7 +18,6 @@ from ..log_access.reader import PartitionReader
 from ..machine import Payload
 from ..protocol.data import FetchReply, Isolation, ListOffsets, ListOffsetsReply
 from ..protocol.errors import ErrorCode, ProtocolError
-from ..protocol.message import Done
 from ..protocol.topics import (
     AlterTopic,
     CreateTopic,
@@ -90,16 +89,7 @@ class TopicAdmin(AdminRequests):
 
         Raises UnknownTopic, ProtocolError with FORBIDDEN for an internal topic, TimedOut.
         """
-        try:
-            self._ask(DeleteTopic(topic=topic), Done, is_retried=False)
-        except ProtocolError as error:
-            if not error.retriable:
-                raise
-            try:
-                self._ask(DeleteTopic(topic=topic), Done)
-            except ProtocolError as second:
-                if second.code != ErrorCode.UNKNOWN_TOPIC:
-                    raise
+        self._ask_once(DeleteTopic(topic=topic), lambda error: error.code == ErrorCode.UNKNOWN_TOPIC)
         self._network.topics.replace(topic)
 
     def alter_topic(
