@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from ..addresses import coordinator_address
 from ..batch import Headers
@@ -26,16 +26,9 @@ from ..machine import Answered, Call
 from ..protocol.errors import PlanariaError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
 from .calls import Caller
+from .consumer import AsyncConsumer
 from .loops import Turns
 from .producer import AsyncProducer, PublishHandle
-
-
-class AsyncCommitting(Protocol):
-    """A consumer whose offsets can be committed by a transaction."""
-
-    async def _commit_for_transaction(
-        self, offsets: GivenOffsets | None = None, metadata: Metadata | None = None
-    ) -> CommitOffsets | None: ...
 
 
 class AsyncTransactionalProducer:
@@ -286,7 +279,7 @@ class AsyncTransaction:
 
     async def commit_offsets(
         self,
-        consumer: AsyncCommitting,
+        consumer: AsyncConsumer,
         offsets: GivenOffsets | None = None,
         metadata: Metadata | None = None,
     ) -> None:

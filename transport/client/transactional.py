@@ -15,13 +15,14 @@ Its machine (`transacting.py`) has the states, and decides the meaning of an end
 import threading
 from datetime import datetime
 from types import TracebackType
-from typing import Any, NoReturn, Protocol, Self
+from typing import Any, NoReturn, Self
 
 from ..addresses import coordinator_address
 from ..batch import Headers
 from ..protocol.errors import PlanariaError
 from ..protocol.groups import CommitOffsets, CommitOffsetsReply
 from .commits import GivenOffsets, Metadata
+from .consumer import Consumer
 from .delivery import Delivery
 from .errors import Closed
 from .lanes import ProducerIdentity
@@ -29,16 +30,6 @@ from .network import Network
 from .options import Duration, ProducerOptions
 from .producer import BatchingProducer
 from .transacting import Transacting
-
-
-class Committing(Protocol):
-    """A consumer whose offsets can be committed by a transaction."""
-
-    def _commit_for_transaction(
-        self,
-        offsets: GivenOffsets | None = None,
-        metadata: Metadata | None = None,
-    ) -> CommitOffsets | None: ...
 
 
 class TransactionalProducer:
@@ -195,7 +186,7 @@ class Transaction:
 
     def commit_offsets(
         self,
-        consumer: Committing,
+        consumer: Consumer,
         offsets: GivenOffsets | None = None,
         metadata: Metadata | None = None,
     ) -> None:
