@@ -164,7 +164,6 @@ IMPURE: dict[str, str] = {
     "transport/security/node_keys.py": "checks keys in a thread",
     "transport/client/producer.py": "the program's thread waits for the network's",
     "transport/client/share_consumer.py": "the program's thread waits for the network's",
-    "transport/client/stopping.py": "a waiting thread is woken by another",
     "transport/times.py": "reads the times that people type",
     "transport/client/reading.py": "asks for offsets by the network, reads the clock, waits",
     "transport/client/configuration.py": "reads the file of a client's configuration",

@@ -3,6 +3,7 @@
 Never decides where a request goes; that is the exchange's business.
 """
 
+import atexit
 from collections.abc import Generator, Sequence
 from typing import Unpack, overload
 
@@ -10,7 +11,6 @@ from ..keywords import ConsumerConfig, ProducerConfig, ShareConsumerConfig
 from ..protocol.data import Isolation
 from .admin import Admin
 from .consumer import Consumer
-from .exit_flush import at_exit
 from .messages import Message
 from .network import Network
 from .options import (
@@ -63,7 +63,7 @@ class BrokerAccess(Admin):
             return self._network.keep(TransactionalProducer(self._network, found))
         producer = Producer(self._network, found)
         batching = self._network.keep(batching_of(producer))
-        at_exit(batching.flush_at_exit)
+        atexit.register(batching.flush_at_exit)
         return producer
 
     def consumer(
@@ -144,5 +144,5 @@ class BrokerAccess(Admin):
         found = as_topics(topics)
         check_sources(group, found, None)
         consumer = ShareConsumer(self._network, group, found, checked(ShareOptions, options))
-        at_exit(consumer._flush_at_exit)
+        atexit.register(consumer._flush_at_exit)
         return self._network.keep(consumer)

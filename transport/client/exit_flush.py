@@ -3,15 +3,13 @@
 Producers are flushed with a warning, within a time limit. Share consumers send their acknowledgements and
 release their other records.
 
-Registered with `atexit`, which runs while the network threads (daemons) still run. Called by the client that
-makes the producers and consumers. A program that is killed, or ends by `os._exit`, flushes nothing.
+Both are registered with `atexit`, which runs while the network threads (daemons) still run, and before calls registered
+earlier, such as the end of an embedded broker. A program that is killed, or ends by `os._exit`, flushes nothing.
 """
 
-import atexit
 import logging
 from collections.abc import Callable
 from time import monotonic
-from typing import Protocol
 
 from .errors import TimedOut
 
@@ -21,21 +19,8 @@ _deadline: float | None = None
 _log = logging.getLogger(__name__)
 
 
-class Flushable(Protocol):
-    def flush(self, timeout: float | None = None) -> None: ...
-
-
-def at_exit(flush: Callable[[], None]) -> None:
-    """Register a flush at interpreter exit, before calls registered earlier, such as the end of an embedded broker."""
-    atexit.register(flush)
-
-
-def not_at_exit(flush: Callable[[], None]) -> None:
-    atexit.unregister(flush)
-
-
-def flush_with_warning(producer: Flushable, count: int) -> None:
-    """Flush `count` unacknowledged messages at the program's exit."""
+def flush_with_warning(flush: Callable[[float], None], count: int) -> None:
+    """Flush `count` unacknowledged messages of a producer at the program's exit."""
     global _deadline
     _deadline = _deadline or monotonic() + EXIT_FLUSH_S
     _log.warning(
@@ -44,6 +29,6 @@ def flush_with_warning(producer: Flushable, count: int) -> None:
         count,
     )
     try:
-        producer.flush(max(0.0, _deadline - monotonic()))
+        flush(max(0.0, _deadline - monotonic()))
     except TimedOut as error:
         _log.error("messages of a producer that was not closed may be lost: %s", error)

@@ -3,6 +3,7 @@
 A Producer has an accumulator and binds its `publish` once, so that the hot path is one call. Called by `Client.producer`.
 """
 
+import atexit
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from .batches import Lingers
 from .delivery import Delivery, PartitionQueue, ProducerBatch
 from .destinations import Destinations
 from .errors import Closed, DeliveryUncertain, Forked, TimedOut
-from .exit_flush import flush_with_warning, not_at_exit
+from .exit_flush import flush_with_warning
 from .gate import may_wait
 from .held import HeldPartitions
 from .identified import Identified, delayed_requests, identified_requests
@@ -275,7 +276,7 @@ class BatchingProducer:
     def flush_at_exit(self) -> None:
         batches = self.accumulator.unfinished()
         if batches:
-            flush_with_warning(self, sum(batch.record_count for batch in batches))
+            flush_with_warning(self.flush, sum(batch.record_count for batch in batches))
 
     def _fail_unfinished(self, error: PlanariaError) -> list[ProducerBatch]:
         batches = self.accumulator.unfinished()
@@ -351,7 +352,7 @@ class BatchingProducer:
         if self._is_closed or self._network.is_inherited:
             return False
         self._is_closed = True
-        not_at_exit(self.flush_at_exit)
+        atexit.unregister(self.flush_at_exit)
         self.accumulator.stop(Closed("the producer is closed"))
         self._network.end_calls(self)
         return True

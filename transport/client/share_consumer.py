@@ -5,7 +5,9 @@ under one lock. Records are fetched from their partitions, not through the coord
 thread (`acquired.py`). Called by programs.
 """
 
+import atexit
 import random
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -15,7 +17,7 @@ from typing import Literal, Self
 from ..calls.connections import Owner
 from ..calls.events import Withdrawn
 from ..calls.retry import RetryPolicy
-from ..machine import Event
+from ..machine import Effect, Event
 from ..protocol.errors import PlanariaError, ProtocolError
 from ..protocol.shares import AcquiredRange, AcquireReply
 from ..tracing import receiving
@@ -23,13 +25,12 @@ from .acknowledgements import Refused
 from .acknowledging import Acknowledging
 from .acquired import Acquisition, Stretches
 from .errors import TimedOut
-from .exit_flush import EXIT_FLUSH_S, not_at_exit
+from .exit_flush import EXIT_FLUSH_S
 from .messages import Message
 from .network import Network
 from .options import Duration, check_count, wait_limit_s
 from .rounds import EndAsked, FlushAsked, RenewAsked
 from .share_messages import ShareMessage, ShareOptions, locked
-from .stopping import StoppableWaits
 
 MAX_WAIT_MS = 30_000
 
@@ -40,7 +41,7 @@ class ShareConsumer(Acknowledging[ShareMessage]):
     def __init__(self, network: Network, group: str, topics: list[str], options: ShareOptions) -> None:
         super().__init__(network, group, topics, options)
         self._stretches = Stretches(options.request_timeout_ms)
-        self._waits = StoppableWaits(network)
+        self._waits = _StoppableWaits(network)
 
     # Acquiring.
 
@@ -213,7 +214,7 @@ class ShareConsumer(Acknowledging[ShareMessage]):
             self._end(timeout_ms)
 
     def _end(self, timeout_ms: int | None = None) -> None:
-        not_at_exit(self._flush_at_exit)
+        atexit.unregister(self._flush_at_exit)
         self._is_closed = True
         self._waits.ended.set()
         with self._lock:
@@ -236,6 +237,36 @@ class ShareConsumer(Acknowledging[ShareMessage]):
         elif not self._is_closed and not self._network.is_inherited:
             with suppress(ProtocolError):  # the exception that left the block is the one to report
                 self._end()
+
+
+class _StoppableWaits:
+    """The asker of requests that end once `stop` is called, and the pauses between them, which end then, too.
+
+    A signal handler may call `stop`. It runs between any two instructions of the main thread, which may hold any lock: so
+    `stop` only sets a flag and posts to the network thread, which wakes the waiting thread.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.is_stopped = False
+        self.ended = threading.Event()
+        """Set when a pause is to end."""
+
+    def stop(self) -> None:
+        """End the present request and all later ones. Takes no lock."""
+        self.is_stopped = True
+        self._network.end_calls(self)
+        self._network.post(self, None)
+
+    def _refuse_when_closed(self) -> None:
+        """Raise TimedOut once stopped; called for each request before it is sent."""
+        if self.is_stopped:
+            raise TimedOut("stopped")
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        """End a pause. Runs in the network thread."""
+        self.ended.set()
+        return []
 
 
 _RETRY = RetryPolicy()

@@ -2,7 +2,7 @@
 
 Owns the two signals' handlers within its block, and puts the former ones back. A handler runs between any two
 instructions of the main thread, which may hold any lock; so it sets a flag, opens a lock and calls `stop`, which takes
-none (`Consumer.stop`, `stopping.py`). The form for event loops is `aio/until_signal.py`.
+none (`Consumer.stop`, `share_consumer.py`). The form for event loops is `aio/until_signal.py`.
 """
 
 import signal
