@@ -123,7 +123,7 @@ IMPURE: dict[str, str] = {
     "transport/aio/": "the client's shell for event loops",
     "transport/calls/lost_connections.py": "holds the monitor of that socket",
     "transport/calls/performer.py": "holds the socket that calls go out by",
-    "transport/client/acknowledging.py": "calls a machine from two threads, under its lock",
+    "transport/client/share_member.py": "calls a machine from two threads, under its lock",
     "transport/client/assigned_partitions.py": "the common part of the consumers for threads and tasks",
     "transport/client/batches.py": "the lock of a producer's batches",
     "transport/client/tls_dialer.py": "threads with TLS connections",

@@ -6,7 +6,6 @@ those that wait as well. A request for messages outlives the poll that made it: 
 takes the answer, and without one its messages are released at once, so no cancellation keeps a message locked.
 """
 
-import random
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
@@ -14,27 +13,23 @@ from functools import partial
 from types import TracebackType
 from typing import Literal, Self
 
-from ..addresses import TopicPartition
 from ..calls.connections import Owner
 from ..calls.events import Submitted, Withdrawn
-from ..calls.retry import RetryPolicy
-from ..client.acknowledgements import RELEASED, Refused
-from ..client.acknowledging import Acknowledging
-from ..client.acquired import Acquisition, Stretches
-from ..client.errors import Closed, TimedOut
+from ..client.acknowledgements import Refused
+from ..client.acquired import Acquisition, released
+from ..client.errors import Closed
 from ..client.messages import Message
 from ..client.options import Duration, InvalidOption, check_count, wait_limit_s
 from ..client.rounds import EndAsked, FlushAsked, RenewAsked
+from ..client.share_member import ShareMember, SharePoll
 from ..client.share_messages import ShareOptions, locked, verdict_of
 from ..client.waiting import Waiter
 from ..machine import Event
 from ..protocol.errors import ProtocolError
-from ..protocol.shares import AcquiredRange, AcquireReply
+from ..protocol.shares import AcquiredRange
 from ..tracing import receiving_async
 from .calls import Caller
 from .loops import Flag, Turns
-
-MAX_WAIT_MS = 30_000
 
 
 class AsyncShareMessage(Message, frozen=True, gc=False, kw_only=True):
@@ -81,7 +76,7 @@ class AsyncShareMessage(Message, frozen=True, gc=False, kw_only=True):
         self._consumer._settle(self, *verdict_of(error))
 
 
-class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
+class AsyncShareConsumer(ShareMember[AsyncShareMessage]):
     """Consumes messages of a work queue, in any number of tasks of one event loop. An async context manager and iterator.
 
     Leaving the block sends the acknowledgements, releases all held messages, and ends iterators in other tasks with
@@ -93,7 +88,6 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
             raise InvalidOption("acknowledge: only 'explicit' for tasks; `async with message:` accepts it")
         super().__init__(caller.network, group, topics, options)
         self._caller = caller
-        self._stretches = Stretches(options.request_timeout_ms)
         self._turns = Turns(caller.bridge.loop)
         self._wake = Flag(caller.bridge)
         """Set when the task that has the turn is to look again."""
@@ -149,49 +143,39 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
     async def _poll(
         self, limit_s: float | None, count: int, *, is_loop: bool = False
     ) -> list[AsyncShareMessage]:
-        give_up_at = None if limit_s is None else self._network.now_ms() + int(limit_s * 1000)
+        poll = SharePoll(limit_s, self._network.now_ms())
         try:
             if not await self._turns.take(limit_s):
                 return []
             try:
-                return await self._poll_in_turn(give_up_at, count, is_loop=is_loop)
+                return await self._poll_in_turn(poll, count, is_loop=is_loop)
             finally:
                 self._turns.pass_on()
         finally:
             self._release_answer()
 
-    async def _poll_in_turn(
-        self, give_up_at: int | None, count: int, *, is_loop: bool
-    ) -> list[AsyncShareMessage]:
-        failures = 0
+    async def _poll_in_turn(self, poll: SharePoll, count: int, *, is_loop: bool) -> list[AsyncShareMessage]:
         while not self._is_stopped:
             self._refuse_when_closed()
-            now = self._network.now_ms()
-            with self._lock:
-                left = self._machine.begin_poll(count, now)
-            self._post()
-            if left:
+            if left := self._begin_poll(count):
                 return left
-            wait_ms = MAX_WAIT_MS if give_up_at is None else max(0, min(give_up_at - now, MAX_WAIT_MS))
+            wait_ms = poll.wait_ms(self._network.now_ms())
             wanted = count + 1 + len(self._turns) if is_loop else count
             try:
                 found = await self._acquire(wanted, wait_ms)
             except ProtocolError as error:
-                if not (error.retriable or isinstance(error, TimedOut)):
-                    raise
                 found = []
-                failures += 1
-                await self._pause(min(_RETRY.delay_ms(failures, random.random), wait_ms))
+                await self._pause(poll.pause_s(error, wait_ms))
             self._refuse_when_closed()  # the task that closed it has released records acquired meanwhile
-            if found or (give_up_at is not None and self._network.now_ms() >= give_up_at):
+            if found or poll.is_over(self._network.now_ms()):
                 self._keep(found[count:])
                 return found[:count]
         return []
 
-    async def _pause(self, wait_ms: int) -> None:
+    async def _pause(self, wait_s: float) -> None:
         self._wake.clear()
         if not (self._is_closed or self._is_stopped):
-            await self._wake.wait(wait_ms / 1000)
+            await self._wake.wait(wait_s)
 
     def _keep(self, unread: list[AsyncShareMessage]) -> None:
         """Keep messages for the next poll."""
@@ -200,8 +184,7 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
         self._post()
 
     async def _acquire(self, count: int, wait_ms: int) -> list[AsyncShareMessage]:
-        with self._lock:
-            ahead = self._machine.take_ahead(count, self._network.now_ms()) if self._acquiring is None else []
+        ahead = self._take_ahead(count) if self._acquiring is None else []
         found = await self._read(ahead) if ahead else []
         if not found and (ranges := await self._request(count, wait_ms)):
             found = await self._read(ranges)
@@ -210,9 +193,8 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
     async def _request(self, count: int, wait_ms: int) -> list[AcquiredRange]:
         """Send the pending acknowledgements, and acquire. Return the ranges."""
         acquiring = self._acquiring
-        limit_s = (
-            None if acquiring is None else wait_ms / 1000
-        )  # the broker answers a new request within that time
+        # The broker answers a new request within that time.
+        limit_s = None if acquiring is None else wait_ms / 1000
         if acquiring is None:
             acquiring = self._begin_acquiring(count, wait_ms)
         while acquiring.event is None:
@@ -223,9 +205,7 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
 
     def _begin_acquiring(self, count: int, wait_ms: int) -> "_Acquiring":
         asked_at = self._network.now_ms()
-        with self._lock:
-            call = self._machine.acquire(count, wait_ms, asked_at)
-        self._post()
+        call = self._acquire_call(count, wait_ms, asked_at)
         acquiring = _Acquiring(partial(self._caller.bridge.post, self._on_answer), asked_at)
         try:
             self._network.begin(acquiring, self._network.owner, Submitted(acquiring, call))
@@ -245,27 +225,12 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
         if acquiring is None or acquiring.event is None or self._turns.is_taken:
             return
         with suppress(ProtocolError, Closed):  # the next poll asks again, and raises its own error
-            ranges = self._take_answer(acquiring)
-            released = [
-                (
-                    TopicPartition(each.topic, each.partition),
-                    range(each.first_offset, each.last_offset + 1),
-                    RELEASED,
-                )
-                for each in ranges
-            ]
-            with self._lock:
-                self._machine.settle(released)
-            self._post()
+            self._settle_ranges(released(self._take_answer(acquiring)))
 
     def _take_answer(self, acquiring: "_Acquiring") -> list[AcquiredRange]:
         self._acquiring = None
         self._network.abandon(acquiring)
-        reply: AcquireReply = self._network.answer_to(acquiring).reply
-        with self._lock:
-            self._machine.acquired(reply, acquiring.asked_at)
-        self._post()
-        return reply.ranges or []
+        return self._acquired(self._network.answer_to(acquiring).reply, acquiring.asked_at)
 
     async def _read(self, ranges: list[AcquiredRange]) -> list[AsyncShareMessage]:
         acquisition = Acquisition(self._stretches, ranges, self._options.max_bytes)
@@ -279,9 +244,7 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
             acquisition.release(ranges)
             raise
         finally:
-            with self._lock:
-                self._machine.settle(acquisition.verdicts)
-            self._post()
+            self._settle_ranges(acquisition.verdicts)
         return [locked(AsyncShareMessage, message, count, self) for message, count in acquisition.found]
 
     async def _ask(self, event_for: Callable[[Owner], Event]) -> None:
@@ -308,8 +271,7 @@ class AsyncShareConsumer(Acknowledging[AsyncShareMessage]):
         """Send the pending acknowledgements. Return those that came too late since the last call."""
         self._refuse_when_closed()
         await self._ask(FlushAsked)
-        with self._lock:
-            return self._machine.holdings.take_refused()
+        return self._take_refused()
 
     async def renew(self) -> None:
         """Lock all held messages for another `lock_ms`. Happens automatically without `renew=False`."""
@@ -355,6 +317,3 @@ class _Acquiring(Waiter):
     def __init__(self, notify: Callable[[], None], asked_at: int) -> None:
         super().__init__(notify)
         self.asked_at = asked_at
-
-
-_RETRY = RetryPolicy()

@@ -63,8 +63,7 @@ class Holdings:
 
     def hold(self, ranges: Iterable[AcquiredRange]) -> None:
         for each in ranges:
-            offsets = self._held.setdefault(TopicPartition(each.topic, each.partition), set())
-            offsets.update(range(each.first_offset, each.last_offset + 1))
+            self._held.setdefault(each.topic_partition, set()).update(each.offsets)
 
     def say(self, tp: TopicPartition, offsets: Iterable[int], said: Said) -> bool:
         """Record verdicts. Return False at the first message that is not held."""

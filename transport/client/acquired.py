@@ -8,7 +8,7 @@ which calls it, sends the fetches.
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from msgspec import UNSET, structs
 
@@ -27,6 +27,9 @@ from .messages import Message, messages_of, verify_batch
 
 FETCH_BYTES = 1024 * 1024
 
+RangeVerdict: TypeAlias = tuple[TopicPartition, Iterable[int], Said]
+"""A verdict about these offsets of a partition."""
+
 
 class Read(NamedTuple):
     messages: list[Message]
@@ -43,11 +46,11 @@ class Stretches:
         self._stretches: dict[TopicPartition, _Stretch] = {}
 
     def find(self, wanted: AcquiredRange, position: int) -> "_Stretch | None":
-        stretch = self._stretches.get(TopicPartition(wanted.topic, wanted.partition))
+        stretch = self._stretches.get(wanted.topic_partition)
         return stretch if stretch is not None and stretch.has(wanted, position) else None
 
     def keep(self, wanted: AcquiredRange, stretch: "_Stretch") -> None:
-        self._stretches[TopicPartition(wanted.topic, wanted.partition)] = stretch
+        self._stretches[wanted.topic_partition] = stretch
 
 
 class RangeReading:
@@ -112,8 +115,7 @@ class RangeReading:
     def _reader(self) -> PartitionReader:
         wanted = self._wanted
         leader_epoch = None if wanted.leader_epoch is UNSET else wanted.leader_epoch
-        tp = TopicPartition(wanted.topic, wanted.partition)
-        return PartitionReader(tp, self._position, wanted.topic_id or None, leader_epoch)
+        return PartitionReader(wanted.topic_partition, self._position, wanted.topic_id or None, leader_epoch)
 
     def handle(self, outcome: Answered | ProtocolError) -> None:
         """Take the outcome of the fetch."""
@@ -169,7 +171,7 @@ class Acquisition:
     def __init__(self, stretches: Stretches, ranges: Sequence[AcquiredRange], room_bytes: int) -> None:
         self.found: list[tuple[Message, int]] = []
         """Messages and their delivery counts."""
-        self.verdicts: list[tuple[TopicPartition, Iterable[int], Said]] = []
+        self.verdicts: list[RangeVerdict] = []
         self._stretches = stretches
         self._left = deque(ranges)
         self._room_bytes = room_bytes
@@ -181,7 +183,7 @@ class Acquisition:
         while self._left:
             each = self._left[0]
             if self._is_full:
-                self._release(self._left.popleft())
+                self.release([self._left.popleft()])
                 continue
             if self._reading is None:
                 room_bytes, is_first = self._room_bytes, not self.found
@@ -200,15 +202,14 @@ class Acquisition:
 
     def release(self, ranges: Iterable[AcquiredRange]) -> None:
         """Release all messages: they are not returned."""
-        for each in ranges:
-            self._release(each)
+        self.verdicts += released(ranges)
 
     def handle(self, outcome: Answered | ProtocolError) -> None:
         assert self._reading is not None
         self._reading.handle(outcome)
 
     def _take(self, each: AcquiredRange, read: Read) -> None:
-        tp = TopicPartition(each.topic, each.partition)
+        tp = each.topic_partition
         self.found += [(message, each.delivery_count) for message in read.messages]
         self._room_bytes -= read.size_bytes
         self._is_full = read.end <= each.last_offset
@@ -223,21 +224,21 @@ class Acquisition:
         self._reading = None
         if is_unreadable(error):
             damaged = self._left.popleft()
-            tp = TopicPartition(damaged.topic, damaged.partition)
             end = min(damage_end(error, damaged.first_offset), damaged.last_offset + 1)
             said = Said("reject", 0, sendable(str(error))[:1_000])
-            self.verdicts.append((tp, range(damaged.first_offset, end), said))
+            self.verdicts.append((damaged.topic_partition, range(damaged.first_offset, end), said))
             if end <= damaged.last_offset:
                 self._left.appendleft(structs.replace(damaged, first_offset=end))
             return
-        while self._left:
-            self._release(self._left.popleft())
+        self.release(self._left)
+        self._left.clear()
         if not self.found:
             raise error
 
-    def _release(self, unread: AcquiredRange) -> None:
-        offsets = range(unread.first_offset, unread.last_offset + 1)
-        self.verdicts.append((TopicPartition(unread.topic, unread.partition), offsets, RELEASED))
+
+def released(ranges: Iterable[AcquiredRange]) -> list[RangeVerdict]:
+    """Return the verdicts by which records return to their group at once, without a charge."""
+    return [(each.topic_partition, each.offsets, RELEASED) for each in ranges]
 
 
 def is_unreadable(error: PlanariaError) -> bool:

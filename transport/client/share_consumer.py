@@ -6,7 +6,6 @@ thread (`acquired.py`). Called by programs.
 """
 
 import atexit
-import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -16,31 +15,27 @@ from typing import Literal, Self
 
 from ..calls.connections import Owner
 from ..calls.events import Withdrawn
-from ..calls.retry import RetryPolicy
 from ..machine import Effect, Event
 from ..protocol.errors import PlanariaError, ProtocolError
-from ..protocol.shares import AcquiredRange, AcquireReply
+from ..protocol.shares import AcquiredRange
 from ..tracing import receiving
 from .acknowledgements import Refused
-from .acknowledging import Acknowledging
-from .acquired import Acquisition, Stretches
+from .acquired import Acquisition
 from .errors import TimedOut
 from .exit_flush import EXIT_FLUSH_S
 from .messages import Message
 from .network import Network
 from .options import Duration, check_count, wait_limit_s
 from .rounds import EndAsked, FlushAsked, RenewAsked
+from .share_member import ShareMember, SharePoll
 from .share_messages import ShareMessage, ShareOptions, locked
 
-MAX_WAIT_MS = 30_000
 
-
-class ShareConsumer(Acknowledging[ShareMessage]):
+class ShareConsumer(ShareMember[ShareMessage]):
     """Consumes records of a work queue. `poll` and `close` for one thread; acknowledgements and `stop` from any."""
 
     def __init__(self, network: Network, group: str, topics: list[str], options: ShareOptions) -> None:
         super().__init__(network, group, topics, options)
-        self._stretches = Stretches(options.request_timeout_ms)
         self._waits = _StoppableWaits(network)
 
     # Acquiring.
@@ -56,28 +51,18 @@ class ShareConsumer(Acknowledging[ShareMessage]):
         check_count("max_messages", max_messages)
         if self._waits.is_stopped:
             return []
-        limit_s = wait_limit_s(timeout)
-        now = self._network.now_ms()
-        give_up_at = None if limit_s is None else now + int(limit_s * 1000)
-        with self._lock:
-            left = self._machine.begin_poll(max_messages, now)
-        self._post()
-        if left:
+        poll = SharePoll(wait_limit_s(timeout), self._network.now_ms())
+        if left := self._begin_poll(max_messages):
             return left
-        failures = 0
         while not self.is_stopped:
-            now = self._network.now_ms()
-            wait_ms = MAX_WAIT_MS if give_up_at is None else max(0, min(give_up_at - now, MAX_WAIT_MS))
+            wait_ms = poll.wait_ms(self._network.now_ms())
             try:
                 found = self._acquire(max_messages, wait_ms)
             except ProtocolError as error:
-                if not (error.retriable or isinstance(error, TimedOut)):
-                    raise
                 found = []
-                failures += 1
-                self._waits.ended.wait(min(_RETRY.delay_ms(failures, random.random), wait_ms) / 1000)
+                self._waits.ended.wait(poll.pause_s(error, wait_ms))
             self._refuse_when_closed()  # the thread that closed it has released records acquired meanwhile
-            if found or (give_up_at is not None and self._network.now_ms() >= give_up_at):
+            if found or poll.is_over(self._network.now_ms()):
                 return found
         return []
 
@@ -120,8 +105,7 @@ class ShareConsumer(Acknowledging[ShareMessage]):
         return self._is_closed or self._waits.is_stopped
 
     def _acquire(self, count: int, wait_ms: int) -> list[ShareMessage]:
-        with self._lock:
-            ahead = self._machine.take_ahead(count, self._network.now_ms())
+        ahead = self._take_ahead(count)
         found = self._read(ahead) if ahead else []
         if not found and (ranges := self._request(count, wait_ms)):
             found = self._read(ranges)
@@ -130,14 +114,8 @@ class ShareConsumer(Acknowledging[ShareMessage]):
     def _request(self, count: int, wait_ms: int) -> list[AcquiredRange]:
         """Send the pending acknowledgements, and acquire. Return the ranges."""
         asked_at = self._network.now_ms()
-        with self._lock:
-            ask = self._machine.acquire(count, wait_ms, asked_at)
-        self._post(is_waiting=True)
-        reply: AcquireReply = self._network.exchange(ask, self._waits).reply
-        with self._lock:
-            self._machine.acquired(reply, asked_at)
-        self._post()
-        return reply.ranges or []
+        call = self._acquire_call(count, wait_ms, asked_at, is_waiting=True)
+        return self._acquired(self._network.exchange(call, self._waits).reply, asked_at)
 
     def _read(self, ranges: list[AcquiredRange]) -> list[ShareMessage]:
         acquisition = Acquisition(self._stretches, ranges, self._options.max_bytes)
@@ -151,9 +129,7 @@ class ShareConsumer(Acknowledging[ShareMessage]):
             acquisition.release(ranges)
             raise
         finally:
-            with self._lock:
-                self._machine.settle(acquisition.verdicts)
-            self._post()
+            self._settle_ranges(acquisition.verdicts)
         return [
             locked(ShareMessage, message, delivery_count, self)
             for message, delivery_count in acquisition.found
@@ -183,8 +159,7 @@ class ShareConsumer(Acknowledging[ShareMessage]):
         """Send the pending acknowledgements. Return those that came too late since the last call."""
         self._refuse_when_closed()
         self._ask(FlushAsked)
-        with self._lock:
-            return self._machine.holdings.take_refused()
+        return self._take_refused()
 
     def renew(self) -> None:
         """Lock all held messages for another `lock_ms`. Happens automatically without `renew=False`."""
@@ -267,6 +242,3 @@ class _StoppableWaits:
         """End a pause. Runs in the network thread."""
         self.ended.set()
         return []
-
-
-_RETRY = RetryPolicy()

@@ -268,8 +268,7 @@ class Sharing(Generic[MessageT]):
         if now < due_at:
             return self._set_ahead_timer()
         for each in self._ahead.drop():
-            offsets = range(each.first_offset, each.last_offset + 1)
-            self.holdings.say_held(TopicPartition(each.topic, each.partition), offsets, RELEASED)
+            self.holdings.say_held(each.topic_partition, each.offsets, RELEASED)
         return self._send_pending(now)
 
     def _set_ahead_timer(self) -> list[Effect]:

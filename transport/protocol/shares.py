@@ -21,6 +21,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from ..addresses import TopicPartition
 from .data import MAX_DELAY_MS, Offset, WaitMilliseconds
 from .errors import ErrorBody
 from .message import Reply, Request
@@ -102,6 +103,14 @@ class AcquiredRange(Struct, frozen=True):
     leader_epoch: int | UnsetType = UNSET
     """Leader epoch of the offsets: a `fetch` of them sends it with the topic id, and reads no other records at
     these offsets."""
+
+    @property
+    def topic_partition(self) -> TopicPartition:
+        return TopicPartition(self.topic, self.partition)
+
+    @property
+    def offsets(self) -> range:
+        return range(self.first_offset, self.last_offset + 1)
 
 
 class AcquiredRecord(Struct, kw_only=True, frozen=True):
