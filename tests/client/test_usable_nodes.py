@@ -1,8 +1,6 @@
 """The nodes that a client goes on at: a token for TLS never travels to an endpoint without it."""
 
-from msgspec import UNSET
-
-from planaria.transport.client.usable_nodes import usable_nodes
+from planaria.transport.client.broker_directory import usable_nodes
 from planaria.transport.protocol.session import Node
 from planaria.transport.security.client_credentials import credentials_from
 
@@ -13,4 +11,3 @@ NODES = [PLAIN, SECURE, Node("n3", "ipc:///tmp/x"), Node("n4", "nonsense")]
 def test_a_client_over_tls_uses_no_other_endpoints_and_another_one_no_tls() -> None:
     assert usable_nodes(NODES, credentials_from(token="t", over_tls=True)) == [SECURE]
     assert usable_nodes(NODES, credentials_from()) == [PLAIN]
-    assert usable_nodes(UNSET, credentials_from()) == []

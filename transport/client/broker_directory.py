@@ -18,7 +18,7 @@ Without a session nothing but a greeting is sent to the gateway (`gateway_link.p
 
 from typing import Any
 
-from msgspec import UNSET, structs
+from msgspec import UNSET, UnsetType, structs
 
 from ..addresses import Address, Kind, TopicPartition
 from ..calls.connections import Connection, Connections, InFlight
@@ -35,11 +35,12 @@ from ..calls.events import (
     Wanted,
 )
 from ..calls.retry import Jitter, RetryPolicy
+from ..endpoints import host_and_port, is_tls
 from ..machine import Answered, Effect, Event, Failed, SetTimer, TimerFired
 from ..protocol.data import Fetch, Produce
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.message import Request
-from ..protocol.session import Hello, HelloReply, MetadataReply
+from ..protocol.session import Hello, HelloReply, MetadataReply, Node
 from ..security.keys import NO_CREDENTIALS, ClientCredentials
 from .errors import unknown_topic
 from .gateway_link import DIAL, HELLO, GatewayLink
@@ -102,16 +103,18 @@ class BrokerDirectory:
     def attach(self, connections: Connections, held: Held) -> None:
         self._connections = connections
         self._held = held
+        given = self._credentials
+        hello = Hello(client_id=self._client_id, token=given.token, user=given.user, password=given.password)
         self._link = GatewayLink(
             self._endpoints,
             connections,
-            client_id=self._client_id,
-            credentials=self._credentials,
+            hello=hello,
+            is_encrypted=given.keys is not None,
             retry=self._retry,
             jitter=self._jitter,
         )
         self._polls = MetadataPolls(self._link)
-        self._nodes = NodeLinks(connections, self._client_id, self._credentials)
+        self._nodes = NodeLinks(connections, hello)
 
     # Events.
 
@@ -185,7 +188,7 @@ class BrokerDirectory:
 
     def _on_hello(self, reply: HelloReply, now: int) -> list[Effect]:
         effects = self._link.on_hello(reply)
-        self._nodes.on_nodes(reply.nodes)
+        self._note_nodes(reply.nodes)
         if self._instance_id not in (None, reply.instance_id):
             self.topics.forget()
             self._is_local = None
@@ -198,6 +201,13 @@ class BrokerDirectory:
         if self._is_local is None:
             effects.append(CheckLocality(reply.run_directory, reply.instance_id))
         return [*effects, *self._polls.ask(), Release()]
+
+    def _note_nodes(self, nodes: list[Node] | UnsetType) -> None:
+        """Note the nodes that a broker has named, which then is a cluster."""
+        if nodes is not UNSET:
+            usable = usable_nodes(nodes, self._credentials)
+            self._link.on_nodes(usable)
+            self._nodes.on_nodes(usable)
 
     def _on_hello_failed(self, number: int, error: ErrorBody) -> list[Effect]:
         return self._link.on_hello_failed(error) if number == self._link.greeting else []
@@ -358,8 +368,7 @@ class BrokerDirectory:
 
     def _on_metadata(self, number: int, reply: MetadataReply, now: int) -> list[Effect]:
         is_of_all = self._polls.answered(number)
-        self._link.on_nodes(reply.nodes)
-        self._nodes.on_nodes(reply.nodes)
+        self._note_nodes(reply.nodes)
         before = {tp: self.topics.partition(*tp) for tp in self._nodes.partitions}
         self.topics.update(reply, is_of_all=is_of_all)
         effects = self._nodes.leave({tp: (known, self.topics.partition(*tp)) for tp, known in before.items()})
@@ -385,3 +394,14 @@ class BrokerDirectory:
         if error.code == ErrorCode.TIMED_OUT:
             return self._polls.ask()
         return [SetTimer(_ASK_AGAIN, now + self._retry.delay_ms(4, self._jitter))]
+
+
+def usable_nodes(nodes: list[Node], credentials: ClientCredentials) -> list[Node]:
+    """Return the nodes at well-formed endpoints, over TLS alone for a client over TLS: its credentials never travel
+    otherwise."""
+    over_tls = credentials.tls is not None
+    return [
+        node
+        for node in nodes
+        if host_and_port(node.endpoint) is not None and is_tls(node.endpoint) == over_tls
+    ]

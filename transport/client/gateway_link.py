@@ -23,8 +23,6 @@ So after such an end the broker's greeting is read on a connection that waits fo
 from collections import deque
 from itertools import count
 
-from msgspec import UNSET, UnsetType
-
 from ..addresses import GATEWAY
 from ..calls.connections import Connection, Connections
 from ..calls.directory import Ask, Lost, Refused
@@ -34,9 +32,8 @@ from ..endpoints import is_tls, numeric_endpoint
 from ..machine import Call, CancelTimer, Effect, SetTimer
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.session import Hello, HelloReply, Node
-from ..security.keys import CURVE, NO_CREDENTIALS, NULL, ClientCredentials
+from ..security.keys import CURVE, NULL
 from .other_site import OtherSite
-from .usable_nodes import usable_nodes
 
 HELLO_TIMEOUT_MS = 5_000
 """A connection that does not reply to a greeting within this time is replaced."""
@@ -57,8 +54,8 @@ class GatewayLink:
         endpoints: tuple[str, ...],
         connections: Connections,
         *,
-        client_id: str,
-        credentials: ClientCredentials = NO_CREDENTIALS,
+        hello: Hello,
+        is_encrypted: bool,
         retry: RetryPolicy,
         jitter: Jitter,
     ) -> None:
@@ -73,8 +70,8 @@ class GatewayLink:
         self._given = endpoints
         self._endpoints = endpoints
         """Those given, then those of the nodes that the broker has named."""
-        self._client_id = client_id
-        self._credentials = credentials
+        self._hello_request = hello
+        self._is_encrypted = is_encrypted
         self._connections = connections
         self._retry = retry
         self._jitter = jitter
@@ -138,12 +135,11 @@ class GatewayLink:
         self._addresses.extend(event.endpoints)
         return self._try_next(now)
 
-    def on_nodes(self, nodes: list[Node] | UnsetType) -> None:
+    def on_nodes(self, nodes: list[Node]) -> None:
         """Add the endpoints of the nodes that the broker has named to those of the program."""
-        if nodes is not UNSET:
-            named = [node.endpoint for node in usable_nodes(nodes, self._credentials)]
-            self._named = frozenset(named)
-            self._endpoints = tuple(dict.fromkeys((*self._given, *named)))
+        named = [node.endpoint for node in nodes]
+        self._named = frozenset(named)
+        self._endpoints = tuple(dict.fromkeys((*self._given, *named)))
 
     def on_handshake_failed(self, fault: HandshakeFault) -> list[Effect]:
         """Refuse all calls, if another attempt would change nothing."""
@@ -153,9 +149,7 @@ class GatewayLink:
         if fault == "mechanism":
             return [self._other_mechanism(self._endpoint)]
         # Also a proxy without a broker behind it does this, so it may pass.
-        advice = (
-            "does it need credentials?" if self._credentials.keys is None else "is server_key the broker's?"
-        )
+        advice = "is server_key the broker's?" if self._is_encrypted else "does it need credentials?"
         self._details[self._endpoint] = f": it closes the connection during the handshake; {advice}"
         if self.connection is None or self.session is not None or self._read is not None:
             return []
@@ -166,13 +160,13 @@ class GatewayLink:
         """Refuse all calls if the broker's mechanism is another than ours; none is known without a greeting."""
         endpoint, self._read = self._read, None
         assert endpoint is not None
-        ours = NULL if self._credentials.keys is None else CURVE
+        ours = CURVE if self._is_encrypted else NULL
         if self.session is not None or mechanism in ("", ours):
             return []
         return [self._other_mechanism(endpoint)]
 
     def _other_mechanism(self, endpoint: str) -> Refused:
-        if self._credentials.keys is not None:
+        if self._is_encrypted:
             return _refused(endpoint, "has no authentication: connect without credentials")
         return _refused(endpoint, "has authentication: a key, a token or a password is needed")
 
@@ -221,7 +215,6 @@ class GatewayLink:
         self.greeting = 0
         self._rounds = count(1)
         self._addresses.clear()
-        self.on_nodes(reply.nodes)
         return [CancelTimer(HELLO)]
 
     def _begin_round(self) -> None:
@@ -267,15 +260,8 @@ class GatewayLink:
 
     def _hello(self, connection: Connection) -> Ask:
         self.greeting = next(self._greetings)
-        given = self._credentials
-        hello = Hello(
-            client_id=self._client_id,
-            token=given.token,
-            user=given.user,
-            password=given.password,
-        )
-        key = (HELLO, self.greeting)
-        return Ask(connection, Call(key, GATEWAY, hello, HelloReply, timeout_ms=2 * HELLO_TIMEOUT_MS))
+        key, timeout_ms = (HELLO, self.greeting), 2 * HELLO_TIMEOUT_MS
+        return Ask(connection, Call(key, GATEWAY, self._hello_request, HelloReply, timeout_ms=timeout_ms))
 
 
 def _refused(endpoint: str, reason: str) -> Refused:

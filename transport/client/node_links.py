@@ -28,8 +28,6 @@ from ..endpoints import numeric_endpoint
 from ..machine import Call, Effect
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.session import Hello, HelloReply, Node, PartitionMetadata
-from ..security.keys import ClientCredentials
-from .usable_nodes import usable_nodes
 
 NODE_HELLO = "node_hello"
 HELLO_TIMEOUT_MS = 3_000
@@ -53,10 +51,9 @@ class _Link(Struct):
 
 
 class NodeLinks:
-    def __init__(self, connections: Connections, client_id: str, credentials: ClientCredentials) -> None:
+    def __init__(self, connections: Connections, hello: Hello) -> None:
         self._connections = connections
-        self._client_id = client_id
-        self._credentials = credentials
+        self._hello_request = hello
         self._links: dict[str, _Link] = {}
         self._ways: dict[Address, Connection] = {}
         """The connection that the last call to an actor of another node has taken."""
@@ -79,9 +76,9 @@ class NodeLinks:
     def owns(self, connection: Connection) -> bool:
         return bool(self._links) and self._of(connection) is not None
 
-    def on_nodes(self, nodes: list[Node] | UnsetType) -> None:
+    def on_nodes(self, nodes: list[Node]) -> None:
         """Note the endpoints of the nodes that run. A connection that is open stays until it is lost."""
-        for node in usable_nodes(nodes, self._credentials):
+        for node in nodes:
             link = self._links.get(node.node)
             if link is None or (link.endpoint != node.endpoint and link.connection is None):
                 self._links[node.node] = _Link(node.endpoint)
@@ -192,10 +189,14 @@ class NodeLinks:
 
     def _hello(self, link: _Link, connection: Connection) -> Ask:
         link.greeting = next(self._numbers)
-        given = self._credentials
-        hello = Hello(client_id=self._client_id, token=given.token, user=given.user, password=given.password)
-        key = (NODE_HELLO, link.greeting)
-        return Ask(connection, Call(key, GATEWAY, hello, HelloReply, timeout_ms=HELLO_TIMEOUT_MS))
+        call = Call(
+            (NODE_HELLO, link.greeting),
+            GATEWAY,
+            self._hello_request,
+            HelloReply,
+            timeout_ms=HELLO_TIMEOUT_MS,
+        )
+        return Ask(connection, call)
 
     def _greeted(self, number: int) -> _Link | None:
         return next((link for link in self._links.values() if link.greeting == number), None)
