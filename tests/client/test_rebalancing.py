@@ -3,7 +3,7 @@
 import pytest
 
 from planaria.transport.client.membership import Target
-from planaria.transport.client.rebalancing import Step, no_change, steps_to
+from planaria.transport.client.rebalancing import Rebalancing, Step, steps_to
 
 A, B, C = ("T", 0), ("T", 1), ("T", 2)
 
@@ -29,7 +29,7 @@ def test_what_goes_is_released_before_it_is_confirmed_and_what_comes_is_assigned
 
 
 def test_a_step_stays_until_it_is_done() -> None:
-    change = no_change()
+    change = Rebalancing()
     change.begin(Target(tps(A)), tps())
     first = change.next_step
     assert first == Step("confirm", tps(A))
@@ -42,7 +42,7 @@ def test_a_step_stays_until_it_is_done() -> None:
 
 
 def test_each_error_is_raised_once_in_order() -> None:
-    change = no_change()
+    change = Rebalancing()
     change.errors += [RuntimeError("first"), SystemExit("second")]
     with pytest.raises(RuntimeError, match="first"):
         change.raise_error()

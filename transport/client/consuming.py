@@ -51,7 +51,7 @@ from .membership import (
 from .messages import Message
 from .options import check_offset
 from .reader import Reader
-from .rebalancing import CALLS, Step, StepKind, no_change
+from .rebalancing import CALLS, Rebalancing, Step, StepKind
 
 Starts: TypeAlias = dict[TopicPartition, tuple[int, int | None]]
 
@@ -97,7 +97,7 @@ class Consuming:
         self._fenced: MemberFenced | None = None
         self._news: deque[Target | GroupTrouble | PlanariaError] = deque()
         """Mail to report to the program, at the next call that may do so."""
-        self._rebalancing = no_change()
+        self._rebalancing = Rebalancing()
         self._iteration = Iteration()
 
     # Mail.

@@ -13,7 +13,7 @@ performs steps left undone by an interrupt.
 from collections import deque
 from typing import Literal, NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from ..addresses import TopicPartition
 from .membership import Target
@@ -29,10 +29,10 @@ class Step(NamedTuple):
 
 
 class Rebalancing(Struct, eq=False):
-    """The change in progress."""
+    """The change in progress, if there is one."""
 
-    steps: "deque[Step]"
-    errors: "deque[BaseException]"
+    steps: deque[Step] = field(default_factory=deque)
+    errors: deque[BaseException] = field(default_factory=deque)
 
     @property
     def is_unfinished(self) -> bool:
@@ -58,10 +58,6 @@ class Rebalancing(Struct, eq=False):
         """Raise the oldest error that has not been raised."""
         if self.errors:
             raise self.errors.popleft()
-
-
-def no_change() -> Rebalancing:
-    return Rebalancing(deque(), deque())
 
 
 def steps_to(target: Target, owned: frozenset[TopicPartition]) -> list[Step]:

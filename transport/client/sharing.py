@@ -23,9 +23,8 @@ Invariants
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Generic
-
-from msgspec import Struct
 
 from ..addresses import TopicPartition
 from ..machine import Answered, Call, Effect, Event, Failed, SetTimer, TimerFired
@@ -49,20 +48,17 @@ _UNREAD = "unread"
 _AHEAD = "ahead"
 
 
-class VerdictsPending(Struct, frozen=True):
+class Posted(Enum):
+    """Events of the program's side for `handle` on the network thread."""
+
+    VERDICTS_PENDING = auto()
     """Verdicts are to be sent within SEND_AFTER_MS, or now if there are many."""
-
-
-class Acquired(Struct, frozen=True):
-    """Messages are held: their locks are to be renewed."""
-
-
-class LoopLeft(Struct, frozen=True):
-    """A loop over the consumer was left with messages not yielded."""
-
-
-class VerdictsDue(Struct, frozen=True):
+    VERDICTS_DUE = auto()
     """A poll sends the pending verdicts, before its own request; or once the round in flight has ended."""
+    ACQUIRED = auto()
+    """Messages are held: their locks are to be renewed."""
+    LOOP_LEFT = auto()
+    """A loop over the consumer was left with messages not yielded."""
 
 
 class Sharing(Generic[MessageT]):
@@ -84,7 +80,7 @@ class Sharing(Generic[MessageT]):
         self._renew_at = 0
         self._is_renewal_set = False
         self._is_announced = False
-        """True if pending verdicts need no VerdictsPending: its timer runs, or is about to be set."""
+        """True if pending verdicts need no VERDICTS_PENDING: its timer runs, or is about to be set."""
         self._is_send_set = False
         self._is_ahead_set = False
         self._is_due = False
@@ -101,7 +97,7 @@ class Sharing(Generic[MessageT]):
             return []
         left = self.loop.take(count, now, self.holdings.has)
         if self.loop.left_at is not None:
-            self.posts.append(LoopLeft())
+            self.posts.append(Posted.LOOP_LEFT)
         return left
 
     def take_ahead(self, count: int, now: int) -> list[AcquiredRange]:
@@ -116,13 +112,13 @@ class Sharing(Generic[MessageT]):
         self._polled_at = now
         self._ahead.on_poll(count, now)
         if self.holdings.waiting:
-            self.posts.append(VerdictsDue())
+            self.posts.append(Posted.VERDICTS_DUE)
         return self._requests.acquire(count, wait_ms)
 
     def acquired(self, reply: AcquireReply, asked_at: int) -> None:
         """Hold the messages of the reply to an Acquire that was sent at `asked_at`."""
         if self._hold(reply, asked_at):
-            self.posts.append(Acquired())
+            self.posts.append(Posted.ACQUIRED)
 
     def _hold(self, reply: AcquireReply, asked_at: int) -> bool:
         """Hold the messages; return True if the timer of the renewal is to be set."""
@@ -147,7 +143,7 @@ class Sharing(Generic[MessageT]):
     def end_loop(self, unread: deque[MessageT], now: int) -> None:
         self.loop.leave(unread, now)
         if self.loop.left_at is not None:
-            self.posts.append(LoopLeft())
+            self.posts.append(Posted.LOOP_LEFT)
 
     # The program's side: verdicts.
 
@@ -178,7 +174,7 @@ class Sharing(Generic[MessageT]):
         if not waiting or not self.rounds.is_idle:
             return
         self._is_announced, self.rounds.is_full = True, waiting >= SEND_AT
-        self.posts.append(VerdictsPending())
+        self.posts.append(Posted.VERDICTS_PENDING)
 
     def close(self) -> None:
         """Release everything that is held. EndAsked follows."""
@@ -189,14 +185,14 @@ class Sharing(Generic[MessageT]):
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         match event:
-            case VerdictsPending():
+            case Posted.VERDICTS_PENDING:
                 return self._set_send_timer(now)
-            case Acquired():
+            case Posted.ACQUIRED:
                 return [SetTimer(_RENEW, max(now, self._renew_at))]
-            case LoopLeft():
+            case Posted.LOOP_LEFT:
                 left_at = now if self.loop.left_at is None else self.loop.left_at
                 return [SetTimer(_UNREAD, left_at + self._lock_ms // 3)]
-            case VerdictsDue():
+            case Posted.VERDICTS_DUE:
                 self._is_due = not self.rounds.is_idle
                 return self._send_pending(now)
             case FlushAsked() | EndAsked():
