@@ -22,7 +22,7 @@ from .options import (
     checked_producer,
 )
 from .producer import Producer, batching_of
-from .reading import Point, read_through, reading
+from .reading import Point, messages_of_spans, reading
 from .share_consumer import ShareConsumer
 from .share_messages import ShareOptions
 from .table import Follower, Table
@@ -110,7 +110,7 @@ class BrokerAccess(Admin):
         """
         self._network.refuse_when_closed()
         what = reading(topic, since, until, partitions, isolation, self._request_timeout_ms)
-        return read_through(self._network, what, self._network.keep)
+        return messages_of_spans(self._network, what, what.spans(self._network), self._network.keep)
 
     def table(self, topic: str, *, isolation: Isolation = "read_committed") -> Table:
         """Return the values of a topic by key, a read-only Mapping that a thread keeps current.

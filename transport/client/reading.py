@@ -127,13 +127,6 @@ def _point(name: str, given: Any, now_ms: int) -> int | dict[int, int]:
     return found
 
 
-def read_through(
-    network: Network, what: Reading, keep: Callable[[Consumer], Consumer]
-) -> Generator[Message, None, None]:
-    """Yield the messages of a bounded read, which begins with this call; the generator reads when it is iterated."""
-    return messages_of_spans(network, what, what.spans(network), keep)
-
-
 def messages_of_spans(
     network: Network,
     what: Reading,
@@ -141,12 +134,7 @@ def messages_of_spans(
     keep: Callable[[Consumer], Consumer],
 ) -> Generator[Message, None, None]:
     """Yield the messages of a bounded read whose offsets are known."""
-    return _messages(network, what, BoundedRead(spans), keep)
-
-
-def _messages(
-    network: Network, what: Reading, read: BoundedRead, keep: Callable[[Consumer], Consumer]
-) -> Generator[Message, None, None]:
+    read = BoundedRead(spans)
     if not read.starts:
         return
     with closing(keep(Consumer(network, options=what.options, starts=read.starts))) as consumer:
