@@ -9,7 +9,7 @@ from typing import Any
 
 from ...transport.batch import parse_header
 from ...transport.client.accumulator import Accumulator
-from ...transport.client.held import HeldPartitions
+from ...transport.client.batches import HeldPartitions
 from ...transport.client.messages import messages_of
 from .rows import TOPIC
 from .shapes import PLAIN, SELDOM, SHAPES, Shape, publish_each

@@ -18,9 +18,9 @@ import planaria
 from planaria import aio
 from planaria.transport.batch import parse_header, verify
 from planaria.transport.client.accumulator import Accumulator
+from planaria.transport.client.batches import HeldPartitions
 from planaria.transport.client.content import ContentEncoder, encode_value
 from planaria.transport.client.delivery import PartitionQueue
-from planaria.transport.client.held import HeldPartitions
 from planaria.transport.client.messages import Message, messages_of
 from planaria.transport.client.options import InvalidOption
 from planaria.transport.client.placement import BATCH_OVERHEAD_BYTES

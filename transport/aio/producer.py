@@ -17,10 +17,10 @@ from msgspec import Struct
 from ..addresses import TopicPartition
 from ..batch import Headers, RecordFields
 from ..calls.events import Submitted
+from ..client.batches import HeldPartitions
 from ..client.delivery import ProducerBatch, RecordMetadata
 from ..client.destinations import Destinations
 from ..client.errors import BufferFull, Closed, TimedOut, UnknownTopic, error_from
-from ..client.held import HeldPartitions
 from ..client.network import Network
 from ..client.options import Duration, ProducerOptions, wait_limit_s
 from ..client.producer import INTERRUPTED_FLUSH_S, BatchingProducer

@@ -8,9 +8,9 @@ import random
 
 from ..addresses import TopicPartition, is_internal
 from ..protocol.errors import ErrorCode, ProtocolError
+from .batches import HeldPartitions
 from .content import RECORD_OVERHEAD_BYTES
 from .errors import DeliveryFailed, TimedOut
-from .held import HeldPartitions
 from .network import Network
 from .options import ProducerOptions
 from .placement import BATCH_OVERHEAD_BYTES

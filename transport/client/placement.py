@@ -13,10 +13,9 @@ from ..batch import Headers, RecordFields
 from ..deduplication import partition_for_dedup_id
 from ..partitioner import partition_for_key
 from ..protocol.data import Expected
-from .batches import Batches, Lingers, call_here, open_gate
+from .batches import Batches, HeldPartitions, Lingers, call_here, open_gate
 from .delivery import Delivery, PartitionQueue, ProducerBatch
 from .gate import Gate, Opened, may_wait, wait_at
-from .held import HeldPartitions
 from .identified import ANY_PARTITION, Schedule
 
 CLOCK_BYTES = 16 * 1024

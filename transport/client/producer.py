@@ -25,13 +25,12 @@ from ..protocol.data import PublishRecord
 from ..protocol.errors import ErrorCode, PlanariaError
 from ..tracing import publishing
 from .accumulator import Accumulator
-from .batches import Lingers
+from .batches import HeldPartitions, Lingers
 from .delivery import Delivery, PartitionQueue, ProducerBatch
 from .destinations import Destinations
 from .errors import Closed, DeliveryUncertain, Forked, TimedOut
 from .exit_flush import flush_with_warning
 from .gate import may_wait
-from .held import HeldPartitions
 from .identified import Identified, delayed_requests, identified_requests
 from .lanes import ProducerIdentity
 from .network import Network
