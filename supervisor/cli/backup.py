@@ -48,7 +48,7 @@ def backup(
 ) -> None:
     """Back up a running broker, on its machine and as its user.
 
-        Stops the broker's actors for some milliseconds to link their files, and
+    Stops the broker's actors for some milliseconds to link their files, and
     then copies these. The backup has every message that was acknowledged
     before. It is the state that a simultaneous kill of all processes would
     have left. Another backup into the same folder copies only new bytes.

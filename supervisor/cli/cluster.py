@@ -256,7 +256,7 @@ def reassign(
 ) -> None:
     """Move the replicas of a topic to these nodes; more or fewer of them than before are possible.
 
-        The nodes become preferred leaders of its partitions in turn. With
+    The nodes become preferred leaders of its partitions in turn. With
     --partition the first node is the preferred leader. To withdraw a move in
     progress, give the nodes from before it.
 
@@ -353,7 +353,7 @@ def import_(
 ) -> None:
     """Turn the data directory of a stopped broker into that of the first node of a cluster. Nothing is copied.
 
-        Topics, groups with their offsets, quotas, users, deployments and mirrors belong to
+    Topics, groups with their offsets, quotas, users, deployments and mirrors belong to
     the cluster from then on; each partition has one replica, on this node. An interrupted
     import can be repeated. No node of the cluster may run meanwhile.
 

@@ -23,7 +23,7 @@ def health(
 ) -> None:
     """Test the broker for a probe: exit code 0 if it is live or ready, otherwise 1 or 2.
 
-        --live exits with 0 as long as the supervisor answers, whatever else is
+    --live exits with 0 as long as the supervisor answers, whatever else is
     wrong: a restart of the broker would not repair more than the supervisor
     repairs. --ready exits with 0 when a client is served by the gateway and
     the controller; in a cluster, when this node serves. Quarantined partitions

@@ -259,7 +259,7 @@ def failback(
 ) -> None:
     """Make this broker, the former source, follow the broker that was promoted.
 
-        Records that the promoted broker does not have are copied to separate topics, and removed. The command
+    Records that the promoted broker does not have are copied to separate topics, and removed. The command
     waits for that, and prints where they are. If it is interrupted, the broker continues.
 
     --json: {"topics": [{"topic", "state", "reason", "diverged", "partitions": [{"partition", "first", "next"}]}]}

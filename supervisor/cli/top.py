@@ -52,7 +52,7 @@ def top(
     """Show the busiest topics, the lag of groups, and processes that crashed, until Ctrl-C or q.
 
     Keys choose the order: i in, o out, b bytes, l lag, s size, r restarts,
-        n name. Into a pipe, or with --once, the figures of one interval are
+    n name. Into a pipe, or with --once, the figures of one interval are
     printed once.
 
     --json: {"uptime_ms", "processes", "ready", "restarts", "memory_bytes",
