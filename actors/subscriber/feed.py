@@ -96,11 +96,11 @@ class Feed:
                 self._hand_over = effect
                 self._may_hand_over.set_here()
             case PausePartition(key=key):
-                if not self._is_leaving:
-                    self._consumer.pause(*self._assigned({key: 0}))
+                if self._keeps(key):
+                    self._consumer.pause(key)
             case ResumePartition(key=key):
-                if not self._is_leaving:
-                    self._consumer.resume(*self._assigned({key: 0}))
+                if self._keeps(key):
+                    self._consumer.resume(key)
             case Poll() | Commit() | Rewind() | ReadDamage() | Leave():
                 self._orders.append(effect)
                 self._has_orders.set_here()
@@ -246,6 +246,10 @@ class Feed:
             raise CommitFailed(ErrorCode.NOT_ASSIGNED, "a partition was revoked before the commit")
         if left:
             await self._commits.commit(self._consumer, structs.replace(order, offsets=left))
+
+    def _keeps(self, tp: TopicPartition) -> bool:
+        """Return True if the partition is assigned to this member, which does not leave."""
+        return not self._is_leaving and tp in self._consumer.assignment()
 
     def _assigned(self, offsets: Offsets) -> Offsets:
         """Keep the offsets of partitions that have not been revoked since the order was given."""

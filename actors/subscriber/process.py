@@ -22,7 +22,7 @@ import logging
 import os
 import random
 import time
-from typing import Any, assert_never
+from typing import Any
 
 import msgspec
 from msgspec import structs
@@ -50,25 +50,16 @@ from .dead_letter_publisher import DeadLetterPublisher
 from .effects import (
     Abandon,
     Alarm,
-    Commit,
     Crash,
-    EndPoll,
     Forget,
     HandlerTimedOut,
-    HandOver,
-    Leave,
     NoteTimeout,
     OwnEffect,
     OwnEvent,
-    PausePartition,
-    Poll,
     PublishDeadLetter,
-    ReadDamage,
     Recall,
     Recalled,
-    ResumePartition,
     Retire,
-    Rewind,
     Run,
     WriteLog,
 )
@@ -211,12 +202,8 @@ class SubscriberProcess(Actor[OwnEvent, OwnEffect]):
                 self.close()
             case Crash():
                 raise SubscriberCrashed(effect.reason)
-            case Poll() | EndPoll() | Commit() | HandOver() | Leave() | Rewind() | ReadDamage():
-                self._feed.perform(effect)
-            case PausePartition() | ResumePartition():
-                self._feed.perform(effect)
             case _:
-                assert_never(effect)
+                self._feed.perform(effect)
 
     def end_turn(self) -> None:
         """Run the tasks that the events of the turn have woken."""
