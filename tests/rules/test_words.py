@@ -24,6 +24,8 @@ MAX_WHAT = 0.3
 QUAINT = re.compile(r"\b(whoever|nobody|somebody|anew|told|for ever|under way)\b", re.IGNORECASE)
 WHAT = re.compile(r"\bwhat\b", re.IGNORECASE)
 OPENS_WITH_PRONOUN = re.compile(r"(Of|What|Whether|Who)\b")
+SLIPPED = re.compile(r"\n *\n( *) {4}\S.*\n\1(?=\S)")
+"""The first line of a paragraph that is further in than the second one. `--help` would print it so."""
 
 FENCED = re.compile(r"^( *)(```|~~~).*?^ *\2`*\s*$", re.MULTILINE | re.DOTALL)
 CODE_SPAN = re.compile(r"`[^`\n]*`")
@@ -117,3 +119,13 @@ def test_docstrings_of_attributes_open_with_a_noun_or_a_verb() -> None:
         if passage.documents_attribute and OPENS_WITH_PRONOUN.match(passage.text.lstrip())
     ]
     assert not found, "\n".join(found)
+
+
+def test_paragraphs_begin_where_they_go_on() -> None:
+    found = occurrences(SLIPPED)
+    assert not found, "\n".join(found)
+
+
+def test_rule_sees_a_slipped_line() -> None:
+    assert SLIPPED.search("Do it.\n\n        A line that slipped\n    and one that did not.\n    ")
+    assert not SLIPPED.search("Do it.\n\n    A paragraph\n    goes on.\n\n        code()\n\n    More.\n    ")
