@@ -1,11 +1,11 @@
-"""The operator's half of a client, for tasks: the methods of `Admin`, each run in a worker thread.
+"""The operator's half of a client, for tasks, and a consumer's queries: methods that wait, each run in a worker thread.
 
 These calls are rare and take milliseconds to seconds, so a thread costs nothing that counts.
 """
 
 from collections.abc import Callable, Coroutine
 from functools import partial, wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from ..client.admin import Admin
 from ..client.offset_queries import OffsetQueries
@@ -13,38 +13,34 @@ from .calls import Caller
 
 P = ParamSpec("P")
 ResultT = TypeVar("ResultT")
+TargetT = TypeVar("TargetT")
+
+
+class _InThreads(Generic[TargetT]):
+    """Has the methods of another object, as coroutine functions."""
+
+    def __init__(self, caller: Caller, target: TargetT) -> None:
+        self._caller = caller
+        self._target = target
 
 
 def _awaited(
-    method: Callable[Concatenate[Admin, P], ResultT],
-) -> Callable[Concatenate["AsyncAdmin", P], Coroutine[Any, Any, ResultT]]:
+    method: Callable[Concatenate[TargetT, P], ResultT],
+) -> Callable[Concatenate[_InThreads[TargetT], P], Coroutine[Any, Any, ResultT]]:
     """Return the method as a coroutine function with the same arguments, result, errors and documentation."""
 
     @wraps(method)
-    async def awaited(self: "AsyncAdmin", /, *args: P.args, **kwargs: P.kwargs) -> ResultT:
-        return await self._caller.bridge.loop.in_thread(partial(method, self._admin, *args, **kwargs))
+    async def awaited(self: _InThreads[TargetT], /, *args: P.args, **kwargs: P.kwargs) -> ResultT:
+        return await self._caller.bridge.loop.in_thread(partial(method, self._target, *args, **kwargs))
 
     return awaited
 
 
-def _queried(
-    method: Callable[Concatenate[OffsetQueries, P], ResultT],
-) -> Callable[Concatenate["AsyncOffsetQueries", P], Coroutine[Any, Any, ResultT]]:
-    """As `_awaited`, for the queries of a consumer."""
-
-    @wraps(method)
-    async def queried(self: "AsyncOffsetQueries", /, *args: P.args, **kwargs: P.kwargs) -> ResultT:
-        return await self._caller.bridge.loop.in_thread(partial(method, self._queries, *args, **kwargs))
-
-    return queried
-
-
-class AsyncAdmin:
+class AsyncAdmin(_InThreads[Admin]):
     """Requests of operators to a broker. Arguments, results and errors are those of `Client`'s methods."""
 
     def __init__(self, caller: Caller, request_timeout_ms: int) -> None:
-        self._caller = caller
-        self._admin = Admin(caller.network, request_timeout_ms)
+        super().__init__(caller, Admin(caller.network, request_timeout_ms))
 
     create_topic = _awaited(Admin.create_topic)
     delete_topic = _awaited(Admin.delete_topic)
@@ -80,15 +76,11 @@ class AsyncAdmin:
     revive = _awaited(Admin.revive)
 
 
-class AsyncOffsetQueries:
+class AsyncOffsetQueries(_InThreads[OffsetQueries]):
     """A consumer's questions to the broker about offsets. Arguments, results and errors are those of `Consumer`."""
 
-    def __init__(self, caller: Caller, queries: OffsetQueries) -> None:
-        self._caller = caller
-        self._queries = queries
-
-    committed = _queried(OffsetQueries.committed)
-    committed_metadata = _queried(OffsetQueries.committed_metadata)
-    offsets_for_times = _queried(OffsetQueries.offsets_for_times)
-    beginning_offsets = _queried(OffsetQueries.beginning_offsets)
-    end_offsets = _queried(OffsetQueries.end_offsets)
+    committed = _awaited(OffsetQueries.committed)
+    committed_metadata = _awaited(OffsetQueries.committed_metadata)
+    offsets_for_times = _awaited(OffsetQueries.offsets_for_times)
+    beginning_offsets = _awaited(OffsetQueries.beginning_offsets)
+    end_offsets = _awaited(OffsetQueries.end_offsets)
