@@ -8,8 +8,11 @@ from typing import Any, Protocol
 from msgspec import Struct, field
 
 from ..addresses import Address
-from ..machine import Call
+from ..codec import encode_header
+from ..machine import Call, Payload
 from ..protocol.errors import ErrorBody
+from ..protocol.links import Relay
+from ..protocol.message import Request
 
 
 class Owner(Protocol):
@@ -39,6 +42,20 @@ class Connection(Struct, eq=False):
             pending = self.in_flight.get(number)
             if pending is not None and pending.call.receipt is not None:
                 pending.call.receipt.sends -= 1
+
+
+def relayed(
+    target: tuple[str, Address], request: Request | bytes, payload: Payload, timeout_ms: int | None
+) -> tuple[Relay, Payload]:
+    """Return a request and its payload that the link passes on to `target`, a node and an address there.
+
+    `timeout_ms` is that of a call; None: a cast.
+    """
+    node, address = target
+    header = request if isinstance(request, bytes) else encode_header(request)
+    if timeout_ms is None:
+        return Relay(node=node, address=address, is_cast=True), [header, *payload]
+    return Relay(node=node, address=address, timeout_ms=timeout_ms), [header, *payload]
 
 
 class InFlight(Struct, eq=False):

@@ -36,7 +36,7 @@ from ..protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from ..protocol.message import Reply
 from ..protocol.session import Cancel
 from ..timers import Timers
-from .connections import Connection, Connections, InFlight, Owner
+from .connections import Connection, Connections, InFlight, Owner, relayed
 from .directory import Ask, Directory, Lost, Refused, Release
 from .events import (
     Arrived,
@@ -49,7 +49,6 @@ from .events import (
     Undeliverable,
     Withdrawn,
 )
-from .relaying import relayed
 from .retry import Jitter, RetryPolicy
 
 MAX_LONG_POLLS = 16

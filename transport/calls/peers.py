@@ -15,7 +15,7 @@ successor by mistake.
                                      except those that are endless
     peer down                        calls in flight fail
 
-A peer that is located on another node is reached through this node's link: its requests are wrapped (`relaying.py`), and
+A peer that is located on another node is reached through this node's link: its requests are wrapped (`Relay`), and
 all such peers share one connection, also with the link itself.
 """
 
