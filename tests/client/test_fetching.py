@@ -14,6 +14,7 @@ from planaria.transport.client.fetching import (
     StopFetching,
     Trouble,
 )
+from planaria.transport.client.options import ConsumerOptions
 from planaria.transport.machine import Answered, Call, Failed, SetTimer, TimerFired
 from planaria.transport.protocol.data import Fetch, FetchReply, ListOffsets, ListOffsetsReply
 from planaria.transport.protocol.errors import RETRIABLE, ErrorBody, ErrorCode
@@ -23,12 +24,17 @@ P, Q = ("A", 0), ("A", 1)
 
 
 class Desk:
-    def __init__(self, **options: Any) -> None:
-        settings: dict[str, Any] = {
-            "group": None, "is_member": False, "reset": "earliest", "max_bytes": 100, "max_wait_ms": 500,
-            "min_bytes": 1, "prefetch_bytes": 350, "request_timeout_ms": 1_000,
-        }  # fmt: skip
-        self.machine = Fetching(**(settings | options))
+    def __init__(
+        self,
+        group: str | None = None,
+        reset: str = "earliest",
+        prefetch_bytes: int = 350,
+        *,
+        is_member: bool = False,
+    ) -> None:
+        options: dict[str, Any] = {"auto_offset_reset": reset, "prefetch_bytes": prefetch_bytes}
+        settings = ConsumerOptions(fetch_max_bytes=100, request_timeout_ms=1_000, **options)
+        self.machine = Fetching(group, settings, is_member=is_member)
         self.asks: list[Call] = []
         self.order: list[str] = []
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from planaria.transport.calls.retry import RetryPolicy
 from planaria.transport.client.membership import (
     Confirmed,
     GroupTrouble,
@@ -13,6 +12,7 @@ from planaria.transport.client.membership import (
     Polled,
     Target,
 )
+from planaria.transport.client.options import ConsumerOptions
 from planaria.transport.machine import Answered, Call, CancelTimer, Failed, SetTimer, TimerFired
 from planaria.transport.protocol.errors import RETRIABLE, ErrorBody, ErrorCode
 from planaria.transport.protocol.groups import GroupHeartbeat, GroupHeartbeatReply, LeaveGroup
@@ -23,11 +23,8 @@ A0, A1 = ("A", 0), ("A", 1)
 
 class MemberScript:
     def __init__(self, **options: Any) -> None:
-        settings: dict[str, Any] = {
-            "name": "n", "instance_id": None, "assignor": None, "session_timeout_ms": 9_000,
-            "max_poll_interval_ms": 1_000, "client_id": "", "retry": RetryPolicy(), "jitter": lambda: 0.0,
-        }  # fmt: skip
-        self.machine = Membership("g", ["A"], **(settings | options))
+        settings = ConsumerOptions(**({"session_timeout_ms": 9_000, "max_poll_interval_ms": 1_000} | options))
+        self.machine = Membership("g", ["A"], settings, name="n", jitter=lambda: 0.0)
         self.now = 1_000
         self.beats: list[Call] = []
         self.leaves: list[Call] = []

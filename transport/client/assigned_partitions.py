@@ -17,8 +17,8 @@ from .commits import AutoCommit, Partition
 from .consumer_bridge import ConsumerBridge, HasMail
 from .consuming import Consuming
 from .errors import Closed
-from .fetching import fetching_for
-from .membership import membership_for
+from .fetching import Fetching
+from .membership import Membership
 from .network import Network
 from .options import ConsumerOptions, as_partition, as_partitions, check_sources
 
@@ -44,7 +44,7 @@ class AssignedPartitions:
         self._starts = starts
         membership = None
         if group is not None and options.partitions is None:
-            membership = membership_for(group, topics, options, uuid.uuid4().hex, random.random)
+            membership = Membership(group, topics, options, name=uuid.uuid4().hex, jitter=random.random)
         self._is_member = membership is not None
         interval_s = options.auto_commit_interval_ms / 1000
         self._machine = Consuming(
@@ -54,7 +54,7 @@ class AssignedPartitions:
             request_timeout_ms=options.request_timeout_ms,
             followed=topics if group is None and options.partitions is None else (),
         )
-        fetching = fetching_for(group, options, is_member=self._is_member)
+        fetching = Fetching(group, options, is_member=self._is_member)
         self._bridge = ConsumerBridge(fetching, membership, options.max_poll_interval_ms, has_mail)
 
     def _begin_reading(self, counts: Mapping[str, int]) -> None:

@@ -22,7 +22,7 @@ from ..addresses import TopicPartition, coordinator_address
 from ..compression import Buffer
 from ..log_access.reader import PartitionReader
 from ..machine import Answered, Call, Effect, Event, Failed, SetTimer, TimerFired
-from ..protocol.data import FetchReply, Isolation, ListOffsetsReply
+from ..protocol.data import FetchReply, ListOffsetsReply
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.groups import FetchOffsets, FetchOffsetsReply
 from ..protocol.message import by_topic
@@ -117,28 +117,13 @@ class _Follower(Struct, eq=False):
 class Fetching:
     """Keep every followed partition one fetch ahead of the program."""
 
-    def __init__(
-        self,
-        *,
-        group: str | None,
-        is_member: bool,
-        reset: OffsetReset,
-        isolation: Isolation = "read_committed",
-        max_bytes: int,
-        max_wait_ms: int,
-        min_bytes: int,
-        prefetch_bytes: int,
-        request_timeout_ms: int,
-    ) -> None:
+    def __init__(self, group: str | None, options: ConsumerOptions, *, is_member: bool) -> None:
         self._group = group
         self._is_member = is_member
-        self._reset = reset
-        self._isolation: Isolation = isolation
-        self._max_bytes = max_bytes
-        self._max_wait_ms = max_wait_ms
-        self._min_bytes = min_bytes
-        self._prefetch_bytes = prefetch_bytes
-        self._request_timeout_ms = request_timeout_ms
+        self._options = options
+        self._reset = options.auto_offset_reset
+        self._max_bytes = options.fetch_max_bytes
+        self._request_timeout_ms = options.request_timeout_ms
         self._followers: dict[TopicPartition, _Follower] = {}
         self._paused: set[TopicPartition] = set()
         self._serials = count(1)
@@ -202,7 +187,7 @@ class Fetching:
             before = self._followers.get(tp)
             # A seek is the program's own decision: only a member's position remains the group's.
             reset_epoch = before.reset_epoch if before is not None and self._is_member else None
-            reader = PartitionReader(tp, offset, isolation=self._isolation)
+            reader = PartitionReader(tp, offset, isolation=self._options.isolation)
             self._followers[tp] = _Follower(epoch, reader, reset_epoch=reset_epoch)
             if offset is None:
                 unlocated[tp] = epoch
@@ -294,15 +279,17 @@ class Fetching:
     def _fetch(self, tp: TopicPartition, follower: _Follower) -> list[Effect]:
         if follower.is_busy or follower.is_halted or follower.reader.offset is None or tp in self._paused:
             return []
-        if follower.buffered_bytes >= 2 * self._max_bytes or self.buffered_bytes >= self._prefetch_bytes:
+        if follower.buffered_bytes >= 2 * self._max_bytes:
+            return []
+        if self.buffered_bytes >= self._options.prefetch_bytes:
             return []
         follower.is_busy = True
         return [
             follower.reader.fetch(
                 ("fetch", tp, follower.epoch),
                 max_bytes=self._max_bytes,
-                min_bytes=self._min_bytes,
-                max_wait_ms=self._max_wait_ms,
+                min_bytes=self._options.fetch_min_bytes,
+                max_wait_ms=self._options.fetch_max_wait_ms,
                 request_timeout_ms=self._request_timeout_ms,
                 is_retried=True,
             )
@@ -383,17 +370,3 @@ class Fetching:
         follower.is_busy = False
         offset = follower.reader.offset
         return [Trouble(tp, epoch, -1 if offset is None else offset, error)]
-
-
-def fetching_for(group: str | None, options: ConsumerOptions, *, is_member: bool) -> Fetching:
-    return Fetching(
-        group=group,
-        is_member=is_member,
-        reset=options.auto_offset_reset,
-        isolation=options.isolation,
-        max_bytes=options.fetch_max_bytes,
-        max_wait_ms=options.fetch_max_wait_ms,
-        min_bytes=options.fetch_min_bytes,
-        prefetch_bytes=options.prefetch_bytes,
-        request_timeout_ms=options.request_timeout_ms,
-    )

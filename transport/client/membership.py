@@ -23,7 +23,7 @@ from ..addresses import TopicPartition, coordinator_address
 from ..calls.retry import Jitter, RetryPolicy
 from ..machine import Answered, Call, CancelTimer, Effect, Event, Failed, SetTimer, TimerFired
 from ..protocol.errors import ErrorBody, ErrorCode
-from ..protocol.groups import AssignorName, GroupHeartbeat, GroupHeartbeatReply, LeaveGroup
+from ..protocol.groups import GroupHeartbeat, GroupHeartbeatReply, LeaveGroup
 from ..protocol.message import Done, by_topic
 from .options import ConsumerOptions
 
@@ -99,14 +99,9 @@ class Membership:
         self,
         group: str,
         topics: Sequence[str],
+        options: ConsumerOptions,
         *,
         name: str,
-        instance_id: str | None,
-        assignor: AssignorName | None,
-        session_timeout_ms: int,
-        max_poll_interval_ms: int,
-        client_id: str,
-        retry: RetryPolicy,
         jitter: Jitter,
     ) -> None:
         """Take `name`, unique to this member: the member id of each join is made from it.
@@ -122,12 +117,9 @@ class Membership:
         self._name = name
         self._joins = 0
         self._topics = list(topics)
-        self._instance_id = instance_id
-        self._assignor = assignor
-        self._session_timeout_ms = session_timeout_ms
-        self._max_poll_interval_ms = max_poll_interval_ms
-        self._client_id = client_id
-        self._retry = retry
+        self._options = options
+        self._session_timeout_ms = options.session_timeout_ms
+        self._retry = RetryPolicy()
         self._jitter = jitter
         self._owned: frozenset[TopicPartition] = frozenset()
         self._target: frozenset[TopicPartition] = frozenset()
@@ -184,14 +176,14 @@ class Membership:
         request = GroupHeartbeat(
             group=self._group,
             member_id=member_id,
-            instance_id=self._instance_id,
+            instance_id=self._options.instance_id,
             generation=generation,
             topics=self._topics,
             owned=by_topic(self._owned),
             session_timeout_ms=self._session_timeout_ms,
-            assignor=self._assignor,
+            assignor=self._options.assignor,
             max_wait_ms=wait_ms,
-            client_id=self._client_id,
+            client_id=self._options.client_id,
         )
         timeout_ms = wait_ms + max(1_000, self._session_timeout_ms // 3)
         return [
@@ -234,7 +226,7 @@ class Membership:
         if error.retriable:
             self._failures += 1
             return [SetTimer(_BEAT_AGAIN, now + self._retry.delay_ms(self._failures, self._jitter))]
-        self._is_replaced = error.code == ErrorCode.FENCED_MEMBER and self._instance_id is not None
+        self._is_replaced = error.code == ErrorCode.FENCED_MEMBER and self._options.instance_id is not None
         if error.code in _FENCED and not self._is_replaced:
             if self.state == "member":
                 return [*self._lose(), *self._join(now)]
@@ -254,7 +246,7 @@ class Membership:
         return [*self._lose(), *self._send(now)]
 
     def _on_poll_checked(self, at: int, now: int) -> list[Effect]:
-        if self.state == "out" or now - at <= self._max_poll_interval_ms:
+        if self.state == "out" or now - at <= self._options.max_poll_interval_ms:
             return []
         return [*self._lose(), *self._leave(None)]
 
@@ -279,20 +271,3 @@ class Membership:
         request = LeaveGroup(group=self._group, member_id=member_id)
         timeout_ms = min(2_000, self._session_timeout_ms)
         return [*effects, Call(_LEAVE, self._address, request, Done, timeout_ms=timeout_ms, is_retried=False)]
-
-
-def membership_for(
-    group: str, topics: Sequence[str], options: ConsumerOptions, name: str, jitter: Jitter
-) -> Membership:
-    return Membership(
-        group,
-        topics,
-        name=name,
-        instance_id=options.instance_id,
-        assignor=options.assignor,
-        session_timeout_ms=options.session_timeout_ms,
-        max_poll_interval_ms=options.max_poll_interval_ms,
-        client_id=options.client_id,
-        retry=RetryPolicy(),
-        jitter=jitter,
-    )
