@@ -251,12 +251,13 @@ def purge(
 
 def _holds_letters(client: "Client", topic: str) -> bool:
     """Return False when the topic is empty. Raises CommandFailed when it has messages but no dead letter."""
-    from ...transport.client.dead_letters import is_letter, read_partition  # noqa: PLC0415
+    from ...transport.client.dead_letters import read_partition  # noqa: PLC0415
+    from ...transport.dead_letters import is_dead_letter  # noqa: PLC0415
 
     is_empty = True
     for partition in _partitions(client, topic):
         for message in read_partition(client, topic, partition):
-            if is_letter(message):
+            if is_dead_letter(message.headers):
                 return True
             is_empty = False
     if not is_empty:

@@ -10,11 +10,11 @@ from ...transport.client.dead_letters import (
     DeadLetter,
     LetterFilter,
     histogram,
-    is_letter,
     letter_of,
     read_partition,
 )
 from ...transport.client.redrive import Redrive
+from ...transport.dead_letters import is_dead_letter
 from .answers import acts, number_in, reads
 from .broker_link import CLIENT_ID, BrokerLink
 from .decoding import shown_message
@@ -41,7 +41,7 @@ def topics(link: BrokerLink, _: QueryParams) -> dict[str, Any]:
         for partition in range(each.partitions):
             first = next(read_partition(link.client, each.topic, partition), None)
             if first is not None:
-                if is_letter(first):
+                if is_dead_letter(first.headers):
                     found.append(each.topic)
                 break
     return {"topics": found}

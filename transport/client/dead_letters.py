@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from ..addresses import TopicPartition
-from ..dead_letters import DeadLetterHeaders, decode, is_dead_letter
+from ..dead_letters import DeadLetterHeaders, decode
 from ..fetched_records import is_for_readers
 from ..log_access.reader import PartitionReader
 from .admin import Admin
@@ -60,11 +60,6 @@ class LetterFilter(Struct, frozen=True, kw_only=True):
 def letter_of(message: Message) -> DeadLetter:
     """Decode a message of a dead-letter topic. A malformed number in a header counts as missing."""
     return DeadLetter(message=message, **asdict(decode(message.headers or {})))
-
-
-def is_letter(message: Message) -> bool:
-    """Return True if the message has any header of a dead letter."""
-    return is_dead_letter(message.headers)
 
 
 def read_letters(client: Admin, topic: str, newest: int | None = None) -> Iterator[DeadLetter]:
