@@ -119,9 +119,15 @@ def identity_in(directory: Path, config: BrokerConfig) -> NodeIdentity:
             f'the import of {directory} has not ended: run "planaria cluster import" again'
         )
     if found.node != config.node:
-        raise DataDirectoryError(f"{directory} belongs to node {found.node!r}, not {config.node!r}")
+        raise DataDirectoryError(
+            f"{directory} belongs to node {found.node!r}, not {config.node!r}: give --node {found.node}, or another"
+            " directory"
+        )
     if found.cluster != cluster:
-        raise DataDirectoryError(f"{directory} belongs to cluster {found.cluster!r}, not {cluster!r}")
+        raise DataDirectoryError(
+            f"{directory} belongs to cluster {found.cluster!r}, not {cluster!r}: give the URL of that one to --cluster,"
+            " or another directory"
+        )
     return found
 
 

@@ -43,6 +43,6 @@ class Replication:
         if minimum > factor:
             raise ProtocolError(
                 ErrorCode.INVALID_CONFIG,
-                f"min_in_sync_replicas: {minimum} of {factor} replicas is impossible",
+                f"min_in_sync_replicas: {minimum} of {factor} replicas is impossible: give 1 to {factor}",
             )
         return msgspec.structs.replace(config, replication_factor=factor, min_in_sync_replicas=minimum)

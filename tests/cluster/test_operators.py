@@ -187,7 +187,9 @@ def test_a_node_leaves_and_gets_replicas_again(published: Published, operator: O
     published.check()
 
 
-def test_a_change_that_cannot_work_is_refused_in_one_line(published: Published, operator: Operator) -> None:
+def test_a_change_that_cannot_work_is_refused_in_one_line(
+    cluster: ClusterNodes, published: Published, operator: Operator
+) -> None:
     operator.done("reassign MOVED --replicas n0,n1")
     published.client.alter_topic(TOPIC, min_in_sync_replicas=2)
     try:
@@ -201,6 +203,17 @@ def test_a_change_that_cannot_work_is_refused_in_one_line(published: Published, 
     assert "no node 'n7'" in operator.refused("reassign MOVED --replicas n0,n7")
     assert "no topic 'NOPE'" in operator.refused("reassign NOPE --replicas n0,n1")
     assert "partitions 0 to 3" in operator.refused("elect MOVED/9")
+    for config, line in (
+        (
+            "replication_factor=5",
+            "5 copies need as many nodes, and there are 3: start more, or ask for fewer",
+        ),
+        ("min_in_sync_replicas=4", "4 of 3 replicas is impossible: give 1 to 3"),
+    ):
+        done = planaria("topic", "create", "NEVER", "--set", config, "--connect", cluster.nodes[0].endpoint)
+        assert done.returncode == 1
+        assert line in done.stderr
+        assert done.stderr.count("\n") == 1
     wait_until(
         lambda: not [each for each in operator.status()["nodes"] if each["draining"] or each["leaving"]]
     )
@@ -221,6 +234,23 @@ def test_a_second_node_of_one_name_is_refused_in_one_line(cluster: ClusterNodes)
     [line] = [line for line in second.status().splitlines() if line.startswith("planaria: ")]
     assert f"node 'n1' is running already, at {cluster.nodes[1].endpoint}" in line
     assert "give this one another name" in line
+
+
+def test_a_node_of_another_cluster_is_refused_in_one_line(cluster: ClusterNodes) -> None:
+    node = cluster.nodes[1]
+    node.stop()
+    shown = len(node.status())
+    other = Node(node.name, node.folder, node.environment["PLANARIA_CLUSTER"].replace("/test", "/prod"))
+    other.start()
+    assert other.process is not None
+    try:
+        assert other.process.wait(TIMEOUT_S) == 1
+    finally:
+        other.close()
+        node.start()
+    [line] = other.status()[shown:].splitlines()[:1]
+    assert "belongs to cluster 'test', not 'prod': give the URL of that one to --cluster" in line
+    cluster.wait_until_serving(node)
 
 
 def test_a_new_replica_is_copied_at_the_configured_rate(published: Published, operator: Operator) -> None:

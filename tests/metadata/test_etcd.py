@@ -204,7 +204,9 @@ def test_a_store_that_is_away_at_the_start_is_named_in_one_line(monkeypatch: pyt
     members = Members(Path("unused"), 2)
     store = EtcdStore(EtcdConfig(endpoints=members.endpoints, cluster="c", name="n1"), "life")
     progress: list[int] = []
-    with pytest.raises(StoreUnavailable, match=r"^etcd does not answer at 127\.0\.0\.1:\d+, .*refused"):
+    with pytest.raises(
+        StoreUnavailable, match=r"^etcd does not answer at 127\.0\.0\.1:\d+, .*: start it, .*refused"
+    ):
         store.load(lambda: progress.append(now_ms()))
     assert progress
     store.close()

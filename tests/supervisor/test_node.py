@@ -75,8 +75,11 @@ def test_the_identity_is_made_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"node": "n2"}, "belongs to node 'n1', not 'n2'"),
-        ({"cluster": "etcd://a:2379/test"}, "belongs to cluster 'prod', not 'test'"),
+        ({"node": "n2"}, "belongs to node 'n1', not 'n2': give --node n1, or another directory$"),
+        (
+            {"cluster": "etcd://a:2379/test"},
+            "belongs to cluster 'prod', not 'test': give the URL of that one",
+        ),
     ],
 )
 def test_a_directory_of_another_node_or_cluster_is_refused(

@@ -27,7 +27,8 @@ class TooFewNodes(Exception):
     """There are fewer usable nodes than replicas."""
 
     def __init__(self, needed: int, usable: int) -> None:
-        super().__init__(f"replication_factor {needed}: only {usable} nodes can hold replicas")
+        nodes = "1 node" if usable == 1 else f"{usable} nodes"
+        super().__init__(f"replication_factor {needed}: only {nodes} can hold replicas")
         self.needed = needed
         self.usable = usable
 

@@ -92,7 +92,8 @@ class EtcdStore:
 
     def _why_unavailable(self) -> str:
         names = ", ".join(f"{host}:{port}" for host, port in self._config.endpoints)
-        return f"etcd does not answer at {names}; the last failure: {self._machine.last_failure}"
+        why = self._machine.last_failure
+        return f"etcd does not answer at {names}: start it, or correct --cluster; the last failure: {why}"
 
     def propose(self, proposal: Propose) -> None:
         self._handle(Proposed(proposal))
