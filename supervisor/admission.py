@@ -58,13 +58,14 @@ class Admission:
         if self._taken() >= self._capacity.new_actors:
             raise ProtocolError(
                 ErrorCode.LIMIT_REACHED,
-                f"there are {self._taken()} actors, and this machine has room for "
+                f"there are {self._taken()} actors, and the limits of this machine allow "
                 f"{self._capacity.new_actors}: {self._capacity.limit}",
             )
 
     @property
     def reason(self) -> str:
-        return f"LIMIT_REACHED: no room for more than {self._capacity.actors} actors: {self._capacity.limit}"
+        allowed = f"the limits of this machine allow no more than {self._capacity.actors} actors"
+        return f"LIMIT_REACHED: {allowed}: {self._capacity.limit}"
 
     def _room(self) -> int:
         return self._capacity.actors - self._taken()

@@ -101,7 +101,7 @@ class Log(Struct, frozen=True):
 
 
 class RestartTimer(Struct, frozen=True):
-    """A child that backs off is started again."""
+    """A child that backs off is restarted."""
 
     address: Address
 

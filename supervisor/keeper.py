@@ -127,7 +127,7 @@ class SupervisorKeeper:
                 return
 
     def _restart(self, code: int | None) -> bool:
-        logger.warning("the supervisor ended with code %s and is started again", code)
+        logger.warning("the supervisor exited with code %s and is restarted", code)
         for delay_s in RESTART_DELAYS_S:
             if self._closing.wait(delay_s):
                 return False
@@ -136,7 +136,7 @@ class SupervisorKeeper:
             except (StartFailed, ProtocolError) as error:
                 logger.warning("the supervisor did not start: %s", error)
                 failure = error
-        self._failure = StartFailed(f"the supervisor crashed and could not be started again: {failure}")
+        self._failure = StartFailed(f"the supervisor crashed and could not be restarted: {failure}")
         return False
 
     def _start_again(self) -> bool:

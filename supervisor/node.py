@@ -35,7 +35,7 @@ class NodeIdentity(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NodeEndpoints(msgspec.Struct, frozen=True):
-    """The endpoints of a node as other machines reach them."""
+    """The endpoints of a node as other machines can reach them."""
 
     clients: str
     peers: str

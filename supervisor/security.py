@@ -62,7 +62,7 @@ def gateway_security(config: BrokerConfig, data: Path) -> dict[str, Any] | None:
     if mode == "none":
         if not is_loopback(config.endpoint) and not config.insecure_public:
             raise ConfigError(
-                f"endpoint: other machines reach {config.endpoint}, and there is no authentication: run"
+                f"endpoint: other machines can reach {config.endpoint}, and there is no authentication: run"
                 f" planaria security init --data {config.data}, or allow everyone everything with --insecure-public"
             )
         return None
@@ -128,7 +128,7 @@ def check_http_endpoint(config: BrokerConfig) -> None:
     if is_loopback(f"tcp://{endpoint.removeprefix('http://')}"):
         return
     raise ConfigError(
-        f"http_endpoint: other machines reach {endpoint}, and HTTP has no authentication: listen on 127.0.0.1 behind"
+        f"http_endpoint: other machines can reach {endpoint}, and HTTP has no authentication: listen on 127.0.0.1 behind"
         " a proxy of your own, or let everyone read the metrics with --insecure-public"
     )
 
@@ -139,7 +139,7 @@ def console_arguments(config: BrokerConfig, security: dict[str, Any] | None) -> 
         return None
     if security is None and not config.insecure_public and not is_loopback(f"tcp://{config.console}"):
         raise ConfigError(
-            f"console: other machines reach {config.console}, and the broker has no authentication: run planaria"
+            f"console: other machines can reach {config.console}, and the broker has no authentication: run planaria"
             f" security init --data {config.data}, or allow everyone everything with --insecure-public"
         )
     return {

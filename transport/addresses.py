@@ -119,7 +119,7 @@ class Address(str):
             number = int(last) if last.isascii() and last.isdigit() else None
         address = Address(kind, name, number)
         if not kind or address != text or not address._is_complete:
-            raise ValueError(f"{text[:250]!r} is no address of an actor")
+            raise ValueError(f"{text[:250]!r} is not the address of an actor")
         return address
 
     @property

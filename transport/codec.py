@@ -190,7 +190,7 @@ class RequestDecoder:
         if op is None:
             return ProtocolError(ErrorCode.INVALID_REQUEST, f"header without a readable `op`: {why}")
         if op not in self._kinds:
-            return ProtocolError(ErrorCode.UNKNOWN_OP, f"op {op[:64]!r} is not served here")
+            return ProtocolError(ErrorCode.UNKNOWN_OP, f"op {op[:64]!r} does not exist here")
         return ProtocolError(ErrorCode.INVALID_REQUEST, f"{op}: {why}")
 
 

@@ -60,7 +60,7 @@ def decompress(body: Buffer, codec: int) -> bytes:
     if size_bytes is None:
         raise DamagedBody(f"its {found.name} frame does not state the size of its contents")
     if size_bytes > MAX_UNPACKED_BYTES:
-        raise DamagedBody(f"it unpacks to {size_bytes} bytes, and at most {MAX_UNPACKED_BYTES} are unpacked")
+        raise DamagedBody(f"it unpacks to {size_bytes} bytes, and the limit is {MAX_UNPACKED_BYTES}")
     return found.decompress(library, body, size_bytes)
 
 

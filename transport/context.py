@@ -60,7 +60,7 @@ class Context:
         Raises InvalidOption, UnknownTopic, and ProtocolError for an unknown partition or a message that is too large.
         """
         if self._is_over:
-            raise PlanariaError("the handler has returned: nothing can be published for its message any more")
+            raise PlanariaError("the handler has returned: its context can no longer publish")
         at_ms = None if timestamp_ms is None else milliseconds_at(timestamp_ms)
         check_details(partition, at_ms)
         if self._carried is not None:

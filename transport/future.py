@@ -18,7 +18,7 @@ def latest_ms(now_ms: int, max_ahead_ms: int) -> int:
 
 def too_far_ahead(timestamp_ms: int, latest_ms: int) -> ErrorBody:
     message = (
-        f"timestamp_ms: {timestamp_ms} lies {timestamp_ms - latest_ms} ms further ahead of the broker's clock than the "
-        "topic takes (max_timestamp_ahead_ms); the unit is milliseconds since 1970"
+        f"timestamp_ms: {timestamp_ms} is {timestamp_ms - latest_ms} ms further ahead of the broker's clock than the "
+        "topic accepts (max_timestamp_ahead_ms); the unit is milliseconds since 1970"
     )
     return ErrorBody(ErrorCode.INVALID_TIMESTAMP, message)

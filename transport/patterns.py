@@ -9,7 +9,7 @@ import re
 ENDPOINT = r"^tcp://([^/:\[\]\s]+|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]):([0-9]{1,5}|\*)$"
 """Where a broker listens: `*` and the name of a network interface are hosts, too."""
 ADVERTISED = r"^(tcp://([^/:\[\]\s]+|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]):[0-9]{1,5})?$"
-"""Where other machines reach a broker: with a port."""
+"""Where other machines can reach a broker: with a port."""
 LISTEN = r"^(([^/:\[\]\s]+|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]):[0-9]{1,5})?$"
 HTTP_ENDPOINT = r"^(auto|(http://)?([^/:\[\]\s]+|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]):([0-9]{1,5}|\*))?$"
 """Where metrics and probes are served."""
@@ -38,7 +38,7 @@ def name_fault(name: object) -> str | None:
     """Return why a topic or group cannot have this name: names become those of directories and parts of addresses."""
     if isinstance(name, str) and _NAME.fullmatch(name) and name not in (".", ".."):
         return None
-    return f"{repr(name)[:250]} is no name: {_NAME_IN_WORDS}"
+    return f"{repr(name)[:250]} is not a valid name: {_NAME_IN_WORDS}"
 
 
 def in_words(refusal: str) -> str:

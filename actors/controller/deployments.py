@@ -110,7 +110,7 @@ class Deployments:
             )
         if len(latest.deployments) >= MAX_DEPLOYMENTS:
             raise ProtocolError(
-                ErrorCode.INVALID_CONFIG, f"a broker keeps at most {MAX_DEPLOYMENTS} deployments"
+                ErrorCode.INVALID_CONFIG, f"a broker has at most {MAX_DEPLOYMENTS} deployments"
             )
         self._check_spec(group, request.spec)
         return self._decide(latest.with_deployment(group, Deployment(spec=request.spec)), group, sender)

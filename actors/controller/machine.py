@@ -316,7 +316,7 @@ class ControllerMachine:
             return self._security.on_request(sender, request)
         if isinstance(request, CLUSTER_REQUESTS):
             raise ProtocolError(ErrorCode.INVALID_REQUEST, NO_CLUSTER)
-        raise ProtocolError(ErrorCode.UNKNOWN_OP, "not served by the controller")
+        raise ProtocolError(ErrorCode.UNKNOWN_OP, "not an operation of the controller")
 
     def _on_answered(self, event: Answered) -> list[Effect]:
         key: CallKey = event.key
@@ -337,7 +337,7 @@ class ControllerMachine:
             case EraCall():
                 return self._producers.on_answered(event.reply)
             case ClusterCall():
-                raise AssertionError(f"this broker is no cluster: {key!r}")
+                raise AssertionError(f"this broker is not part of a cluster: {key!r}")
             case _:
                 assert_never(key)
 
@@ -357,7 +357,7 @@ class ControllerMachine:
             case EraCall():
                 return []  # it is asked again when it is up again
             case ClusterCall():
-                raise AssertionError(f"this broker is no cluster: {key!r}")
+                raise AssertionError(f"this broker is not part of a cluster: {key!r}")
             case _:
                 assert_never(key)
 
@@ -375,6 +375,6 @@ class ControllerMachine:
             case RemainsTimer():
                 return self._topics.on_files_removed(key.topic)
             case ClusterTick() | NodesWatchTimer() | StopWatch():
-                raise AssertionError(f"this broker is no cluster: {key!r}")
+                raise AssertionError(f"this broker is not part of a cluster: {key!r}")
             case _:
                 assert_never(key)

@@ -94,7 +94,7 @@ class Mirrors:
             message = f"there is a mirror {name!r} already: choose another name, or delete that mirror first"
             raise ProtocolError(ErrorCode.INVALID_CONFIG, message)
         if len(latest.mirrors) >= MAX_MIRRORS:
-            raise ProtocolError(ErrorCode.LIMIT_REACHED, f"a broker keeps at most {MAX_MIRRORS} mirrors")
+            raise ProtocolError(ErrorCode.LIMIT_REACHED, f"a broker has at most {MAX_MIRRORS} mirrors")
         if not request.spec.topics:
             raise ProtocolError(ErrorCode.INVALID_CONFIG, "topics: name at least one, or a pattern")
         catalog = _with_mirror(latest, name, Mirror(spec=request.spec))
@@ -232,23 +232,23 @@ def _check_entry(catalog: Catalog, entry: TopicEntry, request: MirrorTopic) -> N
     found, topic = entry.mirror, entry.topic
     is_same = entry.topic_id == request.topic_id
     if is_same and request.forks and (found is None or not found.mirror):
-        message = (
-            f"{topic} of the source was promoted in place of this one: mirror failback lets it follow again"
-        )
+        message = f"{topic} of the source was promoted in place of this one: planaria mirror failback makes this its copy"
         raise ProtocolError(ErrorCode.TOPIC_EXISTS, message)
     if found is None and is_same:
-        message = f"{topic} of the source is a copy of this broker's {topic}: a loop is not mirrored"
+        message = f"{topic} of the source is a copy of this broker's {topic}: mirrors must not form a loop"
         raise ProtocolError(ErrorCode.TOPIC_EXISTS, message)
     if found is None:
-        raise ProtocolError(ErrorCode.TOPIC_EXISTS, f"{topic} is here already, and no copy of the source's")
+        raise ProtocolError(
+            ErrorCode.TOPIC_EXISTS, f"{topic} exists here, and is not a copy of the source's topic"
+        )
     if not found.mirror:
-        message = f"{topic} was promoted here: it is no copy any more; delete it to have it copied again"
+        message = f"{topic} was promoted here: it is not a copy any longer; delete it to have it copied again"
         raise ProtocolError(ErrorCode.TOPIC_EXISTS, message)
     if found.mirror != request.mirror:
         way = "a topic has one mirror"
         if found.mirror not in catalog.mirrors:
             command = "failback" if found.state == "rejoining" else "create"
-            way = f"mirror {command} goes on with it under that name"
+            way = f"mirror {command} continues it under that name"
         message = f"{topic} is a copy made by mirror {found.mirror!r}: {way}"
         raise ProtocolError(ErrorCode.TOPIC_EXISTS, message)
     if found.state in ("promoted", "sealed"):

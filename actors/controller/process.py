@@ -189,7 +189,7 @@ class ControllerActor(Actor[OwnEvent, OwnEffect]):
             case ReadOutput():
                 self._read_output(effect)
             case MakeReplica() | RemoveReplica() | RemoveRemains() | LookForReplica() | KeepDisk():
-                raise AssertionError(f"this broker is no cluster: {effect!r}")
+                raise AssertionError(f"this broker is not part of a cluster: {effect!r}")
             case _:
                 assert_never(effect)
 

@@ -66,7 +66,7 @@ class Promotions:
             mirror = latest.topics[topic].mirror
             assert mirror is not None
             if mirror.state == "rejoining":
-                message = f"{topic} rejoins: its mirror finishes that by itself, also without the source"
+                message = f"{topic} is rejoining: its mirror completes that, even without the source"
                 raise ProtocolError(ErrorCode.CONFLICT, message, retriable=True)
             if mirror.state != "promoted":
                 waiting.add(topic)

@@ -60,7 +60,7 @@ class Quotas:
             _check_address(request.client_id.removeprefix(ADDRESS_PREFIX))
         known = latest.quotas.get(request.client_id)
         if known is None and len(latest.quotas) >= MAX_QUOTAS:
-            raise ProtocolError(ErrorCode.INVALID_CONFIG, f"a broker keeps at most {MAX_QUOTAS} quotas")
+            raise ProtocolError(ErrorCode.INVALID_CONFIG, f"a broker has at most {MAX_QUOTAS} quotas")
         quota = msgspec.structs.replace(known or Quota(), **chosen)
         catalog = latest.with_quota(request.client_id, quota)
         return self._decisions.decide(catalog, FollowUp("quota_changed", request.client_id, sender))

@@ -123,7 +123,7 @@ class _CatalogRecovery:
         self._lines.append(f"{label.topic}: {entry.partitions} partitions, id {entry.topic_id}")
         if entry.mirror is not None and not entry.mirror.is_writable:
             self._lines.append(
-                f"{label.topic}: {entry.mirror.reason or 'a copy of another broker'}; it takes no producers: create"
+                f"{label.topic}: {entry.mirror.reason or 'a copy of another broker'}; it accepts no producers: create"
                 f" mirror {entry.mirror.mirror!r} again and resume it, or run planaria mirror promote"
                 f" {entry.mirror.mirror} {label.topic}"
             )
@@ -151,7 +151,7 @@ class _CatalogRecovery:
         )
 
     def _mirror_without_label(self, folder: Path, known: TopicEntry | None) -> TopicMirror | None:
-        """Return the mirror of a topic whose label is lost. One that may be a copy takes no producers."""
+        """Return the mirror of a topic whose label is lost. One that may be a copy does not accept producers."""
         found = found_copied_by(folder, self._files)
         mirror = None if known is None else known.mirror
         if found == "" or (known is not None and found is None) or copied_by(mirror):

@@ -177,7 +177,7 @@ def _without_lost(catalog: Catalog, mirror: TopicMirror) -> TopicMirror:
     if mirror.state != "rejoining" or not mirror.diverged or mirror.diverged in catalog.topics:
         return mirror
     reason = (
-        f"{mirror.diverged} was lost before the fail-back was complete: records that were cut by then are gone"
+        f"{mirror.diverged} was lost before the fail-back was complete: the records removed by then are lost"
         if mirror.cuts
         else f"{mirror.diverged} was lost during the fail-back: its records are set aside again"
     )
@@ -190,7 +190,7 @@ def _id_of(catalog: Catalog, topic: str) -> str:
 
 
 def _is_begun(catalog: Catalog, entry: TopicEntry) -> bool:
-    """Return True if a mirror that was deleted has set records of a topic aside: the next one goes on with that."""
+    """Return True if a mirror that was deleted has set records of a topic aside: the next one continues it."""
     found = entry.mirror
     return found is not None and found.state == "rejoining" and found.diverged in catalog.topics
 
@@ -233,12 +233,12 @@ def _check(catalog: Catalog, entry: TopicEntry, request: MirrorTopic) -> None:
     if found is not None and _is_followed(found, request):
         raise _followed(topic, request.mirror)
     if not request.forks:
-        message = (
-            f"{topic} of the source was not promoted, so this one does not follow it: promote it there first"
-        )
+        message = f"{topic} of the source was not promoted, so this one cannot become its copy: promote it there first"
         raise ProtocolError(ErrorCode.TOPIC_EXISTS, message)
     if found is not None and found.forks == request.forks:
-        message = f"{topic} of the source is this very topic: give --from the endpoints of the other broker"
+        message = (
+            f"{topic} of the source is this topic itself: give the endpoints of the other broker with --from"
+        )
         raise ProtocolError(ErrorCode.TOPIC_EXISTS, message)
     if entry.partitions > request.partitions:
         message = (

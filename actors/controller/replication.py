@@ -27,8 +27,8 @@ class Replication:
         if factor > max(1, nodes):
             raise ProtocolError(
                 ErrorCode.INVALID_CONFIG,
-                f"replication_factor: {factor} copies need as many nodes, and there are {nodes}: start more, or ask for"
-                " fewer copies",
+                f"replication_factor: {factor} copies need as many nodes, and the cluster has {nodes}: start more"
+                " nodes, or configure fewer copies",
             )
         return self.changed(msgspec.structs.replace(config, replication_factor=factor), factor)
 

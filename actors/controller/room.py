@@ -41,7 +41,7 @@ class Room:
         if actors + more > self._max_actors:
             raise ProtocolError(
                 ErrorCode.LIMIT_REACHED,
-                f"{more} more actors: there are {actors}, and this machine has room for {self._max_actors}: "
+                f"{more} more actors: there are {actors}, and the limits of this machine allow {self._max_actors}: "
                 f"{self._limit}",
             )
 

@@ -84,12 +84,12 @@ class Security:
         if len(given) != 1:
             raise _invalid("exactly one of key, token and password is required")
         if request.principal in RESERVED:
-            raise _invalid(f"principal: {request.principal!r} is a name of the broker's own")
+            raise _invalid(f"principal: {request.principal!r} is reserved for the broker")
         latest = self._decisions.latest
         principal = latest.principals.get(request.principal)
         if principal is None:
             if len(latest.principals) >= MAX_PRINCIPALS:
-                raise _invalid(f"a broker keeps at most {MAX_PRINCIPALS} principals")
+                raise _invalid(f"a broker has at most {MAX_PRINCIPALS} principals")
             principal = Principal()
         if request.password is not None:
             return replace(principal, password=request.password)
@@ -106,7 +106,7 @@ class Security:
     def _refuse_key_of_other(self, name: str, public_key: str) -> None:
         for other, principal in self._decisions.latest.principals.items():
             if other != name and any(each.public_key == public_key for each in principal.keys):
-                raise _invalid(f"key: it belongs to the principal {other!r} already")
+                raise _invalid(f"key: already belongs to the principal {other!r} already")
 
     def _without_credential(self, request: RemoveCredential) -> Principal:
         principal = self._known(request.principal)

@@ -36,9 +36,7 @@ def with_sites(catalog: Catalog, found: dict[str, int]) -> Catalog:
     others.pop(catalog.catalog_id, None)
     taken = set(others.values())
     if len(taken) >= MAX_SITES:
-        message = (
-            f"the source is linked with {len(taken)} brokers, whose producer ids leave none for this one"
-        )
+        message = f"the source is connected with {len(taken)} brokers, and no range of producer ids is left for this one"
         raise ProtocolError(ErrorCode.LIMIT_REACHED, message)
     site, attempt = catalog.site or _tried(catalog, 0), 0
     while site in taken:

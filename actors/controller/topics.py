@@ -141,7 +141,9 @@ class Topics:
         entry = known_topic(self._decisions.latest, request.topic)
         refuse_internal(request.topic)
         if entry.mirror is not None and not entry.mirror.is_writable:
-            message = f"topic {request.topic!r} follows one of another broker, and its configuration: alter it there"
+            message = (
+                f"topic {request.topic!r} is a mirror, with the configuration of its source: alter that topic"
+            )
             raise ProtocolError(ErrorCode.TOPIC_IS_MIRRORED, message, retriable=False)
         partitions = entry.partitions if request.partitions is None else request.partitions
         if partitions < entry.partitions:
@@ -269,12 +271,10 @@ def merge(config: TopicConfig, change: TopicConfigChange) -> TopicConfig:
 def _check_key_versions(entry: TopicEntry, config: TopicConfig, partitions: int) -> None:
     """Refuse a change that would lose the versions of keys, or begin them in the middle of a log."""
     if config.key_versions != entry.config.key_versions:
-        message = "key_versions: given at the creation of a topic; create another topic instead"
+        message = "key_versions: can only be set when a topic is created; create another topic instead"
         raise ProtocolError(ErrorCode.INVALID_CONFIG, message)
     if config.key_versions and partitions != entry.partitions:
-        message = (
-            "partitions: more would move keys, whose versions the topic keeps; create another topic instead"
-        )
+        message = "partitions: a topic with key_versions gets no more, for keys would move; create another topic instead"
         raise ProtocolError(ErrorCode.INVALID_CONFIG, message)
 
 
@@ -301,7 +301,7 @@ def _check_not_needed(catalog: Catalog, topic: str) -> None:
         mirror = entry.mirror
         if mirror is not None and mirror.state == "rejoining" and mirror.diverged == topic:
             message = (
-                f"the fail-back of {entry.topic} sets records aside in {topic}: delete it once {entry.topic} follows, as"
+                f"the fail-back of {entry.topic} stores records in {topic}: delete it once {entry.topic} follows, as"
                 " mirror status shows"
             )
             raise ProtocolError(ErrorCode.CONFLICT, message)

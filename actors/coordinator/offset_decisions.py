@@ -72,7 +72,7 @@ class OffsetDecisions:
             key not in self._decided.state.pending.open
             and len(self._decided.state.pending.open) >= MAX_PENDING
         ):
-            message = f"{MAX_PENDING} transactions are about to move offsets of the group"
+            message = f"{MAX_PENDING} open transactions will change offsets of the group"
             raise ProtocolError(ErrorCode.OVERLOADED, message)
         for item in offsets:
             self._topics.note(item.topic)
@@ -116,7 +116,7 @@ class OffsetDecisions:
         """Delete offsets and generation; start and reset records stay, because epochs must never decrease."""
         self._check_empty()
         if self._decided.state.pending.open:
-            message = "a transaction is about to move the group's offsets"
+            message = "an open transaction will change the group's offsets"
             raise ProtocolError(ErrorCode.CONCURRENT_TRANSACTIONS, message)
         count = self._decided.state.resets.count + 1
         self._decided.record(Change(ResetsKey(self._decided.state.group), Resets(count, count)))
@@ -154,7 +154,7 @@ class OffsetDecisions:
     def _check_unheld(self) -> None:
         """Check that no member can commit past the reset: members of a paused group give up their partitions first."""
         if self._decided.state.holders:
-            message = f"members have not given up their partitions yet: {len(self._decided.state.holders)}"
+            message = f"members still own partitions: {len(self._decided.state.holders)}"
             raise ProtocolError(ErrorCode.GROUP_NOT_EMPTY, message)
 
     def _record_offsets(self, offsets: Iterable[PartitionOffset], reset_epoch: int | None = None) -> None:

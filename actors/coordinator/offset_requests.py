@@ -97,7 +97,7 @@ class OffsetRequests:
         if partitions is not None:
             tps = [TopicPartition(topic, n) for topic in partitions for n in partitions[topic]]
         if request.require_stable and self._decisions.state.pending.is_touching(tps):
-            message = "an open transaction is about to move these offsets"
+            message = "an open transaction will change these offsets"
             raise ProtocolError(ErrorCode.UNSTABLE_OFFSETS, message)
         self._decisions.topics.note_reading(partitions or ())
         state = self._decisions.state

@@ -34,11 +34,11 @@ class Certificate:
         except TlsFileError as error:
             if self.fault != str(error):
                 self.fault = str(error)
-                _log.error("the former certificate stays in use", extra={"fields": {"reason": self.fault}})
+                _log.error("the previous certificate stays in use", extra={"fields": {"reason": self.fault}})
             return
         self.fault = ""
         self._seen = seen
-        _log.info("certificate read again", extra={"fields": {"file": self._files.certificate}})
+        _log.info("certificate reloaded", extra={"fields": {"file": self._files.certificate}})
 
     def _read(self) -> ssl.SSLContext:
         return server_context(self._files, requires_certificate=self._requires_certificate)

@@ -105,7 +105,7 @@ class DoorActor(Actor[OwnEvent, OwnEffect]):
         if self.machine.connections >= self._limit:
             found.append(f"no more connections: {self._limit} are open (tls_max_connections)")
         if self._certificate.fault:
-            found.append(f"the former certificate stays in use: {self._certificate.fault}")
+            found.append(f"the previous certificate stays in use: {self._certificate.fault}")
         return tuple(found)
 
     def perform(self, effect: OwnEffect) -> None:

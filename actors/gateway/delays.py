@@ -51,9 +51,7 @@ def check_fits(index: int, record: ScheduleRecord, max_message_bytes: int) -> No
     """Raises ProtocolError if the topic would refuse the record with the headers of its delivery."""
     size_bytes = HEADER_BYTES + delivered_bytes(record.scheduled_id, record)
     if size_bytes > max_message_bytes:
-        message = (
-            f"records[{index}]: the topic takes {max_message_bytes} bytes, delivered this has {size_bytes}"
-        )
+        message = f"records[{index}]: the topic accepts {max_message_bytes} bytes, when delivered this has {size_bytes}"
         raise ProtocolError(ErrorCode.MESSAGE_TOO_LARGE, message)
 
 

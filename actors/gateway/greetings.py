@@ -63,13 +63,13 @@ class Greetings:
         if hello.version != PROTOCOL_VERSION:
             raise ProtocolError(
                 ErrorCode.UNSUPPORTED_VERSION,
-                f"version: {hello.version} is asked for, this broker speaks {PROTOCOL_VERSION}",
+                f"version: {hello.version} is not supported, this broker supports {PROTOCOL_VERSION}",
             )
         key = key_of(event)
         if self._access is None and (hello.token or hello.user or hello.password):
             raise ProtocolError(
                 ErrorCode.INVALID_REQUEST,
-                "hello: this broker has no authentication, and takes no credentials",
+                "hello: this broker has no authentication and accepts no credentials",
             )
         record = None if self._access is None or key is None else self._access.greet(key, hello, wall_ms)
         if record is None:

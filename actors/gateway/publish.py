@@ -262,7 +262,9 @@ class Publisher:
             if HEADER_BYTES + row.size_bytes <= entry.max_message_bytes or _fits(row, entry):
                 fitting.append(row)
                 continue
-            message = f"records[{row.index}]: the topic takes at most {entry.max_message_bytes} bytes a batch"
+            message = (
+                f"records[{row.index}]: the topic accepts at most {entry.max_message_bytes} bytes a batch"
+            )
             error = ErrorBody(ErrorCode.MESSAGE_TOO_LARGE, message)
             publication.results[row.index] = PublishedRecord(partition, -1, error)
         return fitting

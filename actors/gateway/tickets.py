@@ -89,9 +89,7 @@ class Tickets:
         `may_be_cut`: a stop need not wait for the answer. Raises ProtocolError.
         """
         if size_bytes > self._max_bytes_per_connection:
-            message = (
-                f"the request has {size_bytes} bytes, at most {self._max_bytes_per_connection} are taken"
-            )
+            message = f"the request has {size_bytes} bytes, the limit is {self._max_bytes_per_connection}"
             raise ProtocolError(ErrorCode.MESSAGE_TOO_LARGE, message)
         connection = sender.route[0]
         room = self._polls if is_poll else self._work

@@ -122,5 +122,5 @@ class TopicTable:
 def cannot_tell(request: Request, error: ErrorBody) -> ErrorBody:
     """Return the answer to a request with an unknown topic while the controller cannot be asked."""
     topic = getattr(request, "topic", None) or "asked for"
-    message = f"it is not known now whether topic {topic[:250]!r} exists: {error.message}"
+    message = f"it is currently unknown whether topic {topic[:250]!r} exists: {error.message}"
     return ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, message, True)

@@ -146,10 +146,10 @@ class Bridge:
         """
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if request.method == "POST" and kind != "application/json":
-            return problem(415, "content-type: only application/json is taken")
+            return problem(415, "content-type: must be application/json")
         host = request.headers.get("host", "")
         if not self._is_secured and not _is_address(host):
-            return problem(421, "host: without authentication only an address or localhost is served")
+            return problem(421, "host: must be an address or localhost at a broker without authentication")
         return None
 
     def _hello_of(self, authorization: str) -> Hello | None:
@@ -157,7 +157,7 @@ class Bridge:
         given = given.strip()
         if not self._is_secured:
             if given:
-                message = "authorization: this broker has no authentication, and takes no credentials"
+                message = "authorization: this broker has no authentication and accepts no credentials"
                 raise ProtocolError(ErrorCode.INVALID_REQUEST, message)
             return None
         if scheme.lower() == "bearer" and given:
@@ -329,7 +329,7 @@ def _basic(given: str) -> tuple[str, str, str]:
     try:
         return base64.b64decode(given, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeDecodeError) as error:
-        raise ValueError("authorization: it is not the base64 of USER:PASSWORD") from error
+        raise ValueError("authorization: is not the base64 of USER:PASSWORD") from error
 
 
 def _resumed(request: HttpRequest) -> int | None:
@@ -338,5 +338,5 @@ def _resumed(request: HttpRequest) -> int | None:
     if not last:
         return None
     if not (last.isascii() and last.isdigit() and len(last) < 19 and int(last) <= MAX_EVENT_ID):
-        raise ValueError("Last-Event-ID: it is not an offset")
+        raise ValueError("Last-Event-ID: is not an offset")
     return int(last) + 1

@@ -293,7 +293,7 @@ class Connections:
                 try:
                     link.request = _request(number, event)
                 except ValueError as error:
-                    self._refuse(number, link, 400, f"the target is no URL: {error}", now)
+                    self._refuse(number, link, 400, f"the target is not a URL: {error}", now)
                     return None
             elif isinstance(event, h11.Data):
                 link.body += event.data

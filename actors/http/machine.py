@@ -144,12 +144,14 @@ class HttpMachine:
                 return effects
             if methods:
                 refusal = problem(
-                    405, f"{request.path[:200]} takes other methods", (("allow", ", ".join(methods)),)
+                    405,
+                    f"{request.path[:200]} does not support this method",
+                    (("allow", ", ".join(methods)),),
                 )
                 return self._respond(request, refusal, now)
             return self._respond(request, problem(404, f"there is no {request.path[:200]}"), now)
         if request.method not in ("GET", "HEAD"):
-            refusal = problem(405, f"{request.path} is read by GET", (("allow", "GET, HEAD"),))
+            refusal = problem(405, f"{request.path} supports only GET", (("allow", "GET, HEAD"),))
             return self._respond(request, refusal, now)
         return answer(request, now)
 

@@ -78,7 +78,7 @@ class Relays:
             )
         if forward.address.kind not in FORWARDED_KINDS:
             raise ProtocolError(
-                ErrorCode.FORBIDDEN, f"{forward.address[:250]} takes no requests of other nodes"
+                ErrorCode.FORBIDDEN, f"{forward.address[:250]} does not accept requests from other nodes"
             )
         return self._pass_on(received, forward, forward.address, bytes(received.payload[0]), forward.context)
 

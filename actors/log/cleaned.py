@@ -170,7 +170,10 @@ def recover_cleaned(directory: Path, files: Files, names: list[str]) -> Cleaned:
         try:
             save_cleaned(directory, files, cleaned)
         except StorageFull:
-            _log.warning("%s: no room to note that a compaction step is done; the next pass does", directory)
+            _log.warning(
+                "%s: no disk space to record that a compaction step is done; the next pass records it",
+                directory,
+            )
     for name in names:
         if name.endswith(CLEANED_SUFFIX):
             files.unlink(directory / name)

@@ -81,7 +81,7 @@ class Compactor:
                     return True
                 spent_bytes += cost_bytes
         except StorageFull as error:
-            _log.warning("%s: compaction waits for room: %s", self._directory, error)
+            _log.warning("%s: compaction waits for disk space: %s", self._directory, error)
             self.stop()
             return False
         return True

@@ -45,12 +45,12 @@ class PartitionLabel(Struct, frozen=True, kw_only=True):
     unclean_epochs: tuple[int, ...] = ()
     """Leader epochs that began with an unclean election."""
     copied_by: str | None = None
-    """The mirror of a topic that takes no producers, "" of any other one. None: not known, in a label of an earlier
+    """The mirror of a topic that accepts no producers, "" of any other one. None: not known, in a label of an earlier
     version. It decides if the topic's label is lost together with the catalog."""
 
 
 def copied_by(mirror: TopicMirror | None) -> str:
-    """Return the mirror of a topic that takes no producers; "" of any other one."""
+    """Return the mirror of a topic that does not accept producers; "" of any other one."""
     return "" if mirror is None or mirror.is_writable else mirror.mirror
 
 

@@ -45,7 +45,7 @@ class DirectoryLock:
                 if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                     raise StorageFailed(f"cannot lock {self.path}: {error.strerror}") from error
             if time.monotonic() >= deadline_s:
-                raise LogLocked(f"{self.path} is held by process {self._holder()}")
+                raise LogLocked(f"{self.path} is in use by process {self._holder()}")
             # flock offers no timeout, and this process cannot poll for the death of the predecessor.
             time.sleep(RETRY_INTERVAL_S)
 

@@ -43,7 +43,7 @@ def judge_head(buffer: bytes, at: int, position: int, end: int) -> BatchHeader:
     """Return the header at `buffer[at]`, which is byte `position` of a file that ends at `end`. Raises Damaged."""
     available_bytes = min(end - position, len(buffer) - at)
     if available_bytes < HEADER_BYTES:
-        raise Damaged(position, f"{available_bytes} bytes are too few for a batch header")
+        raise Damaged(position, f"{available_bytes} bytes are too short for a batch header")
     header = parse_header(buffer, at)
     if not is_head_intact(buffer, at) or header.length < _SHORTEST_LENGTH:
         raise Damaged(position, "the batch's head does not match its checksum")

@@ -175,5 +175,5 @@ def gap_reason(segment: Segment) -> str:
         return f"segment {segment.base_offset} is missing"
     end_offset = segment.known_end()
     if end_offset is None:
-        return "the segment behind it is missing, or this one was cut short"
+        return "the next segment is missing, or this one was cut short"
     return f"segment {end_offset} is missing, or this one was cut short"

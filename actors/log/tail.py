@@ -81,7 +81,7 @@ class Tail:
                 self._files.unlink(self._directory / name)
         path = last.path.with_suffix(TORN_SUFFIX)
         size_bytes = min(last.size_bytes - position, TORN_COPY_BYTES)
-        _log.error("%s: good batches lie behind the damage; keeping the cut bytes as %s", last.path, path)
+        _log.error("%s: intact batches follow the damage; keeping the removed bytes as %s", last.path, path)
         with suppress(StorageFull):  # a full disk must not prevent the log from opening
             self._files.write_aside(path, last.bytes_at(position, size_bytes))
 

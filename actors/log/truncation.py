@@ -52,7 +52,7 @@ def finish_truncation(directory: Path, files: Files) -> None:
     """Carry out the cut that the mark names. Raises StorageFull with the mark in place."""
     truncation = decode_checked(_KIND, files.read_whole(directory / TRUNCATION_NAME), Truncation)
     if truncation is None:
-        _log.error("%s: the mark of a truncation is damaged: the log stays as it is", directory)
+        _log.error("%s: the record of a truncation is damaged: the log is not changed", directory)
     else:
         _carry_out(directory, files, truncation)
     files.unlink(directory / TRUNCATION_NAME)

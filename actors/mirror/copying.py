@@ -177,7 +177,7 @@ class Copying:
         if error.code in _GONE:
             self._gone += 1
             if self._gone >= GONE_LIMIT:
-                return self._fail(f"the source has no such partition any more: {error.message}")
+                return self._fail(f"the source no longer has this partition: {error.message}")
         if error.code == ErrorCode.OFFSET_OUT_OF_RANGE and isinstance(key, FetchKey) and self._append is None:
             return self._bound(is_start=True)
         return self._pause(error, now)

@@ -70,7 +70,7 @@ class PartitionAdmission:
             return self._topic_refusal(request.topic_id)
         if context.client_id and not context.is_admitted and self.quotas.limits(context.client_id):
             client = repr(context.client_id[:256])
-            message = f"client {client} is under a quota, which the gateway keeps: ask there"
+            message = f"client {client} is under a quota, which the gateway enforces: send the request there"
             return ProtocolError(ErrorCode.ACTOR_UNAVAILABLE, message)
         return None
 

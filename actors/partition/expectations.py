@@ -16,7 +16,7 @@ from ..log.key_versions import KeyVersions, KeyWrite, writes_of
 def keys_of(frame: Buffer, header: BatchHeader) -> Sequence[KeyWrite]:
     """Return the keys in a batch of a topic that keeps their versions. Raises InvalidBatch."""
     if header.attributes & CODEC_MASK:
-        raise InvalidBatch("a topic with key_versions takes no compressed batches")
+        raise InvalidBatch("a topic with key_versions does not accept compressed batches")
     return writes_of(frame, header)
 
 
@@ -38,7 +38,7 @@ def refusal_of(
         )
         return ErrorBody(ErrorCode.INVALID_REQUEST, message)
     if expected.offset is not None and expected.offset != log_end_offset:
-        message = f"expected to get offset {expected.offset}, the next one is {log_end_offset}"
+        message = f"expected offset {expected.offset}, the next one is {log_end_offset}"
         return ErrorBody(ErrorCode.CONFLICT, message, present=log_end_offset)
     if expected.key_version is not None:
         return _version_refusal(versions, writes, header, expected.key_version)
@@ -58,6 +58,6 @@ def _version_refusal(
         message = f"an open transaction has written the key, whose version is {present}"
         return ErrorBody(ErrorCode.CONFLICT, message, present=present)
     if present != expected:
-        message = f"expected version {expected} of the key, it is {present}"
+        message = f"expected version {expected} of the key, the version is {present}"
         return ErrorBody(ErrorCode.CONFLICT, message, present=present)
     return None

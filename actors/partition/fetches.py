@@ -57,7 +57,7 @@ class Fetches:
         request = fetch_of(received)
         message = (
             f"the log was cut since epoch {request.leader_epoch}, in which the reader came to offset"
-            f" {request.offset}: from offset {found} on it holds other records"
+            f" {request.offset}: from offset {found} on it has other records"
         )
         error = ProtocolError(ErrorCode.LOG_TRUNCATED, message, next_offset=found)
         return [Reply(received.sender, error.body)]

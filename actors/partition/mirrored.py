@@ -158,8 +158,8 @@ class MirroredLeader(Leader):
         message = f"{self._topic} follows a topic of another broker by mirror {mirror.mirror!r}: write there"
         if mirror.state == "faulted":
             message = (
-                f"{self._topic} takes no producers: {mirror.reason}; planaria mirror promote {mirror.mirror}"
-                f" {self._topic} lets it take them"
+                f"{self._topic} does not accept producers: {mirror.reason}; planaria mirror promote {mirror.mirror}"
+                f" {self._topic} makes it accept them"
             )
         return ProtocolError(ErrorCode.TOPIC_IS_MIRRORED, message)
 
@@ -196,7 +196,7 @@ class MirroredLeader(Leader):
     ) -> tuple[ProtocolError | None, list[Effect]]:
         """Return the reason why nothing is appended, with the effects of finding out."""
         if self._is_sealed or self._is_rejoining:
-            message = f"{self._topic} is being promoted, or rejoins: it takes no copies"
+            message = f"{self._topic} is being promoted, or rejoins: it accepts no copies"
             return ProtocolError(ErrorCode.NOT_MIRRORED, message), []
         is_query = request.offset < 0 and not received.payload
         if not is_query and request.offset != self.log_end_offset:

@@ -103,7 +103,7 @@ def _takes_producers(role: Undecided) -> bool:
 def answer_of(received: Received, role: Undecided) -> Reply:
     """Return the answer to a request that has changed the role, or has found it changed."""
     if isinstance(received.request, RejoinPartition):
-        error = ProtocolError(ErrorCode.PARTITION_OFFLINE, "the partition takes no producers from now on")
+        error = ProtocolError(ErrorCode.PARTITION_OFFLINE, "the partition no longer accepts producers")
         return Reply(received.sender, error.body)
     if not isinstance(received.request, PromotePartition):
         return Reply(received.sender, Done())

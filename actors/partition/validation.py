@@ -51,7 +51,7 @@ def validated(frame: Buffer, config: TopicConfig, latest_ms: int = LATEST_MS) ->
 
 def _fault_of(header: BatchHeader) -> str | None:
     if header.attributes & BROKER_ATTRIBUTES:
-        return "control and log-append-time batches are the broker's own"
+        return "control batches and log-append-time batches are reserved for the broker"
     if header.attributes & ~(CODEC_MASK | DEDUP | TRANSACTIONAL):
         return f"unknown batch attributes {header.attributes:#x}"
     if header.record_count >= SEQUENCE_LIMIT:
@@ -61,7 +61,7 @@ def _fault_of(header: BatchHeader) -> str | None:
     ):
         return "an idempotent batch needs a producer id, an epoch and a sequence from zero up"
     if bool(header.attributes & TRANSACTIONAL) is (coordinator_of(header.producer_id) is None):
-        return "a batch is transactional if and only if its producer id was given for a transactional_id"
+        return "a batch is transactional if and only if its producer id was assigned for a transactional_id"
     return None
 
 
@@ -69,9 +69,7 @@ def _excess_of(judged: Judged, config: TopicConfig) -> str | None:
     """Return the exceeded limit."""
     record_count = judged.header.record_count
     if record_count > config.max_records_per_batch:
-        return f"the batch has {record_count} records, the topic takes {config.max_records_per_batch}"
+        return f"the batch has {record_count} records, the topic accepts {config.max_records_per_batch}"
     if judged.unpacked_bytes > config.max_unpacked_bytes:
-        return (
-            f"the batch unpacks to {judged.unpacked_bytes} bytes, the topic takes {config.max_unpacked_bytes}"
-        )
+        return f"the batch unpacks to {judged.unpacked_bytes} bytes, the topic accepts {config.max_unpacked_bytes}"
     return None

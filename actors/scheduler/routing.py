@@ -149,5 +149,5 @@ def _fault(scheduled_id: str, message: Message, topic: CatalogTopic) -> str | No
         return f"topic {topic.topic!r} has no partition {message.partition}"
     size_bytes = HEADER_BYTES + delivered_bytes(scheduled_id, message)
     if size_bytes > topic.max_message_bytes:
-        return f"topic {topic.topic!r} takes {topic.max_message_bytes} bytes, this needs {size_bytes}"
+        return f"topic {topic.topic!r} accepts {topic.max_message_bytes} bytes, this message has {size_bytes}"
     return None

@@ -118,7 +118,7 @@ def refuse_result(result: object) -> None:
         result.close()
     if inspect.isawaitable(result) or inspect.isasyncgen(result) or inspect.isgenerator(result):
         raise TypeError(
-            f"the handler returned a {type(result).__name__}, which is never awaited: its code has not run"
+            f"the handler returned a {type(result).__name__}, which was not awaited: its code has not run"
         )
 
 

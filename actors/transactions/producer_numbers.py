@@ -39,13 +39,13 @@ class ProducerNumbers:
         self._waiting.append(received)
 
     def first_id(self) -> int | None:
-        """Return a new producer id; None while there is no number for one."""
+        """Return a new producer id; None while there is not a number for one."""
         return (
             transactional_producer_id(self._coordinator, self._numbers.popleft()) if self._numbers else None
         )
 
     def next_id(self, transaction: Transaction) -> tuple[int, int] | None:
-        """Return the next producer id and epoch; None while there is no number for a new producer id."""
+        """Return the next producer id and epoch; None while there is not a number for a new producer id."""
         if transaction.producer_epoch < LAST_EPOCH:
             return transaction.producer_id, transaction.producer_epoch + 1
         producer_id = self.first_id()

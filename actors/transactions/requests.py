@@ -216,7 +216,7 @@ class TransactionRequests:
                 raise ProtocolError(
                     ErrorCode.INVALID_TRANSACTION, f"there is no epoch {request.producer_epoch} yet"
                 )
-            raise ProtocolError(ErrorCode.PRODUCER_FENCED, "another producer has the transactional id now")
+            raise ProtocolError(ErrorCode.PRODUCER_FENCED, "another producer uses the transactional id now")
         if request.commit == ended.is_committed:
             body = EndTransactionReply(
                 producer_id=transaction.producer_id, producer_epoch=transaction.producer_epoch

@@ -1,7 +1,7 @@
 """The handlers of a pipeline in a `planaria worker`, outside the broker: the application, and its processes under faults.
 
 The worker imports `app` by this module's name, and has its stages from the environment. Its processes are killed one by
-one: the command, its supervisor, the subscribers. A command that has ended is started again with its data directory.
+one: the command, its supervisor, the subscribers. A command that has ended is restarted with its data directory.
 """
 
 import os
@@ -46,7 +46,7 @@ def application(stages: Sequence[OutsideStage]) -> App:
 
 
 class OutsideWorker:
-    """A `planaria worker` that is started again whenever it has ended."""
+    """A `planaria worker` that is restarted whenever it has ended."""
 
     def __init__(self, stages: Sequence[OutsideStage], scratch: Path, processes_each: int) -> None:
         self._stages = stages

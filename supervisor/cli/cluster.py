@@ -174,7 +174,7 @@ def drain(
         print_json({"node": node, "action": "drain"})
     else:
         note(
-            f'{node} leads nothing and may be stopped; "planaria cluster uncordon {node}" lets it lead again'
+            f'{node} leads no partitions and can be stopped; "planaria cluster uncordon {node}" lets it lead again'
         )
 
 
@@ -199,7 +199,7 @@ def decommission(
     if as_json:
         print_json({"node": node, "action": "leave"})
     else:
-        note(f'{node} holds nothing: stop it, then "planaria cluster uncordon {node}" removes its name')
+        note(f'{node} has no replicas: stop it, then "planaria cluster uncordon {node}" removes its name')
 
 
 @app.command(cls=Command)
@@ -404,7 +404,7 @@ def _wait(operator: "ClusterAdmin", progress: Progress, timeout_s: float | None)
             error_console().print(left, soft_wrap=True)
         if ends_at is not None and time.monotonic() >= ends_at:
             raise CommandFailed(
-                f"{left} after {timeout_s:g} s; the cluster goes on: the same command shows it again"
+                f"{left} after {timeout_s:g} s; the cluster continues: run the command again to see the progress"
             )
         time.sleep(POLL_S)
     return found

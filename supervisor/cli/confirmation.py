@@ -19,4 +19,4 @@ def confirm(what: str, *, is_confirmed: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise CommandFailed(f"{what} would be deleted; confirm with --yes")
-    typer.confirm(f"Delete {what} for good?", abort=True, err=True)
+    typer.confirm(f"Delete {what} permanently?", abort=True, err=True)

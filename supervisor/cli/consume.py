@@ -101,7 +101,9 @@ def consume(
     if printing.is_interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
     if count is not None and printing.printed < count:
-        raise CommandFailed(f"{printing.printed} of {count} messages came: none in the last {timeout:g} s")
+        raise CommandFailed(
+            f"{printing.printed} of {count} messages were received, none in the last {timeout:g} s"
+        )
 
 
 def _consumer(

@@ -329,7 +329,7 @@ def _check_patterns(option: str, patterns: list[str]) -> None:
     for pattern in patterns:
         if not re.fullmatch(WILDCARD, pattern):
             raise typer.BadParameter(
-                f"{pattern[:200]!r} is no name and no pattern: 1 to 200 of the characters A-Z a-z 0-9 . _ - * ?",
+                f"{pattern[:200]!r} is neither a name nor a pattern: 1 to 200 of the characters A-Z a-z 0-9 . _ - * ?",
                 param_hint=option,
             )
 
@@ -346,7 +346,9 @@ def _rejoined(client: "Client", mirror: str) -> list[MirroredTopic]:
             return report.topics
         if time.monotonic() >= ends_at:
             why = report.reason or ("it rejoins still" if report.topics else "the source has no such topic")
-            raise CommandFailed(f'{mirror}: {why}; it goes on by itself: see "planaria mirror status"')
+            raise CommandFailed(
+                f'{mirror}: {why}; it continues in the background: see "planaria mirror status"'
+            )
         time.sleep(POLL_S)
 
 

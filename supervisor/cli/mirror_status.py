@@ -58,8 +58,8 @@ def _left(mirror: str, topic: MirroredTopic) -> str:
     name = f"{mirror} {topic.topic}"
     way = f"planaria mirror create {name} --from URL copies on, planaria mirror promote {name} lets it take producers"
     if topic.state == "rejoining":
-        way = f"planaria mirror failback {name} --from URL goes on with that"
-    return f"{topic.topic} is {topic.state} and its mirror {mirror} is gone: {reason}{way}"
+        way = f"planaria mirror failback {name} --from URL continues it"
+    return f"{topic.topic} is {topic.state} and its mirror {mirror} was deleted: {reason}{way}"
 
 
 def note_not_copied(reports: Iterable[MirrorReport], topics: Iterable[str] | None = None) -> None:

@@ -131,7 +131,7 @@ def _check(endpoint: str) -> None:
         error_console().print(trouble, soft_wrap=True)
     if troubles:
         raise typer.Exit(EXIT_FAILED)
-    note(f"all is well: {plural(len(actors), 'actor')}")
+    note(f"all actors are ready: {plural(len(actors), 'actor')}")
 
 
 def kill(
@@ -167,7 +167,7 @@ def revive(address: AddressArgument, connect: ConnectOption = DEFAULT_ENDPOINT) 
     with operating(connect) as client:
         state = client.revive(address)
     if state in {"quarantined", "backing_off", "asleep"}:
-        note(f"{address} is started again")
+        note(f"{address} is restarted")
     else:
         note(f"{address} is {state}: nothing to do")
 

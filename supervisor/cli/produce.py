@@ -206,7 +206,7 @@ class _Publishing:
             else:
                 go_on_at = min(go_on_at, line)
         before = plural(self._produced.messages, "message")
-        return f"acknowledged: {before}; go on from line {go_on_at}"
+        return f"acknowledged: {before}; continue from line {go_on_at}"
 
     def _publish(self, parser: Parser, line: bytes, number: int) -> None:
         parsed = parser(line.rstrip(b"\r\n"))

@@ -97,7 +97,7 @@ def init(
     server = initialise(Path(data), out, server_key)
     note(f"administrator's key: {out}")
     note(f"public key of the broker: {server.public_key}")
-    note("start the broker again, then use: planaria --key " + str(out) + " COMMAND")
+    note("restart the broker, then use: planaria --key " + str(out) + " COMMAND")
 
 
 @key.command("create", cls=Command)
@@ -371,7 +371,7 @@ def _rule(rights: str, resource: str, deny: bool) -> Rule:
     given = {"effect": "deny" if deny else "allow", "rights": rights.split(","), "resource": resource}
     for right in given["rights"]:
         if right not in RIGHTS:
-            raise typer.BadParameter(f"{right!r} is none of the rights {', '.join(RIGHTS)}")
+            raise typer.BadParameter(f"{right!r} is not one of the rights {', '.join(RIGHTS)}")
     try:
         return msgspec.convert(given, Rule)
     except msgspec.ValidationError as error:
@@ -396,7 +396,7 @@ def _expiry(text: str | None) -> int:
 def _name(text: str) -> str:
     if re.fullmatch(NAME_PATTERN, text) is None:
         raise typer.BadParameter(
-            f"{text!r} is no name: 1 to 200 of A-Z a-z 0-9 . _ @ -", param_hint="PRINCIPAL"
+            f"{text!r} is not a valid name: 1 to 200 of A-Z a-z 0-9 . _ @ -", param_hint="PRINCIPAL"
         )
     return text
 

@@ -71,7 +71,7 @@ PeerEndpoint = Annotated[
 ]
 Advertise = Annotated[
     str | None,
-    typer.Option("--advertise", metavar="URL", help="Address by which other machines reach --endpoint."),
+    typer.Option("--advertise", metavar="URL", help="Address by which other machines can reach --endpoint."),
 ]
 AdvertisePeer = Annotated[
     str | None,

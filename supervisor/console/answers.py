@@ -83,5 +83,5 @@ def number_in(query: QueryParams, name: str, default: int, most: int) -> int:
     """Return a number of the query, at most `most`. Raises Refused."""
     text = query.get(name, str(default))
     if not text.isdecimal() or len(text) > 19:
-        raise Refused(400, "INVALID_REQUEST", f"{name}: {text[:50]!r} is no number")
+        raise Refused(400, "INVALID_REQUEST", f"{name}: {text[:50]!r} is not a number")
     return min(int(text), most)

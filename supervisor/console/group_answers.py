@@ -170,7 +170,7 @@ def resume(link: BrokerLink, body: GroupBody) -> None:
 
 def delete(link: BrokerLink, body: GroupBody) -> None:
     if body.typed != body.group:
-        raise Refused(400, "INVALID_REQUEST", "the typed name is another one")
+        raise Refused(400, "INVALID_REQUEST", "the typed name does not match")
     link.client.delete_group(body.group)
 
 

@@ -60,7 +60,7 @@ class Guard:
     def _refusal(self, method: str, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")
         if _name_of(host) not in self._names:
-            return 421, f"the console is not served as {host[:100]!r}; --allow-host adds a name"
+            return 421, f"the console does not serve the host {host[:100]!r}; --allow-host adds a name"
         if method in _READING:
             return None
         if method != "POST":

@@ -81,7 +81,7 @@ class Sessions:
             except PlanariaError as error:
                 await to_thread.run_sync(link.close)
                 await asyncio.sleep(FAILED_LOGIN_S)
-                raise Refused(401, "UNAUTHENTICATED", f"the broker refuses: {error}") from error
+                raise Refused(401, "UNAUTHENTICATED", f"the broker refused it: {error}") from error
         cookie = secrets.token_urlsafe(32)
         self._sessions[_digest(cookie)] = Session(link, Feed(link), user or "token", time.monotonic())
         return cookie

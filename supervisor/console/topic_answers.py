@@ -73,7 +73,7 @@ def alter(link: BrokerLink, body: TopicBody) -> None:
 
 def delete(link: BrokerLink, body: DeleteBody) -> None:
     if body.typed != body.topic:
-        raise Refused(400, "INVALID_REQUEST", "the typed name is another one")
+        raise Refused(400, "INVALID_REQUEST", "the typed name does not match")
     link.client.delete_topic(body.topic)
 
 

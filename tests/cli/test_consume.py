@@ -67,7 +67,7 @@ def test_silence_before_count_fails(broker: ServedBroker, orders: str) -> None:
         *("consume", orders, "--from-beginning", "-n", "9", "--timeout", "2", "--connect", broker.endpoint)
     )
     assert (done.returncode, done.stdout.count("\n")) == (1, 3)
-    assert done.stderr == "planaria: 3 of 9 messages came: none in the last 2 s\n"
+    assert done.stderr == "planaria: 3 of 9 messages were received, none in the last 2 s\n"
 
 
 @pytest.mark.parametrize("options", [[], ["--group", "nobody"]])

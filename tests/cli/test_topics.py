@@ -125,7 +125,7 @@ def test_ctrl_c_tells_what_was_acknowledged_and_where_to_go_on(broker: ServedBro
     finally:
         publishing.close()
     assert (code, output) == (130, "")
-    told = re.fullmatch(r"acknowledged: ([0-9,]+) messages; go on from line ([0-9]+)\n", errors)
+    told = re.fullmatch(r"acknowledged: ([0-9,]+) messages; continue from line ([0-9]+)\n", errors)
     assert told is not None, errors
     acknowledged, go_on_at = int(told[1].replace(",", "")), int(told[2])
     assert go_on_at == acknowledged + 1
@@ -149,7 +149,7 @@ def test_an_interrupt_within_a_line_leaves_that_line_to_be_sent_again(
 
     monkeypatch.setattr(Accumulator, "publish", interrupted)
     done = planaria("produce", "WITHIN", "--connect", broker.endpoint, given="a\nb\nc\nd\n")
-    assert done == (130, "", "acknowledged: 2 messages; go on from line 3\n")
+    assert done == (130, "", "acknowledged: 2 messages; continue from line 3\n")
 
 
 def _stored(broker: ServedBroker, topic: str) -> int:

@@ -21,18 +21,18 @@ def is_unharmed(client: Client) -> bool:
     [
         ({"headers": {"a": b"b"}}, "headers: 'a' must be text, not b'b'"),
         ({"headers": {1: "b"}}, "headers: a name must be text, not 1"),
-        ({"headers": [("a", "b")]}, "headers: a dict of text to text, not list"),
-        ({"headers": {"a": "\ud800"}}, "headers: 'a' has no UTF-8"),
+        ({"headers": [("a", "b")]}, "headers: must be a dict of text to text, not list"),
+        ({"headers": {"a": "\ud800"}}, "headers: 'a' cannot be encoded as UTF-8"),
         ({"partition": "0"}, "partition: must be a number, not '0'"),
         ({"partition": True}, "partition: must be a number, not True"),
         ({"timestamp_ms": 10**30}, "timestamp_ms: must be a datetime or milliseconds since 1970"),
         ({"timestamp_ms": -1}, "timestamp_ms: must be a datetime or milliseconds since 1970, not -1"),
         ({"timestamp_ms": 1.5}, "timestamp_ms: must be a datetime or milliseconds since 1970, not 1.5"),
         ({"dedup_id": 7}, "dedup_id: must be text, not 7"),
-        ({"dedup_id": "\ud800"}, "dedup_id: has no UTF-8"),
+        ({"dedup_id": "\ud800"}, "dedup_id: cannot be encoded as UTF-8"),
         ({"delay": "1"}, "delay: must be seconds or a timedelta, not '1'"),
         ({"delay": 1, "scheduled_id": 7}, "scheduled_id: must be text, not 7"),
-        ({"delay": 1, "scheduled_id": "\ud800"}, "scheduled_id: has no UTF-8"),
+        ({"delay": 1, "scheduled_id": "\ud800"}, "scheduled_id: cannot be encoded as UTF-8"),
         ({"deliver_at": 10**30}, "deliver_at: must be a time within a year"),
         ({"deliver_at": 1.5}, "deliver_at: must be a datetime, or whole milliseconds since 1970, not 1.5"),
         (
@@ -68,7 +68,8 @@ def test_what_no_topic_can_be_called(client: Client, topic: Any) -> None:
         lambda: client.consumer("g", "T").end_offsets([(topic, 0)]),
     ):
         with pytest.raises(
-            InvalidOption, match=r"is no name: 1 to 200 of the characters|^partitions: expected `str`"
+            InvalidOption,
+            match=r"is not a valid name: 1 to 200 of the characters|^partitions: expected `str`",
         ):
             attempt()
     assert is_unharmed(client)
@@ -80,7 +81,10 @@ def test_what_no_topic_can_be_called(client: Client, topic: Any) -> None:
         (lambda client: client.create_topic("N", retention_ms=10**30), "create_topic"),
         (lambda client: client.delete_topic("\ud800"), "delete_topic"),
         (lambda client: client.describe_topic(object()), "describe_topic"),
-        (lambda client: client.delete_records("T", "x"), "delete_records: 'T', 'x' is no topic and number"),
+        (
+            lambda client: client.delete_records("T", "x"),
+            "delete_records: 'T', 'x' are not a topic and the number",
+        ),
         (lambda client: client.delete_records("T", [0]), "delete_records: "),
         (lambda client: client.list_offsets(["T"], 0), "list_offsets: "),
         (lambda client: client.reset_offsets("g", {("T", 0): 10**30}), "offset: must be a number"),
@@ -96,7 +100,7 @@ def test_what_no_topic_can_be_called(client: Client, topic: Any) -> None:
             lambda client: client.set_quota("c", produce_byte=5),
             "produce_byte: no such option; the nearest is produce_bytes",
         ),
-        (lambda client: client.consumer("", "T"), "group: '' is no name"),
+        (lambda client: client.consumer("", "T"), "group: '' is not a valid name"),
         (lambda client: client.consumer("g"), "topics: a member of a group needs at least one"),
         (lambda client: client.consumer(), "topics: a consumer without partitions needs at least one"),
         (
@@ -114,7 +118,7 @@ def test_what_no_topic_can_be_called(client: Client, topic: Any) -> None:
         (lambda client: client.consumer(partitions=[("T", -1)]), "a partition must be a number from 0 up"),
         (lambda client: client.consumer(partitions=["T"]), "partitions: "),
         (lambda client: client.share_consumer("g", []), "topics: a member of a group needs at least one"),
-        (lambda client: client.share_consumer("a b", "T"), "group: 'a b' is no name"),
+        (lambda client: client.share_consumer("a b", "T"), "group: 'a b' is not a valid name"),
         (
             lambda client: client.share_consumer("g", "T", max_bytes=2**25),
             "max_bytes: expected `int` <= 16777216",
@@ -167,7 +171,7 @@ def test_a_verdict_that_is_none(client: Client, given: dict[str, Any], told: str
         ({("T", "0"): 1}, "offsets: a partition must be a number from 0 up, not '0'"),
         ({"T": 1}, "offsets: must be (topic, partition), not 'T'"),
         ({5: 1}, "offsets: must be (topic, partition), not 5"),
-        ({("a b", 0): 1}, "offsets: 'a b' is no name"),
+        ({("a b", 0): 1}, "offsets: 'a b' is not a valid name"),
         ([("T", 0)], "offsets: must be a dict by (topic, partition), not [('T', 0)]"),
         (5, "offsets: must be a dict by (topic, partition), not 5"),
     ],

@@ -21,7 +21,7 @@ def test_topics(client: Client, broker: FakeBroker) -> None:
     with pytest.raises(ProtocolError, match="TOPIC_EXISTS"):
         client.create_topic("NEW", 3)
     assert len(client.create_topic("NEW", 2, if_not_exists=True).partitions) == 3
-    with pytest.raises(TopicExists, match="alter_topic lets it grow"):
+    with pytest.raises(TopicExists, match="alter_topic can add partitions"):
         client.create_topic("NEW", 5, if_not_exists=True)
     client.delete_topic("NEW")
     with pytest.raises(ProtocolError, match="UNKNOWN_TOPIC"):

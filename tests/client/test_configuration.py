@@ -138,7 +138,7 @@ def test_a_named_file_must_exist(home: Home) -> None:
 @pytest.mark.parametrize("secret", ["token", "password"])
 def test_a_file_with_a_secret_that_others_may_read_is_refused(home: Home, secret: str) -> None:
     home.write(0o640, url=URL, server_key=SERVER, user="ann", **{secret: "hush-hush"})
-    with pytest.raises(CredentialsError, match="others may read its secrets") as refused:
+    with pytest.raises(CredentialsError, match="other users can read its secrets") as refused:
         home.open()
     assert "hush" not in str(refused.value)
     home.write(0o644, url=URL, server_key=SERVER)
@@ -149,7 +149,7 @@ def test_a_key_file_that_others_may_read_is_refused(home: Home) -> None:
     home.key("shop")
     (home.file.parent / "shop.key").chmod(0o644)
     home.write(url=URL, key="shop.key")
-    with pytest.raises(KeyFileError, match="others may read it"):
+    with pytest.raises(KeyFileError, match="other users can read it"):
         home.open()
 
 
@@ -157,7 +157,7 @@ def test_a_key_file_that_others_may_read_is_refused(home: Home) -> None:
     ("text", "error"),
     [
         ('tokn = "hush-hush"', "unknown key 'tokn'; the nearest known one is 'token'"),
-        ('token = "hush-hush', "is no TOML file"),
+        ('token = "hush-hush', "is not a TOML file"),
         ("token = 7", "token must be a text"),
         ('token = ["hush-hush"]', "token must be a text"),
         ("key = 7", "key must be the path of a key file"),

@@ -111,5 +111,5 @@ def test_a_group_that_waits_for_a_missing_topic_says_so_once(
             assert consumer.poll(1.2) == []
     warnings = [each.message for each in caplog.records if "does not exist" in each.message]
     assert warnings == [
-        "topic 'MISSING' does not exist: the consumer waits for it, and polls return nothing of it"
+        "topic 'MISSING' does not exist: the consumer waits for it, and polls return no messages of it"
     ]

@@ -38,8 +38,16 @@ def test_a_wrong_choice_names_the_right_ones() -> None:
         (ProducerOptions, {"request_timeout_ms": 1.5}, "request_timeout_ms: expected `int`, got `float`"),
         (ConsumerOptions, {"session_timeout_ms": 5}, "session_timeout_ms: expected `int` >= 100"),
         (ConsumerOptions, {"fetch_max_wait_ms": 90_000}, "fetch_max_wait_ms: expected `int` <= 60000"),
-        (ConsumerOptions, {"instance_id": "\ud800"}, "instance_id: has no UTF-8: 'utf-8' codec can't encode"),
-        (ClientOptions, {"client_id": "\ud800"}, "client_id: has no UTF-8: 'utf-8' codec can't encode"),
+        (
+            ConsumerOptions,
+            {"instance_id": "\ud800"},
+            "instance_id: cannot be encoded as UTF-8: 'utf-8' codec can't encode",
+        ),
+        (
+            ClientOptions,
+            {"client_id": "\ud800"},
+            "client_id: cannot be encoded as UTF-8: 'utf-8' codec can't encode",
+        ),
         (
             ConsumerOptions,
             {"fetch_max_bytes": 2**63},

@@ -67,7 +67,10 @@ def test_messages_fail_with_a_line_if_nothing_waits_for_their_deliveries(
         late.result(10)
     producer.publish("T", b"2", partition=0)
     client.close()
-    assert "1 messages failed, and nothing waits for their deliveries; the last ones to T/0" in caplog.text
+    assert (
+        "1 messages failed, and the program did not check their deliveries; the last ones to T/0"
+        in caplog.text
+    )
 
 
 def test_records_go_through_the_gateway_from_elsewhere(remote_broker: FakeBroker) -> None:

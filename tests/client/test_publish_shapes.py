@@ -225,9 +225,9 @@ def test_a_number_without_json_is_refused_at_any_depth(number: float, depth: int
             value: Any = number
             for _ in range(depth):
                 value = [value] if kind == "list" else {"a": value, **data}
-            with pytest.raises(InvalidOption, match="has no JSON"):
+            with pytest.raises(InvalidOption, match="cannot be encoded as JSON"):
                 encode_value(value, None)
-            with pytest.raises(InvalidOption, match="has no JSON"):
+            with pytest.raises(InvalidOption, match="cannot be encoded as JSON"):
                 publish("T", value)
 
 

@@ -38,7 +38,8 @@ def test_the_last_failure_before_a_judgement_has_a_whole_period(caplog: pytest.L
     caplog.clear()
     failures.judge(3 * PERIOD_MS)
     assert (
-        "1 messages failed, and nothing waits for their deliveries; the last ones to T/0: full" in caplog.text
+        "1 messages failed, and the program did not check their deliveries; the last ones to T/0: full"
+        in caplog.text
     )
 
 

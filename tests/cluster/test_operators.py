@@ -150,7 +150,7 @@ def test_a_drained_node_leads_nothing_until_it_may_again(published: Published, o
     operator.done("reassign MOVED --replicas n1,n2")
     # The command returns when it is done; each node, of which another one is asked each time, learns that.
     wait_until(lambda: operator.leaders() <= {"n1", "n2"})
-    assert "n1 leads nothing" in operator.done("drain n1")
+    assert "n1 leads no partitions" in operator.done("drain n1")
     published.more()
     wait_until(lambda: operator.leaders() == {"n2"})
     operator.done("drain n1")  # again changes nothing

@@ -221,7 +221,7 @@ def without_data(url: str, is_wanted: Callable[[str], bool]) -> list[tuple[str, 
         filled = re.sub(r"\$(instance|topic|group)", ".*", filled)
         found = ask(url, filled)
         numbers = [sample["value"][1] for sample in found]
-        # No request has been refused, and a quantile of nothing is no number.
+        # No request has been refused, and a quantile of nothing is not a number.
         is_there = bool(numbers) or title == "Refused"
         if not is_there:
             missing.append((title, filled))

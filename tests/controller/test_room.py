@@ -35,7 +35,7 @@ def test_what_does_not_fit_is_refused_and_names_the_limit(request_: Request) -> 
     assert isinstance(refusal, ErrorBody)
     assert (refusal.code, refusal.retriable) == ("LIMIT_REACHED", False)
     assert "there are 7" in refusal.message
-    assert "room for 10" in refusal.message
+    assert "allow 10" in refusal.message
     assert LIMIT in refusal.message
     assert controller.saved == []
 

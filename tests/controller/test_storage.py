@@ -158,7 +158,7 @@ def test_a_copy_of_another_brokers_topic_stays_one_without_its_catalog(
         assert any("is a copy" in line for line in alarms) == (state == "following")
     lines = recover_catalog(str(tmp_path))
     assert CatalogFile(tmp_path, Files()).load("id").topics["ORDERS"].mirror == mirror
-    assert any("takes no producers" in line for line in lines) == (state == "following")
+    assert any("it accepts no producers" in line for line in lines) == (state == "following")
 
 
 @pytest.mark.parametrize("kept", ["missing", "older"])

@@ -96,7 +96,7 @@ def test_slow_and_hostile_connections_keep_nobody_from_the_metrics(broker: Broke
 
 @pytest.mark.parametrize("endpoint", ["0.0.0.0:*", "[::]:*", "http://example.invalid:5572"])
 def test_metrics_are_not_given_to_other_machines_unasked(data_dir: Path, endpoint: str) -> None:
-    with pytest.raises(StartFailed, match="http_endpoint: other machines reach"):
+    with pytest.raises(StartFailed, match="http_endpoint: other machines can reach"):
         Broker(data_dir, http_endpoint=endpoint)
 
 

@@ -233,7 +233,7 @@ def test_the_supervisor_is_started_again_on_its_port(
         assert broker.endpoint == endpoint == broker.status().endpoint
         assert broker.supervisor_pid == broker.status().supervisor_pid != first
         assert [message.data for message in read_topic(broker.client, "T")] == [1, 2, 2]
-    assert len(re.findall("the supervisor ended with code -9", caplog.text)) == 2
+    assert len(re.findall("the supervisor exited with code -9", caplog.text)) == 2
 
 
 def test_hosted_subscribers_outlive_a_supervisor_that_dies_again_and_again(

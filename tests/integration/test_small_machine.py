@@ -78,4 +78,4 @@ def test_a_broker_is_filled_to_its_limit_and_starts_again_under_a_smaller_one(da
     smaller = run(COUNT, data_dir, 128)
     assert smaller["states"] == {"ready": 14, "quarantined": 18}
     (reason,) = smaller["reasons"]  # type: ignore[misc]
-    assert "no room for more than 14 actors: descriptors, 128 a process" in reason
+    assert "the limits of this machine allow no more than 14 actors: descriptors, 128 a process" in reason

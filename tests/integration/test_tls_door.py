@@ -196,7 +196,9 @@ def test_a_new_certificate_is_used_by_new_connections_and_a_wrong_one_by_none(
         deaths = restarts(doors.broker)
         with doors.plain() as open_before:
             replace("server.key", Path(files["server.key"]).read_bytes())
-            until(lambda: any("the former certificate stays in use" in each for each in alarms()), "an alarm")
+            until(
+                lambda: any("the previous certificate stays in use" in each for each in alarms()), "an alarm"
+            )
             with doors.plain() as another:
                 assert another.ask(op="hello", id=1, token=doors.token)["principal"] == "bob"
             replace("server.crt", Path(files["server.crt"]).read_bytes())
@@ -207,7 +209,7 @@ def test_a_new_certificate_is_used_by_new_connections_and_a_wrong_one_by_none(
                 doors.plain()
             assert open_before.ask(op="hello", id=1, token=doors.token)["principal"] == "bob"
         assert restarts(doors.broker) == deaths
-        assert "the former certificate stays in use" in doors.log.read_text(encoding="utf-8")
+        assert "the previous certificate stays in use" in doors.log.read_text(encoding="utf-8")
     finally:
         for name, content in former.items():
             replace(name, content)

@@ -65,7 +65,7 @@ def test_nothing_is_lost_or_doubled_over_kills_of_every_process(
             producer.publish("ORDERS", {"number": "deadly"}, key="deadly").result()
         until(lambda: paid(broker), "orders are handled")
         first = until(lambda: kill(worker, "subscriber/billing/1"), "it runs, and is killed")
-        until(lambda: worker.pid_of("subscriber/billing/1") != first, "the process is started again")
+        until(lambda: worker.pid_of("subscriber/billing/1") != first, "the process is restarted")
         os.kill(broker.supervisor_pid, signal.SIGKILL)
         publish(broker, range(200, 300))
         os.kill(worker.supervisor_pid(), signal.SIGKILL)

@@ -22,7 +22,7 @@ sys.stdin.read()
 
 def test_the_second_is_told_who_the_first_is(tmp_path: Path) -> None:
     path = tmp_path / "new" / "partition.lock"
-    with DirectoryLock(path), pytest.raises(LogLocked, match=f"held by process {os.getpid()}"):
+    with DirectoryLock(path), pytest.raises(LogLocked, match=f"in use by process {os.getpid()}"):
         DirectoryLock(path, wait_ms=0)
     with DirectoryLock(path, wait_ms=0):
         pass

@@ -106,7 +106,7 @@ def test_good_batches_behind_the_cut_are_kept_aside(unclean: Path, caplog: pytes
         log = open_log(unclean)
     assert contents(log) == UNCLEAN[:2]
     assert segment(unclean).with_suffix(".torn").read_bytes() == damaged[second:]
-    assert "good batches lie behind the damage" in caplog.text
+    assert "intact batches follow the damage" in caplog.text
     log.close()
 
 

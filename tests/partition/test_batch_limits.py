@@ -38,7 +38,7 @@ def test_records_are_counted(attributes: int) -> None:
     refused = refusal(a_batch([tiny] * 20_001, attributes))
     assert refused is not None
     assert refused.code == ErrorCode.MESSAGE_TOO_LARGE
-    assert refused.message == "the batch has 20001 records, the topic takes 20000"
+    assert refused.message == "the batch has 20001 records, the topic accepts 20000"
 
 
 @pytest.mark.parametrize(("codec", "library"), CODECS)

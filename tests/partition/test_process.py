@@ -137,7 +137,7 @@ def test_second_process_is_locked_out_and_says_by_whom(partition: PartitionProce
         partition.launch(PROGRAM.replace("process.main(", "process.LOCK_WAIT_MS = 100; process.main("))
         assert partition.wait() == 1
     assert "LogLocked" in partition.exit_reports
-    assert "is held by process" in partition.exit_reports
+    assert "is in use by process" in partition.exit_reports
 
 
 def test_damaged_batch_is_named_and_the_rest_is_served(partition: PartitionProcess) -> None:

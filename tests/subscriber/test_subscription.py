@@ -34,7 +34,7 @@ def options(**changed: Any) -> SubscriberOptions:
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"group": "g" * 201}, "is no name: 1 to 200 of the characters"),
+        ({"group": "g" * 201}, "is not a valid name: 1 to 200 of the characters"),
         ({"delivery": "sometimes"}, "delivery: 'sometimes' is unknown"),
         ({"dead_letter": "ORDERS"}, "dead_letter: 'ORDERS' is subscribed to"),
         ({"dead_letter": ""}, "dead_letter: must not be empty"),
@@ -44,9 +44,9 @@ def options(**changed: Any) -> SubscriberOptions:
         ({"handler_timeout_ms": 0}, "handler_timeout_ms: must be at least 1"),
         ({"session_timeout_ms": 99}, "session_timeout_ms: must be from 100 to 1800000, not 99"),
         ({"session_timeout_ms": 1_800_001}, "session_timeout_ms: must be from 100 to 1800000, not 1800001"),
-        ({"group": "a b"}, "group: 'a b' is no name"),
-        ({"topics": ["A", "a/b"]}, "topics: 'a/b' is no name"),
-        ({"dead_letter": "a b"}, "dead_letter: 'a b' is no name"),
+        ({"group": "a b"}, "group: 'a b' is not a valid name"),
+        ({"topics": ["A", "a/b"]}, "topics: 'a/b' is not a valid name"),
+        ({"dead_letter": "a b"}, "dead_letter: 'a b' is not a valid name"),
         ({"dead_letter": "__offsets"}, "dead_letter: '__offsets' is an internal topic"),
         ({"max_records": 0}, "max_records: must be at least 1"),
         ({"auto_offset_reset": "newest"}, "auto_offset_reset: 'newest' is unknown"),

@@ -68,7 +68,7 @@ def test_a_new_child_that_must_fit_is_refused_above_the_share_for_new_ones() -> 
     refusal = world.ask(StartChild(spec=worker("coordinator/g"), must_fit=True))
     assert isinstance(refusal, ErrorBody)
     assert (refusal.code, refusal.retriable) == ("LIMIT_REACHED", False)
-    assert "room for 9" in refusal.message
+    assert "allow 9" in refusal.message
     assert world.state("coordinator/g") == "unknown"
     assert world.ask(StartChild(spec=worker("partition/T/0"), must_fit=True)) == Done(), "it is there already"
     assert world.ask(StartChild(spec=worker("coordinator/g"))) == Done()

@@ -44,7 +44,7 @@ def test_a_node_is_reached_at_its_endpoints_or_at_the_advertised_ones() -> None:
     [
         ({"cluster": ""}, "node: give --cluster, too"),
         ({"node": ""}, "cluster: give --node, too"),
-        ({"node": "a b"}, "node: 'a b' is no name"),
+        ({"node": "a b"}, "node: 'a b' is not a valid name"),
         ({"peer_endpoint": ""}, "cluster: give --peer-endpoint, too"),
         ({"endpoint": "tcp://*:5570"}, "give --advertise with a host and a port"),
         ({"endpoint": "tcp://127.0.0.1:*"}, "give --advertise with a host and a port"),

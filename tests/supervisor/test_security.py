@@ -60,7 +60,7 @@ def test_authentication_without_keys_or_with_keys_that_others_read_is_refused(tm
         gateway_security(config, tmp_path)
     initialise(tmp_path, tmp_path / "admin.key")
     (tmp_path / "security" / "server.key").chmod(0o644)
-    with pytest.raises(ConfigError, match="others may read it"):
+    with pytest.raises(ConfigError, match="other users can read it"):
         gateway_security(config, tmp_path)
 
 

@@ -67,7 +67,7 @@ def test_an_address_is_read_back_from_its_text(address: Address, text: str) -> N
 
 @pytest.mark.parametrize("text", NOT_ADDRESSES)
 def test_a_text_that_names_no_actor_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no address"):
+    with pytest.raises(ValueError, match="is not the address"):
         Address.parse(text)
 
 

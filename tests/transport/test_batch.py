@@ -233,7 +233,7 @@ def test_no_reader_unpacks_or_decodes_more_than_its_bounds(monkeypatch: pytest.M
     unpacked = batch.unpacked_bytes(frame, header)
     assert unpacked is not None
     monkeypatch.setattr(compression, "MAX_UNPACKED_BYTES", unpacked - 1)
-    with pytest.raises(InvalidBatch, match=f"at most {unpacked - 1} are unpacked"):
+    with pytest.raises(InvalidBatch, match=f"the limit is {unpacked - 1}"):
         batch.decode_records(frame, header)
 
 

@@ -41,7 +41,7 @@ def test_a_key_file_is_read_as_it_was_written_and_only_for_its_owner(tmp_path: P
     with pytest.raises(KeyFileError, match="exists already"):
         write_key_file(path, pair, "A key.")
     path.chmod(0o640)
-    with pytest.raises(KeyFileError, match="others may read it"):
+    with pytest.raises(KeyFileError, match="other users can read it"):
         read_key_file(path)
 
 

@@ -44,7 +44,9 @@ class AdminRequests:
         given: tuple[Any, Any] = (topic, partition)
         if not isinstance(given[0], str) or not isinstance(given[1], int):
             op = request.__struct_config__.tag
-            raise InvalidOption(f"{op}: {topic!r}, {partition!r} is no topic and number of a partition")
+            raise InvalidOption(
+                f"{op}: {topic!r}, {partition!r} are not a topic and the number of a partition"
+            )
         address = partition_address(topic, partition)
         return self._network.call(address, request, reply_type, timeout_ms=self._request_timeout_ms)
 

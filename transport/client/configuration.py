@@ -125,13 +125,13 @@ def from_file(environment: Mapping[str, str]) -> list[Settings]:
     except OSError as error:
         raise CredentialsError(f"{path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        raise CredentialsError(f"{path} is no TOML file") from None  # the error itself quotes it
+        raise CredentialsError(f"{path} is not a TOML file") from None  # the error itself quotes it
     _check_names(path, values, _File.__struct_fields__)
     if isinstance(values.get("tls"), dict):
         _check_names(path, values["tls"], _FileTls.__struct_fields__)
     if mode & 0o077 and any(name in values for name in SECRETS):
         raise CredentialsError(
-            f"{path}: others may read its secrets (mode {mode:04o}); change that with chmod 600 {path}"
+            f"{path}: other users can read its secrets (mode {mode:04o}); change that with chmod 600 {path}"
         )
     try:
         found = msgspec.convert(values, _File)

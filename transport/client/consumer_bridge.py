@@ -98,7 +98,8 @@ class ConsumerBridge:
     def _warn_of_missing(self) -> None:
         for topic in filter(self._is_unknown, self._expected):
             _log.warning(
-                "topic %r does not exist: the consumer waits for it, and polls return nothing of it", topic
+                "topic %r does not exist: the consumer waits for it, and polls return no messages of it",
+                topic,
             )
         self._expected = ()
 

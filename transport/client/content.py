@@ -127,7 +127,7 @@ class ContentEncoder:
         except InvalidOption:
             raise
         except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidOption(f"value: has no JSON: {error}") from error
+            raise InvalidOption(f"value: cannot be encoded as JSON: {error}") from error
         self.walks_left = self.walks_left - 1 if self.walks_left else WALKS
         return data
 
@@ -161,13 +161,13 @@ def _check(value: Any) -> None:
     if isinstance(value, dict):
         for name in value:
             if type(name) is not str and not isinstance(name, str):
-                raise InvalidOption(f"value: a key is text in JSON, not {name!r}")
+                raise InvalidOption(f"value: keys of a JSON object must be text, not {name!r}")
         parts = value.values()
     elif isinstance(value, _SEQUENCES):
         parts = value
     elif isinstance(value, float):
         if not isfinite(value):
-            raise InvalidOption(f"value: {value} has no JSON")
+            raise InvalidOption(f"value: {value} cannot be encoded as JSON")
         return
     else:
         parts = (msgspec.to_builtins(value),)
@@ -185,7 +185,7 @@ def encode_key(key: bytes | str | None) -> bytes | None:
         try:
             return key.encode()
         except UnicodeEncodeError as error:
-            raise InvalidOption(f"key: has no UTF-8: {error}") from error
+            raise InvalidOption(f"key: cannot be encoded as UTF-8: {error}") from error
     if isinstance(key, _BUFFERS):
         return bytes(key)
     raise InvalidOption(f"key: must be bytes or text, not {key!r}")
@@ -197,7 +197,7 @@ def copy_headers(headers: Headers) -> Headers:
     A batch is encoded in the network thread, after `publish`, and could not hold anything else.
     """
     if not isinstance(headers, dict):
-        raise InvalidOption(f"headers: a dict of text to text, not {type(headers).__name__}")
+        raise InvalidOption(f"headers: must be a dict of text to text, not {type(headers).__name__}")
     copy = dict(headers)
     for name, text in headers.items():
         if type(name) is str and type(text) is str and name.isascii() and text.isascii():

@@ -65,7 +65,7 @@ class Destinations:
         if size_bytes > most_bytes:
             raise ProtocolError(
                 ErrorCode.MESSAGE_TOO_LARGE,
-                f"{size_bytes} bytes; topic {topic!r} takes messages of {most_bytes}",
+                f"{size_bytes} bytes; topic {topic!r} accepts messages of up to {most_bytes}",
             )
 
     def largest_batch_of(self, topic: str) -> int:

@@ -137,7 +137,7 @@ class CorruptData(PlanariaError):
     ) -> None:
         way_out = "past it" if next_offset is None else f"to {next_offset}"
         super().__init__(
-            f"corrupt data in {topic}/{partition} at offset {offset}: {reason}; seek {way_out} to go on"
+            f"corrupt data in {topic}/{partition} at offset {offset}: {reason}; seek {way_out} to continue"
         )
         self.next_offset = next_offset
         self.topic = topic

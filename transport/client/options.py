@@ -226,7 +226,7 @@ def check_text(what: str, text: object) -> None:
     try:
         text.isascii() or text.encode()
     except UnicodeEncodeError as error:
-        raise InvalidOption(f"{what} has no UTF-8: {error}") from error
+        raise InvalidOption(f"{what} cannot be encoded as UTF-8: {error}") from error
 
 
 def check_offset(offset: object) -> None:

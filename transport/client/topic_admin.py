@@ -194,7 +194,7 @@ def _compare(found: DescribeTopicReply, partitions: int, config: Mapping[str, An
     if count < partitions:
         raise TopicExists(
             ErrorCode.TOPIC_EXISTS,
-            f"topic {found.topic!r} exists with {count} partitions, not {partitions}; alter_topic lets it grow",
+            f"topic {found.topic!r} exists with {count} partitions, not {partitions}; alter_topic can add partitions",
         )
 
 

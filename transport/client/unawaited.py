@@ -69,7 +69,7 @@ class UnawaitedFailures:
             return
         batch, error = self._last
         _log.warning(
-            "%d messages failed, and nothing waits for their deliveries; the last ones to %s/%d: %s",
+            "%d messages failed, and the program did not check their deliveries; the last ones to %s/%d: %s",
             self._unreported,
             batch.topic,
             batch.partition,

@@ -104,7 +104,7 @@ ASLEEP_EXIT = 3
 
 
 class FallingAsleep(Request, tag="falling_asleep", frozen=True):
-    """The actor exits with ASLEEP_EXIT and is started again by a call, or at its time."""
+    """The actor exits with ASLEEP_EXIT and is restarted by a call, or at its time."""
 
     address: Address
     incarnation: int

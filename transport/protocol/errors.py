@@ -123,7 +123,7 @@ class OperatorNeeded(PlanariaError):
 
 
 class DependencyUnavailable(PlanariaError):
-    """An actor cannot start until something outside the broker answers: it is started again.
+    """An actor cannot start until something outside the broker answers: it is restarted.
 
     The message is one line and names that dependency.
     """

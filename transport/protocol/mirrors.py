@@ -249,7 +249,7 @@ class PromotePartitionReply(Reply, kw_only=True):
 
 
 class RejoinPartition(InternalRequest, tag="rejoin_partition", frozen=True):
-    """The partition takes no producers, and names its records that the promoted topic does not have.
+    """The partition does not accept producers, and names its records that the promoted topic does not have.
 
     It answers once all replicas in sync have the same log. With `cuts`, that is once their logs are cut.
     """

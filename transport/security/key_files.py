@@ -48,17 +48,19 @@ def read_key_file(path: str | os.PathLike[str]) -> KeyPair:
         mode = stat.S_IMODE(os.stat(path).st_mode)
         text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise KeyFileError(f"{name} is no key file") from error
+        raise KeyFileError(f"{name} is not a key file") from error
     except OSError as error:
         raise KeyFileError(f"{name}: {error.strerror}") from error
     if mode & 0o077:
-        raise KeyFileError(f"{name}: others may read it (mode {mode:04o}); change that with chmod 600 {name}")
+        raise KeyFileError(
+            f"{name}: other users can read it (mode {mode:04o}); change that with chmod 600 {name}"
+        )
     try:
         pair = msgspec.convert(tomllib.loads(text), KeyPair)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError):
         # Not the error itself, which quotes the file.
         raise KeyFileError(
-            f"{name} is no key file: it needs public_key and secret_key, each Z85 text"
+            f"{name} is not a key file: it needs public_key and secret_key, each Z85 text"
         ) from None
     try:
         public_key = zmq.curve_public(pair.secret_key.encode()).decode()

@@ -73,7 +73,9 @@ class Decision(Struct, frozen=True):
 def rule_fault(rule: Rule) -> str | None:
     """Return why a rule can never apply; None for a useful one."""
     if re.fullmatch(RESOURCE_PATTERN, rule.resource) is None:
-        return f"{rule.resource[:250]!r} is no resource: topic:, group: or transaction: and a name or prefix*, or cluster"
+        return (
+            f"{rule.resource[:250]!r} is not topic:, group: or transaction: and a name or prefix*, or cluster"
+        )
     kind, _, name = rule.resource.partition(":")
     if kind != CLUSTER and not name:
         return f"{rule.resource!r} names nothing: use {kind}:* for all"

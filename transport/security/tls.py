@@ -59,7 +59,7 @@ def _load_own(
             raise TlsFileError(f"{option}: {file}: {error.strerror}") from error
     if mode & 0o077:
         raise TlsFileError(
-            f"{key_option}: {key}: others may read it (mode {mode:04o}); change that with chmod 600 {key}"
+            f"{key_option}: {key}: other users can read it (mode {mode:04o}); change that with chmod 600 {key}"
         )
 
     def passphrase() -> str:
@@ -69,5 +69,5 @@ def _load_own(
         context.load_cert_chain(certificate, key, passphrase)
     except (ssl.SSLError, ValueError) as error:
         raise TlsFileError(
-            f"{certificate_option}: {certificate} and {key} are no certificate and its key, in PEM"
+            f"{certificate_option}: {certificate} and {key} are not a certificate and its key in PEM"
         ) from error

@@ -126,7 +126,7 @@ class SharePartition:
         first, last = acknowledgement.first_offset, acknowledgement.last_offset
         end = first + 1 if last is None else last + 1
         if end <= first:
-            message = f"last_offset: lies before first_offset in {_where(acknowledgement, end)}"
+            message = f"last_offset: is before first_offset in {_where(acknowledgement, end)}"
             raise ProtocolError(ErrorCode.INVALID_REQUEST, message)
         held = self.spans.within(first, end)
         if sum(span.count for span in held if _holds(span, member, now)) != end - first:

@@ -15,7 +15,7 @@ def etcd_config(url: str, name: str, tls: Tls | None = None) -> EtcdConfig:
     user, _, hosts = members.rpartition("@")
     if scheme != "etcd" or not hosts or not cluster:
         raise OperatorNeeded(
-            f"{without_password(url)}: a cluster is named by etcd://HOST:PORT,HOST:PORT/NAME"
+            f"{without_password(url)}: a cluster must be of the form etcd://HOST:PORT,HOST:PORT/NAME"
         )
     endpoints = tuple(_endpoint(each, url) for each in hosts.split(","))
     credentials = None
