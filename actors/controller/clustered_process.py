@@ -254,7 +254,7 @@ class ClusterControllerActor(ControllerActor):
             elif self._folders.has_replica(topic, partition, topic_id):
                 self._folders.remove_replica(topic, partition, self.loop.progress)
         except (LogError, OSError) as error:
-            _log.error("%s, not here any more: files remain: %s", topic, error)
+            _log.error("%s, no longer on this node: files remain: %s", topic, error)
 
     def _remove_replica(self, partition: TopicPartition) -> None:
         try:
