@@ -16,8 +16,9 @@ import msgspec
 from . import coercion, patterns
 from .addresses import as_text, from_text
 from .coercion import Coercion
+from .compression import Buffer
 from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
-from .protocol.message import MAX_FRAMES, MAX_HEADER_BYTES, Reply, Request, RequestId
+from .protocol.message import MAX_FRAME_BYTES, MAX_FRAMES, MAX_HEADER_BYTES, Reply, Request, RequestId
 
 MAX_ENVELOPE_FRAMES = 2
 MAX_EXPLANATION_CHARACTERS = 500
@@ -143,6 +144,16 @@ def _op_of(header: bytes) -> str | None:
         return _op_from_json(header).op if is_json(header) else _op_from_msgpack(header).op
     except _UNREADABLE:
         return None
+
+
+def excess_of(payload: Sequence[Buffer]) -> ErrorBody | None:
+    """Return the refusal of a payload with a frame that no receiver takes: it would cut the connection at each attempt,
+    with everything else on its way."""
+    most = max(map(len, payload))
+    if most <= MAX_FRAME_BYTES:
+        return None
+    message = f"a message of {most} bytes cannot be sent, the limit is {MAX_FRAME_BYTES}"
+    return ErrorBody(ErrorCode.MESSAGE_TOO_LARGE, message)
 
 
 class RequestDecoder:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from fake_broker import FakeBroker
+from planaria.transport.client.client import Client
 from planaria.transport.client.identified import ANY_PARTITION, Identified, Schedule, delayed_requests
 from planaria.transport.client.options import InvalidOption
 from planaria.transport.client.producing import Outcome
@@ -13,6 +15,7 @@ from planaria.transport.client.schedule import schedule
 from planaria.transport.machine import Answered, Call
 from planaria.transport.protocol.data import PublishedRecord, PublishRecord, PublishReply
 from planaria.transport.protocol.errors import ErrorBody
+from planaria.transport.protocol.message import MAX_HEADER_BYTES
 
 
 @pytest.mark.parametrize(
@@ -52,6 +55,15 @@ def test_each_message_gets_an_id_of_its_own() -> None:
 def test_what_cannot_be_is_refused(given: tuple[Any, ...], wrong: str) -> None:
     with pytest.raises(InvalidOption, match=wrong):
         schedule(*given)
+
+
+def test_a_delayed_message_that_is_too_large_for_a_request_is_refused_at_once(
+    client: Client, broker: FakeBroker
+) -> None:
+    client.create_topic("BIG", 1)
+    with pytest.raises(InvalidOption, match=r"value: a delayed message has at most 8388608 bytes, not 8\d+"):
+        client.publish("BIG", bytes(MAX_HEADER_BYTES), delay=1)
+    assert broker.count("publish") == 0
 
 
 def batch(name: str, when: tuple[int | None, int | None], created_ms: int) -> Any:

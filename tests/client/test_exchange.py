@@ -14,7 +14,7 @@ from planaria.transport.calls.events import (
 from planaria.transport.client.broker_directory import COORDINATORS_MS
 from planaria.transport.client.gateway_link import SILENCE_MS
 from planaria.transport.client.topic_cache import SUSPICION_MS
-from planaria.transport.machine import Answered, Call, Failed, Receipt
+from planaria.transport.machine import Answered, Call, Cast, Failed, Receipt
 from planaria.transport.protocol.data import ListOffsets, ListOffsetsReply
 from planaria.transport.protocol.errors import ErrorCode
 from planaria.transport.protocol.groups import (
@@ -23,6 +23,7 @@ from planaria.transport.protocol.groups import (
     GroupHeartbeat,
     GroupHeartbeatReply,
 )
+from planaria.transport.protocol.message import MAX_FRAME_BYTES
 from planaria.transport.protocol.operations import Status, StatusReply
 from planaria.transport.protocol.session import (
     Hello,
@@ -269,6 +270,25 @@ def test_an_overfull_route_is_retried_and_a_missing_one_is_lost() -> None:
     (send,) = wire.take(ListTopics)
     wire.feed(Undeliverable(send.route, send.attempt))
     assert len(wire.take(Hello)) == 1
+
+
+def test_a_payload_that_no_receiver_takes_is_refused_unsent() -> None:
+    wire = Wire().settled()
+    limit = bytes(MAX_FRAME_BYTES)
+    for payload in ((limit,), (b"x", limit + b"x"), (limit + b"x", b"x")):
+        wire.feed(
+            Submitted(wire.owner, Call(len(payload), GATEWAY, ListTopics(), payload=payload, **RETRIED))
+        )
+    assert len(wire.take(ListTopics)) == 1, "the one at the limit"
+    refusals = [event.error for event in wire.owner.heard if isinstance(event, Failed)]
+    assert [(error.code, error.retriable) for error in refusals] == [(ErrorCode.MESSAGE_TOO_LARGE, False)] * 2
+    assert len(wire.exchange) == 1
+    wire.feed(
+        Submitted(wire.owner, Call(None, GATEWAY, ListTopics(), payload=(limit + b"x",), has_reply=False))
+    )
+    assert wire.exchange.cast(Cast(GATEWAY, ListTopics(), (limit + b"x",)), 0) == []
+    assert wire.take(ListTopics) == []
+    assert len(wire.owner.heard) == 2
 
 
 def test_who_withdraws_hears_nothing() -> None:

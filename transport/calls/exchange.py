@@ -19,7 +19,7 @@ from itertools import count
 from typing import Any
 
 from ..addresses import Address
-from ..codec import decode_reply, id_of
+from ..codec import decode_reply, excess_of, id_of
 from ..machine import (
     Answered,
     Call,
@@ -110,6 +110,8 @@ class Exchange:
         if is_over_limit and not call.is_endless:
             error = ErrorBody(ErrorCode.OVERLOADED, "too many calls in flight", True)
             return [Deliver(owner, Failed(call.key, error))]
+        if call.payload and (excess := excess_of(call.payload)) is not None:
+            return [Deliver(owner, Failed(call.key, excess))] if call.has_reply else []
         serial = next(self._serials)
         pending = self._pending[serial] = InFlight(serial, owner, call, connection)
         self.timers.set(serial, now + call.timeout_ms)
@@ -122,6 +124,8 @@ class Exchange:
         return self._attempt(pending, now)
 
     def cast(self, cast: Cast, now: int) -> list[Effect]:
+        if cast.payload and excess_of(cast.payload) is not None:
+            return []  # lost, as any cast may be
         connection, effects = self._directory.connection_to(cast.address)
         if connection is not None:
             request, payload = cast.request, cast.payload

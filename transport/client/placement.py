@@ -13,10 +13,12 @@ from ..batch import Headers, RecordFields
 from ..deduplication import partition_for_dedup_id
 from ..partitioner import partition_for_key
 from ..protocol.data import Expected
+from ..protocol.message import MAX_HEADER_BYTES
 from .batches import Batches, HeldPartitions, Lingers, call_here, open_gate
 from .delivery import Delivery, PartitionQueue, ProducerBatch
 from .gate import Gate, Opened, may_wait, wait_at
 from .identified import ANY_PARTITION, Schedule
+from .options import InvalidOption
 
 CLOCK_BYTES = 16 * 1024
 CLOCK_RECORDS = 128
@@ -105,6 +107,10 @@ class Placement(Batches):
         """Put an encoded message into a batch of its partition, which it chooses unless it is given."""
         details = (key, value, headers, timestamp_ms, size_bytes)
         if when is not None:
+            if size_bytes > MAX_HEADER_BYTES:  # it travels in the header of its request
+                raise InvalidOption(
+                    f"value: a delayed message has at most {MAX_HEADER_BYTES} bytes, not {size_bytes}"
+                )
             self._destinations.check_partition(topic, partition)
             tp = ANY_PARTITION if partition is None else partition
             return self._send_alone(topic, tp, *details, when)
