@@ -29,6 +29,7 @@ from .cluster_report import (
     nodes_table,
     overview,
     partition_of,
+    refusals,
 )
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
 from .failures import CommandFailed
@@ -100,6 +101,8 @@ def nodes(as_json: JsonOption = False, connect: ConnectOption = DEFAULT_ENDPOINT
         print_json({"nodes": found.nodes})
     else:
         show(nodes_table(found.nodes))
+        for line in refusals(found.nodes):
+            show(line)
 
 
 @app.command(cls=Command)

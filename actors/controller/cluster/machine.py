@@ -135,7 +135,13 @@ class Cluster:
         self.operations = Operating(
             own.node,
             lambda: Situation(
-                self.mirror, self.suspected, topics(), catalog(), own.node, self.replicas.quarantined()
+                self.mirror,
+                self.suspected,
+                topics(),
+                catalog(),
+                own.node,
+                self.replicas.quarantined(),
+                self._is_in_session,
             ),
             self.assignments,
             self.leadership,

@@ -40,7 +40,7 @@ from .mirror import Mirror, put, settings_key
 from .placement import TooFewNodes, evacuate, led_elsewhere, rebalance, stopping_nodes, usable
 from .reassignment import begun
 from .records import DEFAULT_SETTINGS, NodeSettings, PartitionRecord
-from .stopping import named, stop_refusal
+from .stopping import NO_STORE, named, stop_refusal
 from .unclean import LogEnd
 
 NO_ENDS: Mapping[str, LogEnd] = {}
@@ -58,6 +58,8 @@ class Situation(Struct, frozen=True):
     """The node that decides."""
     quarantined: frozenset[TopicPartition] = frozenset()
     """The partitions whose replicas on this node are quarantined."""
+    is_in_session: bool = True
+    """False while the metadata store does not answer this node: the state may be old."""
 
     def able_to_lead(self, partition: TopicPartition) -> dict[str, str]:
         """Return the live nodes without this one, if its replica is quarantined: it leads no more, until it is
@@ -317,7 +319,7 @@ def status(
         cluster=cluster,
         node=node,
         leading=leading,
-        nodes=_node_reports(situation, partitions),
+        nodes=_node_reports(situation, partitions, node),
         partitions=partitions,
         unplaced=unplaced,
     )
@@ -343,7 +345,9 @@ def _partition_report(
     )
 
 
-def _node_reports(situation: Situation, partitions: Sequence[PartitionReport]) -> list[NodeReport]:
+def _node_reports(
+    situation: Situation, partitions: Sequence[PartitionReport], asked: str
+) -> list[NodeReport]:
     mirror = situation.mirror
     replicas = Counter(node for report in partitions for node in report.replicas)
     leaders = Counter(report.leader for report in partitions)
@@ -363,13 +367,20 @@ def _node_reports(situation: Situation, partitions: Sequence[PartitionReport]) -
             draining=settings.is_draining,
             leaving=settings.is_leaving,
             stopping=session is not None and session.is_stopping,
-            stop_refusal=stop_refusal(needed[node]) if needed.get(node) else "",
+            stop_refusal="" if session is None else _stop_refusal(situation, needed.get(node), node, asked),
             replicas=replicas[node],
             leaders=leaders[node],
             under_replicated=missing[node],
         )
         reports.append(report)
     return reports
+
+
+def _stop_refusal(situation: Situation, below: list[TopicPartition] | None, node: str, asked: str) -> str:
+    """Return the reason why a node would refuse to stop now; empty if it would not."""
+    if not situation.is_in_session:
+        return NO_STORE if node == asked else f"unknown, because the metadata store does not answer {asked}"
+    return stop_refusal(below) if below else ""
 
 
 # -- names and refusals

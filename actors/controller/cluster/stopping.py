@@ -27,6 +27,7 @@ from .records import PartitionRecord
 PREPARATION_MS = 10_000
 """Time after which the stop is refused if leaders or followers are left."""
 FORCED_PREPARATION_MS = 3_000
+NO_STORE = "the metadata store does not answer, so nothing can be moved"
 SHOWN = 3
 
 
@@ -59,9 +60,7 @@ class Stopping:
         assert self._began_at is not None
         if not is_in_session:
             # Nothing can be moved.
-            return Conclude(
-                "" if self._is_forced else "the metadata store does not answer, so nothing can be moved"
-            )
+            return Conclude("" if self._is_forced else NO_STORE)
         if not self._is_forced:
             below = would_fall_below(self._node, view, suspected | self._before(mirror))
             if below:

@@ -23,6 +23,7 @@ from .encoding import (
     OK_STATUS,
     WATCH_HEADERS,
     WATCH_PATH,
+    decode_refusal,
     decode_reply,
     decode_watch,
     encode_request,
@@ -31,6 +32,7 @@ from .encoding import (
 from .requests import Silence, WatchEnded
 
 CONNECT_TIMEOUT_S = 0.5
+MAX_REFUSAL_BYTES = 4_096
 MAX_LINE_BYTES = 64 * 1024 * 1024
 
 
@@ -197,7 +199,7 @@ class _Stream:
             own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             response = connection.getresponse()
             if response.status != OK_STATUS:
-                return f"status {response.status}: {response.read(500)!r}"
+                return decode_refusal(response.status, response.read(MAX_REFUSAL_BYTES))
             while line := response.readline(MAX_LINE_BYTES):
                 for message in decode_watch(line) if line.strip() else ():
                     self._connections.put(WatchSaid(order.number, message))

@@ -181,6 +181,15 @@ def decode_reply(request: Request, status: int, body: bytes) -> Outcome:
         return Silence(f"status {status}, and not an answer of etcd: {error}")
 
 
+def decode_refusal(status: int, body: bytes) -> str:
+    """Return the reason in the refusal of a watch, for operators."""
+    try:
+        error = _decode(body, _WatchLine).error
+    except msgspec.MsgspecError:
+        error = None
+    return f"status {status}: {error.message}" if error is not None else f"status {status}: {body[:500]!r}"
+
+
 def _reply(request: Request, body: bytes) -> Outcome:
     match request:
         case Range():

@@ -293,6 +293,20 @@ def test_a_plan_uses_no_node_that_is_cordoned_or_suspected() -> None:
     assert nodes_of(limited) <= {"a", "b"}
 
 
+def test_while_the_store_does_not_answer_no_node_is_reported_as_one_that_may_stop() -> None:
+    known = situation(nodes="ab")
+    silent = msgspec.structs.replace(known, is_in_session=False)
+    reasons = {
+        report.node: report.stop_refusal
+        for report in status(silent, cluster="", node="b", leading=None, unplaced="").nodes
+    }
+    assert reasons == {
+        "a": "unknown, because the metadata store does not answer b",
+        "b": "the metadata store does not answer, so nothing can be moved",
+        "c": "",
+    }
+
+
 def test_the_report_shows_nodes_and_partitions_as_they_are() -> None:
     at = situation(in_sync="ab", nodes="bc", suspected="c", settings={"b": NodeSettings(is_draining=True)})
     reply = status(at, cluster="prod", node="b", leading="b", unplaced="no room")
