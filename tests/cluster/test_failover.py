@@ -23,6 +23,7 @@ from live_trees import until
 from patience import TIMEOUT_S, wait_until
 from planaria import Broker, Client
 from planaria.transport.protocol.errors import PlanariaError
+from rolling import is_whole
 
 pytestmark = [
     pytest.mark.processes,
@@ -181,6 +182,8 @@ def test_a_killed_node_loses_nothing_acknowledged_and_comes_back(
     assert sorted(consumed(client, "KILLED", "after", 100)) == list(range(100))
     victim.start()
     cluster.wait_until_serving(victim)
+    wait_until(lambda: is_whole(cluster))
+    print(f"processor time of the start, until all is in sync: {victim.processor_s():.2f} s")
     publish(client, "KILLED", 100, 50)
     with Client(victim.endpoint) as returned:
         assert sorted(consumed(returned, "KILLED", "all", 150)) == list(range(150))

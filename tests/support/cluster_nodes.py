@@ -63,6 +63,15 @@ class Node:
                         found.append(int(entry.name))
         return found
 
+    def processor_s(self) -> float:
+        """Return the processor time that the processes of the node have used so far."""
+        ticks = 0
+        for pid in self.pids():
+            with suppress(OSError, IndexError):
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def signal(self, number: int) -> None:
         for pid in self.pids():
             with suppress(ProcessLookupError):
