@@ -156,6 +156,12 @@ def verify(frame: Buffer) -> BatchHeader:
     The stamped head is not checked (a producer leaves it blank). Raises InvalidBatch with the fault.
     """
     header = parse_header(frame)
+    check(header, frame)
+    return header
+
+
+def check(header: BatchHeader, frame: Buffer) -> None:
+    """Do the checks of `verify` with a header that was parsed from `frame`."""
     if header.magic != MAGIC:
         raise InvalidBatch(f"batch magic is {header.magic}, this version reads {MAGIC}")
     if header.size_bytes != len(frame):
@@ -164,15 +170,20 @@ def verify(frame: Buffer) -> BatchHeader:
         raise InvalidBatch("a batch holds at least one record")
     if checksum(memoryview(frame)[HEAD_BYTES:]) != header.crc32c:
         raise InvalidBatch("batch checksum does not match its contents")
-    return header
 
 
 def verify_stored(frame: Buffer) -> BatchHeader:
     """Check a batch as a partition stores it, the stamped head included. Raises InvalidBatch with the fault."""
-    header = verify(frame)
+    header = parse_header(frame)
+    check_stored(header, frame)
+    return header
+
+
+def check_stored(header: BatchHeader, frame: Buffer) -> None:
+    """Do the checks of `verify_stored` with a header that was parsed from `frame`."""
+    check(header, frame)
     if not is_head_intact(frame):
         raise InvalidBatch("the batch's head does not match its checksum")
-    return header
 
 
 class Judged(msgspec.Struct, frozen=True, gc=False):

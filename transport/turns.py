@@ -146,9 +146,11 @@ class Turns(Generic[OwnEventT]):
             for key in self._timers.pop_due(now):
                 self.dispatch(TimerFired(key))
         self._actor.end_turn()
-        self._release()
+        if self._outbox or self._outgoing:
+            self._release()
         self._actor.follow_up()
-        self._release()
+        if self._outbox or self._outgoing:
+            self._release()
         self._is_prompt = self._actor.is_prompt
 
     def release(self) -> None:

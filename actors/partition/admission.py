@@ -11,6 +11,8 @@
 Called by the partition's machine with every request, and by the leader before it places batches.
 """
 
+from typing import Any
+
 from ...transport.machine import Received
 from ...transport.protocol.data import Fetch, ListOffsets, Produce
 from ...transport.protocol.errors import ErrorCode, ProtocolError
@@ -33,12 +35,16 @@ from .backlog import Backlog, LogEnd
 from .disk import DiskReserve
 from .effects import Effect
 
-_REPLICATION = (
-    *(Lead, Follow, ReplicaFetch, ReplicaDurable, ReachLeader, ReplicaReported, ReportLogEnd),
-    *(MirrorAppend, SealMirror, PromotePartition),
+# Sets of classes, because comparing with each class is a call, and this is asked for every request.
+_REPLICATION = frozenset(
+    {
+        *(Lead, Follow, ReplicaFetch, ReplicaDurable, ReachLeader, ReplicaReported, ReportLogEnd),
+        *(MirrorAppend, SealMirror, PromotePartition),
+    }
 )
-_ADMITTED = (Produce, Fetch)
-_OTHERS = (ListOffsets, DeleteRecords, ReportProgress, WriteMarkers)
+_ADMITTED = frozenset({Produce, Fetch})
+_NAMING = _REPLICATION | _ADMITTED | {ListOffsets, DeleteRecords, ReportProgress, WriteMarkers}
+"""Requests that name a topic and a partition."""
 
 
 class PartitionAdmission:
@@ -55,17 +61,18 @@ class PartitionAdmission:
 
     def refusal(self, received: Received) -> ProtocolError | None:
         """Return the reason why a request is not taken."""
-        request, context = received.request, received.context
-        if self.is_stopping and not isinstance(request, Cancel):
+        request: Any = received.request
+        kind, context = type(request), received.context
+        if self.is_stopping and kind is not Cancel:
             return ProtocolError(ErrorCode.SHUTTING_DOWN, "the partition is stopping")
-        if not isinstance(request, _ADMITTED) and not isinstance(request, (*_OTHERS, *_REPLICATION)):
+        if kind not in _NAMING:
             return None
         if request.partition != self._partition or request.topic != self._topic:
             here = f"{self._topic}/{self._partition}"
             there = f"{request.topic}/{request.partition}"
             return ProtocolError(ErrorCode.UNKNOWN_PARTITION, f"this is {here}, not {there}")
-        if not isinstance(request, _ADMITTED):
-            return self._topic_refusal(request.topic_id) if isinstance(request, _REPLICATION) else None
+        if kind not in _ADMITTED:
+            return self._topic_refusal(request.topic_id) if kind in _REPLICATION else None
         if request.topic_id is not None and request.topic_id != self._topic_id:
             return self._topic_refusal(request.topic_id)
         if context.client_id and not context.is_admitted and self.quotas.limits(context.client_id):

@@ -7,7 +7,7 @@ producer was acknowledged is the one that the next leader has, and a fault on th
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ...transport.batch import BatchHeader, InvalidBatch, is_head_intact, split, verify
+from ...transport.batch import DEDUP, BatchHeader, InvalidBatch, check_stored, split
 from ...transport.compression import Buffer
 from ...transport.deduplication import dedup_id_of
 from ..log.key_versions import writes_of
@@ -30,7 +30,7 @@ class Copies(NamedTuple):
         for header, frame in zip(self.headers, self.frames, strict=True):
             if producers.key_versions.is_kept:
                 producers.key_versions.note(header, writes_of(frame, header))
-            dedup_id = dedup_id_of(frame, header)
+            dedup_id = dedup_id_of(frame, header) if header.attributes & DEDUP else None
             if dedup_id is not None:
                 producers.dedup_ids.note(dedup_id, header.base_offset, now)
 
@@ -43,17 +43,16 @@ def copies_of(payload: Sequence[Buffer], last_epoch: int, leader_epoch: int) -> 
     copies = Copies([], [])
     next_offset = 0
     for run in payload:
-        batches = split(run)
-        if sum(len(frame) for _, frame in batches) != len(run):
-            raise InvalidBatch("the reply ends with a part of a batch")
-        for header, frame in batches:
-            verify(frame)
-            if not is_head_intact(frame):
-                raise InvalidBatch("the batch's head does not match its checksum")
+        size_bytes = 0
+        for header, frame in split(run):
+            check_stored(header, frame)
+            size_bytes += len(frame)
             if header.base_offset < next_offset or not last_epoch <= header.leader_epoch <= leader_epoch:
                 place = f"offset {header.base_offset} of epoch {header.leader_epoch}"
                 raise InvalidBatch(f"{place} follows {next_offset - 1} of {last_epoch}")
             next_offset, last_epoch = header.next_offset, header.leader_epoch
             copies.frames.append(frame)
             copies.headers.append(header)
+        if size_bytes != len(run):
+            raise InvalidBatch("the reply ends with a part of a batch")
     return copies

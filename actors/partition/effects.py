@@ -33,6 +33,7 @@ from ...transport.protocol.errors import ErrorBody
 from ...transport.protocol.topics import TopicConfig
 from ..log.epochs import NO_EPOCH, EpochTable
 from ..log.producers import ProducerStates
+from .fresh import FreshBatches
 
 
 class Append(Struct, frozen=True):
@@ -44,7 +45,7 @@ class Append(Struct, frozen=True):
     frames: Sequence[Buffer]
     headers: Sequence[BatchHeader]
     is_shared: bool = False
-    """True if other replicas may have the batches before they are durable here: Written follows before the sync."""
+    """True if Written follows before the sync: then other replicas may have the batches, or are asked for the next."""
 
 
 class Sync(Struct, frozen=True):
@@ -209,6 +210,8 @@ class Written(Struct, frozen=True):
     """The turn's appends are in the log, and not synced yet."""
 
     log_end_offset: int
+    fresh: FreshBatches
+    """These appends."""
 
 
 class RoleTaken(Struct, frozen=True):

@@ -159,6 +159,7 @@ class Follower(Undecided):
         return self.next_token
 
     def _fetch(self, sync_ms: int | None = None) -> Call:
+        address, context = self._access.way
         self._in_flight = ReplicaFetchCall(self.leader_epoch, self._token(), self._access.is_direct)
         request = ReplicaFetch(
             topic=self._follow.topic,
@@ -175,12 +176,12 @@ class Follower(Undecided):
         )
         return Call(
             self._in_flight,
-            self._access.address,
+            address,
             request,
             ReplicaFetchReply,
             timeout_ms=MAX_WAIT_MS + REPLY_MARGIN_MS,
             token=self.next_token,
-            context=self._access.context,
+            context=context,
         )
 
     def _cancel(self) -> list[Effect]:
@@ -201,14 +202,14 @@ class Follower(Undecided):
 
     def handle(self, event: Event, now: int) -> list[Effect]:
         match event:
+            case Written():
+                self._is_changing = False
+                self.watermarks.written_offset = event.log_end_offset
+                return [*self._trim(), self._fetch()]
             case Answered(key=ReachCall()) | Failed(key=ReachCall()):
                 return self._access.on_outcome(event, self._token(), now)
             case Answered() | Failed():
                 return self._on_outcome(event, now)
-            case Written():
-                self._is_changing = False
-                self.watermarks.written_offset = event.log_end_offset
-                return [*self._trim(), *([self._fetch()] if self._is_busy else [])]
             case AppendFailed():
                 self._is_changing = False
                 return self._pause(now)
@@ -225,8 +226,9 @@ class Follower(Undecided):
 
     def on_appended(self, event: Appended, now: int) -> list[Effect]:
         super().on_appended(event, now)
+        self._is_changing = False
         if self._in_flight is None:
-            return [self._fetch(event.sync_ms)]
+            return [*self._trim(), self._fetch(event.sync_ms)]
         durable = ReplicaDurable(
             topic=self._follow.topic,
             topic_id=self._follow.topic_id,
@@ -237,7 +239,8 @@ class Follower(Undecided):
             durable_offset=event.log_end_offset,
             sync_ms=event.sync_ms or 0,
         )
-        return [Cast(self._access.address, durable, context=self._access.context)]
+        address, context = self._access.way
+        return [Cast(address, durable, context=context)]
 
     def _on_outcome(self, event: Answered | Failed, now: int) -> list[Effect]:
         if self._in_flight is None or event.key != self._in_flight:
@@ -283,7 +286,7 @@ class Follower(Undecided):
         self._is_changing = True
         self._is_busy = len(copies.frames) > 1 or len(copies.frames[0]) >= BUSY_BYTES
         copies.note(self._log.producers, now)
-        append = Append(copies.frames, copies.headers, is_shared=True)
+        append = Append(copies.frames, copies.headers, is_shared=self._is_busy)
         return [append, Sync()] if self._flush.is_every_turn else [append]
 
     def _trim(self) -> list[Effect]:

@@ -182,13 +182,11 @@ class InSync:
     # -- events
 
     def handle(self, event: InSyncEvent, now: int) -> list[Proposal]:
+        if self._on_offset(event, now) and self._is_whole:
+            # The usual case, four times for each record. A tick notices a lag.
+            self._advance()
+            return []
         match event:
-            case ReplicaFetched() | DurableReported() | LeaderWrote() | LeaderDurable():
-                self._on_offset(event, now)
-                if self._is_whole:
-                    # The usual case, four times for each record. A tick notices a lag.
-                    self._advance()
-                    return []
             case LivenessReported():
                 self._on_liveness(event, now)
             case Tick():
@@ -209,19 +207,23 @@ class InSync:
             self._settle()
         return proposals
 
-    def _on_offset(self, event: OffsetEvent, now: int) -> None:
+    def _on_offset(self, event: InSyncEvent, now: int) -> bool:
+        """Take an event about an offset. Return False for any other."""
         match event:
             case ReplicaFetched():
                 self._on_fetched(event, now)
-            case DurableReported():
-                known = self._others.get(event.member)
-                if known is not None:
-                    known.durable_offset = max(known.durable_offset, event.durable_offset)
             case LeaderWrote():
                 self._on_written(event.log_end_offset, now)
             case LeaderDurable():
                 self._durable_offset = event.durable_offset
                 self._log_end_offset = max(self._log_end_offset, event.durable_offset)
+            case DurableReported():
+                known = self._others.get(event.member)
+                if known is not None:
+                    known.durable_offset = max(known.durable_offset, event.durable_offset)
+            case _:
+                return False
+        return True
 
     def _settle(self) -> None:
         """Derive the high watermark and the rest from the state."""

@@ -90,6 +90,8 @@ from .views import Views
 class Leader(Undecided):
     name: Role = "leader"
     retains = True
+    follows_reports = False
+    """True if a request may wait for a follower's report that does not move the high watermark."""
 
     def __init__(
         self,
@@ -125,6 +127,8 @@ class Leader(Undecided):
         self.offsets = OffsetLookups(topic_id, leader_epoch, self.watermarks, views)
         self.wall_offset_ms = 0
         """Offset of the time of day from the clock of `now`."""
+        self._answered_offset = self.watermarks.high_watermark
+        """The high watermark up to which everything that waited was answered."""
         self._is_over = False
         """True once another replica is known to lead."""
 
@@ -181,12 +185,16 @@ class Leader(Undecided):
                 return self._trust.check(received)
             case Produce():
                 return self._on_produce(received, request, now)
+            case ReplicaFetch() | ReplicaDurable():
+                effects = (
+                    self.replicas.on_fetch(received, request, now)
+                    if isinstance(request, ReplicaFetch)
+                    else self.replicas.on_durable_reported(request, now)
+                )
+                is_moved = self.watermarks.high_watermark != self._answered_offset
+                return effects + self._on_watermarks() if is_moved or self.follows_reports else effects
             case Fetch():
                 return self.fetches.on_fetch(received, now)
-            case ReplicaFetch():
-                return self.replicas.on_fetch(received, request, now) + self._on_watermarks()
-            case ReplicaDurable():
-                return self.replicas.on_durable_reported(request, now) + self._on_watermarks()
             case ReplicaReported():
                 effects = self.replicas.on_liveness(request, now) + self._on_watermarks()
                 return (
@@ -218,7 +226,7 @@ class Leader(Undecided):
                 return self.fetches.on_read_done(event, now)
             case Written():
                 self.watermarks.written_offset = event.log_end_offset
-                return self.replicas.on_written(event.log_end_offset, now)
+                return self.replicas.on_written(event, now)
             case SessionChecked():
                 return self._on_session_checked(event, now)
             case AppendFailed():
@@ -342,7 +350,7 @@ class Leader(Undecided):
 
     def _on_watermarks(self) -> list[Effect]:
         """Answer everything that has waited for a watermark that may have moved."""
-        high_watermark = self.watermarks.high_watermark
+        high_watermark = self._answered_offset = self.watermarks.high_watermark
         released = self._appends.release(self.watermarks)
         effects: list[Effect] = []
         for pending in released:

@@ -68,13 +68,9 @@ class LeaderAccess:
         return self._state is _State.DIRECT
 
     @property
-    def address(self) -> Address:
-        return self._direct if self.is_direct else self._follow.address
-
-    @property
-    def context(self) -> RequestContext | None:
-        """Return the context of requests: another node does not know this one's secret."""
-        return NO_CONTEXT if self.is_direct else None
+    def way(self) -> tuple[Address, RequestContext | None]:
+        """Return the address of requests, and their context: another node does not know this one's secret."""
+        return (self._direct, NO_CONTEXT) if self._state is _State.DIRECT else (self._follow.address, None)
 
     def redirect(self, follow: Follow) -> None:
         """Take another address of the same leader."""

@@ -40,7 +40,7 @@ from ...transport.protocol.control import PeerDown, PeersAsleep, PeerUp
 from ...transport.protocol.data import Fetch, Produce
 from ...transport.protocol.mirrors import MirrorAppend, PromotePartition, RejoinPartition, SealMirror
 from ...transport.protocol.quotas import QuotasInForce
-from ...transport.protocol.replication import Follow, Lead, ReportLogEnd
+from ...transport.protocol.replication import Follow, Lead, ReplicaDurable, ReplicaFetch, ReportLogEnd
 from ...transport.protocol.topics import (
     ConfigurePartition,
     DescribePartition,
@@ -107,7 +107,7 @@ from .timers import (
 )
 from .upkeep import Upkeep
 
-_OF_A_ROLE = (Produce, Fetch)
+_OF_A_ROLE = frozenset({Produce, Fetch, ReplicaFetch, ReplicaDurable})
 """The most frequent requests that the role answers; it gets all others that the machine does not know as well."""
 IDLE_CHECK_MS = 5_000
 """Time after which a partition that was idle, but at work, looks again."""
@@ -169,7 +169,12 @@ class PartitionMachine:
                 return self._on_received(event, now)
             case Appended():
                 return self._on_appended(event, now)
-            case ReadDone():
+            # The usual events are first: each class before is a call.
+            case ReadDone() | Written():
+                return self._role.handle(event, now)
+            case Answered(key=DamageCall()) | Failed(key=DamageCall()):
+                return self._damage.on_reported()
+            case Answered() | Failed() | Disconnected() | CutFailed() | SessionChecked():
                 return self._role.handle(event, now)
             case TimerFired():
                 return self._on_timer(event, now)
@@ -192,11 +197,7 @@ class PartitionMachine:
                 is_led = isinstance(self._role, Leader)
                 effects = self._lead_again(None) if is_led else self._role.handle(event, now)
                 return [*self._damage.alarm(), *effects]
-            case Written() | ReadUnfinished() | LookedUp() | Compared() | BacklogMeasured() | GroupsSaved():
-                return self._role.handle(event, now)
-            case Answered(key=DamageCall()) | Failed(key=DamageCall()):
-                return self._damage.on_reported()
-            case Answered() | Failed() | Disconnected() | CutFailed() | SessionChecked():
+            case ReadUnfinished() | LookedUp() | Compared() | BacklogMeasured() | GroupsSaved():
                 return self._role.handle(event, now)
             case WallClockStepped():
                 self._wall_clock = event
@@ -254,7 +255,7 @@ class PartitionMachine:
         refusal = self._admission.refusal(received)
         if refusal is not None:
             return refuse(received, refusal.body)
-        if isinstance(request, _OF_A_ROLE):
+        if type(request) in _OF_A_ROLE:
             return self._role.on_request(received, now)
         match request:
             case Lead():

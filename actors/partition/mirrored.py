@@ -57,6 +57,7 @@ from .roles import refuse
 
 
 class MirroredLeader(Leader):
+    follows_reports = True
     retains = False
     """The source's retention is followed: the records that this broker keeps may be needed when the source is gone."""
 

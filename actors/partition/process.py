@@ -272,8 +272,8 @@ class PartitionProcess(Actor[OwnEvent, OwnEffect]):
                 refusal = ProtocolError(ErrorCode.STORAGE_FULL, str(error)).body
                 self.loop.dispatch(AppendFailed(refusal, self._log.log_end_offset))
                 headers = []
-        if is_shared and headers:
-            self.loop.dispatch(Written(self._log.log_end_offset))
+        if is_shared and self._fresh is not None:
+            self.loop.dispatch(Written(self._log.log_end_offset, self._fresh))
             self.loop.release()
         sync_ms = None
         if is_sync_wanted:

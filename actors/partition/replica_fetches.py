@@ -84,19 +84,33 @@ class ReplicaFetches:
         is_same = epoch == request.last_epoch and request.fetch_offset <= end_offset
         return None if is_same else Diverging(epoch, end_offset)
 
+    def is_at_end(self, request: ReplicaFetch) -> bool:
+        """Return True if the follower's log is this one: then there is no refusal and no divergence.
+
+        This is the usual fetch of a follower in sync, and needs the fewest steps.
+        """
+        return (
+            request.leader_epoch == self._leader_epoch
+            and request.fetch_offset == self._watermarks.written_offset
+            and request.last_epoch == self._epochs.last
+        )
+
     def serve(self, received: Received, request: ReplicaFetch, now: int) -> list[Effect]:
         """Answer a fetch whose follower has a part of this log, or park it at the end."""
-        end_offset = self.view.end_offset
+        end_offset = self._watermarks.written_offset
         if request.fetch_offset < end_offset:
             return [Read(received, min(request.max_bytes, MAX_FRAME_BYTES), end_offset, is_final=True)]
         if request.max_wait_ms == 0:
             return [self.reply(received)]
-        evicted = self.view.parked.park(received, now + request.max_wait_ms, 0)
-        effects = [] if evicted is None else [self.reply(evicted)]
-        return effects + self._set_timer()
+        deadline = now + request.max_wait_ms
+        evicted = self.view.parked.park(received, deadline, 0)
+        effects: list[Effect] = [] if evicted is None else [self.reply(evicted)]
+        if self._timer_at is None or deadline < self._timer_at:
+            effects.append(self._timer(deadline))
+        return effects
 
-    def on_written(self) -> list[Effect]:
-        """Answer the parked fetches: there is more to read."""
+    def on_written(self) -> list[Read]:
+        """Take out the parked fetches, each with its read: there is more."""
         waiting = self.view.advance(0)
         end_offset = self.view.end_offset
         return [
@@ -115,15 +129,13 @@ class ReplicaFetches:
     def on_timer(self, now: int) -> list[Effect]:
         self._timer_at = None
         effects: list[Effect] = [self.reply(received) for received in self.view.parked.expire(now)]
-        return effects + self._set_timer()
-
-    def _set_timer(self) -> list[Effect]:
-        """Set the timer, at or before the earliest deadline. An answered fetch leaves it set; it then has no effect."""
         deadline = self.view.parked.next_deadline()
-        if deadline is None or (self._timer_at is not None and self._timer_at <= deadline):
-            return []
+        return effects if deadline is None else [*effects, self._timer(deadline)]
+
+    def _timer(self, deadline: int) -> Effect:
+        """Set the timer, at or before the earliest deadline. An answered fetch leaves it set; it then has no effect."""
         self._timer_at = deadline
-        return [SetTimer(ReplicaFetchesExpire(), deadline)]
+        return SetTimer(ReplicaFetchesExpire(), deadline)
 
     def answer_all(self) -> list[Effect]:
         """Answer the parked fetches as they are, so that their followers fetch again."""

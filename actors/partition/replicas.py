@@ -15,6 +15,7 @@ from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.links import AdmitCatchUp
 from ...transport.protocol.message import Done
 from ...transport.protocol.replication import (
+    Diverging,
     Lead,
     Member,
     ProposeInSync,
@@ -25,7 +26,7 @@ from ...transport.protocol.replication import (
     ReplicaReported,
 )
 from .arguments import PartitionArguments
-from .effects import Effect, OpenedLog, ReadDone
+from .effects import Effect, OpenedLog, ReadDone, Written
 from .in_sync import (
     DurableReported,
     InSync,
@@ -41,7 +42,7 @@ from .in_sync import (
     ReplicaFetched,
     Tick,
 )
-from .replica_fetches import ReplicaFetches, replica_fetch_of
+from .replica_fetches import ReplicaFetches, offset_of, replica_fetch_of
 from .replication import Watermarks
 from .sync_times import SyncTimes
 from .timers import InSyncDue
@@ -95,8 +96,13 @@ class Replicas:
 
     # -- the leader's own log
 
-    def on_written(self, log_end_offset: int, now: int) -> list[Effect]:
-        return [*self._handle(LeaderWrote(log_end_offset), now), *self.fetches.on_written()]
+    def on_written(self, written: Written, now: int) -> list[Effect]:
+        """Answer the fetches that wait: with the batches of this turn, if that is all that they lack."""
+        effects = self._handle(LeaderWrote(written.log_end_offset), now)
+        for read in self.fetches.on_written():
+            found = written.fresh.read(offset_of(read.received), read.max_bytes, read.up_to_offset)
+            effects += [read] if found is None else self.on_read_done(ReadDone(read, *found))
+        return effects
 
     def on_durable(self, durable_offset: int, sync_ms: int | None, now: int) -> list[Effect]:
         if not self.in_sync.has_others:
@@ -129,19 +135,25 @@ class Replicas:
         member = Member(request.replica, request.data_id)
         if request.sync_ms is not None:
             self._sync_times.on_reported(member, request.sync_ms, now)
-        refusal = self.fetches.refusal(request, self.in_sync.is_replica(member))
-        if refusal is not None:
-            return [Reply(received.sender, refusal.body)]
-        diverging = self.fetches.divergence(request)
-        if diverging is not None:
-            mirror = self._arguments.mirror
-            if mirror is not None:
-                given_up = mirror.cuts_after(self._arguments.partition, request.last_epoch)
-                diverging = structs.replace(diverging, given_up=given_up)
-            return [self.fetches.reply(received, diverging=diverging)]
+        is_replica = self.in_sync.is_replica(member)
+        if not (is_replica and self.fetches.is_at_end(request)):
+            refusal = self.fetches.refusal(request, is_replica)
+            if refusal is not None:
+                return [Reply(received.sender, refusal.body)]
+            diverging = self.fetches.divergence(request)
+            if diverging is not None:
+                return [self.fetches.reply(received, diverging=self._with_cuts(diverging, request))]
         # Answered first: the reply tells the high watermark that followed from earlier messages.
         effects = self.fetches.serve(received, request, now)
         return effects + self._handle(ReplicaFetched(member, request.durable_offset), now)
+
+    def _with_cuts(self, diverging: Diverging, request: ReplicaFetch) -> Diverging:
+        mirror = self._arguments.mirror
+        if mirror is None:
+            return diverging
+        return structs.replace(
+            diverging, given_up=mirror.cuts_after(self._arguments.partition, request.last_epoch)
+        )
 
     def on_durable_reported(self, request: ReplicaDurable, now: int) -> list[Effect]:
         if request.leader_epoch != self._lead.leader_epoch:
@@ -213,9 +225,9 @@ class Replicas:
 
     def _handle(self, event: InSyncEvent, now: int) -> list[Effect]:
         """Pass an event on; the high watermark may have moved after it."""
-        effects: list[Effect] = [self._propose(proposal) for proposal in self.in_sync.handle(event, now)]
+        proposals = self.in_sync.handle(event, now)
         self._watermarks.high_watermark = self.in_sync.high_watermark
-        return effects
+        return [self._propose(proposal) for proposal in proposals] if proposals else []
 
     def _propose(self, proposal: Proposal) -> Call:
         lead = self._lead

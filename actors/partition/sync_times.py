@@ -36,7 +36,9 @@ class SyncTimes:
 
     def on_reported(self, member: Member, sync_ms: int, now: int) -> None:
         if self._limit_ms:
-            window = self._others.setdefault(member, deque(maxlen=WINDOW_SYNCS))
+            window = self._others.get(member)
+            if window is None:
+                window = self._others[member] = deque(maxlen=WINDOW_SYNCS)
             window.append((now, sync_ms > self._limit_ms))
 
     def relief(self, in_sync: Iterable[Member], now: int) -> list[str]:

@@ -35,7 +35,7 @@ def direct() -> LeaderAccess:
     access.ask(1)
     answered(access, 1, "tcp://a:9")
     answered(access, 2, "tcp://a:9")
-    assert (access.address, access.context) == (STRAIGHT, NO_CONTEXT)
+    assert access.way == (STRAIGHT, NO_CONTEXT)
     return access
 
 
@@ -46,9 +46,10 @@ def test_the_endpoint_is_used_once_a_request_was_answered_there() -> None:
     assert (asked.address, asked.context) == (LINKS, None)
     up, probe = answered(access, 1, "tcp://a:9")
     assert up == PeerUp(address=STRAIGHT, incarnation=2, endpoint="tcp://a:9")
-    assert (probe.address, probe.context, access.address) == (STRAIGHT, NO_CONTEXT, LINKS)
+    assert (probe.address, probe.context) == (STRAIGHT, NO_CONTEXT)
+    assert access.way == (LINKS, None)
     assert answered(access, 2, "tcp://a:9") == []
-    assert access.address == STRAIGHT
+    assert access.way == (STRAIGHT, NO_CONTEXT)
     assert access.ask(3) == []
     assert access.end() == [PeerDown(address=STRAIGHT, incarnation=2, reason="not followed")]
 
@@ -67,7 +68,7 @@ def test_without_an_answer_requests_go_by_the_links_and_the_pauses_grow(is_direc
         assert isinstance(timer, SetTimer)
         assert timer.key == ReachAgain()
         pauses.append(timer.at)
-        assert access.address == LINKS
+        assert access.way == (LINKS, None)
     assert pauses[0] == FIRST_PAUSE_MS
     assert pauses == sorted(pauses)
     assert pauses[-1] == LONGEST_PAUSE_MS
@@ -85,7 +86,7 @@ def test_an_endpoint_behind_a_firewall_is_closed_again() -> None:
 def test_a_refusal_of_the_leader_itself_is_no_loss_of_the_connection() -> None:
     access = direct()
     assert access.on_failed(ErrorBody(ErrorCode.FENCED_LEADER_EPOCH, "old", True), 0) is None
-    assert access.address == STRAIGHT
+    assert access.way == (STRAIGHT, NO_CONTEXT)
 
 
 @pytest.mark.parametrize("has_endpoint", [False, True])
@@ -95,4 +96,4 @@ def test_replicas_without_endpoints_use_the_links(has_endpoint: bool) -> None:
     if has_endpoint:
         assert answered(access, 1, "") == []
     assert access.ask(3) == []
-    assert access.address == LINKS
+    assert access.way == (LINKS, None)

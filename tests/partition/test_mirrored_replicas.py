@@ -8,10 +8,10 @@ from planaria.actors.partition.follower import CommittedRecordsMissing
 from planaria.transport.batch import stamp
 from planaria.transport.protocol.data import Produce
 from planaria.transport.protocol.mirrored import FORK_EPOCHS, Fork, TopicMirror
-from planaria.transport.protocol.mirrors import MirrorAppend
+from planaria.transport.protocol.mirrors import MirrorAppend, SealMirror, SealMirrorReply
 from planaria.transport.protocol.replication import Follow, Lead, Member
 from simulated_mirrored_replicas import NAMES, simulate_mirrored
-from simulated_replicas import NODES, ReplicaWorld, a_batch, address_of, ask, settle
+from simulated_replicas import CLIENT, NODES, ReplicaWorld, a_batch, address_of, ask, settle
 
 FOUND = (24, 610, 950)
 """Seeds that have found faults: a fork of a leader that was replaced, of a set below its minimum, and before a replica
@@ -50,6 +50,25 @@ def test_a_promoted_partition_asks_for_an_epoch_beyond_those_of_its_source() -> 
     ask(world.nodes["a"], Produce(topic="ORDERS", partition=0), a_batch(b"own"))
     settle(world)
     assert [header.leader_epoch for header, _ in world.nodes["b"].disk.batches] == [5_000 + FORK_EPOCHS]
+
+
+def test_a_sealed_copy_names_its_fork_when_the_last_replica_has_reported_in_the_present_epoch() -> None:
+    """The log is committed already, so the reports do not move the high watermark."""
+    world = ReplicaWorld(0, TopicMirror(mirror="m"))
+    world.is_quiet = True
+    world.claim()
+    settle(world)
+    assert len(world.record.in_sync) == len(NODES)
+    world.used_epoch = world.record.leader_epoch
+    world.claim()
+    while world.links["controller", "a"]:
+        world._deliver("controller", "a")
+    assert ask(world.nodes["a"], SealMirror(**NAMES)) is None
+    settle(world)
+    answers = [message[3] for message in world.links["a", CLIENT]]
+    assert [answer.leader_epoch for answer in answers if isinstance(answer, SealMirrorReply)] == [
+        world.record.leader_epoch
+    ]
 
 
 @pytest.mark.parametrize("unclean", [(), (8,)], ids=["none", "an unclean election"])

@@ -102,6 +102,14 @@ def _divergence_is_not_checked() -> Any:
     return (mock.patch.object(ReplicaFetches, "divergence", return_value=None),)
 
 
+def _ends_are_compared_without_epochs() -> Any:
+    def is_at_end(self: ReplicaFetches, request: Any) -> bool:
+        is_of_epoch = request.leader_epoch == self._leader_epoch
+        return is_of_epoch and request.fetch_offset == self._watermarks.written_offset
+
+    return (mock.patch.object(ReplicaFetches, "is_at_end", is_at_end),)
+
+
 def _acknowledged_by_the_leader_alone() -> Any:
     def held(self: Watermarks, _: Any) -> int:
         return self.durable_offset
@@ -155,6 +163,7 @@ PLANTED: dict[str, Callable[[], Any]] = {
     "truncation to the high watermark": _cut_to_the_high_watermark,
     "epoch not checked on a fetch": _epoch_of_a_fetch_is_not_checked,
     "divergence not checked": _divergence_is_not_checked,
+    "logs of equal length count as equal": _ends_are_compared_without_epochs,
     "acknowledged by the leader alone": _acknowledged_by_the_leader_alone,
     "a replica joins below the high watermark": _joins_anywhere,
     "the high watermark moves below the minimum": _advances_below_the_minimum,
