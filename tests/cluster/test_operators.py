@@ -187,12 +187,22 @@ def test_a_node_leaves_and_gets_replicas_again(published: Published, operator: O
     published.check()
 
 
+def is_minimum_at(nodes: list[Node], minimum: int) -> bool:
+    """Return True if these nodes show this minimum: a node learns of a change a moment after its answer."""
+    for node in nodes:
+        with Client(node.endpoint) as client:
+            if client.describe_topic(TOPIC).config.min_in_sync_replicas != minimum:
+                return False
+    return True
+
+
 def test_a_change_that_cannot_work_is_refused_in_one_line(
     cluster: ClusterNodes, published: Published, operator: Operator
 ) -> None:
     operator.done("reassign MOVED --replicas n0,n1")
     published.client.alter_topic(TOPIC, min_in_sync_replicas=2)
     try:
+        wait_until(lambda: is_minimum_at(cluster.nodes, 2))
         assert "MOVED/0, MOVED/1, MOVED/2 and 1 more would be below" in operator.refused("drain n0")
         assert "min_in_sync_replicas 2" in operator.refused("reassign MOVED --replicas n0")
     finally:

@@ -5,9 +5,12 @@ holds nothing but times, so a controller that takes over, or one that missed a n
 
     order   partition                                                    change
     1       its leader has no session, is suspected, or lost its disk    a member takes over (`elections.successor`)
-    2       its leader is on a node that drains, leaves or stops         an in-sync member elsewhere takes over
-    3       it is reassigned, and the next step is possible              `reassignment.advanced`
+    2       it is reassigned, and the next step is possible              `reassignment.advanced`
+    3       its leader is on a node that drains, leaves or stops         an in-sync member elsewhere takes over
     4       its preferred leader may lead again                          it does, `PREFERRED_AT_ONCE` at a time
+
+A reassignment comes first: if all of its new replicas are on nodes that drain, one of these leads until it has ended.
+The other order would give the leader back to an old replica each time, without end.
 
 A preferred leader returns only to a node that has been up for `STEADY_MS` and is in sync for `IN_SYNC_PERCENT` of its
 replicas, and for `RELIEF_MS` not to one whose disk was slow. Kafka returns leaders as soon as a node is in sync again,
@@ -120,8 +123,9 @@ class LeaderDecisions:
             if partition in urgent:
                 continue
             record, minimum = versioned.record, view.minimum(partition.topic)
-            following = self._moved(record, live, minimum, view) if record.leader in avoid else None
-            following = following or advanced(record, live, minimum)
+            following = advanced(record, live, minimum, avoid)
+            if following is None and record.leader in avoid:
+                following = self._moved(record, live, minimum, view)
             first = record.replicas[0]
             is_relieved = record.relieved == first and now - record.relieved_ms < RELIEF_MS
             if following is None and record.leader != first and not is_relieved and moved < PREFERRED_AT_ONCE:

@@ -144,6 +144,30 @@ def test_a_reassignment_whose_new_replica_dies_waits() -> None:
     assert cluster.record().replicas == ("a", "b", "c")
 
 
+def test_a_reassignment_to_a_draining_node_ends_and_is_led_by_another_new_one() -> None:
+    caught_up = msgspec.structs.replace(
+        begun(record("c", "c", "c"), "ab"), in_sync=tuple(map(member, "abc")), eligible=()
+    )
+    cluster = Cluster(caught_up)
+    cluster.settings["a"] = NodeSettings(is_draining=True)
+    for _ in range(2):
+        cluster.apply(cluster.decide())
+    assert (cluster.record().replicas, cluster.record().target) == (("a", "b"), ())
+    assert cluster.record().leader == "b"
+    assert cluster.decide(NOW + STEADY_MS) == []
+
+
+def test_a_reassignment_to_nothing_but_a_draining_node_ends_there() -> None:
+    cluster = Cluster(
+        msgspec.structs.replace(begun(record("c", "c", "c"), "a"), in_sync=(member("c"), member("a")))
+    )
+    cluster.settings["a"] = NodeSettings(is_draining=True)
+    for _ in range(2):
+        cluster.apply(cluster.decide())
+    assert (cluster.record().replicas, cluster.record().leader) == (("a",), "a")
+    assert cluster.decide(NOW + STEADY_MS) == []
+
+
 def test_a_node_whose_stop_would_break_the_minimum_is_named_with_its_partitions() -> None:
     cluster = Cluster(record("abc", "a", "abc"), record("abc", "a", "ab"), record("a", "a", "a"))
     assert would_fall_below("a", cluster.view, ()) == [TopicPartition("T", 1), TopicPartition("T", 2)]
@@ -153,18 +177,28 @@ def test_a_node_whose_stop_would_break_the_minimum_is_named_with_its_partitions(
 
 @given(
     seed=st.lists(
-        st.tuples(st.permutations("abcd"), st.integers(1, 3), st.integers(0, 2)), min_size=1, max_size=6
+        st.tuples(
+            st.permutations("abcd"),
+            st.integers(1, 4),
+            st.integers(0, 3),
+            st.lists(st.sampled_from("abcd"), max_size=3, unique=True),
+        ),
+        min_size=1,
+        max_size=6,
     ),
     live=st.sets(st.sampled_from("abcd"), min_size=1),
     draining=st.sets(st.sampled_from("abcd")),
 )
 def test_decisions_end_and_keep_the_invariants(
-    seed: list[tuple[list[str], int, int]], live: set[str], draining: set[str]
+    seed: list[tuple[list[str], int, int, list[str]]], live: set[str], draining: set[str]
 ) -> None:
     entries = []
-    for nodes, in_sync, leader in seed:
-        replicas = "".join(nodes[:3])
-        entries.append(record(replicas, replicas[min(leader, in_sync - 1)], replicas[:in_sync]))
+    for nodes, in_sync, leader, target in seed:
+        first = record("".join(nodes[:3]), nodes[0], nodes[0])
+        replicas = "".join(begun(first, target).replicas if target else first.replicas)
+        members = replicas[:in_sync]
+        entry = record(replicas, members[min(leader, len(members) - 1)], members)
+        entries.append(msgspec.structs.replace(entry, target=tuple(target)))
     cluster = Cluster(*entries, nodes="".join(sorted(live)))
     cluster.settings = {node: NodeSettings(is_draining=True) for node in draining}
     for _ in range(20):
@@ -173,7 +207,8 @@ def test_decisions_end_and_keep_the_invariants(
             break
         for change in changes:
             before = cluster.partitions[change.partition].record
-            assert change.record.leader_epoch > before.leader_epoch
+            is_end_of_a_move = before.is_reassigned and not change.record.is_reassigned
+            assert change.record.leader_epoch > before.leader_epoch or is_end_of_a_move
             assert change.record.leader in live
             assert {*change.record.in_sync, *change.record.eligible} <= {*before.in_sync, *before.eligible}
         cluster.apply(changes)
