@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 from etcd_members import Members
@@ -124,6 +125,11 @@ class ClusterNodes:
         self._environment = environment or {}
         self.nodes: list[Node] = []
 
+    @cached_property
+    def client(self) -> Client:
+        """A client of all nodes, for looking on; it lives as long as the cluster."""
+        return Client([node.endpoint for node in self.nodes])
+
     def __enter__(self) -> "ClusterNodes":
         try:
             self._start()
@@ -145,6 +151,8 @@ class ClusterNodes:
             self.wait_until_serving(node)
 
     def __exit__(self, *_: object) -> None:
+        if "client" in vars(self):
+            self.client.close()
         for node in self.nodes:
             node.close()
         self.etcd.__exit__(None, None, None)

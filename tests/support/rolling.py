@@ -21,6 +21,8 @@ LONGEST_MS = 500
 """The longest wait for an acknowledgement while a node that is not needed stops and starts."""
 ECHOES = 10
 """On a machine that is so busy that this many of its own slowest echoes take longer, they are the limit."""
+PACE_S = 0.03
+"""Pause between two messages, each of which costs publishing and committing on three nodes."""
 
 
 def endpoints(cluster: ClusterNodes) -> list[str]:
@@ -76,7 +78,7 @@ class Load:
                 ).result()
                 self.longest_s = max(self.longest_s, time.monotonic() - began)
                 self.published += 1
-                time.sleep(0.01)
+                time.sleep(PACE_S)
 
     def _consume(self, client: Client) -> None:
         with client.consumer(f"of-{self._topic}", [self._topic], auto_offset_reset="earliest") as consumer:
@@ -95,8 +97,7 @@ def check_longest(load: Load, echo: SyncingEcho, what: str) -> None:
 
 
 def seen(cluster: ClusterNodes) -> ClusterStatusReply:
-    with Client(endpoints(cluster)) as client:
-        return ClusterAdmin.over(client).status()
+    return ClusterAdmin.over(cluster.client).status()
 
 
 def is_whole(cluster: ClusterNodes) -> bool:
