@@ -69,7 +69,9 @@ def test_a_rolling_restart_of_all_nodes_shows_no_client_an_error(cluster: Cluste
     assert load.errors == []
     check_all(cluster, load.published)
     for node in cluster.nodes:
-        assert "actor failed" not in node.status()
+        failures = [line for line in node.status().splitlines() if "actor failed" in line]
+        # A coordinator that has moved may still write when its successor has begun; it is refused, and ends.
+        assert [line for line in failures if 'reason="Fenced' not in line] == []
 
 
 @pytest.mark.chaos
