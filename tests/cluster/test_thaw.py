@@ -1,7 +1,7 @@
 """A node is frozen until its session and its connections have ended, and thawed: the others take and answer it again.
 
-A thawed process reads what other nodes had sent on connections that they have closed since, and takes those connections
-for open ones until it has read their ends (`transport/server_connections.py`).
+A thawed process reads messages of connections that other nodes have closed since, and takes these connections for open
+ones until it has read their ends (`transport/server_connections.py`).
 """
 
 import runpy

@@ -92,7 +92,8 @@ def test_the_old_source_follows_and_keeps_what_it_alone_had(sites: Sites) -> Non
 
 
 def test_of_two_promoted_topics_that_are_to_follow_each_other_one_is_refused(sites: Sites) -> None:
-    """Both fail-backs are ordered at the same moment. What each side alone has is there, or set aside, in the end."""
+    """Both fail-backs are ordered at the same moment. In the end the records that each side alone has are there, or set
+    aside."""
     back = sites.reversed
     fill(sites.source, "BOTH", 20)
     sites.mirror("to-rome", "BOTH")

@@ -69,7 +69,7 @@ class Side:
         return found
 
     def decide(self, request: Any) -> Any:
-        """Return the answer to a request, after what is decided has been stored."""
+        """Return the answer to a request, after the decisions have been stored."""
         effects = list(self.controller.handle(Received(Sender((b"mirror",), 1), request), 0))
         effects += self.controller.handle(TurnEnds(), 0)
         for proposal in [each for each in effects if isinstance(each, Propose)]:

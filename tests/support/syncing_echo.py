@@ -1,7 +1,7 @@
 """The pace of this machine while a test runs: an echo from a process that writes and syncs a byte before it answers.
 
-It waits for what an acknowledgement waits for, a turn of another process and the disk, so a limit of a time that is
-promised may grow with its longest wait, and with nothing else.
+Like an acknowledgement it waits for a turn of another process and for the disk, so a limit of a time that is promised
+may grow with its longest wait, and with nothing else.
 """
 
 import subprocess

@@ -6,7 +6,7 @@
     elect_leader, unclean              the same, after the live replicas have said how far their logs reach, or the
                                        leader that it is there
 
-`operators.py` decides what each of them writes.
+`operators.py` decides their writes.
 """
 
 from collections.abc import Callable
