@@ -56,7 +56,7 @@ class AsyncReading:
             self._present = iter(part.messages)
             self._is_over = part.is_last
         if not parts:
-            await loop.in_thread(partial(self._what.lower, network, read))
+            read.lower(await loop.in_thread(partial(self._what.lowered, network, read.ends)))
 
     async def aclose(self) -> None:
         """End the read."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..addresses import TopicPartition
 from .consuming import Consuming
@@ -48,11 +49,15 @@ class BoundedRead:
         """The partitions that are not finished, and where to begin."""
         return {tp: span.start for tp, span in self._spans.items()}
 
+    @property
+    def ends(self) -> dict[TopicPartition, int]:
+        """The partitions that are not finished, and where they end."""
+        return {tp: span.end for tp, span in self._spans.items()}
+
     def lower(self, ends: Mapping[TopicPartition, int]) -> None:
-        """Take the present ends of the logs: records that a power failure has taken do not come any more."""
+        """Take lower ends: records that a power failure has taken do not come any more."""
         for tp, end in ends.items():
-            span = self._spans[tp]
-            self._spans[tp] = Span(span.start, min(span.end, end), span.topic_id)
+            self._spans[tp] = replace(self._spans[tp], end=end)
 
     def take(self, machine: Consuming) -> list[Part]:
         """Return the next part; none while there is nothing to return. Raises TopicReplaced."""

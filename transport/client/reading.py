@@ -80,9 +80,9 @@ class Reading(Struct, frozen=True):
             timeout_ms=self.request_timeout_ms,
         )
 
-    def lower(self, network: Network, read: BoundedRead) -> None:
-        """Request the ends of the unfinished partitions again."""
-        read.lower({tp: self.ask(network, tp.partition, "latest").offset for tp in read.starts})
+    def lowered(self, network: Network, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Return these ends, or the present ones where a power failure has taken records since."""
+        return {tp: min(end, self.ask(network, tp.partition, "latest").offset) for tp, end in ends.items()}
 
 
 def reading(
@@ -145,4 +145,4 @@ def messages_of_spans(
                 if part.is_last:
                     return
             if not parts:
-                what.lower(network, read)
+                read.lower(what.lowered(network, read.ends))

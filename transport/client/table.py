@@ -46,9 +46,7 @@ class Follower:
     def _restore(self) -> None:
         ends = {tp: span.end for tp, span in self._whole.spans(self._network).items()}
         while not self.wait(ends, PATIENCE_S):
-            # A power failure may have taken records since.
-            now = {tp: span.end for tp, span in self._whole.spans(self._network).items()}
-            ends = {tp: min(end, now[tp]) for tp, end in ends.items()}
+            ends = self._whole.lowered(self._network, ends)
 
     def _run(self) -> None:
         consumer, state = self._consumer, self.state
