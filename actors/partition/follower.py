@@ -320,14 +320,14 @@ class Follower(Undecided):
         self._is_changing = True
         return [CutLog(offset, is_reset=is_reset)]
 
-    def _cut_of_failback(self, offset: int, told: tuple[Cut, ...]) -> Cut | None:
+    def _cut_of_failback(self, offset: int, named: tuple[Cut, ...]) -> Cut | None:
         """Return the fail-back that gave up the records from an offset on, if one did. They were set aside before.
 
         The leader has named its cuts; one of an earlier version has not, and this node's controller knows them, too.
         """
         mirror, last_epoch = self._arguments.mirror, self._log.epochs.last
         known = () if mirror is None else mirror.cuts_after(self._arguments.partition, last_epoch)
-        return next((cut for cut in (*told, *known) if cut.gives_up(offset, last_epoch)), None)
+        return next((cut for cut in (*named, *known) if cut.gives_up(offset, last_epoch)), None)
 
     @property
     def _way_out(self) -> str:

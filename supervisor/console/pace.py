@@ -120,7 +120,7 @@ class PacedStreams:
         await self._app(scope, receive, paced)
 
 
-def mark(request: Request, user: str) -> None:
+def count_for_user(request: Request, user: str) -> None:
     """Let a request, and the later ones of its connection, count as those of a signed-in user."""
     request.state.flow = f"user {user}"
 

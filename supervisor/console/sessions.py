@@ -19,7 +19,7 @@ from ...transport.protocol.errors import PlanariaError
 from .broker_link import BrokerLink
 from .failures import Refused
 from .feed import Feed
-from .pace import mark
+from .pace import count_for_user
 
 COOKIE = "planaria-console"
 IDLE_S = 8 * 3600.0
@@ -66,7 +66,7 @@ class Sessions:
         if found is None or time.monotonic() - found.used_at > IDLE_S:
             return None
         found.used_at = time.monotonic()
-        mark(request, digest)
+        count_for_user(request, digest)
         return found
 
     async def sign_in(self, *, user: str, password: str, token: str) -> str:

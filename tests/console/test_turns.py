@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from starlette.requests import Request
 
-from planaria.supervisor.console.pace import flow_of, flow_of_address, mark
+from planaria.supervisor.console.pace import count_for_user, flow_of, flow_of_address
 from planaria.supervisor.console.turns import MAX_REMEMBERED, Turns
 
 SHARE, BURST_S = 0.2, 0.5
@@ -125,5 +125,5 @@ def test_a_flow_is_an_address_a_network_or_a_signed_in_user() -> None:
     assert flow_of_address("2001:db8:0:1::1") != flow_of_address("2001:db8::1")
     scope = {"type": "http", "client": ("192.0.2.7", 1), "state": {}, "headers": []}
     assert flow_of(scope) == "192.0.2.7"
-    mark(Request(scope), "ann")
+    count_for_user(Request(scope), "ann")
     assert flow_of(scope) == "user ann"
