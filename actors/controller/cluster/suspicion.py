@@ -79,9 +79,6 @@ class Suspicion:
         if report.reporter in self._nodes:
             self._reports[report.reporter] = (report, now)
 
-    def silent_limit_ms(self, node: str) -> int:
-        return self._nodes[node].silent_ms
-
     def decide(self, now: int) -> frozenset[str]:
         """Return the nodes that are suspected now."""
         about: dict[str, list[tuple[PeerState, int]]] = {name: [] for name in self._nodes}

@@ -171,7 +171,7 @@ def test_a_suspicion_that_lasts_was_right_and_slows_nothing() -> None:
     cluster.heal()
     cluster.run(TRUST_AGAIN_MS + 1_500)
     assert cluster.suspicion.suspected == frozenset()
-    assert cluster.suspicion.silent_limit_ms("c") == SILENT_MS
+    assert cluster.suspicion._nodes["c"].silent_ms == SILENT_MS
 
 
 def test_the_limit_of_a_flapping_node_is_bounded_and_forgiven() -> None:
@@ -181,10 +181,10 @@ def test_the_limit_of_a_flapping_node_is_bounded_and_forgiven() -> None:
         cluster.run(10_000)
         cluster.heal()
         cluster.run(TRUST_AGAIN_MS + 1_500)
-    assert cluster.suspicion.silent_limit_ms("c") == MAX_SILENT_MS
+    assert cluster.suspicion._nodes["c"].silent_ms == MAX_SILENT_MS
     cluster.now += FORGIVE_MS
     cluster.run(200)
-    assert cluster.suspicion.silent_limit_ms("c") == MAX_SILENT_MS // 2
+    assert cluster.suspicion._nodes["c"].silent_ms == MAX_SILENT_MS // 2
 
 
 def test_a_node_that_has_started_again_is_trusted_at_once() -> None:
