@@ -361,13 +361,16 @@ def replacing_the_world(world: World, network: Network) -> Iterator[None]:
             frames, track=True
         ),
         "planaria.transport.client.consumer.monotonic": world.monotonic,
-        "planaria.transport.client.consumer.random": SimpleNamespace(random=world.random.random),
-        "planaria.transport.client.consumer.uuid": SimpleNamespace(uuid4=uuid4),
-        "planaria.transport.client.share_consumer.random": SimpleNamespace(random=world.random.random),
-        "planaria.transport.client.stopping.threading": SimpleNamespace(Event=lambda: BatonEvent(world)),
+        "planaria.transport.client.assigned_partitions.monotonic": world.monotonic,
+        "planaria.transport.client.assigned_partitions.random": SimpleNamespace(random=world.random.random),
+        "planaria.transport.client.assigned_partitions.uuid": SimpleNamespace(uuid4=uuid4),
+        "planaria.transport.client.share_member.random": SimpleNamespace(random=world.random.random),
+        "planaria.transport.client.share_consumer.threading": SimpleNamespace(
+            Event=lambda: BatonEvent(world)
+        ),
         "planaria.transport.client.consumer.Bell": lambda: BatonEvent(world),
     }
-    patches = [mock.patch(name, value, create=True) for name, value in replaced.items()]
+    patches = [mock.patch(name, value) for name, value in replaced.items()]
     for patch in patches:
         patch.start()
     try:
