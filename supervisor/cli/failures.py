@@ -91,7 +91,7 @@ def describe(error: BaseException) -> str:
 def _on_usage_error(error: Exception) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "planaria"
-    message = _one_line(error.format_message())  # type: ignore[attr-defined]
+    message = _one_line(_with_variables_named(error, error.format_message()))  # type: ignore[attr-defined]
     if not message or type(error).__name__ == "NoArgsIsHelpError":
         # The help text, unless it was already printed.
         if help_text := str(error).strip():
@@ -99,6 +99,14 @@ def _on_usage_error(error: Exception) -> int:
         return EXIT_USAGE
     print(f"{path}: {message.rstrip('.')} (see {path} --help)", file=sys.stderr)
     return EXIT_USAGE
+
+
+def _with_variables_named(error: Exception, message: str) -> str:
+    """Return the message with the environment variables of its option as the help names them, not as a Python list."""
+    names = getattr(getattr(error, "param", None), "envvar", None)
+    if not isinstance(names, list | tuple):
+        return message
+    return message.replace(f"(env var: '{names}')", f"(or in {', '.join(names)})")
 
 
 def _one_line(text: str) -> str:

@@ -52,6 +52,10 @@ def one_line(text: str) -> str:
         (["topic", "create", "A", "--set", "retention=1d"], "retention_ms"),
         (["topic", "alter", "A"], "nothing to change"),
         (["topic", "list", "--connect", "localhost"], "not of the form tcp://HOST:PORT"),
+        (
+            ["topic", "list", "--connect", "x"],
+            "'--connect' (or in PLANARIA_CONNECT, PLANARIA_ENDPOINT): 'x' is not",
+        ),
         (["status", "--connect", "tcp://::1:5570"], "with an IPv6 address in brackets"),
         (["status", "--connect", "ipc:///tmp/x"], "not of the form tcp://HOST:PORT"),
         (["status", "--connect", "tcp://a b:1"], "not of the form tcp://HOST:PORT"),
