@@ -4,6 +4,7 @@ import json
 import random
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -298,3 +299,48 @@ def test_a_cluster_that_was_the_source_follows_and_keeps_what_it_alone_had(
     assert contents(here, "BACK") == contents(source, "BACK")
     sites.change("forth", "delete")
     back.change("back", "delete")
+
+
+def test_a_cluster_and_a_broker_that_are_to_follow_each_other_end_with_one_that_follows(
+    paris: ClusterNodes, source: Client, broker: Broker
+) -> None:
+    """Both were promoted, and both fail-backs are ordered at the same moment."""
+    sites = LinkedSites(source, broker.client, ",".join(node.endpoint for node in paris.nodes))
+    back = LinkedSites(broker.client, source, broker.endpoint)
+    source.create_topic("MEET", 3)
+    fill(source, "MEET", 50)
+    sites.mirror("forth", "MEET")
+    wait_until(sites.is_caught_up("MEET"))
+    sites.promote("forth")
+    sites.change("forth", "delete")
+    back.mirror("forth", "MEET", is_failback=True)
+    wait_until(
+        lambda: (found := mirrored(source, "forth", "MEET")) is not None and found.state == "following"
+    )
+    wait_until(back.is_caught_up("MEET"))
+    back.promote("forth")
+    back.change("forth", "delete")
+    alone = {}
+    for side in (sites, back):
+        fill(side.here, "MEET", 20)
+        alone[side] = contents(side.here, "MEET")
+    with ThreadPoolExecutor() as pool:
+        orders = [pool.submit(side.mirror, "meet", "MEET", is_failback=True) for side in alone]
+    for order in orders:
+        order.result()
+
+    def states() -> list[str]:
+        return [found.state if (found := mirrored(side.here, "meet", "MEET")) else "" for side in alone]
+
+    wait_until(lambda: sorted(states()) == ["following", "refused"])
+    refused, follower = (list(alone)[states().index(state)] for state in ("refused", "following"))
+    found = mirrored(refused.here, "meet", "MEET")
+    assert found is not None
+    assert "only one of the two can follow" in found.reason
+    refused.change("meet", "delete")
+    fill(refused.here, "MEET", 20)
+    wait_until(follower.is_caught_up("MEET"))
+    assert contents(follower.here, "MEET") == contents(refused.here, "MEET")
+    assert set(alone[refused]) <= set(contents(refused.here, "MEET"))
+    assert set(alone[follower]) - set(alone[refused]) <= set(contents(follower.here, "__diverged.MEET"))
+    follower.change("meet", "delete")
