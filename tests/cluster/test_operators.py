@@ -164,7 +164,7 @@ def test_a_drained_node_leads_nothing_until_it_may_again(published: Published, o
 
 def test_a_node_leaves_and_gets_replicas_again(published: Published, operator: Operator) -> None:
     operator.done("reassign MOVED --replicas n1,n2")
-    assert "n2 holds nothing" in operator.done("decommission n2")
+    assert "n2 has no replicas" in operator.done("decommission n2")
     wait_until(lambda: operator.replicas() == [["n0", "n1"]] * PARTITIONS)
     published.more()
     operator.done("uncordon n2")
@@ -216,7 +216,7 @@ def test_a_change_that_cannot_work_is_refused_in_one_line(
     for config, line in (
         (
             "replication_factor=5",
-            "5 copies need as many nodes, and there are 3: start more, or ask for fewer",
+            "5 copies need as many nodes, and the cluster has 3: start more nodes, or configure fewer copies",
         ),
         ("min_in_sync_replicas=4", "4 of 3 replicas is impossible: give 1 to 3"),
     ):
