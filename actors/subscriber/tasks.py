@@ -74,6 +74,9 @@ class Tasks:
     def check(self) -> None:
         return  # its tasks run nowhere else
 
+    def has_ended(self) -> bool:
+        return False
+
     def signal(self) -> Signal:
         return TaskSignal(self._ready)
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
-import trio
 
 import planaria.aio
+from event_loops import Run
 from planaria import Broker, PlanariaError
 
 pytestmark = pytest.mark.processes
@@ -66,19 +66,22 @@ def test_every_call_in_another_loop_is_refused_and_changes_nothing(shared_broker
         own.run(use_and_leave())
 
 
-def test_a_client_of_a_run_of_trio_that_has_ended_is_refused_in_the_next(
-    shared_broker: Broker, topic: str
+def test_a_client_whose_loop_has_ended_can_only_be_closed(
+    shared_broker: Broker, topic: str, run: Run
 ) -> None:
-    clients = []
 
-    async def first() -> None:
-        clients.append(await planaria.aio.connect(shared_broker.endpoint))
-        await clients[0].publish(topic, b"yes")
+    async def first() -> planaria.aio.AsyncClient:
+        client = await planaria.aio.connect(shared_broker.endpoint)
+        await client.publish(topic, b"yes")
+        await client.consumer("left-open", [topic]).__aenter__()
+        return client
+
+    client = run(first)
 
     async def second() -> None:
-        await refused(lambda: clients[0].publish(topic, b"no"))
-        await refused(clients[0].close)
+        await refused(lambda: client.publish(topic, b"no"))
+        await client.close()
+        await client.close()
 
-    trio.run(first)
-    trio.run(second)
-    clients[0]._network.close()
+    run(second)
+    assert client.health().state == "closed"

@@ -281,7 +281,7 @@ class AsyncClient(AsyncAdmin):
         await self._caller.exchange(call)
 
     async def close(self) -> None:
-        """Flush and close the producers, then the connection."""
+        """Flush and close the producers, then the connection; the connection alone if the client's loop has ended."""
         await self._end(None, None, None)
 
     async def _end(
@@ -289,12 +289,17 @@ class AsyncClient(AsyncAdmin):
     ) -> None:
         if self._is_closed:
             return
-        self._caller.bridge.loop.check()
+        loop = self._caller.bridge.loop
+        if loop.has_ended():  # and with it every task that could flush or leave a group
+            self._is_closed = True
+            await running_loop().in_thread(self._network.close)
+            return
+        loop.check()
         self._is_closed = True
         try:
             await self._ends.__aexit__(kind, error, trace)
         finally:
-            await self._caller.bridge.loop.in_thread(self._network.close)
+            await loop.in_thread(self._network.close)
 
     async def __aenter__(self) -> Self:
         return self

@@ -39,6 +39,9 @@ class EventLoop(Protocol):
     def check(self) -> None:
         """Raise PlanariaError unless the caller runs on this loop."""
 
+    def has_ended(self) -> bool:
+        """Return True if it runs no task again."""
+
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Call from another thread. Does nothing once the loop has ended."""
 
@@ -68,6 +71,9 @@ class AsyncioLoop:
     def check(self) -> None:
         if self._asyncio._get_running_loop() is not self._loop:
             raise PlanariaError(OTHER_LOOP)
+
+    def has_ended(self) -> bool:
+        return self._loop.is_closed()
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         try:
@@ -120,6 +126,13 @@ class TrioLoop:
         lowlevel = self._trio.lowlevel
         if not lowlevel.in_trio_run() or lowlevel.current_trio_token() is not self._token:
             raise PlanariaError(OTHER_LOOP)
+
+    def has_ended(self) -> bool:
+        try:
+            self._token.run_sync_soon(lambda: None)
+        except self._trio.RunFinishedError:
+            return True
+        return False
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         try:
