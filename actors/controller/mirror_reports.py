@@ -94,7 +94,11 @@ class MirrorReports:
         mirror = self._decisions.durable.mirrors[name]
         report = known or MirrorReport(mirror=name, spec=mirror.spec, state="starting")
         topics = {each.topic: each for each in report.topics}
-        for entry in mirrored_by(self._decisions.durable, name):
+        entries = mirrored_by(self._decisions.durable, name)
+        for topic in topics.keys() - {entry.topic for entry in entries}:
+            if topics[topic].state == "following":
+                del topics[topic]  # its process has found it at the source, and nothing is stored yet
+        for entry in entries:
             if is_internal(entry.topic):
                 continue
             assert entry.mirror is not None

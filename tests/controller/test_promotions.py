@@ -17,9 +17,12 @@ from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.links import Relay
 from planaria.transport.protocol.mirrored import Fork, TopicMirror
 from planaria.transport.protocol.mirrors import (
+    DescribeMirrorReply,
     ListMirrors,
     ListMirrorsReply,
     Mirror,
+    MirroredTopic,
+    MirrorReport,
     MirrorSpec,
     PromoteMirror,
     PromoteMirrorReply,
@@ -167,6 +170,25 @@ def test_the_figures_of_a_mirror_on_another_node_are_asked_for_through_the_link(
     [listed] = replies(controller.handle(lost))
     assert isinstance(listed, ListMirrorsReply)
     assert (listed.mirrors[0].state, listed.mirrors[0].topics[0].state) == ("starting", "following")
+
+
+def test_a_topic_is_not_said_to_follow_before_that_is_stored() -> None:
+    """The mirror's process has found it at the source. It may have to rejoin, or be refused."""
+    controller = Controller()
+    controller.handle(Received(OPERATOR, ListMirrors()))
+    found = [
+        MirroredTopic(topic=name, state=state) for name, state in (("NEW", "following"), ("NO", "refused"))
+    ]
+    report = MirrorReport(
+        mirror="m", spec=MirrorSpec(source="a", topics=("*",)), state="running", topics=found
+    )
+    [listed] = replies(
+        controller.handle(Answered(MirrorReportCall(1, "m"), DescribeMirrorReply(report=report)))
+    )
+    assert [(each.topic, each.state) for each in listed.mirrors[0].topics] == [
+        ("NO", "refused"),
+        ("T", "following"),
+    ]
 
 
 def test_topics_without_producers_are_listed_when_their_mirror_is_gone() -> None:
