@@ -9,7 +9,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -42,13 +42,19 @@ class Stage:
             client.wait_for_broker(TIMEOUT_S)
             yield client
 
-    def settle(self, client: Client) -> ClusterStatusReply:
-        """Wait until the cluster is whole and each preferred replica leads; return its state."""
+    def settle(self, client: Client, replicas: Mapping[str, list[str]] | None = None) -> ClusterStatusReply:
+        """Wait until the cluster is whole and each preferred replica leads; return its state.
+
+        `replicas` are those of reassigned topics: a status that is asked for a moment later may not know them yet.
+        """
+        placed = replicas or {}
         operator = ClusterAdmin.over(client)
         await_true(lambda: sum(member.is_leading() for member in self.cluster.members) == 1)
 
         def is_settled(found: ClusterStatusReply) -> bool:
-            if not _is_whole(found):
+            if not _is_whole(found) or any(
+                each.replicas != placed.get(each.topic, each.replicas) for each in found.partitions
+            ):
                 return False
             for each in found.partitions:
                 if not _is_led_by_first(each):

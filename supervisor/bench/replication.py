@@ -66,11 +66,12 @@ def two_topics(stage: Stage) -> Iterator[tuple[Client, str, str]]:
     names = ("ONE", "THREE")
     first, *others = (node.name for node in stage.cluster.nodes)
     with Client(stage.cluster.endpoints[0]) as client:
-        for topic, replicas in zip(names, ([first], [first, *others]), strict=True):
+        placed = dict(zip(names, ([first], [first, *others]), strict=True))
+        for topic, replicas in placed.items():
             client.create_topic(topic, 1, replication_factor=len(replicas))
             stage.settle(client)
             ClusterAdmin.over(client).reassign([PartitionMove(topic=topic, partition=0, replicas=replicas)])
-        stage.settle(client)
+        stage.settle(client, placed)
         yield client, *names
         for topic in names:
             client.delete_topic(topic)
