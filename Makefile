@@ -69,6 +69,19 @@ site: $(STAMP) ## the documentation as a site, in build/site; a broken link or n
 	build/docs-venv/bin/python -m pip install --quiet --disable-pip-version-check '.[docs]'
 	NO_MKDOCS_2_WARNING=1 build/docs-venv/bin/python -m mkdocs build --quiet --strict
 
+# Into a folder that Python prefers to the checkout. The tests are those of the modules that are compiled, and of
+# the producers that use them.
+COMPILED_TESTS := tests/rules/test_compiled.py tests/client/test_accumulator.py tests/client/test_gathered_records.py \
+    tests/client/test_publish_shapes.py tests/client/test_content.py tests/client/test_pace.py \
+    tests/client/test_producer.py tests/aio/test_client.py
+.PHONY: compiled
+compiled: $(STAMP) ## a wheel with compiled modules, in build/compiled, and the tests of what differs; needs a C compiler
+	rm -rf build/compiled
+	PLANARIA_COMPILE=1 $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/compiled .
+	$(BIN)/python -m pip install --quiet --no-deps --target build/compiled/site build/compiled/planaria-*.whl
+	PLANARIA_COMPILE=1 PYTHONPATH=$(CURDIR)/build/compiled/site \
+	    $(BIN)/python -m pytest -n $$(getconf _NPROCESSORS_ONLN) $(COMPILED_TESTS)
+
 .PHONY: clean
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

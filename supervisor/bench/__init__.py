@@ -17,6 +17,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from ...transport.compiled import is_compiled
 from .ceilings import Ceilings, measure_ceilings
 from .cluster_stage import Stage, running_stage
 from .encryption import ENCRYPTION_ROWS
@@ -118,7 +119,7 @@ def _of_cluster(name: str, options: BenchOptions, stage: Stage) -> Row:
 def describe_machine() -> str:
     return (
         f"{os.cpu_count()} cores, {platform.system()} {platform.release()} {platform.machine()},"
-        f" Python {platform.python_version()}"
+        f" Python {platform.python_version()}, modules {'compiled' if is_compiled() else 'not compiled'}"
     )
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from ... import __version__
+from ...transport.compiled import is_compiled
 from ...transport.security.variables import KEY_VARIABLE
 from .failures import exit_code_for
 from .help_text import Command, Group
@@ -28,7 +29,7 @@ def version() -> None:
     import zmq  # noqa: PLC0415
 
     note(
-        f"planaria {__version__} (Python {platform.python_version()}, "
+        f"planaria {__version__}{', compiled' * is_compiled()} (Python {platform.python_version()}, "
         f"pyzmq {zmq.__version__}, ZeroMQ {zmq.zmq_version()})"
     )
 

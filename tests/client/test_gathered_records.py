@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from planaria.transport.batch import RecordFields, parse_header
 from planaria.transport.client import gathered_records
-from planaria.transport.client.delivery import ProducerBatch
 from planaria.transport.client.gathered_records import GatheredRecords
 from planaria.transport.client.messages import messages_of
+from planaria.transport.client.producer_batch import ProducerBatch
 
 STEPS = st.lists(st.sampled_from(["append", "append and keep", "encode"]), min_size=1, max_size=60)
 

@@ -20,10 +20,10 @@ from planaria.transport.batch import parse_header, verify
 from planaria.transport.client.accumulator import Accumulator
 from planaria.transport.client.batches import HeldPartitions
 from planaria.transport.client.content import ContentEncoder, encode_value
-from planaria.transport.client.delivery import PartitionQueue
 from planaria.transport.client.messages import Message, messages_of
 from planaria.transport.client.options import InvalidOption
 from planaria.transport.client.placement import BATCH_OVERHEAD_BYTES
+from planaria.transport.client.producer_batch import PartitionQueue
 from planaria.transport.client.publish_arguments import with_attributes
 from planaria.transport.partitioner import partition_for_key
 

@@ -136,7 +136,7 @@ IMPURE: dict[str, str] = {
     "transport/client/accumulator.py": "hands records from the caller's thread to the client's",
     "transport/client/placement.py": "opens batches for the caller's thread, which may wait",
     "transport/client/destinations.py": "asks by the network and waits, chooses at random",
-    "transport/client/delivery.py": "what a program's thread waits for",
+    "transport/client/producer_batch.py": "what a program's thread waits for",
     "transport/client/gate.py": "what a program's thread waits at",
     "transport/client/access.py": "makes producers and consumers of the network",
     "transport/client/admin.py": "asks by the network and waits",

@@ -17,9 +17,10 @@ from planaria.actors.subscriber.handler import (
 from planaria.actors.subscriber.threads import Inbox, ThreadFailed, WorkThread
 from planaria.actors.subscriber.worker import Workers
 from planaria.transport.batch import RecordFields
-from planaria.transport.client.delivery import Delivery, ProducerBatch
+from planaria.transport.client.delivery import Delivery
 from planaria.transport.client.errors import DeliveryFailed, UnknownTopic
 from planaria.transport.client.options import InvalidOption
+from planaria.transport.client.producer_batch import ProducerBatch
 from planaria.transport.publication import Publication
 from subscriber_script import FakeMessage, messages
 

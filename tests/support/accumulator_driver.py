@@ -8,8 +8,8 @@ from typing import Any
 from planaria.transport.batch import RecordFields, decode_fields, parse_header
 from planaria.transport.client.accumulator import Accumulator
 from planaria.transport.client.batches import HeldPartitions
-from planaria.transport.client.delivery import PartitionQueue, ProducerBatch
 from planaria.transport.client.pace import BULK_RECORDS_PER_MS, WINDOW_MS
+from planaria.transport.client.producer_batch import PartitionQueue, ProducerBatch
 from planaria.transport.protocol.errors import ErrorCode, ProtocolError
 
 LARGEST_BYTES = 16_000

@@ -23,6 +23,7 @@ NOT_RUN = {
     "mirrors.md: ": "tests/integration/test_failback.py runs them, with two brokers",
     "http.md: curl -H": "needs authentication: test_the_gateway_decides_what_a_credential_may_do sends it",
     "http.md: curl -u": "needs authentication: the same test",
+    "performance.md: PLANARIA_COMPILE=1 pip install": "installs from an index",
     "performance.md: planaria bench": "takes minutes, and its exit code depends on the machine",
     "performance.md: python -m planaria.supervisor.bench.costs": "takes minutes: tests/supervisor/test_bench_costs.py",
     "performance.md: python -m planaria.supervisor.bench.sleeping": "takes minutes",

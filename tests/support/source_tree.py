@@ -88,7 +88,8 @@ def _type_checking_blocks(tree: ast.Module) -> Iterator[ast.stmt]:
 @cache
 def package_sources() -> tuple[Source, ...]:
     """Return every Python file of the wheel."""
-    paths = [*ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))]
+    root = (path for path in ROOT.glob("*.py") if path.name != "setup.py")
+    paths = [*root, *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))]
     return tuple(read(path) for path in sorted(paths))
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from ..calls.connections import Owner
 from ..calls.events import Submitted
-from ..client.delivery import ProducerBatch
 from ..client.errors import TimedOut
 from ..client.network import Network
+from ..client.producer_batch import ProducerBatch
 from ..client.waiting import Asker, Waiter
 from ..machine import Answered, Call, Event
 from .loops import Bridge, LoopGate

@@ -18,12 +18,13 @@ from ..addresses import TopicPartition
 from ..batch import Headers, RecordFields
 from ..calls.events import Submitted
 from ..client.batches import HeldPartitions
-from ..client.delivery import ProducerBatch, RecordMetadata
+from ..client.delivery import RecordMetadata
 from ..client.destinations import Destinations
 from ..client.errors import BufferFull, Closed, TimedOut, UnknownTopic, error_from
 from ..client.network import Network
 from ..client.options import Duration, ProducerOptions, wait_limit_s
 from ..client.producer import INTERRUPTED_FLUSH_S, BatchingProducer
+from ..client.producer_batch import ProducerBatch
 from ..client.waiting import Asker, Waiter
 from ..machine import Answered, Call, Effect, Event
 from .calls import Caller
@@ -33,17 +34,6 @@ MAX_EARLY = 10_000
 """Messages that may wait for the partitions of their topic."""
 
 
-class _LoopBatch(ProducerBatch):
-    """A batch whose publishers are tasks."""
-
-    __slots__ = ("caller",)
-
-    def __init__(self, caller: Caller, *details: Any) -> None:
-        super().__init__(*details)
-        self.caller = caller
-        self.handle = PublishHandle
-
-
 class PublishHandle(Struct, gc=False, eq=False):
     """A published message. `await handle` waits for its acknowledgement and returns its RecordMetadata.
 
@@ -51,7 +41,7 @@ class PublishHandle(Struct, gc=False, eq=False):
     take the message back.
     """
 
-    _batch: _LoopBatch | None
+    _batch: ProducerBatch | None
     _record: RecordFields | None
     _early: "_EarlyMessage | None" = None
     """Present if the message had to wait for its batch."""
@@ -80,6 +70,14 @@ class PublishHandle(Struct, gc=False, eq=False):
         if batch.error is not None:
             raise batch.error
         return batch.location_of(self._record)
+
+
+def _batch_for_tasks(caller: Caller, *details: Any) -> ProducerBatch:
+    """Return a batch whose publishers are tasks."""
+    batch = ProducerBatch(*details)
+    batch.caller = caller
+    batch.handle = PublishHandle
+    return batch
 
 
 class _EarlyMessage:
@@ -130,7 +128,7 @@ class AsyncProducer:
             on_done,
             may_wait=lambda: False,
             destinations=_KnownDestinations,
-            make_batch=partial(_LoopBatch, caller),
+            make_batch=partial(_batch_for_tasks, caller),
             place=self._place,
         )
         # Hides the method of this name, as in the producer for threads.

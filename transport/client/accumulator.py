@@ -27,12 +27,11 @@ little late.
 A Delivery holds its record, not its index: an index would need the lock. It is looked up on request.
 """
 
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from zlib import crc32
 
-from ..batch import Headers, RecordFields
+from ..batch import RecordFields
 from .content import (
     JSON_ONLY,
     JSON_RECORD_BYTES,
@@ -40,15 +39,16 @@ from .content import (
     PLAIN_ONLY,
     RECORD_OVERHEAD_BYTES,
     SCANNED_BYTES,
-    ContentEncoder,
+    Given,
     check_details,
     encode_key,
     encode_plain,
     identify,
 )
-from .delivery import Delivery, ProducerBatch
+from .delivery import Delivery
 from .options import InvalidOption
 from .placement import Placement
+from .producer_batch import ProducerBatch
 from .publish_arguments import expectation, recognisable, with_attributes
 from .schedule import milliseconds_at, schedule
 
@@ -56,23 +56,13 @@ from .schedule import milliseconds_at, schedule
 class Accumulator(Placement):
     """Gathers records by partition until the network thread takes them."""
 
-    def __init__(self, *, unnamed: str = "", place: Callable[..., Any] | None = None, **others: Any) -> None:
-        """`unnamed`: why no message may have a dedup id or a delivery time; empty if it may.
-        `place` is called instead of the method of this name, which it calls when it may: for a message that no batch
-        is open for, or that is a batch of its own. The other arguments are those of Placement.
-        """
-        super().__init__(**others)
-        self._unnamed = unnamed
-        self._contents = ContentEncoder()
-        self._place = place or self.place
-
     def publish(
         self,
-        topic: str,
+        topic: Given,
         value: Any,
         _positional: object = None,
-        key: bytes | str | None = None,
-        headers: Headers | None = None,
+        key: Given = None,
+        headers: Given = None,
         **details: Any,
     ) -> Delivery:
         """As `Producer.publish` documents, whose other arguments are `details`; a producer binds this method as its own.
@@ -129,20 +119,20 @@ class Accumulator(Placement):
 
     def publish_in_detail(
         self,
-        topic: str,
+        topic: Given,
         value: Any,
-        key: bytes | str | None = None,
-        headers: Headers | None = None,
-        partition: int | None = None,
-        timestamp_ms: datetime | int | None = None,
-        expires_at: datetime | int | None = None,
-        priority: int | None = None,
-        dedup_id: str | None = None,
-        deliver_at: datetime | int | None = None,
-        delay: timedelta | float | None = None,
-        scheduled_id: str | None = None,
-        expected_offset: int | None = None,
-        expected_key_version: int | None = None,
+        key: Given = None,
+        headers: Given = None,
+        partition: Given = None,
+        timestamp_ms: Given = None,
+        expires_at: Given = None,
+        priority: Given = None,
+        dedup_id: Given = None,
+        deliver_at: Given = None,
+        delay: Given = None,
+        scheduled_id: Given = None,
+        expected_offset: Given = None,
+        expected_key_version: Given = None,
     ) -> Delivery:
         """Publish a message that may have more than a value, a key and headers.
 
@@ -159,7 +149,7 @@ class Accumulator(Placement):
                 return self.publish(topic, value, None, key, headers)
             return self._publish_at(topic, value, key, headers, partition, timestamp_ms)
         expected = expectation(expected_offset, expected_key_version)
-        at_ms = None if timestamp_ms is None else milliseconds_at(timestamp_ms)
+        at_ms = milliseconds_at(timestamp_ms) if isinstance(timestamp_ms, datetime) else timestamp_ms
         check_details(partition, at_ms)
         data, headers, size_bytes = self._contents.encode(value, headers)
         name = encode_key(key)
@@ -180,17 +170,17 @@ class Accumulator(Placement):
 
     def _publish_at(
         self,
-        topic: str,
+        topic: Given,
         value: Any,
-        key: bytes | str | None,
-        headers: Headers | None,
-        partition: int | None,
-        timestamp_ms: datetime | int | None,
+        key: Given,
+        headers: Given,
+        partition: Given,
+        timestamp_ms: Given,
     ) -> Delivery:
         """Publish a message that shares its batch with others, to a given partition, or with a time of its own."""
         at_ms = None
         if timestamp_ms is not None or type(partition) is not int:
-            at_ms = None if timestamp_ms is None else milliseconds_at(timestamp_ms)
+            at_ms = milliseconds_at(timestamp_ms) if isinstance(timestamp_ms, datetime) else timestamp_ms
             check_details(partition, at_ms)
         if headers is None and type(value) is bytes:
             size_bytes = len(value) + RECORD_OVERHEAD_BYTES

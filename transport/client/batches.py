@@ -12,11 +12,12 @@ from typing import Any, Literal, TypeAlias
 
 from ..addresses import TopicPartition
 from ..protocol.errors import ErrorBody
-from .delivery import PartitionQueue, ProducerBatch, call_back
+from .delivery import call_back
 from .errors import Backpressure, BufferFull
 from .gate import Gate, Opened
 from .lanes import ProducerIdentity
 from .pace import Pace
+from .producer_batch import PartitionQueue, ProducerBatch
 
 _SEALED = 1 << 62
 Lingers: TypeAlias = Literal["not at all", "for a time", "to the end"]

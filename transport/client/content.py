@@ -3,19 +3,17 @@
 Nothing that a program may change later is kept: JSON is encoded at once, headers are copied.
 """
 
-from collections.abc import Iterable
-from math import isfinite
-from sys import float_info
-from typing import Annotated, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 import orjson
-from msgspec import Meta, Struct, ValidationError
+from msgspec import ValidationError
 
 from ..batch import Headers
 from ..deduplication import DEDUP_HEADER, dedup_id_fault, identified_headers
 from ..protocol.data import MAX_TIMESTAMP_MS
 from .options import InvalidOption, check_text
+from .plain_value import PlainValue, check_json
 
 CONTENT_TYPE = "content-type"
 JSON = "application/json"
@@ -32,24 +30,8 @@ WALKS = 1000
 
 # Tuples: a union of types is built again wherever it is written, which takes longer than the check.
 _BUFFERS = (bytes, bytearray, memoryview)
-_SEQUENCES = (list, tuple, set, frozenset)
-_PLAIN = frozenset({str, int, bool, type(None), bytes})
-"""Types of values that JSON always holds unchanged."""
 JSON_ONLY: Headers = {CONTENT_TYPE: JSON}
 """Shared by all records that have no other header."""
-
-_Number = Annotated[float, Meta(ge=-float_info.max, le=float_info.max)]
-_Value: Any = None | bool | int | str | _Number
-for _ in range(4):
-    _Value = None | bool | int | str | _Number | list[_Value] | dict[str, _Value]
-
-
-class _Plain(Struct, array_like=True, gc=False):
-    """One value, nested up to four deep, that JSON holds unchanged. msgspec checks it several times faster than Python
-    code could."""
-
-    value: _Value
-
 
 _convert = msgspec.convert
 encode_plain = orjson.dumps
@@ -61,6 +43,9 @@ PLAIN_ONLY = (
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
 
+Given: TypeAlias = Any
+"""An argument of a program, which may be of any type until it is checked. Compiled code would refuse it by its declared
+type, with a TypeError."""
 Content: TypeAlias = tuple[bytes | None, Headers | None, int]
 """Value and headers as a record holds them, and an upper bound of the record's size without its key."""
 
@@ -79,7 +64,7 @@ class ContentEncoder:
         self.walks_left = 0
         """How many more values are encoded by the walk, without an attempt to do without it."""
 
-    def encode(self, value: Any, headers: Headers | None) -> Content:
+    def encode(self, value: Any, headers: Given) -> Content:
         """Encode a value and copy the headers. Raises InvalidOption.
 
         Headers that are equal to the last ones share their copy: a record's headers are only read.
@@ -114,7 +99,7 @@ class ContentEncoder:
         """
         if data is not None:
             try:
-                _convert((value,), _Plain)
+                _convert((value,), PlainValue)
                 return data
             except (TypeError, ValidationError):
                 pass
@@ -122,7 +107,7 @@ class ContentEncoder:
 
     def _encode_walked(self, value: Any) -> bytes:
         try:
-            _check(value)
+            check_json(value)
             data = _encode_json(value)
         except InvalidOption:
             raise
@@ -131,7 +116,7 @@ class ContentEncoder:
         self.walks_left = self.walks_left - 1 if self.walks_left else WALKS
         return data
 
-    def _with_content_type(self, data: bytes, headers: Headers) -> Content:
+    def _with_content_type(self, data: bytes, headers: Given) -> Content:
         seen, held, headers_bytes = self._json_headers
         if type(headers) is not dict or headers != seen:
             seen = copy_headers(headers)
@@ -141,7 +126,7 @@ class ContentEncoder:
         return data, held, RECORD_OVERHEAD_BYTES + headers_bytes + len(data)
 
 
-def encode_value(value: Any, headers: Headers | None) -> tuple[bytes | None, Headers | None]:
+def encode_value(value: Any, headers: Given) -> tuple[bytes | None, Headers | None]:
     """Return bytes and None unchanged, and any other value as JSON, declared in the headers. The headers are copied.
 
     Raises InvalidOption for values without JSON: keys that are not text, NaN, infinity, a surrogate, a cycle, other
@@ -150,34 +135,7 @@ def encode_value(value: Any, headers: Headers | None) -> tuple[bytes | None, Hea
     return ContentEncoder().encode(value, headers)[:2]
 
 
-def _check(value: Any) -> None:
-    """Raise InvalidOption for values that JSON would change silently.
-
-    A key that is not text: 1 and "1" would be the same. A float that is not finite: it would become null.
-    """
-    parts: Iterable[Any]
-    if type(value) in _PLAIN:
-        return
-    if isinstance(value, dict):
-        for name in value:
-            if type(name) is not str and not isinstance(name, str):
-                raise InvalidOption(f"value: keys of a JSON object must be text, not {name!r}")
-        parts = value.values()
-    elif isinstance(value, _SEQUENCES):
-        parts = value
-    elif isinstance(value, float):
-        if not isfinite(value):
-            raise InvalidOption(f"value: {value} cannot be encoded as JSON")
-        return
-    else:
-        parts = (msgspec.to_builtins(value),)
-    for part in parts:
-        kind = type(part)
-        if not (kind is str or kind is int or kind in _PLAIN or (kind is float and isfinite(part))):
-            _check(part)
-
-
-def encode_key(key: bytes | str | None) -> bytes | None:
+def encode_key(key: Given) -> bytes | None:
     """Encode text as UTF-8. Raises InvalidOption for anything but text and bytes."""
     if key is None or type(key) is bytes:
         return key
@@ -191,7 +149,7 @@ def encode_key(key: bytes | str | None) -> bytes | None:
     raise InvalidOption(f"key: must be bytes or text, not {key!r}")
 
 
-def copy_headers(headers: Headers) -> Headers:
+def copy_headers(headers: Given) -> Headers:
     """Return a copy whose texts are of no subclass. Raises InvalidOption for anything but a dict of text to text.
 
     A batch is encoded in the network thread, after `publish`, and could not hold anything else.
@@ -223,7 +181,7 @@ def headers_size_bytes(headers: Headers) -> int:
 JSON_RECORD_BYTES = RECORD_OVERHEAD_BYTES + headers_size_bytes(JSON_ONLY)
 
 
-def check_details(partition: int | None, timestamp_ms: int | None) -> None:
+def check_details(partition: Given, timestamp_ms: Given) -> None:
     """Raise InvalidOption for values that a batch cannot hold. The batch is made in the network thread,
     after `publish`."""
     if partition is not None and not is_number(partition):

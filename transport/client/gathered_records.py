@@ -17,24 +17,33 @@ Called by the accumulator with its lock. Appends, and exceptions of signal handl
 
 from sys import getrefcount
 
-from msgspec import Struct
-
 from ..batch import RecordFields, array_head, encode_records
 
 _REFERENCES = 3
 """References to a record in two lists, and that of the call that counts."""
 
 
-class _Part(Struct, gc=False):
+class _Part:
     """Consecutive records."""
 
-    start: int
-    end: int
-    first: RecordFields
-    latest_delta_ms: int
-    encoded: bytes
-    kept: list[RecordFields]
-    """All of them, or none."""
+    __slots__ = ("encoded", "end", "first", "kept", "latest_delta_ms", "start")
+
+    def __init__(
+        self,
+        start: int,
+        end: int,
+        first: RecordFields,
+        latest_delta_ms: int,
+        encoded: bytes,
+        kept: list[RecordFields],
+    ) -> None:
+        self.start = start
+        self.end = end
+        self.first = first
+        self.latest_delta_ms = latest_delta_ms
+        self.encoded = encoded
+        self.kept = kept
+        """All of them, or none."""
 
 
 class GatheredRecords:

@@ -15,10 +15,12 @@ from ..partitioner import partition_for_key
 from ..protocol.data import Expected
 from ..protocol.message import MAX_HEADER_BYTES
 from .batches import Batches, HeldPartitions, Lingers, call_here, open_gate
-from .delivery import Delivery, PartitionQueue, ProducerBatch
+from .content import ContentEncoder, Given
+from .delivery import Delivery
 from .gate import Gate, Opened, may_wait, wait_at
 from .identified import ANY_PARTITION, Schedule
 from .options import InvalidOption
+from .producer_batch import PartitionQueue, ProducerBatch
 
 CLOCK_BYTES = 16 * 1024
 CLOCK_RECORDS = 128
@@ -64,6 +66,8 @@ class Placement(Batches):
         call: Callable[[Callable[[], None]], None] = call_here,
         may_wait: Callable[[], bool] = may_wait,
         make_batch: Callable[..., ProducerBatch] = ProducerBatch,
+        unnamed: str = "",
+        place: Callable[..., Any] | None = None,
     ) -> None:
         """`held` has the partitions that refuse for backpressure: publishers wait for them, or are refused.
         `notify(lane)` wakes the network thread to take a batch, `notify_identified(batch)` hands it a batch of one record
@@ -72,6 +76,9 @@ class Placement(Batches):
         `wait_at(gate, timeout_s)` is their wait; `call(callback)` runs the callbacks of deliveries.
         Where `may_wait()` is False, publishing raises BufferFull instead of waiting for room.
         Publishing returns `batch.handle(batch, record)`, of a batch that `make_batch` has made.
+        `unnamed`: why no message may have a dedup id or a delivery time; empty if it may.
+        `place` is called instead of the method of this name, which it calls when it may: for a message that no batch
+        is open for, or that is a batch of its own.
         """
         super().__init__(
             batch_records=batch_records,
@@ -90,10 +97,13 @@ class Placement(Batches):
         self._notify = notify
         self._notify_identified = notify_identified
         self._make_batch = make_batch
+        self._unnamed = unnamed
+        self._contents = ContentEncoder()
+        self._place = place or self.place
 
     def place(
         self,
-        topic: str,
+        topic: Given,
         partition: int | None,
         key: bytes | None,
         value: bytes | None,
@@ -125,7 +135,7 @@ class Placement(Batches):
             return self._send_alone(topic, partition, *details, None, expected)
         return self._append(topic, partition, key, value, headers, timestamp_ms, size_bytes)
 
-    def _partition_of_key(self, topic: str, key: bytes) -> int:
+    def _partition_of_key(self, topic: Given, key: bytes) -> int:
         """Return the partition of an open batch for this key; otherwise by the present number of partitions."""
         batches = self._keyed.get(topic) if type(topic) is str else None
         if batches:
@@ -136,7 +146,7 @@ class Placement(Batches):
 
     def _append(
         self,
-        topic: str,
+        topic: Given,
         partition: int | None,
         key: bytes | None,
         value: bytes | None,
@@ -215,7 +225,7 @@ class Placement(Batches):
 
     def _send_alone(
         self,
-        topic: str,
+        topic: Given,
         partition: int,
         key: bytes | None,
         value: bytes | None,
@@ -236,7 +246,7 @@ class Placement(Batches):
         self._notify_identified(batch)
         return batch.handle(batch, record)  # type: ignore[no-any-return]
 
-    def _find(self, topic: str, partition: int | None) -> ProducerBatch:
+    def _find(self, topic: Given, partition: int | None) -> ProducerBatch:
         if partition is None:
             # Anything else, which may have no hash, is refused where its partitions are looked up.
             batch = self._sticky.get(topic) if type(topic) is str else None
@@ -245,7 +255,7 @@ class Placement(Batches):
             batch = batches[partition] if partition < len(batches) else None
         return batch if batch is not None else self._open(topic, partition)
 
-    def _open(self, topic: str, partition: int | None) -> ProducerBatch:
+    def _open(self, topic: Given, partition: int | None) -> ProducerBatch:
         """The open batch to append to: a new one, unless another thread was faster. Waits for room in the buffer."""
         chosen = self._destinations.choose_partition(topic) if partition is None else partition
         count = self._destinations.partitions_of(topic)

@@ -26,7 +26,7 @@ from ..protocol.errors import ErrorCode, PlanariaError
 from ..tracing import publishing
 from .accumulator import Accumulator
 from .batches import HeldPartitions, Lingers
-from .delivery import Delivery, PartitionQueue, ProducerBatch
+from .delivery import Delivery
 from .destinations import Destinations
 from .errors import Closed, DeliveryUncertain, Forked, TimedOut
 from .exit_flush import flush_with_warning
@@ -35,6 +35,7 @@ from .identified import Identified, delayed_requests, identified_requests
 from .lanes import ProducerIdentity
 from .network import Network
 from .options import Duration, InvalidOption, ProducerOptions, wait_limit_s
+from .producer_batch import PartitionQueue, ProducerBatch
 from .producer_bridge import (
     Abandoned,
     Begun,

@@ -19,9 +19,9 @@ from ..machine import Answered, Call, Effect, Event, Failed, SetTimer, TimerFire
 from ..protocol.data import Acks
 from ..protocol.errors import ErrorBody, ErrorCode
 from .accumulator import Accumulator
-from .delivery import PartitionQueue, ProducerBatch
 from .errors import Conflict, DeliveryFailed, DeliveryUncertain, error_from
 from .identified import Identified
+from .producer_batch import PartitionQueue, ProducerBatch
 from .producing import LaneFreed, LaneHeld, LaneIdle, Outcome, Producing, Transmit
 from .unawaited import JUDGE, UnawaitedFailures
 

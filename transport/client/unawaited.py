@@ -11,7 +11,7 @@ import logging
 from typing import Final
 
 from ..machine import Effect, SetTimer
-from .delivery import ProducerBatch
+from .producer_batch import ProducerBatch
 
 PERIOD_MS = 1_000
 """Time between two judgements, and so the least between two lines of a producer."""
