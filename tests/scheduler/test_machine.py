@@ -208,7 +208,7 @@ def test_what_a_topic_is_too_small_for_is_parked(world: SimulatedSchedule) -> No
     world.advance(1_000)
     assert world.delivered("ORDERS") == ["small"]
     large, nowhere = (each.reason or "" for each in world.listed())
-    assert "takes 500 bytes" in large
+    assert "accepts 500 bytes" in large
     assert "no partition 3" in nowhere
     world.limit("ORDERS", 5_000)
     world.grow("ORDERS", 4)
