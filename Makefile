@@ -69,11 +69,11 @@ site: $(STAMP) ## the documentation as a site, in build/site; a broken link or n
 	build/docs-venv/bin/python -m pip install --quiet --disable-pip-version-check '.[docs]'
 	NO_MKDOCS_2_WARNING=1 build/docs-venv/bin/python -m mkdocs build --quiet --strict
 
-# Into a folder that Python prefers to the checkout. The tests are those of the modules that are compiled, and of
-# the producers that use them.
+# Into a folder that Python prefers to the checkout. The tests are those of the modules that are compiled, of the
+# producers that use them, and some that kill processes.
 COMPILED_TESTS := tests/rules/test_compiled.py tests/client/test_accumulator.py tests/client/test_gathered_records.py \
     tests/client/test_publish_shapes.py tests/client/test_content.py tests/client/test_pace.py \
-    tests/client/test_producer.py tests/aio/test_client.py
+    tests/client/test_producer.py tests/aio/test_client.py tests/integration/test_killed_members.py
 .PHONY: compiled
 compiled: $(STAMP) ## a wheel with compiled modules, in build/compiled, and the tests of what differs; needs a C compiler
 	rm -rf build/compiled
