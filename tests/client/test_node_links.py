@@ -100,6 +100,29 @@ def test_requests_on_a_lost_connection_go_through_the_gateway_at_once(direct: Wi
     assert answer(direct) == direct.routes[B]
 
 
+def test_requests_in_flight_together_leave_a_lost_connection_together(direct: Wire) -> None:
+    """The first to be sent again must not wait for the others on the connection that is gone."""
+    for key in ("first", "second", "third"):
+        direct.ask(key)
+    assert {sent.route for sent in direct.take(ListOffsets)} == {direct.routes[B]}
+    direct.feed(Disconnected(B))
+    sent = direct.take(ListOffsets)
+    assert [each.route for each in sent] == 3 * [direct.routes[DOOR]]
+    serials = [direct.serial(attempt=each.attempt) for each in sent]
+    assert serials == sorted(serials)
+
+
+def test_requests_in_flight_at_a_node_survive_that_it_becomes_the_gateway(direct: Wire) -> None:
+    for key in ("first", "second"):
+        direct.ask(key)
+    assert len(direct.take(ListOffsets)) == 2
+    direct.feed(Disconnected(DOOR))
+    assert direct.take(ListOffsets) == []  # until the node has answered the greeting
+    welcome(direct)
+    led_by(direct, UNSET)
+    assert [each.route for each in direct.take(ListOffsets)] == 2 * [direct.routes[B]]
+
+
 @pytest.mark.parametrize("leader", ["c", UNSET], ids=["a third node", "the gateway's node"])
 def test_requests_to_a_node_that_leads_no_more_are_sent_again(direct: Wire, leader: str | UnsetType) -> None:
     direct.ask()

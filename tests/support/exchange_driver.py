@@ -82,6 +82,9 @@ class Wire:
         for effect in effects:
             match effect:
                 case Send():
+                    assert effect.route in self.routes.values(), (
+                        "nothing is sent on a connection that is gone"
+                    )
                     self.sent.append(effect)
                 case Connect(route=route, endpoint=endpoint):
                     assert route not in self.routes.values(), "a route is never used twice"

@@ -332,20 +332,17 @@ class Exchange:
         """Handle the end of a connection, or of one address behind it: the calls in flight have no reply."""
         if self._connections.on_route(connection.route) is not connection:
             return []
+        lost = [each for each in connection.in_flight.values() if address in (None, each.call.address)]
+        for pending in lost:
+            pending.land()  # all before the first attempt, which looks for others that it could overtake
         effects: list[Effect] = []
         if address is None:
             self._connections.drop(connection)
             effects.append(Disconnect(connection.route, connection.endpoint))
             effects += self._follow(self._directory.on_lost(connection, now), now)
-        for pending in list(connection.in_flight.values()):
-            if address is not None and pending.call.address != address:
-                continue
-            pending.land()
-            if is_unexecuted:
-                effects += self._attempt(pending, now)
-            else:
-                effects += self._retry_or_fail(pending, error, now, at_once=True)
-        return effects
+        if is_unexecuted:
+            return effects + self._each(lost, lambda each: self._attempt(each, now))
+        return effects + self._each(lost, lambda each: self._retry_or_fail(each, error, now, at_once=True))
 
     # The directory.
 
