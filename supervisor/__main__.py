@@ -267,6 +267,7 @@ def run_tree(
             secret=secret,
             is_secured=security is not None,
             heartbeat_interval_ms=config.heartbeat_interval_ms,
+            hang_timeout_ms=config.hang_timeout_ms,
             clock=data.clock,
             log_level=config.log_level,
             log_format=config.log_format,

@@ -3,7 +3,8 @@
     event                       result
     Begin                       the first children are launched
     ChildStarted                the process exists
-    Heartbeat, Ready            recovering, ready; the directory is notified; the next in order are launched
+    Heartbeat, Ready            recovering, ready; the directory is notified; the next in order are launched; a heartbeat
+                                is answered if it asks for it
     ActorFailed                 its exit report is kept for the reason of its death
     Watch                       it is notified of another actor's state, and of each change
     FallingAsleep               its exit leads to no restart, unless it is woken before it is gone
@@ -29,7 +30,7 @@ from typing import assert_never
 from msgspec import Struct
 
 from ..transport.machine import CancelTimer, Received, SetTimer, StopRequested, TimerFired
-from ..transport.protocol.control import ActorFailed, FallingAsleep, Heartbeat, Ready, Watch
+from ..transport.protocol.control import ActorFailed, FallingAsleep, Heard, Heartbeat, Ready, Watch
 from . import directory
 from .capacity import UNLIMITED, Capacity
 from .child_spec import SupervisorSpec, with_endpoint
@@ -50,6 +51,7 @@ from .events import (
     StopAsked,
     StopTimer,
     StuckTimer,
+    Tell,
     TimerKey,
     WakeTimer,
 )
@@ -153,6 +155,8 @@ class SupervisorMachine:
         if child is None:
             return
         self._greet(child, now)
+        if event.is_answered:
+            self._life.order(Tell(child.address, child.incarnation, Heard()))
         if child.heard(event, now):
             self._life.advance(now)
 

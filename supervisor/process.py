@@ -110,6 +110,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     is_secured: bool
     """See `ActorContext.is_secured`."""
     heartbeat_interval_ms: int
+    hang_timeout_ms: int
     clock: Origin
     log_level: str
     log_format: str
@@ -323,6 +324,7 @@ class SupervisorProcess:
                 is_secured=settings.is_secured,
                 directory=spec.directory,
                 heartbeat_interval_ms=settings.heartbeat_interval_ms,
+                hang_timeout_ms=settings.hang_timeout_ms,
                 clock=settings.clock,
                 last_end=launch.last_end,
             ),

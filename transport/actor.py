@@ -53,6 +53,8 @@ class ActorContext(msgspec.Struct, kw_only=True):
     directory: tuple[str, ...] = EVERYBODY
     """Kinds of the peers that the supervisor reports unasked; others are watched when they are called."""
     heartbeat_interval_ms: int = 500
+    hang_timeout_ms: int = 5_000
+    """Time without an answer after which the supervisor hangs, for actors that need it."""
     clock: Origin | None = None
     """Origin of the broker's steady clock, the same for all its actors. None makes one for this actor."""
     parent_sentinel: int | None = None
@@ -78,6 +80,9 @@ class Actor(Generic[OwnEventT, OwnEffectT]):
     """True if no message of the machine waits for `end_turn`: the first ones of a turn then leave when they are made."""
     is_death_accounted: bool = False
     """Set by an actor that knows the cause of its predecessor's death and limits its repetition itself."""
+
+    needs_supervisor: bool = False
+    """True if the actor ends when its supervisor hangs, so that other nodes take over. Read when the loop is made."""
 
     alarms: tuple[str, ...] = ()
     """Alarms for the operator, one line each; `status` shows them from the next heartbeat on."""

@@ -14,7 +14,7 @@ A turn:
     beat          a heartbeat when one is due: it proves that the loop turns
 
 The loop knows no topic, group or log. When the supervisor dies, the parent's sentinel becomes readable and the loop ends
-after the current turn.
+after the current turn. The loop of an actor that needs its supervisor also ends when that hangs (supervisor_watch.py).
 """
 
 import logging
@@ -49,6 +49,7 @@ from .poller import Poller
 from .protocol.control import (
     ASLEEP_EXIT,
     FallingAsleep,
+    Heard,
     Heartbeat,
     PeerDown,
     PeersAsleep,
@@ -61,6 +62,7 @@ from .protocol.message import Request
 from .replies import Answer, Replies
 from .request_context import ContextFrames
 from .server_side import EXIT_FLUSH_MS, ServerSide
+from .supervisor_watch import SupervisorWatch
 from .turns import Outgoing, Turns
 
 MAX_MESSAGES_PER_TURN = 256
@@ -74,7 +76,7 @@ MAX_CALLS_IN_FLIGHT = 50_000
 
 _log = logging.getLogger("planaria.loop")
 
-_FROM_SUPERVISOR = RequestDecoder((PeerUp, PeerDown, PeersAsleep, StopNotice))
+_FROM_SUPERVISOR = RequestDecoder((PeerUp, PeerDown, PeersAsleep, StopNotice, Heard))
 
 
 class Loop(Turns[Any]):
@@ -93,6 +95,9 @@ class Loop(Turns[Any]):
         self._phase: Phase = "starting"
         self._turns = 0
         self._next_beat = 0
+        self._supervisor: SupervisorWatch | None = None
+        if actor.needs_supervisor:
+            self._supervisor = SupervisorWatch(context.hang_timeout_ms, context.heartbeat_interval_ms)
         self._ended_at = 0
         """The time at the end of the last turn."""
         self._zmq = sockets.new_context()
@@ -252,7 +257,7 @@ class Loop(Turns[Any]):
         super()._end_turn()
         self._ended_at = self._now_ms()
         if self._ended_at >= self._next_beat:
-            self._beat()
+            self._beat(is_answered=self._asks_supervisor())
             self._ended_at = self._now_ms()
 
     def _expire_calls(self, now: int) -> None:
@@ -305,6 +310,10 @@ class Loop(Turns[Any]):
             self._calls.arrive(SUPERVISOR_ROUTE, frames, self.now)
             return
         order = _FROM_SUPERVISOR.decode(frames[0])
+        if isinstance(order, Heard):
+            if self._supervisor is not None:
+                self._supervisor.on_answer()
+            return
         if isinstance(order, StopNotice):
             self._phase = "stopping"
             # The deadline is by the supervisor's clock, which no test moves.
@@ -348,7 +357,7 @@ class Loop(Turns[Any]):
             self._told = reading
             self.dispatch(reading)
 
-    def _beat(self) -> None:
+    def _beat(self, *, is_answered: bool = False) -> None:
         self._follow_the_wall_clock()
         self._next_beat = self.now + self.context.heartbeat_interval_ms
         self._replies.settle()
@@ -368,8 +377,19 @@ class Loop(Turns[Any]):
                 phase=self._phase,
                 turns=self._turns,
                 report=raw_report(self.meters.report(self._actor, self._phase == "ready", gauges)),
+                is_answered=is_answered,
             )
         )
+
+    def _asks_supervisor(self) -> bool:
+        """Return True if the heartbeat is to be answered; the loop ends if earlier ones should have been."""
+        if self._supervisor is None or self._phase != "ready":
+            return False
+        if self._supervisor.on_heartbeat(self.now):
+            fields = {"limit_ms": self.context.hang_timeout_ms}
+            _log.error("the supervisor does not answer: this actor ends", extra={"fields": fields})
+            self._stopping = True
+        return True
 
     def _close(self) -> None:
         if self._server is not None:

@@ -88,6 +88,7 @@ class ClusterStorage(CatalogStorage):
 
 
 class ClusterControllerActor(ControllerActor):
+    needs_supervisor = True
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
     machine: ClusteredController
     _storage: ClusterStorage

@@ -56,6 +56,8 @@ class GatewayActor(Actor[PasswordChecked, CheckPassword]):
         """Create the actor. `limits` are those of `Tickets`, for tests."""
         super().__init__(context)
         self._arguments = msgspec.convert(context.arguments, GatewayArguments)
+        # On a node of a cluster: its clients continue at another one.
+        self.needs_supervisor = bool(self._arguments.node)
         security = self._arguments.security
         self._server_key = None if security is None else read_key_file(security.server_key_file)
         self._access: Access | None = None

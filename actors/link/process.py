@@ -27,6 +27,7 @@ class LinkArguments(msgspec.Struct):
 class LinkActor(Actor[OwnEvent, Never]):
     follows_connections: ClassVar[bool] = True
     machine: LinkMachine
+    needs_supervisor = True
     requests: ClassVar[tuple[type[Request], ...]] = REQUESTS
 
     def __init__(self, context: ActorContext) -> None:

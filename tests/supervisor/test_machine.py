@@ -24,6 +24,16 @@ def test_each_starts_when_the_one_before_it_is_ready() -> None:
     assert world.up is not None
 
 
+def test_a_heartbeat_is_answered_if_it_asks_for_it_and_its_sender_is_the_present_one() -> None:
+    world = three("one_for_one")
+    world.beat("a", 1)
+    assert world.answered == []
+    world.beat("a", 2, is_answered=True)
+    assert world.answered == ["a"]
+    world.beat("b", 2, is_answered=True, back=1)
+    assert world.answered == ["a"]
+
+
 def test_a_death_while_starting_is_retried_before_the_next_one_starts() -> None:
     world = World(supervisor("one_for_one", "a", "b"))
     world.die("a")

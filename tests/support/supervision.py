@@ -41,6 +41,7 @@ from planaria.transport.protocol.control import (
     ActorFailed,
     ChildSpec,
     FallingAsleep,
+    Heard,
     Heartbeat,
     PeerDown,
     PeersAsleep,
@@ -107,6 +108,8 @@ class World:
         self.launched: list[str] = []
         self.signals: list[tuple[str, str]] = []
         self.asked_to_stop: list[str] = []
+        self.answered: list[str] = []
+        """Actors whose heartbeats were answered."""
         self.news: dict[str, list[PeerUp | PeerDown | PeersAsleep]] = {}
         """Notifications that each child received about others."""
         self.replies: list[Reply] = []
@@ -142,6 +145,8 @@ class World:
                 assert self.processes.get(effect.address) == effect.incarnation
                 if isinstance(effect.request, StopNotice):
                     self.asked_to_stop.append(effect.address)
+                elif isinstance(effect.request, Heard):
+                    self.answered.append(effect.address)
                 else:
                     assert isinstance(effect.request, PeerUp | PeerDown | PeersAsleep)
                     self.news.setdefault(effect.address, []).append(effect.request)
@@ -183,10 +188,18 @@ class World:
                 )
             )
 
-    def beat(self, address: str, turns: int, phase: Phase = "ready") -> None:
-        incarnation = self.processes[address]
+    def beat(
+        self, address: str, turns: int, phase: Phase = "ready", *, is_answered: bool = False, back: int = 0
+    ) -> None:
+        """Send a heartbeat of the present incarnation, or of one that lies so far back."""
         self.give(
-            Heartbeat(address=Address.parse(address), incarnation=incarnation, phase=phase, turns=turns)
+            Heartbeat(
+                address=Address.parse(address),
+                incarnation=self.processes[address] - back,
+                phase=phase,
+                turns=turns,
+                is_answered=is_answered,
+            )
         )
 
     def fail(self, address: str, reason: str) -> None:

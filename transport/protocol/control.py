@@ -1,7 +1,8 @@
 """The API group of a supervisor and its actors, on the control socket: never queued behind records.
 
     A: ready(address, incarnation, endpoint)     S: peer_up*, peer_down* (the directory, if the child spec asks for it)
-    A: heartbeat(phase, turns)                   every heartbeat interval, from the actor's own loop
+    A: heartbeat(phase, turns, is_answered)      every heartbeat interval, from the actor's own loop
+    S: heard()                                   the answer to one that asks for it
     A: failed(reason, traceback)                 its last message before it exits on an error
     A: falling_asleep(reason)                    its last message before it exits 0: it sleeps until it is called
     S: peer_up(address, incarnation, endpoint)   S: peer_down(address, incarnation, reason, quarantined, asleep)
@@ -88,6 +89,12 @@ class Heartbeat(Request, tag="heartbeat", frozen=True):
     """Counts turns of the loop, or steps of recovery. A number that does not change is a hang."""
     report: msgspec.Raw = NO_REPORT
     """An ActorReport in MessagePack, which the supervisor does not read."""
+    is_answered: bool = False
+    """Answer with `Heard`: this actor ends when its supervisor hangs (`supervisor_watch.py`)."""
+
+
+class Heard(Request, tag="heard", frozen=True):
+    """The supervisor has received a heartbeat that asked for this."""
 
 
 class ActorFailed(Request, tag="failed", frozen=True):
