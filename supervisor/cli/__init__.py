@@ -1,11 +1,15 @@
 """The command line, one file per noun. Called by the `planaria` script and by `python -m planaria`."""
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import NoReturn
 
 from ..standard_streams import open_missing_standard_streams
+
+EXIT_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -16,8 +20,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A SIGTERM that arrives during loading stays pending; for a broker until its supervisor has loaded, over `exec`.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    # It may be ignored, as in a background job.
+    is_interruptible = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if is_interruptible:
+        signal.signal(signal.SIGINT, _end_at_once)
     from .app import run  # noqa: PLC0415
 
-    if list(given[:1]) != ["serve"]:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    sys.exit(run(given))
+    try:
+        if is_interruptible:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if list(given[:1]) != ["serve"]:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        code = run(given)
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    sys.exit(code)
+
+
+def _end_at_once(_: int, __: FrameType | None) -> NoReturn:
+    """Handle Ctrl-C while modules are loaded: nothing has begun. An exception could be lost in the import system."""
+    os._exit(EXIT_INTERRUPTED)

@@ -12,8 +12,9 @@ from ...transport.addresses import AUDIT_TOPIC, TopicPartition
 from ...transport.audit_record import AuditRecord, decode_record, encode_record
 from ...transport.client.errors import UnknownTopic
 from ...transport.client.options import InvalidOption
+from . import EXIT_INTERRUPTED
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
-from .failures import EXIT_INTERRUPTED, CommandFailed
+from .failures import CommandFailed
 from .find import SinceOption
 from .output import print_table
 from .tables import Listing

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import typer
 
 from ...transport.client.errors import UnknownTopic
+from . import EXIT_INTERRUPTED
 from .connection import DEFAULT_ENDPOINT, ConnectOption, attached
-from .failures import EXIT_INTERRUPTED, CommandFailed
+from .failures import CommandFailed
 from .records import FORMATS
 
 if TYPE_CHECKING:

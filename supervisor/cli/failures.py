@@ -17,11 +17,11 @@ from ...transport.client.errors import UnknownTopic, unknown_topic
 from ...transport.protocol.errors import ErrorCode, PlanariaError, ProtocolError
 from ..config import ConfigError
 from ..launch import StartFailed
+from . import EXIT_INTERRUPTED
 from .tables import VISIBLE
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 TRACEBACK_VARIABLE = "PLANARIA_TRACEBACK"
 
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
