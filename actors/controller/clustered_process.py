@@ -30,7 +30,7 @@ from ..metadata.store import Changed, MetadataStore, Propose, State, StoreEvent
 from .catalog import Catalog, catalog_of
 from .children import ReplicaSettings
 from .cluster import versions
-from .cluster.disk import DiskRecord, DiskState, KeepDisk, opened
+from .cluster.disk import DiskRecord, DiskState, KeepDisk, is_foreign, opened
 from .cluster.led_here import FollowerCommands
 from .cluster.machine import Cluster
 from .cluster.mirror import Mirror, disk_key
@@ -50,6 +50,7 @@ from .effects import (
     ReplicaLost,
     TopicRemoved,
 )
+from .folders import TOPICS_NAME
 from .process import ControllerActor
 from .replication import Replication
 from .storage import CatalogStorage
@@ -71,16 +72,52 @@ class WrongVersion(OperatorNeeded):
     """Another node does not speak the protocol of this one."""
 
 
-class ClusterStorage(CatalogStorage):
-    """The store of a cluster, and the folders of this node's replicas."""
+class StoreForeign(OperatorNeeded):
+    """The metadata store knows nothing of this node's records."""
 
-    def __init__(self, data_directory: Path, files: Files, store: MetadataStore) -> None:
+
+SHOWN = 3
+"""Topics named in a refusal."""
+
+
+class ClusterStorage(CatalogStorage):
+    """The store of a cluster, and the folders of the replicas of `node`, this one.
+
+    A store that was started empty by mistake would get new topics in place of those whose records are here, with offsets
+    that begin at 0 again: it is refused, at the start and while the node runs.
+    """
+
+    def __init__(self, data_directory: Path, files: Files, store: MetadataStore, node: str) -> None:
         super().__init__(data_directory, files, store)
         self.state: State
+        self._node = node
 
     def load(self, new_catalog_id: str, progress: Callable[[], None]) -> Catalog:
         self.state = self._store.load(progress)
+        self._check(self.state)
         return catalog_of(self.state, new_catalog_id)
+
+    def settle(self) -> list[StoreEvent]:
+        """As the base class. Raises StoreForeign."""
+        events = super().settle()
+        for event in events:
+            if isinstance(event, State):
+                self._check(event)
+        return events
+
+    def disk_record(self, state: State) -> DiskRecord | None:
+        entry = state.entries.get(disk_key(self._node))
+        return None if entry is None else msgspec.json.decode(entry.value, type=DiskRecord)
+
+    def _check(self, state: State) -> None:
+        held = self.folders.ids_of_records()
+        topics = {name: entry.topic_id for name, entry in catalog_of(state, "").topics.items()}
+        if is_foreign(self.disk_record(state), held, topics):
+            named = ", ".join([*sorted(held)[:SHOWN], *(["..."] if len(held) > SHOWN else [])])
+            raise StoreForeign(
+                f"etcd knows nothing of this node, but {TOPICS_NAME}/ holds records of {named}: restore etcd from its"
+                f" snapshot, or, to give up these records, move {TOPICS_NAME}/ out of the data directory"
+            )
 
     def propose(self, proposal: Propose, progress: Callable[[], None]) -> None:
         """Propose; no folder belongs to it."""
@@ -104,7 +141,7 @@ class ClusterControllerActor(ControllerActor):
         config = etcd_config(arguments.store, arguments.node, arguments.tls)
         self._name = config.cluster
         self._store = EtcdStore(config, life)
-        self._storage = ClusterStorage(Path(context.data_directory), self._files, self._store)
+        self._storage = ClusterStorage(Path(context.data_directory), self._files, self._store, arguments.node)
         self._folders = self._storage.folders
 
     def start(self) -> None:
@@ -180,8 +217,7 @@ class ClusterControllerActor(ControllerActor):
     def _open_disk(self) -> DiskState:
         """Return the state of the data directory, with the generation of this start."""
         path = Path(self.context.data_directory) / DISK_FILE
-        entry = self._storage.state.entries.get(disk_key(self._cluster.node))
-        known = None if entry is None else msgspec.json.decode(entry.value, type=DiskRecord)
+        known = self._storage.disk_record(self._storage.state)
         data = self._files.read_whole(path)
         found = None if data is None else msgspec.json.decode(data, type=DiskState)
         state = opened(found, self._cluster.data_id, known, uuid.uuid4().hex)

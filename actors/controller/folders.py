@@ -152,6 +152,15 @@ class TopicFolders:
         """Return True if any topic except deleted ones has records."""
         return any(has_records(folder) for folder in self.folders())
 
+    def ids_of_records(self) -> dict[str, str]:
+        """Return the id of each topic that has records, by its name. Unclaimed and deleted ones do not count."""
+        found = {}
+        for folder in self.folders():
+            label = topic_label_of(folder, self._files) if has_records(folder) else None
+            if label is not None and folder.name == label.topic:
+                found[label.topic] = label.topic_id
+        return found
+
     def folders(self) -> Iterator[Path]:
         """Return the folders of all topics that are not being deleted, including unclaimed ones."""
         if not self._path.is_dir():

@@ -9,6 +9,8 @@ acknowledged since; it gets another data id, and counts for nothing until it has
 two intervals may be taken for the directory itself.
 """
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 GENERATION_INTERVAL_MS = 30_000
@@ -42,6 +44,16 @@ class KeepDisk(Struct, frozen=True):
     """Write the state into the data directory; DiskKept follows when it is durable, unless the disk is full."""
 
     state: DiskState
+
+
+def is_foreign(known: DiskRecord | None, held: Mapping[str, str], topics: Mapping[str, str]) -> bool:
+    """Return True if a store is not the one by which a directory was filled: an empty one, or another cluster's.
+
+    It knows neither the directory's node nor any of the topics whose records are there. `held` and `topics` are the ids
+    of topics by their names, in the directory and in the store. A store from a backup that was made before the node was
+    added knows some of its topics.
+    """
+    return known is None and bool(held) and held.items().isdisjoint(topics.items())
 
 
 def opened(found: DiskState | None, made_as: str, known: DiskRecord | None, new_id: str) -> DiskState:

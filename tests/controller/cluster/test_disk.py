@@ -9,6 +9,7 @@ from planaria.actors.controller.cluster.disk import (
     DiskRecord,
     DiskState,
     KeepDisk,
+    is_foreign,
     opened,
 )
 from planaria.actors.controller.cluster.machine import Cluster
@@ -52,6 +53,31 @@ def test_an_old_copy_gets_another_id(
     found: DiskState | None, made_as: str, known: DiskRecord | None, expected: DiskState
 ) -> None:
     assert opened(found, made_as, known, "new") == expected
+
+
+@pytest.mark.parametrize(
+    ("known", "held", "topics", "expected"),
+    [
+        (None, {}, {}, False),
+        (None, {}, {"T": "1"}, False),
+        (None, {"T": "1"}, {}, True),
+        (None, {"T": "1", "__offsets": "2"}, {"T": "3", "__offsets": "4"}, True),
+        (None, {"T": "1", "U": "2"}, {"T": "1"}, False),
+        (DiskRecord("a", 5), {"T": "1"}, {}, False),
+    ],
+    ids=[
+        "a new cluster",
+        "a new node",
+        "an empty store",
+        "an empty store in which others have made topics again",
+        "a backup from before the node was added",
+        "all topics were deleted while the node was away",
+    ],
+)
+def test_a_store_that_did_not_fill_the_directory_is_foreign(
+    known: DiskRecord | None, held: dict[str, str], topics: dict[str, str], expected: bool
+) -> None:
+    assert is_foreign(known, held, topics) == expected
 
 
 class Node:
