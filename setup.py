@@ -1,8 +1,8 @@
 """Builds the compiled wheel when `PLANARIA_COMPILE=1` asks for it; otherwise the wheel is pure, as pyproject.toml says.
 
 The modules of `[tool.planaria.compiled]` in pyproject.toml are compiled by mypyc to one extension module, beside their
-source files, which stay in the wheel. docs/performance.md says what that gains; tests/compiled has the rules that a
-compiled module keeps.
+source files, which stay in the wheel. docs/performance.md says what that gains; tests/rules/test_compiled.py has the
+rules that a compiled module keeps.
 """
 
 import os
