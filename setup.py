@@ -1,7 +1,7 @@
 """Builds the compiled wheel when `PLANARIA_COMPILE=1` asks for it; otherwise the wheel is pure, as pyproject.toml says.
 
 The modules of `[tool.planaria.compiled]` in pyproject.toml are compiled by mypyc to one extension module, beside their
-source files, which stay in the wheel. docs/performance.md says what that gains; tests/rules/test_compiled.py has the
+source files, which stay in the wheel. docs/performance.md has the gains; tests/rules/test_compiled.py has the
 rules that a compiled module keeps.
 """
 
@@ -37,7 +37,7 @@ def settings() -> dict[str, Any]:
         return {}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     compiled = project["tool"]["planaria"]["compiled"]
-    # mypyc knows the types of what the modules import.
+    # mypyc reads the types of imported modules.
     requires = [compiled["compiler"], *project["project"]["dependencies"]]
     modules = extensions(compiled["modules"]) if BUILDS & set(sys.argv) else []
     return {"setup_requires": requires, "ext_modules": modules}

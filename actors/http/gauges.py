@@ -122,7 +122,7 @@ def _add_log(found: Samples, actor: SeenActor, log: LogReport) -> None:
 
 
 def _add_group(found: Samples, name: str, report: ActorReport) -> None:
-    """Add what a coordinator or a hosted subscriber of the group reports."""
+    """Add the report of a coordinator or a hosted subscriber of the group."""
     _add(found, "planaria_group_retrying", (name,), report.retrying.count)
     group = report.group
     if group is not None:

@@ -131,7 +131,7 @@ class Totals:
         return found
 
     def _count(self, actor: SeenActor, before: _Known | None, gathered: dict[Key, _Gathered]) -> _Known:
-        """Add what an actor has counted since `before`."""
+        """Add an actor's counts since `before`."""
         report = actor.report
         counts = [actor.restarts, actor.hangs, *report.counters.values()]
         for outcomes in report.requests.values():

@@ -64,7 +64,7 @@ class JournalActor(Actor[JournalEvent, JournalEffect | OwnEffectT], Generic[OwnE
         self.loop.dispatch(JournalOpened())
 
     def follow_up(self) -> None:
-        """Append what the turn has decided, once its answers have left; then do what nobody waits for."""
+        """Append the turn's decisions once its answers have left, then do the work that no answer waits for."""
         if self.machine.is_turn_open:
             self.loop.dispatch(_TURN_HANDLED)
             self.loop.release()

@@ -40,7 +40,7 @@ class Service(ABC, Generic[ChangeT, AnswerT, OwnEffectT]):
         """Return the changes to append now. Called when no append is in flight; later changes wait for the next."""
 
     def tidy(self, now: int) -> Sequence[LoopEffect | OwnEffectT]:
-        """Do what no answer waits for: set timers, report, raise alarms. Called at the end of a turn."""
+        """Do the work that no answer waits for: set timers, report, raise alarms. Called at the end of a turn."""
         return []
 
     def close(self, now: int) -> Sequence[LoopEffect | OwnEffectT]:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from planaria.transport.client.delivery import ProducerBatch
+from planaria.transport.client.producer_batch import ProducerBatch
 from planaria.transport.client.unawaited import JUDGE, MAX_HELD, PERIOD_MS, UnawaitedFailures
 from planaria.transport.machine import SetTimer
 

@@ -26,7 +26,7 @@ class _InThreads(Generic[TargetT]):
 
 def _awaited(
     method: Callable[Concatenate[TargetT, P], ResultT],
-) -> Callable[Concatenate[_InThreads[TargetT], P], Coroutine[Any, Any, ResultT]]:
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, ResultT]]:
     """Return the method as a coroutine function with the same arguments, result, errors and documentation."""
 
     @wraps(method)

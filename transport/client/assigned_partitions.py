@@ -39,6 +39,7 @@ class AssignedPartitions:
         if starts is None:
             check_sources(group, topics, options.partitions)
         self._network = network
+        self._group = group  # read by planaria.otel as well
         self._topics = topics
         self._options = options
         self._starts = starts

@@ -78,7 +78,7 @@ class ProducerBatch:
         self.handle: Callable[[Any, RecordFields], Any] = Delivery
         """Makes the object through which a publisher waits for its record."""
         self.caller: Any = None
-        """What the tasks of an event loop wait by."""
+        """Wakes the tasks of an event loop."""
 
     @property
     def record_count(self) -> int:

@@ -44,7 +44,7 @@ class Healing:
         return f"{description} for {held_s:.1f} s"
 
     def wait(self, seconds: float) -> None:
-        """Wait, and heal what is due meanwhile."""
+        """Wait, and heal the faults that are due meanwhile."""
         ends_at = time.monotonic() + seconds
         while True:
             now = time.monotonic()
