@@ -35,6 +35,7 @@ class MachineFaults:
             "actor": lambda: self._strike_actor(signal.SIGKILL),
             "hang": lambda: self._strike_actor(signal.SIGSTOP),
             "supervisor": self._kill_supervisor,
+            "stuck": self._freeze_supervisor,
             "member": self._stop_member,
         }
 
@@ -75,6 +76,14 @@ class MachineFaults:
         os.kill(node.pid, signal.SIGKILL)
         return self._healing.later(
             f"kill of the supervisor of {node.name}", lambda: self._start(node), node.name
+        )
+
+    def _freeze_supervisor(self) -> str:
+        if (node := self._victim()) is None or (pid := node.pid) is None:
+            return ""
+        os.kill(pid, signal.SIGSTOP)
+        return self._healing.later(
+            f"freeze of the supervisor of {node.name}", lambda: os.kill(pid, signal.SIGCONT), node.name
         )
 
     def _strike_actor(self, number: signal.Signals) -> str:

@@ -7,6 +7,7 @@
     actor      one process of any node, SIGKILL              the node's supervisor
     hang       one actor of any node, SIGSTOP                the node's supervisor, which kills it
     supervisor that of a node, SIGKILL                       a new start
+    stuck      the supervisor of a node alone, SIGSTOP       SIGCONT
     member     a member of etcd, killed or frozen            a new start, or SIGCONT
     one-way    nothing arrives from one node at another      the end of the rule
     cut        nothing arrives between two nodes             the same
@@ -44,6 +45,7 @@ WEIGHTS = {
     "actor": 6,
     "hang": 2,
     "supervisor": 1,
+    "stuck": 2,
     "member": 3,
     "one-way": 3,
     "cut": 2,
