@@ -13,7 +13,7 @@ successor by mistake.
     peer down, asleep                calls in flight were not executed: they are held, and the peer is woken again
     peer down, but asleep before     held calls wait on during the restart, and fail if the peer is quarantined,
                                      except those that are endless
-    peer down                        calls in flight fail
+    peer down                        calls in flight fail; what was located there, or behind this link, is down as well
 
 A peer that is located on another node is reached through this node's link: its requests are wrapped (`Relay`), and
 all such peers share one connection, also with the link itself.
@@ -48,6 +48,8 @@ class PeerDirectory:
         self._held: Held
         self._supervisor = Connection(SUPERVISOR_ROUTE, SUPERVISOR)
         self._peers: dict[Address, PeerUp] = {}
+        self._located: dict[str, dict[Address, None]] = {}
+        """Addresses for which another process answers, by the endpoint of that process, or of the link."""
         self._newest: dict[Address, int] = {}
         self._asleep: set[Address] = set()
         """Actors that sleep, or have been woken and are not up yet."""
@@ -86,11 +88,13 @@ class PeerDirectory:
             return []
         self._newest[peer.address] = peer.incarnation
         self._unanswered.discard(peer.address)
-        older = self._peers.pop(peer.address, None)
+        older = self._remove(peer.address)
         effects = self._end(older, "replaced by a newer incarnation") if older is not None else []
         if peer.endpoint is None:
             return [*effects, Release(peer.address)]
         self._peers[peer.address] = peer
+        if peer.target is not None:
+            self._located.setdefault(peer.endpoint, {})[peer.address] = None
         self._asleep.discard(peer.address)
         return [*effects, Release(peer.address)]
 
@@ -100,7 +104,7 @@ class PeerDirectory:
             return self._on_still_down(down)
         if known.incarnation > down.incarnation:
             return []
-        del self._peers[down.address]
+        self._remove(down.address)
         if down.asleep:
             self._asleep.add(down.address)
             return self._end(known, "asleep", is_unexecuted=True)
@@ -126,13 +130,28 @@ class PeerDirectory:
             self._asleep.discard(down.address)
         return []
 
+    def _remove(self, address: Address) -> PeerUp | None:
+        peer = self._peers.pop(address, None)
+        if peer is not None and peer.target is not None and peer.endpoint is not None:
+            located = self._located[peer.endpoint]
+            del located[address]
+            if not located:
+                del self._located[peer.endpoint]
+        return peer
+
     def _end(self, peer: PeerUp, reason: str, *, is_unexecuted: bool = False) -> list[Effect]:
-        connection = self._connections.at(peer.endpoint) if peer.endpoint is not None else None
+        if peer.endpoint is None:
+            return []
+        if peer.target is None:
+            # Nobody is reached through it any more. The supervisor says so next; calls are attempted again before.
+            for address in list(self._located.get(peer.endpoint, ())):
+                self._remove(address)
+        connection = self._connections.at(peer.endpoint)
         if connection is None:
             return []
         # A located peer shares the connection of another: its own process, or the link.
-        address = peer.address if peer.target else None
-        return [Lost(connection, _unavailable(peer.address, reason), is_unexecuted, address)]
+        lost = peer.address if peer.target else None
+        return [Lost(connection, _unavailable(peer.address, reason), is_unexecuted, lost)]
 
     def locate(self, pending: InFlight, now: int) -> tuple[Location, list[Effect]]:
         address = pending.call.address
