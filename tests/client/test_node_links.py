@@ -18,7 +18,7 @@ from planaria.transport.protocol.session import (
     PartitionMetadata,
     TopicMetadata,
 )
-from planaria.transport.protocol.topics import ListTopics
+from planaria.transport.protocol.topics import ListTopics, ListTopicsReply
 
 B, C = "tcp://10.0.0.2:5570", "tcp://10.0.0.3:5570"
 NAMED = "tcp://node-b:5570"
@@ -239,3 +239,79 @@ def test_a_request_goes_to_a_node_that_it_names_if_the_client_is_connected_to_th
     elsewhere, straight = direct.take(ListTopics)
     assert (elsewhere.route, straight.route) == (direct.routes[DOOR], direct.routes[B])
     assert direct.take(Hello) == []
+
+
+@pytest.fixture
+def led_by_c() -> Wire:
+    """A client of node a, with an open connection to node c, which leads the partition."""
+    wire = Wire(is_local=False)
+    wire.greet(nodes=[Node("a", DOOR), Node("b", B), Node("c", C)])
+    wire.feed(Wanted("T"))
+    led_by(wire, "c")
+    wire.ask()
+    assert answer(wire) == wire.routes[DOOR]
+    welcome(wire)
+    return wire
+
+
+@pytest.mark.parametrize("leader", [UNSET, "a"], ids=["the gateway's node", "a third node"])
+def test_requests_leave_a_node_that_leads_no_more_although_the_gateway_has_changed(
+    led_by_c: Wire, leader: str | UnsetType
+) -> None:
+    """What the gateway before had said is forgotten with it. Nobody else reports that the leader has been replaced."""
+    led_by_c.ask()
+    (sent,) = led_by_c.take(ListOffsets)
+    assert sent.route == led_by_c.routes[C]
+    led_by_c.feed(Disconnected(DOOR))
+    led_by_c.greet("j")
+    led_by(led_by_c, leader)
+    assert answer(led_by_c) == led_by_c.routes[B]
+
+
+def test_requests_stay_at_the_node_that_leads_when_the_gateway_changes(led_by_c: Wire) -> None:
+    led_by_c.ask()
+    (sent,) = led_by_c.take(ListOffsets)
+    led_by_c.feed(Disconnected(DOOR))
+    led_by_c.greet("j")
+    led_by(led_by_c, "c")
+    assert led_by_c.take(ListOffsets) == []
+    led_by_c.answer(sent, ListOffsetsReply(offset=1, timestamp_ms=None))
+    assert len(led_by_c.owner.heard) == 2
+
+
+def stop_gateway(wire: Wire) -> None:
+    """The gateway refuses the polls at once; it answers the requests that it has before it ends."""
+    for metadata in wire.take(Metadata):
+        wire.refuse(metadata, ErrorCode.SHUTTING_DOWN)
+
+
+def test_a_gateway_that_stops_is_left_before_it_has_ended(led_by_c: Wire) -> None:
+    led_by_c.ask_gateway()
+    (refused,) = led_by_c.take(ListTopics)
+    led_by_c.refuse(refused, ErrorCode.SHUTTING_DOWN)
+    stop_gateway(led_by_c)
+    assert DOOR not in led_by_c.routes
+    led_by_c.fire(led_by_c.timer("retry"))
+    led_by_c.greet("j")
+    (sent,) = led_by_c.take(ListTopics)
+    assert sent.route == led_by_c.routes[B]
+
+
+def test_a_gateway_that_stops_still_answers_what_must_not_be_repeated(led_by_c: Wire) -> None:
+    led_by_c.ask_gateway(is_retried=False)
+    led_by_c.fire("refresh")
+    stop_gateway(led_by_c)
+    assert DOOR in led_by_c.routes
+    (sent,) = led_by_c.take(ListTopics)
+    led_by_c.answer(sent, ListTopicsReply(topics=[]))
+    led_by_c.fire("refresh")
+    stop_gateway(led_by_c)
+    assert DOOR not in led_by_c.routes
+
+
+def test_the_only_gateway_is_not_left() -> None:
+    wire = Wire(is_local=False)
+    wire.greet()
+    wire.feed(Wanted("T"))
+    stop_gateway(wire)
+    assert DOOR in wire.routes

@@ -52,6 +52,8 @@ COORDINATORS_MS = 50
 """Least time between two requests for the endpoints of coordinators that are not known."""
 
 _OFFLINE = frozenset({ErrorCode.PARTITION_OFFLINE, ErrorCode.ACTOR_UNAVAILABLE, ErrorCode.SHUTTING_DOWN})
+_ASKING = frozenset({ErrorCode.NOT_LEADER, ErrorCode.SHUTTING_DOWN})
+"""Refusals after which the metadata is asked for at once."""
 _DIRECT = (Produce, Fetch)
 """Requests to partitions that name the client. (A union of types would be built again with each check.)"""
 _REFRESH = "refresh"
@@ -328,7 +330,8 @@ class BrokerDirectory:
         if error.code == ErrorCode.TOPIC_IS_MIRRORED and gateway is not None:
             return self._without(gateway) if self._link.leaves(now) else []
         if error.code != ErrorCode.HELLO_REQUIRED:
-            return self._polls.ask() if error.code == ErrorCode.NOT_LEADER else []
+            # The gateway itself answers a poll, and so tells whether it is stopping, too.
+            return self._polls.ask() if error.code in _ASKING else []
         if connection is self._link.connection:
             return self._link.greet_again()
         return self._nodes.greet_again(connection)
@@ -391,9 +394,20 @@ class BrokerDirectory:
             return []  # the connection was lost, and the next session asks again
         if error.code == ErrorCode.FORBIDDEN:
             return self._polls.ask_for_each()
+        gateway = self._link.connection
+        if error.code == ErrorCode.SHUTTING_DOWN and gateway is not None and self._can_leave(gateway):
+            return self._without(gateway)
         if error.code == ErrorCode.TIMED_OUT:
             return self._polls.ask()
         return [SetTimer(_ASK_AGAIN, now + self._retry.delay_ms(4, self._jitter))]
+
+    def _can_leave(self, gateway: Connection) -> bool:
+        """Return True if a gateway that is stopping can be left for another one before it has stopped. It still answers
+        the requests that it has; one that is not repeatable waits for that answer."""
+        in_flight = gateway.in_flight.values()
+        return self._link.has_alternatives and all(
+            each.owner is self or each.call.is_retried or each.call.is_endless for each in in_flight
+        )
 
 
 def usable_nodes(nodes: list[Node], credentials: ClientCredentials) -> list[Node]:

@@ -6,7 +6,8 @@
     greeting     `hello` is sent, nothing else                 its reply -> open; refused or silent -> greeting at the
                                                                next address, then the next endpoint; pausing after the
                                                                last one
-    open         requests go to the gateway                    connection lost -> the next endpoint, at once;
+    open         requests go to the gateway                    connection lost, or the gateway stops (it refuses a
+                                                               `metadata` poll) -> the next endpoint, at once;
                                                                a topic follows another site -> an endpoint of that
                                                                site (`other_site.py`)
 
@@ -174,6 +175,11 @@ class GatewayLink:
     def others(self) -> list[str]:
         """The given endpoints that, as far as known, are not of the present broker or cluster."""
         return [each for each in self._given if each != self._endpoint and each not in self._named]
+
+    @property
+    def has_alternatives(self) -> bool:
+        """Return True if there is another endpoint to try, of whichever broker."""
+        return len(self._endpoints) > 1
 
     def leaves(self, now: int) -> bool:
         """Return True if a refusal, because a topic follows another site, is a reason to try that one now.

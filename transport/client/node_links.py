@@ -114,14 +114,26 @@ class NodeLinks:
         have the metadata of `partitions` from before and from now."""
         effects: list[Effect] = []
         for tp, (before, found) in changes.items():
-            if before is None or (found is not None and _leader(found) == _leader(before)):
-                continue
             address = partition_address(*tp)
+            if not self._is_moved(address, before, found):
+                continue
             way = self._ways.pop(address)
             if self.owns(way):
                 error = ErrorBody(ErrorCode.PARTITION_OFFLINE, f"{address} is led by another process", True)
                 effects.append(Lost(way, error, address=address))
         return effects
+
+    def _is_moved(
+        self, address: Address, before: PartitionMetadata | None, found: PartitionMetadata | None
+    ) -> bool:
+        """Return True if another process leads than before. What another gateway had said is forgotten (`before` is
+        None); the connections to nodes are not."""
+        if before is not None:
+            return found is None or _leader(found) != _leader(before)
+        if found is None:
+            return False
+        link = None if isinstance(found.node, UnsetType) else self._links.get(found.node)
+        return link is None or link.connection is not self._ways[address]
 
     def _way_to(self, node: str, now: int) -> tuple[Connection | None, list[Effect]]:
         """Return the connection to a node, if it is open; otherwise begin to connect, unless that has just failed."""
