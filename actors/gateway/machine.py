@@ -13,7 +13,8 @@ client request may crash it, and no client may take the room that others need (`
     Disconnected, cancel     the requests are dropped wherever they wait
     PeerUp, PeerDown         requests that waited for the actor are routed again, metadata polls are answered
 
-Stopping: requests that only wait are answered SHUTTING_DOWN at once; writes in flight may finish until the deadline.
+Stopping: requests that only wait, for news or for their actor, are answered SHUTTING_DOWN at once; writes in flight may
+finish until the deadline.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -412,5 +413,5 @@ class GatewayMachine:
             return []
         self._is_stopping = True
         self.audit.end_window()
-        until = max(now, min(now + EXIT_FLUSH_MS, deadline - EXIT_FLUSH_MARGIN_MS))
-        return [*self._tickets.cut(SHUTTING_DOWN), SetTimer(StopTimer(), until)]
+        until = SetTimer(StopTimer(), max(now, min(now + EXIT_FLUSH_MS, deadline - EXIT_FLUSH_MARGIN_MS)))
+        return [*self._tickets.cut(SHUTTING_DOWN), *self._router.stop(SHUTTING_DOWN), until]

@@ -4,7 +4,7 @@
                              asked once for the table, and then the request is refused
     up, or asleep            forwarded unchanged; a sleeping actor is woken by it
     starting, restarting     the request waits, as its kind of actor says (`actor_kinds.py`); a coordinator is started
-    otherwise, or overdue    refused with the reason
+    otherwise, or overdue    refused with the reason; also while the gateway stops, instead of a wait
 
 Owns the requests that wait. They are routed again when their actor comes up, falls asleep or is given up, when the
 controller has answered, and when their time is over. Called by machine.py and publish_routes.py.
@@ -45,6 +45,8 @@ class Router:
         self._waiting_room = WaitingRoom()
         self._starting: dict[ActorStart, list[Attempt]] = {}
         """Requests whose actors the controller is starting."""
+        self._stopping: ErrorBody | None = None
+        """The refusal of requests that would wait while the gateway stops."""
 
     def route(self, attempt: Attempt, now: int) -> list[Effect]:
         """Raises ProtocolError for a request that is refused."""
@@ -95,11 +97,20 @@ class Router:
 
     def wait(self, attempt: Attempt, kind: ActorKind, address: Address, now: int) -> list[Effect]:
         """Park a request until its actor comes up. Raises ProtocolError if that cannot be expected."""
+        if self._stopping is not None:
+            raise ProtocolError.from_body(self._stopping)
         down = self._peers.down(address)
         is_coming = down is None or (kind.awaits_restart and not down.quarantined)
         if not is_coming or attempt.is_overdue(now):
             raise ProtocolError(kind.unavailable, self._peers.why_down(address))
         return self._waiting_room.park(address, attempt, kind.start_timeout_ms, now)
+
+    def stop(self, refusal: ErrorBody) -> list[Effect]:
+        """Refuse the requests that wait for an actor, and from now on those that would: this node starts none for
+        them, and another node may take them at once."""
+        self._stopping = refusal
+        numbers, effects = self._waiting_room.empty()
+        return effects + [each for number in numbers for each in self._tickets.answer(number, refusal)]
 
     def create(self, attempt: Attempt, topic: str) -> list[Effect]:
         """Have the actors of an internal topic created; the request is routed again with the new table."""

@@ -63,6 +63,11 @@ class WaitingRoom:
         """Take one out, and end its timer."""
         return [] if self.release(number) is None else [CancelTimer(WaitTimer(number))]
 
+    def empty(self) -> tuple[list[int], list[Effect]]:
+        """Take out all; return their numbers, and the effects that end their timers."""
+        numbers = list(self._addresses)
+        return numbers, [effect for number in numbers for effect in self.withdraw(number)]
+
     def release_all(self, address: Address) -> tuple[list[Attempt], list[Effect]]:
         """Take out all that wait for an address, oldest first, and the effects that end their timers."""
         attempts = list(self._waiting.get(address, {}).values())

@@ -10,7 +10,7 @@ from planaria.actors.gateway.keys import WaitTimer
 from planaria.transport.batch import build
 from planaria.transport.protocol.data import Fetch, InitProducer, ListOffsets, Produce, Publish
 from planaria.transport.protocol.delayed import ListScheduled
-from planaria.transport.protocol.groups import DeleteGroup, GroupHeartbeat, ListGroups
+from planaria.transport.protocol.groups import CommitOffsets, DeleteGroup, GroupHeartbeat, ListGroups
 from planaria.transport.protocol.message import Done, Request
 from planaria.transport.protocol.operations import Kill, KillReply, Revive, Status
 from planaria.transport.protocol.session import Hello, Metadata
@@ -301,6 +301,32 @@ def test_stop_cuts_reads_and_waits_for_writes(gateway: GatewayDriver) -> None:
     assert not gateway.stopped
     gateway.answer(b"done", call=gateway.calls[1])
     assert gateway.replies[writing] == b"done"
+    assert gateway.stopped
+
+
+def test_stop_waits_for_no_request_that_waits_for_its_actor(gateway: GatewayDriver) -> None:
+    """No coordinator starts here any more, while another node may take the request at once."""
+    waiting = gateway.ask(CommitOffsets(group="g", offsets=[]))
+    writing = gateway.ask(produce(partition=1))
+    assert waiting not in gateway.replies
+    gateway.stop()
+    assert gateway.replies[waiting].code == "SHUTTING_DOWN"
+    assert not gateway.stopped
+    gateway.answer(b"done", call=gateway.calls[-1])
+    assert gateway.replies[writing] == b"done"
+    assert gateway.stopped
+
+
+def test_a_request_whose_actor_turns_out_to_be_missing_during_a_stop_does_not_wait(
+    gateway: GatewayDriver,
+) -> None:
+    gateway.controller_answers = False
+    asking = gateway.ask(produce("NEW"))
+    gateway.stop()
+    assert not gateway.stopped
+    gateway.hold_topics(ORDERS=2, NEW=1)
+    gateway.answer(gateway._table())
+    assert gateway.replies[asking].code == "SHUTTING_DOWN"
     assert gateway.stopped
 
 
