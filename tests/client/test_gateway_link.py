@@ -32,7 +32,7 @@ def wire() -> Wire:
 
 def test_an_address_that_refuses_is_followed_by_the_next(wire: Wire) -> None:
     wire.ask_gateway()
-    wire.feed(Resolved((FIRST, SECOND)))
+    wire.feed(Resolved((FIRST, SECOND), endpoint=NAMED))
     assert list(wire.routes) == [FIRST]
     wire.take(Hello)
     wire.feed(Disconnected(FIRST, is_refused=True))
@@ -43,7 +43,7 @@ def test_an_address_that_refuses_is_followed_by_the_next(wire: Wire) -> None:
 
 
 def test_an_address_that_does_not_answer_is_followed_by_the_next(wire: Wire) -> None:
-    wire.feed(Resolved((FIRST, SECOND)))
+    wire.feed(Resolved((FIRST, SECOND), endpoint=NAMED))
     wire.take(Hello)
     wire.fire("hello")
     assert list(wire.routes) == [SECOND]
@@ -54,7 +54,7 @@ def test_when_no_address_leads_to_a_broker_the_name_is_looked_up_again_with_grow
     wire: Wire,
 ) -> None:
     for round_number, pause_ms in enumerate((10, 20, 40), 1):
-        wire.feed(Resolved((FIRST, SECOND)))
+        wire.feed(Resolved((FIRST, SECOND), endpoint=NAMED))
         wire.feed(Disconnected(FIRST, is_refused=True))
         wire.feed(Disconnected(SECOND, is_refused=True))
         assert wire.routes == {}
@@ -62,13 +62,13 @@ def test_when_no_address_leads_to_a_broker_the_name_is_looked_up_again_with_grow
         wire.fire("dial")
         assert len(wire.lookups) == round_number + 1
     wire.take(Hello)
-    wire.feed(Resolved((MOVED,)))
+    wire.feed(Resolved((MOVED,), endpoint=NAMED))
     wire.greet()
     assert list(wire.routes) == [MOVED]
 
 
 def test_a_greeting_that_is_overdue_while_the_name_is_looked_up_changes_nothing(wire: Wire) -> None:
-    wire.feed(Resolved((FIRST,)))
+    wire.feed(Resolved((FIRST,), endpoint=NAMED))
     wire.feed(Disconnected(FIRST, is_refused=True))
     wire.fire("hello")
     assert wire.routes == {}
@@ -76,7 +76,7 @@ def test_a_greeting_that_is_overdue_while_the_name_is_looked_up_changes_nothing(
 
 
 def test_a_lost_connection_has_the_name_looked_up_at_once(wire: Wire) -> None:
-    wire.feed(Resolved((FIRST, SECOND)))
+    wire.feed(Resolved((FIRST, SECOND), endpoint=NAMED))
     wire.greet()
     wire.ask_gateway()
     wire.take(ListTopics)
@@ -84,7 +84,7 @@ def test_a_lost_connection_has_the_name_looked_up_at_once(wire: Wire) -> None:
     assert wire.routes == {}
     assert wire.lookups == [NAMED, NAMED]
     assert wire.take(ListTopics) == []
-    wire.feed(Resolved((MOVED,)))
+    wire.feed(Resolved((MOVED,), endpoint=NAMED))
     wire.greet()
     (again,) = wire.take(ListTopics)
     assert again.route == wire.routes[MOVED]
@@ -92,13 +92,17 @@ def test_a_lost_connection_has_the_name_looked_up_at_once(wire: Wire) -> None:
 
 def test_a_name_server_that_is_down_is_waited_for_and_named_in_the_error(wire: Wire) -> None:
     wire.ask_gateway("late", timeout_ms=50)
-    wire.feed(Resolved(fault="'broker.test' cannot be looked up: Temporary failure in name resolution"))
+    wire.feed(
+        Resolved(
+            fault="'broker.test' cannot be looked up: Temporary failure in name resolution", endpoint=NAMED
+        )
+    )
     wire.fire(wire.serial(key="late"))
     (failed,) = wire.owner.heard
     assert isinstance(failed, Failed)
     assert "no broker answers at tcp://broker.test:5570: 'broker.test' cannot be" in failed.error.message
     wire.fire("dial")
-    wire.feed(Resolved((FIRST,)))
+    wire.feed(Resolved((FIRST,), endpoint=NAMED))
     wire.greet()
 
 
@@ -173,7 +177,7 @@ def test_a_silent_node_is_left_for_the_next() -> None:
 def test_a_name_that_has_no_address_is_followed_by_the_next_endpoint() -> None:
     wire = Wire(True, NAMED, B)
     wire.ask_gateway("late", timeout_ms=50)
-    wire.feed(Resolved(fault="'broker.test' cannot be looked up: Name or service not known"))
+    wire.feed(Resolved(fault="'broker.test' cannot be looked up: Name or service not known", endpoint=NAMED))
     assert list(wire.routes) == [B]
     wire.feed(Disconnected(B, is_refused=True))
     wire.fire(wire.serial(key="late"))

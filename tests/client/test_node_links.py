@@ -315,3 +315,28 @@ def test_the_only_gateway_is_not_left() -> None:
     wire.feed(Wanted("T"))
     stop_gateway(wire)
     assert DOOR in wire.routes
+
+
+def test_a_gateway_that_stops_before_it_is_greeted_is_left_for_the_next(led_by_c: Wire) -> None:
+    led_by_c.feed(Disconnected(DOOR))
+    (hello,) = led_by_c.take(Hello)
+    assert hello.route == led_by_c.routes[B]
+    led_by_c.refuse(hello, ErrorCode.SHUTTING_DOWN)
+    (hello,) = led_by_c.take(Hello)
+    assert hello.route == led_by_c.routes[C]
+
+
+def test_the_lookup_of_a_node_that_has_moved_meanwhile_leaves_the_gateway_alone() -> None:
+    wire = Wire(is_local=False)
+    wire.greet()
+    wire.feed(Wanted("T"))
+    led_by(wire, "b", endpoint=NAMED)
+    wire.ask()
+    answer(wire)
+    assert wire.lookups == [NAMED]
+    wire.fire("refresh")
+    led_by(wire, "b", version=2, endpoint=B)
+    wire.feed(Resolved((C,), endpoint=NAMED))
+    assert C not in wire.routes
+    wire.ask_gateway()
+    assert [sent.route for sent in wire.take(ListTopics)] == [wire.routes[DOOR]]

@@ -152,6 +152,8 @@ class BrokerDirectory:
                 return self._without(gateway) if self._link.is_dead(silence_ms) else []
             case Resolved() if self._nodes.takes(event):
                 return self._nodes.on_resolved(event, now)
+            case Resolved() if event.endpoint != self._link.lookup:
+                return []  # of a node that has another endpoint by now
             case Resolved():
                 effects = self._link.on_resolved(event, now)
                 if event.is_untrusted:
@@ -212,7 +214,12 @@ class BrokerDirectory:
             self._nodes.on_nodes(usable)
 
     def _on_hello_failed(self, number: int, error: ErrorBody) -> list[Effect]:
-        return self._link.on_hello_failed(error) if number == self._link.greeting else []
+        gateway = self._link.connection
+        if number != self._link.greeting or gateway is None:
+            return []
+        if error.code == ErrorCode.SHUTTING_DOWN and self._can_leave(gateway):
+            return self._without(gateway)
+        return self._link.on_hello_failed(error)
 
     def _without(self, connection: Connection) -> list[Effect]:
         message = f"lost the connection to {connection.endpoint}"

@@ -66,6 +66,8 @@ class GatewayLink:
         """None while only the greeting may be sent."""
         self.greeting = 0
         """Number of the greeting in flight, 0 if there is none."""
+        self.lookup: str | None = None
+        """The endpoint whose host is being looked up."""
         self.refusal: ErrorBody | None = None
         """The answer to the last greeting on this connection, if it was a refusal: no request would be served."""
         self._given = endpoints
@@ -131,6 +133,7 @@ class GatewayLink:
         return self._try_next(now)
 
     def on_resolved(self, event: Resolved, now: int) -> list[Effect]:
+        self.lookup = None
         addresses = "" if is_tls(self._endpoint) else f" ({', '.join(event.endpoints)})"
         self._details[self._endpoint] = addresses if event.endpoints else f": {event.fault}"
         self._addresses.extend(event.endpoints)
@@ -241,7 +244,10 @@ class GatewayLink:
             return [self._pause(now)]
         self._endpoint = self._round.popleft()
         fixed = numeric_endpoint(self._endpoint)
-        return [Resolve(self._endpoint)] if fixed is None else self._greet(fixed, now)
+        if fixed is not None:
+            return self._greet(fixed, now)
+        self.lookup = self._endpoint
+        return [Resolve(self._endpoint)]
 
     def _pause(self, now: int) -> SetTimer:
         return SetTimer(DIAL, now + self._retry.delay_ms(next(self._rounds), self._jitter))
