@@ -39,7 +39,7 @@ class Member(Struct, frozen=True, kw_only=True):
     @property
     def assignment(self) -> frozenset[TopicPartition]:
         """The partitions the member should own now."""
-        return self.target & self.held.keys()
+        return self.target.intersection(self.held)
 
     @property
     def is_settled(self) -> bool:

@@ -189,7 +189,7 @@ class Memberships:
         before = self._reports.get(member.member_id)
         owned = before.owned if before is not None else None
         if request.owned is not None:
-            owned = flattened(request.owned) & member.held.keys()
+            owned = flattened(request.owned).intersection(member.held)
         generation = min(max(request.generation, 0), self._durable.generation)
         self._reports[member.member_id] = MemberReport(generation, owned)
         self._heartbeats += 1

@@ -31,7 +31,7 @@ def reconcile(
     target: frozenset[TopicPartition],
     all_held: Collection[TopicPartition],
 ) -> Step:
-    keep = target & held
+    keep = target.intersection(held)  # with `&`, the keys of a dict make it a set
     return Step(
         keep=keep,
         revoke=frozenset(held - target),

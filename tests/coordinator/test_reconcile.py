@@ -3,7 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from planaria.actors.coordinator.members import Member
 from planaria.actors.coordinator.reconcile import reconcile, released_by
+from planaria.transport.addresses import TopicPartition
 
 tps = st.frozensets(st.tuples(st.just("A"), st.integers(0, 9)))
 
@@ -35,3 +37,10 @@ def test_never_takes_what_another_holds_and_loses_nothing(
 def test_a_report_releases_only_what_is_not_to_be_kept() -> None:
     assert released_by(numbered(0, 1, 2), numbered(2), numbered(1)) == numbered(0)
     assert released_by(numbered(0, 1), numbered(0, 1), numbered()) == numbered()
+
+
+def test_the_assignment_of_what_the_keys_of_a_dict_hold_can_be_hashed() -> None:
+    held = {TopicPartition("A", number): 1 for number in range(3)}
+    target = frozenset(held) - {TopicPartition("A", 0)}
+    assert hash(reconcile(held.keys(), target, held).assignment) == hash(target)
+    assert hash(Member(member_id="m", held=held, target=target).assignment) == hash(target)
