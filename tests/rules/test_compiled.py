@@ -20,8 +20,20 @@ def classes(source: Source) -> list[ast.ClassDef]:
     return [node for node in ast.walk(source.tree) if isinstance(node, ast.ClassDef)]
 
 
+def recursive(source: Source) -> Iterator[str]:
+    """Yield the functions and the methods that call themselves; a method may call a function of the same name."""
+    methods = {each for node in classes(source) for each in node.body if isinstance(each, ast.FunctionDef)}
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.FunctionDef):
+            own = f"self.{node.name}" if node in methods else node.name
+            if any(isinstance(each, ast.Call) and ast.unparse(each.func) == own for each in ast.walk(node)):
+                yield node.name
+
+
 def faults(source: Source) -> Iterator[str]:
     """Yield what a compiled module would do in another way."""
+    for name in recursive(source):
+        yield f"{name}: calls itself, without a limit that ends it before the stack is full"
     for node in classes(source):
         if node.keywords:
             yield f"{node.name}: the options of a class, such as gc=False, have no effect"
@@ -29,11 +41,6 @@ def faults(source: Source) -> Iterator[str]:
             if ast.unparse(base).rpartition(".")[2] in {"Struct", "NamedTuple", "Generic"}:
                 yield f"{node.name}: is no faster, and a {ast.unparse(base)} knows its fields by annotations"
     for node in ast.walk(source.tree):
-        if isinstance(node, ast.FunctionDef) and any(
-            isinstance(each, ast.Call) and ast.unparse(each.func) in (node.name, f"self.{node.name}")
-            for each in ast.walk(node)
-        ):
-            yield f"{node.name}: calls itself, without a limit that ends it before the stack is full"
         if (
             isinstance(node, ast.Call)
             and ast.unparse(node.func).endswith(".__init__")
@@ -96,8 +103,14 @@ def test_a_module_has_the_names_of_its_source(name: str) -> None:
         "class A(B):\n    def __init__(self, **others):\n        super().__init__(**others)",
         "class A(B):\n    def __init__(self, *others):\n        super().__init__(*others)",
         "def walk(value): walk(value[0])",
+        "class A:\n    def walk(self, value):\n        self.walk(value[0])",
         "self._thread = None",
     ],
 )
 def test_rule_sees_what_would_mean_something_else(text: str) -> None:
     assert len(list(faults(Source("transport/x.py", text)))) == 1
+
+
+def test_a_method_may_call_a_function_of_the_same_name() -> None:
+    text = "class A:\n    def walk(self, value):\n        walk(value)"
+    assert list(faults(Source("transport/x.py", text))) == []
