@@ -22,7 +22,7 @@ from msgspec import Raw
 
 from ..transport.addresses import Address
 from ..transport.machine import Sender
-from ..transport.protocol.control import ChildSpec, Heartbeat
+from ..transport.protocol.control import ChildSpec, Heartbeat, Ready
 from ..transport.protocol.operations import NO_REPORT, ActorState
 from .census import Census
 from .child_spec import Strategy
@@ -94,6 +94,8 @@ class Child:
     is_listening: bool = False
     """It has sent a message, so its control socket is connected and messages reach it."""
     endpoint: str | None = None
+    early_ready: Ready | None = None
+    """It was ready before the fork server had answered with its pid; handled once that is known."""
     died_at: int | None = None
     """Time of its last confirmed death; None if it has not died, or fell asleep since."""
     downtime_ms: int | None = None
@@ -167,6 +169,7 @@ class Child:
         self.turns = -1
         self.is_listening = self.is_death_ordered = self.needs_operator = False
         self.pid = self.ready_since = self.endpoint = self.kill_reason = self.exit_report = None
+        self.early_ready = None
 
     def heard(self, heartbeat: Heartbeat, now: int) -> bool:
         """Record the heartbeat; return True if the state changed. An unchanged counter is no progress."""

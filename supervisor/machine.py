@@ -110,7 +110,7 @@ class SupervisorMachine:
             case TimerFired(key=key):
                 self._on_timer(key, now)
             case ChildStarted():
-                self._on_child_started(event)
+                self._on_child_started(event, now)
             case Ready():
                 self._on_ready(event, now)
             case ChildDied():
@@ -143,12 +143,16 @@ class SupervisorMachine:
         self._set_check_timer(now)
         self._life.advance(now)
 
-    def _on_child_started(self, event: ChildStarted) -> None:
+    def _on_child_started(self, event: ChildStarted, now: int) -> None:
         child = self._present(event)
-        if child is not None:
-            child.pid = event.pid
-            self.tree.changes.note(child.address)
-            self._life.log("debug", "child started", child=child.address, n=child.incarnation, pid=event.pid)
+        if child is None:
+            return
+        child.pid = event.pid
+        self.tree.changes.note(child.address)
+        self._life.log("debug", "child started", child=child.address, n=child.incarnation, pid=event.pid)
+        ready, child.early_ready = child.early_ready, None
+        if ready is not None:
+            self._on_ready(ready, now)
 
     def _on_heartbeat(self, event: Heartbeat, now: int) -> None:
         child = self._present(event)
@@ -165,6 +169,9 @@ class SupervisorMachine:
         if child is None:
             return
         self._greet(child, now)
+        if child.pid is None:
+            child.early_ready = event
+            return
         child.endpoint = event.endpoint
         if child.state not in (State.STARTING, State.RECOVERING):
             return

@@ -250,6 +250,36 @@ def test_a_failed_launch_is_a_death() -> None:
     assert world.launched == ["a", "a"]
 
 
+def test_a_child_that_is_ready_before_its_pid_is_known_is_shown_ready_with_its_pid() -> None:
+    world = three("one_for_one")
+    for name in ("a", "b", "c"):
+        world.ready(name)
+    world.die("a")
+    world.held_starts = []
+    world.pass_time(0)
+    (started,) = world.held_starts
+    world.give(Ready(address=Address.parse("a"), incarnation=2, endpoint="ipc://new"))
+    assert world.state("a") == "starting"
+    world.give(started)
+    assert world.state("a") == "ready"
+    child = world.machine.tree.get(Address.parse("a"))
+    assert child is not None
+    assert (child.pid, child.endpoint) == (started.pid, "ipc://new")
+
+
+def test_a_child_that_died_before_its_pid_was_known_is_not_ready_in_its_next_life() -> None:
+    world = three("one_for_one")
+    world.die("a")
+    world.held_starts = []
+    world.pass_time(0)
+    world.give(Ready(address=Address.parse("a"), incarnation=2, endpoint="ipc://new"))
+    world.die("a")
+    world.held_starts = None
+    world.pass_time(1_000)
+    assert world.incarnations["a"] == 3
+    assert world.state("a") == "starting"
+
+
 def test_a_stale_incarnation_is_counted_and_dropped() -> None:
     world = three("one_for_one")
     world.die("a")

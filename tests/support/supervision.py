@@ -104,6 +104,8 @@ class World:
         self.incarnations: dict[str, int] = {}
         self.silent: set[str] = set()
         """Actors that send no heartbeats when time passes, although ready."""
+        self.held_starts: list[ChildStarted] | None = None
+        """Answers of the fork server that are late; None while it answers at once."""
         self.stop_reason: str | None = None
         self.launched: list[str] = []
         self.signals: list[tuple[str, str]] = []
@@ -137,7 +139,11 @@ class World:
                 assert effect.incarnation > self.incarnations.get(address, 0)
                 self.processes[address] = self.incarnations[address] = effect.incarnation
                 self.launched.append(address)
-                self.give(ChildStarted(address, effect.incarnation, 100 + len(self.launched)))
+                started = ChildStarted(address, effect.incarnation, 100 + len(self.launched))
+                if self.held_starts is None:
+                    self.give(started)
+                else:
+                    self.held_starts.append(started)
             case Signal():
                 if self.processes.get(effect.address) == effect.incarnation:
                     self.signals.append((effect.address, effect.signal))
