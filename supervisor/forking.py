@@ -61,7 +61,7 @@ def fork_server_here() -> None:
 def _fork(_: str, arguments: Sequence[str], descriptors: Sequence[int]) -> int:
     """Run the program that is the last argument, as a new interpreter with these arguments would. Returns its id."""
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()  # what is in a buffer would be written by both
+        stream.flush()  # both would write the content of a buffer
     # A signal between the fork and the child's reset would be taken for one to this process.
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     pid = os.fork()

@@ -10,9 +10,9 @@ h11 is the protocol (RFC 9112) without IO; this module adds the limits of a serv
     connections   MAX_CONNECTIONS; a newcomer displaces the one that has been reading for longest; if none is,
                   the newcomer is closed
     work          WORK_PER_SECOND: 1 for a new connection, 1 for a piece of a request, REQUEST_WORK for a request that
-                  is answered here. Beyond it nothing is accepted and read for REST_MS, so the system gathers what
-                  arrives in small pieces. A request that was passed on to the broker is work of the broker, which has
-                  limits of its own.
+                  is answered here. Beyond it nothing is accepted and read for REST_MS, so the system gathers data
+                  that arrives in small pieces. A request that was passed on to the broker is work of the broker, which
+                  has limits of its own.
     a request     MAX_HEAD_BYTES, MAX_BODY_BYTES; while it is asked, MAX_AHEAD_BYTES of later ones
     answers       MAX_UNSENT_BYTES of all together; beyond it 503
 

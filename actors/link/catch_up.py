@@ -2,7 +2,7 @@
 
 A leader asks before it sends batches to a replica that is not in sync, and sends them when it is answered. All leaders
 of the node share one bucket, so that copies take no more of its network and disk than the configured rate, and are
-served in turn. What goes to replicas in sync is not counted: producers wait for it.
+served in turn. Records for replicas in sync are not counted: producers wait for it.
 
     state      left by
     admitted   answered at once, while the bucket is not below zero

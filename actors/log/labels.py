@@ -88,7 +88,7 @@ def partition_label_of(directory: Path, files: Files) -> PartitionLabel | None:
 
 
 def note_unclean_epochs(directory: Path, files: Files, epochs: Iterable[int]) -> None:
-    """Add leader epochs that began with an unclean election to a partition's label, for ever. Raises StorageFull."""
+    """Add leader epochs that began with an unclean election to a partition's label. Raises StorageFull."""
     label = partition_label_of(directory, files)
     if label is None or set(epochs) <= set(label.unclean_epochs):
         return

@@ -92,7 +92,7 @@ class TakeRole(Struct, frozen=True):
 
     leader_epoch: int | None
     unclean_epochs: tuple[int, ...] = ()
-    """Noted in the partition's label first, for ever."""
+    """Noted in the partition's label first, which keeps them."""
     is_own: bool = False
     """True to take the next epoch that is free, in place of the given one."""
 

@@ -226,7 +226,7 @@ class MirroredLeader(Leader):
         return is_inside and is_empty and not self._pending
 
     def _begin_again(self, received: Received, request: MirrorAppend, offset: int) -> list[Effect]:
-        """Begin the log at an offset, without what the source has deleted as well.
+        """Begin the log at an offset, without the records that the source has deleted as well.
 
         Transactions that ended in the part that is missing would stay open here.
         """

@@ -143,7 +143,7 @@ class PeerDirectory:
         if peer.endpoint is None:
             return []
         if peer.target is None:
-            # Nobody is reached through it any more. The supervisor says so next; calls are attempted again before.
+            # No actor is reached through it now. The supervisor reports that next; calls are attempted again before.
             for address in list(self._located.get(peer.endpoint, ())):
                 self._remove(address)
         connection = self._connections.at(peer.endpoint)

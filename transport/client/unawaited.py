@@ -1,4 +1,4 @@
-"""A log line for messages that failed and whose deliveries nobody waits for.
+"""A log line for failed messages whose deliveries are not waited for.
 
 A program that publishes and never looks at a Delivery would otherwise lose messages without a sign. Called by the
 producer's half on the network thread.

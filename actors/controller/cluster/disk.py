@@ -4,9 +4,9 @@
     disks/<n>   {"data_id", "generation"}                in the metadata store
 
 The generation rises with each start, and every GENERATION_INTERVAL_MS while the node runs: in the directory first, then
-in the store. So a directory that is behind the store has been restored from a copy, which lacks what its node has
-acknowledged since; it gets another data id, and counts for nothing until it has caught up. A copy that is younger than
-two intervals may be taken for the directory itself.
+in the store. So a directory that is behind the store has been restored from a copy, which lacks the records that its node
+has acknowledged since; it gets another data id, and counts for nothing until it has caught up. A copy that is younger
+than two intervals may be taken for the directory itself.
 """
 
 from collections.abc import Mapping

@@ -79,7 +79,7 @@ def preferred(record: PartitionRecord, live: DataIds, minimum: int) -> Partition
 def forced(record: PartitionRecord, live: DataIds, node: str) -> PartitionRecord:
     """Return the record led by the live replica on this node, in sync or not.
 
-    Committed records may be lost. Only an operator may ask for this, and the record says so for ever.
+    Committed records may be lost. Only an operator may ask for this, and the record keeps it.
     """
     leader_epoch = record.leader_epoch + 1
     return msgspec.structs.replace(

@@ -100,7 +100,7 @@ class PartitionRecord(Struct, frozen=True, kw_only=True):
     relieved_ms: int = 0
     """The time at which it did."""
     unclean_epochs: tuple[int, ...] = ()
-    """The epochs that began with an unclean election, for ever."""
+    """The epochs that began with an unclean election; never removed."""
     is_new: bool = False
     """True until a leader changes the set."""
 
