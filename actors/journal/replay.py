@@ -5,7 +5,8 @@ the state be served before that. A machine without requests; the actor's own run
 ledger interprets the records: it receives them in the order of the log, and builds the state.
 
     checking --first batch is the snapshot's--> reading         else the snapshot is dropped, and the log read from 0;
-                                a log that ends before it has lost records
+                                a log that ends before it for CHECK_WAIT_MS has lost records: a leader that was just
+                                elected may know of its last committed records only after fetches of its followers
     reading --end of the log--> claiming: the start record is sent under the highest start seen + 1, and if that is the
                                 first of a producer id, before it under the id before, which it closes for all earlier
     claiming --durable--> rereading up to that record           earlier starts are refused from here on
@@ -42,6 +43,8 @@ no longer show deletions made since the snapshot.
 """
 REREAD_WAIT_MS = 1_000
 """Wait before rereading: a durable record is visible at once with one replica, and a moment later with several."""
+CHECK_WAIT_MS = 12_000
+"""Longer than a leader waits for a follower before it goes on without it."""
 
 Step = Literal["checking", "reading", "claiming", "contested", "rereading", "done"]
 
@@ -125,6 +128,7 @@ class Replay:
         self._claims: list[JournalIdentity] = []
         """Identities under which the start record has still to become durable."""
         self._claim_offset = -1
+        self._checked_until = 0
         self._refusal: Fenced | SequenceRefused
         """The error of the contested claim."""
         self._step: Step = "checking" if snapshot else "reading"
@@ -138,6 +142,7 @@ class Replay:
         return identity_of(self._address, self._claimed.epoch)
 
     def start(self, now: int) -> list[LoopEffect]:
+        self._checked_until = now + CHECK_WAIT_MS
         if self._taken_at_ms is not None and not 0 <= now - self._taken_at_ms <= SNAPSHOT_AGE_MS:
             self._forget()
         return [self._fetch()]
@@ -178,6 +183,8 @@ class Replay:
             else:
                 return self._restart(batch.header)
         if self._step == "checking":
+            if now < self._checked_until:
+                return [self._fetch()]
             raise self._shorter_than_snapshot(f"ends at offset {reply.high_watermark}")
         if not fetched.is_at_end:
             if not fetched.has_moved:
@@ -298,7 +305,7 @@ class Replay:
         return [self._fetch()]
 
     def _fetch(self) -> Call:
-        max_wait_ms = REREAD_WAIT_MS if self._step in ("rereading", "contested") else 0
+        max_wait_ms = 0 if self._step == "reading" else REREAD_WAIT_MS
         return self._reader.fetch(
             ReplayFetchCall(), max_bytes=FETCH_BYTES, max_wait_ms=max_wait_ms, is_endless=True
         )

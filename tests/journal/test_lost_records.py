@@ -102,6 +102,21 @@ def test_a_log_that_ends_before_the_snapshot_has_lost_records(group: SimulatedGr
             group.drain()
 
 
+def test_a_new_leader_that_does_not_know_its_last_committed_records_yet_has_not_lost_them(
+    group: SimulatedGroup,
+) -> None:
+    """Its high watermark lags until its followers have fetched from it."""
+    batches, end = list(group.log.batches), group.log.end
+    drop(group, len(batches) - 1, len(batches))
+    group.log.end = parse_header(group.log.batches[-1]).next_offset
+    group.start()
+    for _ in range(3):
+        group.answer(group.calls[0])
+    group.log.batches[:], group.log.end = batches, end
+    group.drain()
+    assert committed(group) == 4
+
+
 def test_damage_that_no_snapshot_covers_is_named_with_its_segment(group: SimulatedGroup) -> None:
     group.snapshot = None
     group.start()

@@ -22,6 +22,7 @@ from planaria.transport.machine import (
     Sender,
     WallClockStepped,
 )
+from planaria.transport.protocol.data import Fetch
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.topics import WatchCatalog
 
@@ -149,6 +150,8 @@ class SimulatedActor:
         if isinstance(outcome, ErrorBody):
             self._on_failed(call, outcome)
         else:
+            if isinstance(call.request, Fetch) and not any(outcome[1:]):
+                self.now += call.request.max_wait_ms  # a long poll without a record
             self.handle(Answered(call.key, *outcome))
 
     def _on_failed(self, call: Call, error: ErrorBody) -> None:
