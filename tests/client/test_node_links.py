@@ -65,6 +65,19 @@ def direct(wire: Wire) -> Wire:
     return wire
 
 
+@pytest.fixture
+def looking_up() -> Wire:
+    """The same as `wire`, but node b has a host name, which is being looked up."""
+    wire = Wire(is_local=False)
+    wire.greet()
+    wire.feed(Wanted("T"))
+    led_by(wire, "b", endpoint=NAMED)
+    wire.ask()
+    answer(wire)
+    assert wire.lookups == [NAMED]
+    return wire
+
+
 def test_requests_go_to_the_leaders_node_once_it_has_greeted(direct: Wire) -> None:
     direct.ask()
     (sent,) = direct.take(ListOffsets)
@@ -163,18 +176,11 @@ def test_a_node_that_cannot_be_reached_is_no_obstacle(wire: Wire, is_silent: boo
     assert answer(wire) == wire.routes[DOOR]
 
 
-def test_a_node_with_a_host_name_is_looked_up() -> None:
-    wire = Wire(is_local=False)
-    wire.greet()
-    wire.feed(Wanted("T"))
-    led_by(wire, "b", endpoint=NAMED)
-    wire.ask()
-    answer(wire)
-    assert wire.lookups == [NAMED]
-    wire.feed(Resolved((B,), endpoint=NAMED))
-    welcome(wire)
-    wire.ask()
-    assert answer(wire) == wire.routes[B]
+def test_a_node_with_a_host_name_is_looked_up(looking_up: Wire) -> None:
+    looking_up.feed(Resolved((B,), endpoint=NAMED))
+    welcome(looking_up)
+    looking_up.ask()
+    assert answer(looking_up) == looking_up.routes[B]
 
 
 def test_a_client_whose_node_dies_takes_over_the_connection_to_another(direct: Wire) -> None:
@@ -326,17 +332,10 @@ def test_a_gateway_that_stops_before_it_is_greeted_is_left_for_the_next(led_by_c
     assert hello.route == led_by_c.routes[C]
 
 
-def test_the_lookup_of_a_node_that_has_moved_meanwhile_leaves_the_gateway_alone() -> None:
-    wire = Wire(is_local=False)
-    wire.greet()
-    wire.feed(Wanted("T"))
-    led_by(wire, "b", endpoint=NAMED)
-    wire.ask()
-    answer(wire)
-    assert wire.lookups == [NAMED]
-    wire.fire("refresh")
-    led_by(wire, "b", version=2, endpoint=B)
-    wire.feed(Resolved((C,), endpoint=NAMED))
-    assert C not in wire.routes
-    wire.ask_gateway()
-    assert [sent.route for sent in wire.take(ListTopics)] == [wire.routes[DOOR]]
+def test_the_lookup_of_a_node_that_has_moved_meanwhile_leaves_the_gateway_alone(looking_up: Wire) -> None:
+    looking_up.fire("refresh")
+    led_by(looking_up, "b", version=2, endpoint=B)
+    looking_up.feed(Resolved((C,), endpoint=NAMED))
+    assert C not in looking_up.routes
+    looking_up.ask_gateway()
+    assert [sent.route for sent in looking_up.take(ListTopics)] == [looking_up.routes[DOOR]]
