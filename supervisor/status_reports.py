@@ -5,8 +5,9 @@
                 kernel may have to wait for a process that is loading its modules
     answered    the remaining actors are measured afterwards, for the next report, which may come a second later
 
-The kernel takes about half a millisecond to add up a process's own pages; a thousand actors in one go would delay an
-operator by half a second, and a restart by as much. Called by process.py; Linux only, elsewhere the memory is 0.
+A measurement holds for VALID_MS: whoever waits for a state asks many times a second. The kernel takes about a
+millisecond to add up a process's own pages; a thousand actors in one go would delay an operator by a second, and a
+restart by as much. Called by process.py; Linux only, elsewhere the memory is 0.
 """
 
 from collections import deque
@@ -20,8 +21,16 @@ from ..transport.protocol.operations import ActorStatus
 from .events import ReportStatus
 
 REPORT_MS = 20
+VALID_MS = 1_000
 MAX_REPORTS = 8
 """Reports in progress; further requests stay in the socket, from which ZeroMQ takes them by connection in turn."""
+
+
+class _Memory(Struct):
+    """The memory of a process, and the time at which it was measured."""
+
+    size_bytes: int
+    at: int
 
 
 class _Report(Struct):
@@ -37,7 +46,7 @@ class StatusReports:
         """`measure` returns the memory of a process in bytes; tests replace it."""
         self._measure = own_memory_bytes if measure is None else measure
         self._reports: deque[_Report] = deque()
-        self._known: dict[int, int] = {}
+        self._known: dict[int, _Memory] = {}
         """Last measurement by process id, for the actors of the last report."""
 
     def __bool__(self) -> bool:
@@ -50,13 +59,23 @@ class StatusReports:
 
     def add(self, order: ReportStatus, now: int, *, is_urgent: bool = False) -> None:
         """Begin a report. For an urgent one nothing is measured."""
-        actors = [actor for actor in order.body.actors if actor.pid is not None]
-        for actor in actors:
-            actor.memory_bytes = self._known.get(actor.pid or 0, 0)
-        self._known = {actor.pid or 0: actor.memory_bytes for actor in actors if actor.memory_bytes}
+        known, self._known = self._known, {}
+        new: list[ActorStatus] = []
+        due: list[ActorStatus] = []
+        for actor in order.body.actors:
+            if actor.pid is None:
+                continue
+            memory = known.get(actor.pid)
+            if memory is None:
+                new.append(actor)
+                continue
+            self._known[actor.pid] = memory
+            actor.memory_bytes = memory.size_bytes
+            if now - memory.at >= VALID_MS:
+                due.append(actor)
         # Actors that only an earlier report needs are no longer measured.
         self._reports = deque(report for report in self._reports if not report.is_answered)
-        left = deque(() if is_urgent else sorted(actors, key=lambda actor: actor.memory_bytes > 0))
+        left = deque(() if is_urgent else (*new, *due))
         self._reports.append(_Report(order, left, now + REPORT_MS))
 
     def step(self, now: int) -> Reply | None:
@@ -70,11 +89,12 @@ class StatusReports:
         while self._reports and self._reports[0].is_answered and not self._reports[0].left:
             self._reports.popleft()
         if self._reports:
-            self._measure_next(self._reports[0].left)
+            self._measure_next(self._reports[0].left, now)
         return reply
 
-    def _measure_next(self, left: deque[ActorStatus]) -> None:
+    def _measure_next(self, left: deque[ActorStatus], now: int) -> None:
         if left:
             actor = left.popleft()
             assert actor.pid is not None
-            actor.memory_bytes = self._known[actor.pid] = self._measure(actor.pid)
+            actor.memory_bytes = self._measure(actor.pid)
+            self._known[actor.pid] = _Memory(actor.memory_bytes, now)

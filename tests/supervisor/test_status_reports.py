@@ -1,7 +1,7 @@
 """Status is answered in a bounded time, however many actors there are, and measured completely in the end."""
 
 from planaria.supervisor.events import ReportStatus
-from planaria.supervisor.status_reports import MAX_REPORTS, REPORT_MS, StatusReports
+from planaria.supervisor.status_reports import MAX_REPORTS, REPORT_MS, VALID_MS, StatusReports
 from planaria.transport.addresses import Address
 from planaria.transport.machine import Reply, Sender
 from planaria.transport.protocol.operations import ActorStatus, StatusReply
@@ -80,6 +80,7 @@ def test_a_thousand_actors_are_answered_in_time_and_measured_afterwards() -> Non
     assert len(reports.measured) < 100
     assert reports.finish() == [], "answered once"
     assert sorted(reports.measured) == list(range(1, 1_000))
+    reports.now += VALID_MS
     reports.ask()
     (reply,) = reports.finish()
     assert memories(reply)[1:] == list(range(1_001, 2_000))
@@ -89,10 +90,25 @@ def test_actors_that_were_never_measured_come_first() -> None:
     reports = Reports(actors=50)
     reports.ask()
     reports.finish()
+    reports.now += VALID_MS
     reports.actors, reports.measured = 60, []
     reports.ask()
     reports.finish()
     assert reports.measured[:10] == list(range(50, 60))
+    assert sorted(reports.measured) == list(range(1, 60))
+
+
+def test_a_process_is_measured_once_a_second_however_often_status_is_asked_for() -> None:
+    reports = Reports(actors=3)
+    for _ in range(5):
+        reports.ask()
+        (reply,) = reports.finish()
+        assert memories(reply) == [0, 1_001, 1_002]
+    assert reports.measured == [1, 2]
+    reports.now += VALID_MS
+    reports.ask()
+    reports.finish()
+    assert reports.measured == [1, 2, 1, 2]
 
 
 def test_each_asker_is_answered_in_time() -> None:
