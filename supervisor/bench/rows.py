@@ -29,6 +29,9 @@ from .ceilings import Ceilings
 VALUE = b"v" * 100
 TOPIC = "BENCH"
 POLL_MESSAGES = 10_000
+WARM_UP_ROUNDS = 500
+"""Single messages before the measured ones: the broker's other actors have started then, and Python has specialised its
+code."""
 TRANSACTION_MESSAGES = 1_000
 TRANSACTION_PRODUCERS = 32
 LOAD_S = 1.2
@@ -159,10 +162,10 @@ def both_row(scale: Scale, ceilings: Ceilings) -> Row:
 def latency_row(scale: Scale, ceilings: Ceilings) -> Row:
     """Measure one publish, waiting for its acknowledgement."""
     with fresh_broker() as broker, broker.producer(linger_ms=0) as producer:
-        for _ in range(scale.rounds // 5):
+        for _ in range(WARM_UP_ROUNDS):
             producer.publish(TOPIC, VALUE).result(5)
         times = []
-        for _ in range(scale.rounds):
+        for _ in range(scale.rounds * 4):
             started = time.perf_counter()
             producer.publish(TOPIC, VALUE).result(5)
             times.append(time.perf_counter() - started)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..broker import Broker
 from .ceilings import Ceilings
-from .rows import TOPIC, VALUE, Row, Scale, fresh_broker
+from .rows import TOPIC, VALUE, WARM_UP_ROUNDS, Row, Scale, fresh_broker
 
 PACE_PER_S = 5_000
 
@@ -62,11 +62,14 @@ def commit_each_row(scale: Scale, _: Ceilings) -> Row:
     """Measure a consumer that commits after each message."""
     messages = scale.rounds * 4
     with fresh_broker() as broker:
-        fill(broker, messages)
+        fill(broker, WARM_UP_ROUNDS + messages)
         with broker.consumer("bench", [TOPIC], auto_offset_reset="earliest", auto_commit=False) as consumer:
-            first = consumer.poll(10.0, max_messages=1)
-            consumer.commit(first[0])
-            rate = _rate(messages - 1, lambda: consumer.commit(consumer.poll(5.0, max_messages=1)[0]))
+
+            def work() -> None:
+                consumer.commit(consumer.poll(10.0, max_messages=1)[0])
+
+            _rate(WARM_UP_ROUNDS, work)
+            rate = _rate(messages, work)
     return Row(
         name="consume and commit each message",
         figure=rate,
@@ -90,7 +93,7 @@ def queue_next_row(scale: Scale, _: Ceilings) -> Row:
 def _loop_of_one(scale: Scale, name: str, bar: float, *, is_flushed: bool) -> Row:
     messages = scale.rounds * 4
     with fresh_broker() as broker:
-        fill(broker, messages)
+        fill(broker, WARM_UP_ROUNDS + messages)
         with broker.share_consumer("bench", [TOPIC]) as consumer:
 
             def work() -> None:
@@ -98,8 +101,8 @@ def _loop_of_one(scale: Scale, name: str, bar: float, *, is_flushed: bool) -> Ro
                 if is_flushed:
                     consumer.flush()
 
-            work()
-            rate = _rate(messages - 1, work)
+            _rate(WARM_UP_ROUNDS, work)
+            rate = _rate(messages, work)
             consumer.flush()
     return Row(name=name, figure=rate, unit="per second", bar=bar, is_higher_better=True)
 
