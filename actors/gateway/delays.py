@@ -1,7 +1,7 @@
 """Records with delayed delivery: their fields in a publish, and their ids. Pure.
 
 A record's id is the client's own, so that a repeat is recognised, or a unique one: the broker's instance, the
-gateway's incarnation, the request's ticket, the record's position. Called by publish.py and by schedule_routes.py.
+gateway's incarnation, the request's ticket, the record's position. Called by publish.py and publish_routes.py.
 """
 
 from ...transport.batch import HEADER_BYTES

@@ -118,7 +118,7 @@ class Transaction(Struct, frozen=True, array_like=True):
 
 
 def topic_partitions_of(partitions: TopicPartitions) -> set[TopicPartition]:
-    """Return participants in the form that an transaction keeps. Raises ProtocolError for invalid ones."""
+    """Return participants in the form that a transaction keeps. Raises ProtocolError for invalid ones."""
     tps = {TopicPartition(topic, number) for topic, numbers in partitions.items() for number in numbers}
     for topic, number in tps:
         if number < 0:

@@ -1,7 +1,9 @@
-"""Rule: no meaningless name, no postponed work, no path of a home directory, a docstring per module."""
+"""Rule: no meaningless name, no postponed work, no path of a home directory, a docstring per module, and no mention of a
+file that does not exist."""
 
 import ast
 import re
+from collections.abc import Collection
 from pathlib import PurePosixPath
 
 import pytest
@@ -11,6 +13,7 @@ from source_tree import ROOT, Source, package_sources, project_files
 EMPTY_WORDS = {"util", "utils", "helper", "helpers", "common", "base", "manager", "misc"}
 POSTPONED = re.compile(r"\b(?:TODO|FIXME|XXX)\b")
 HOME = re.compile(r"(?<![\w.])/(?:home|root|Users)/\w")
+NAMED_FILE = re.compile(r"(?<![\w./-])[\w/]+\.py\b")
 TEXT_SUFFIXES = ("", ".py", ".md", ".toml", ".txt", ".sh", ".json", ".cfg")
 
 
@@ -50,6 +53,28 @@ def test_names_say_something() -> None:
 
 def test_every_module_opens_by_saying_what_it_owns() -> None:
     assert [source.path for source in package_sources() if not ast.get_docstring(source.tree)] == []
+
+
+def missing_files(source: Source, paths: Collection[str]) -> list[str]:
+    """Return the mentions of Python files, with or without their folders, that are none of these."""
+    return [
+        f"{source.path}: there is no {name}"
+        for name in NAMED_FILE.findall(source.text)
+        if not any(f"/{path}".endswith(f"/{name}") for path in paths)
+    ]
+
+
+def test_every_file_that_a_module_mentions_exists() -> None:
+    paths = [path.relative_to(ROOT).as_posix() for path in project_files(".py")]
+    assert [fault for source in package_sources() for fault in missing_files(source, paths)] == []
+
+
+def test_rule_sees_a_mention_of_a_missing_file() -> None:
+    text = '"""Called by gone.py, here.py and client/here.py, not by actors/here.py."""'
+    assert missing_files(Source("transport/x.py", text), ["transport/client/here.py"]) == [
+        "transport/x.py: there is no gone.py",
+        "transport/x.py: there is no actors/here.py",
+    ]
 
 
 def test_no_postponed_work_and_no_home_paths() -> None:
