@@ -9,8 +9,8 @@ import pytest
 from fake_broker import FakeBroker
 from planaria.transport.client.client import Client
 from planaria.transport.client.identified import ANY_PARTITION, Identified, Schedule, delayed_requests
+from planaria.transport.client.lanes import Outcome
 from planaria.transport.client.options import InvalidOption
-from planaria.transport.client.producing import Outcome
 from planaria.transport.client.schedule import schedule
 from planaria.transport.machine import Answered, Call
 from planaria.transport.protocol.data import PublishedRecord, PublishRecord, PublishReply

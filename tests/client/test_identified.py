@@ -8,8 +8,9 @@ import pytest
 from fake_broker import FakeBroker
 from planaria.transport.client.client import Client
 from planaria.transport.client.identified import REQUEST_BATCHES, Identified, identified_requests
+from planaria.transport.client.lanes import Outcome
 from planaria.transport.client.options import InvalidOption
-from planaria.transport.client.producing import LaneFreed, LaneHeld, Outcome
+from planaria.transport.client.producing import LaneFreed, LaneHeld
 from planaria.transport.machine import Answered, Call, Failed, SetTimer, TimerFired
 from planaria.transport.protocol.data import ProducedBatch, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode

@@ -10,12 +10,8 @@ from hypothesis import strategies as st
 from example_counts import examples
 from model_partition import ModelPartition
 from planaria.transport.calls.retry import RetryPolicy
-from planaria.transport.client.lanes import MOVED_MS, PartitionSequence, ProducerIdentity
-from planaria.transport.client.producing import (
-    LaneFreed,
-    LaneHeld,
-    Outcome,
-)
+from planaria.transport.client.lanes import MOVED_MS, Outcome, PartitionSequence, ProducerIdentity
+from planaria.transport.client.producing import LaneFreed, LaneHeld
 from planaria.transport.machine import Answered, Failed, TimerFired
 from planaria.transport.protocol.data import InitProducerReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode

@@ -8,14 +8,8 @@ from typing import Any
 from model_partition import ModelPartition
 from planaria.transport.batch import build
 from planaria.transport.calls.retry import RetryPolicy
-from planaria.transport.client.producing import (
-    LaneFreed,
-    LaneHeld,
-    LaneIdle,
-    Outcome,
-    Producing,
-    Transmit,
-)
+from planaria.transport.client.lanes import Outcome, Transmit
+from planaria.transport.client.producing import LaneFreed, LaneHeld, LaneIdle, Producing
 from planaria.transport.machine import Answered, Call, Failed, SetTimer, TimerFired
 from planaria.transport.protocol.data import InitProducerReply, ProducedBatch, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode

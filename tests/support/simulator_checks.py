@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from planaria.transport.batch import decode_records, split, verify
-from planaria.transport.client.producing import Outcome
+from planaria.transport.client.lanes import Outcome
 from planaria.transport.codec import split_envelope
 from planaria.transport.machine import Event, Received
 from planaria.transport.protocol.errors import ErrorCode

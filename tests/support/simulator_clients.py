@@ -24,8 +24,9 @@ from planaria.transport.client.broker_directory import BrokerDirectory
 from planaria.transport.client.consumer import Consumer
 from planaria.transport.client.dispatch import Dispatch
 from planaria.transport.client.errors import MemberFenced, TimedOut, error_from
+from planaria.transport.client.lanes import Outcome, Transmit
 from planaria.transport.client.options import ConsumerOptions
-from planaria.transport.client.producing import LaneIdle, Outcome, Producing, Transmit
+from planaria.transport.client.producing import LaneIdle, Producing
 from planaria.transport.machine import Answered, Call, Effect, Event, Failed
 from planaria.transport.protocol.data import Produce, ProduceReply
 from planaria.transport.protocol.errors import ProtocolError

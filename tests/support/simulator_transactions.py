@@ -18,9 +18,9 @@ from planaria.transport.batch import TRANSACTIONAL, decode_records, is_commit
 from planaria.transport.calls.events import Submitted
 from planaria.transport.calls.retry import RetryPolicy
 from planaria.transport.client.errors import TransactionAborted, error_from
-from planaria.transport.client.lanes import ProducerIdentity
+from planaria.transport.client.lanes import Outcome, ProducerIdentity, Transmit
 from planaria.transport.client.options import ProducerOptions
-from planaria.transport.client.producing import Outcome, Producing, Transmit
+from planaria.transport.client.producing import Producing
 from planaria.transport.client.transacting import Transacting
 from planaria.transport.machine import Answered, Call, CancelTimer, Effect, Event, Failed, SetTimer
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode, PlanariaError, ProtocolError

@@ -28,8 +28,8 @@ from ..protocol.data import (
 )
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.message import Reply, Request
-from .lanes import HELD_MS, NOT_APPENDED
-from .producing import LaneFreed, LaneHeld, Outcome
+from .lanes import HELD_MS, NOT_APPENDED, Outcome
+from .producing import LaneFreed, LaneHeld
 
 REQUEST_BATCHES = 128
 REQUEST_BYTES = 4 * 1024 * 1024

@@ -102,12 +102,17 @@ class Transmit(Struct, frozen=True):
     """Id of the topic that the sequence belongs to."""
 
 
-class GivenUp(Struct, frozen=True):
-    """A batch failed for good."""
+class Outcome(Struct, frozen=True):
+    """A batch is done: appended at `base_offset`, or failed with `error`."""
 
-    batch: Batch
-    error: ErrorBody
-    is_uncertain: bool
+    lane: TopicPartition
+    batch: Any
+    base_offset: int = -1
+    error: ErrorBody | None = None
+    is_uncertain: bool = False
+    """True if a failed batch may have been appended."""
+    is_duplicate: bool = False
+    """True if its dedup id was known: it was not written again."""
 
 
 class PartitionSequence:
@@ -202,6 +207,9 @@ class PartitionSequence:
         numbers = (self.identity, flight.sequence, flight.token)
         return Transmit(self.key, flight.batch, *numbers, flight.receipt, self.topic_id)
 
+    def _given_up(self, batch: Batch, error: ErrorBody, is_uncertain: bool) -> Outcome:
+        return Outcome(self.key, batch, error=error, is_uncertain=is_uncertain)
+
     def acknowledge(self, token: int) -> Batch | None:
         """Return the batch that this reply is about; None if the reply is stale."""
         flight = self._flight(token)
@@ -213,8 +221,8 @@ class PartitionSequence:
         self._last_error = None
         return flight.batch
 
-    def refuse(self, token: int, error: ErrorBody) -> GivenUp | None:
-        """Record a failed attempt. Return the batch if it has to be given up."""
+    def refuse(self, token: int, error: ErrorBody) -> Outcome | None:
+        """Record a failed attempt. Return the outcome of the batch if it has to be given up."""
         flight = self._flight(token)
         if flight is None:
             return None
@@ -242,7 +250,8 @@ class PartitionSequence:
         else:
             self._flights.remove(flight)
             # The topic is gone, and so is everything written to its log.
-            return GivenUp(flight.batch, error, flight.is_doubtful and error.code != ErrorCode.UNKNOWN_TOPIC)
+            is_uncertain = flight.is_doubtful and error.code != ErrorCode.UNKNOWN_TOPIC
+            return self._given_up(flight.batch, error, is_uncertain)
         return None
 
     def is_under_way(self, token: int) -> bool:
@@ -259,13 +268,15 @@ class PartitionSequence:
                 return flight
         return None
 
-    def drain(self, retry_at: int) -> list[GivenUp]:
+    def drain(self, retry_at: int) -> list[Outcome]:
         """Begin the backoff after all attempts have ended. Give up batches that cannot be sent again safely."""
         self._is_draining = False
-        lost: list[GivenUp] = []
+        lost: list[Outcome] = []
         if self._is_forgotten and not self._is_replaced:
             error = ErrorBody(ErrorCode.UNKNOWN_PRODUCER, "the partition has forgotten this producer")
-            lost = [GivenUp(flight.batch, error, True) for flight in self._flights if flight.is_doubtful]
+            lost = [
+                self._given_up(flight.batch, error, True) for flight in self._flights if flight.is_doubtful
+            ]
             self._flights = deque(flight for flight in self._flights if not flight.is_doubtful)
         if self._is_forgotten or self._starts_again or self._is_replaced:
             self._start_again()
@@ -293,22 +304,22 @@ class PartitionSequence:
             return [self._send(self._flights[0])]
         return self.transmit()
 
-    def expire(self, created_before: int) -> list[GivenUp]:
+    def expire(self, created_before: int) -> list[Outcome]:
         """Give up the batches that are too old, whatever their state."""
         reason = "not acknowledged within delivery_timeout_ms"
         if self._last_error is not None:
             reason += f"; last answer: {self._last_error.code}: {self._last_error.message}"
         error = ErrorBody(ErrorCode.TIMED_OUT, reason)
-        expired: list[GivenUp] = []
+        expired: list[Outcome] = []
         if self.stopped_clock_ms >= created_before:
             return expired
         while self._flights and self._flights[0].batch.created_ms < created_before:
             flight = self._flights.popleft()
             self._is_probing = False
-            expired.append(GivenUp(flight.batch, error, flight.may_be_appended))
+            expired.append(self._given_up(flight.batch, error, flight.may_be_appended))
         if not self._flights:
             while self._queue and self._queue[0].created_ms < created_before:
-                expired.append(GivenUp(self._queue.popleft(), error, False))
+                expired.append(self._given_up(self._queue.popleft(), error, False))
         return expired
 
     def oldest_ms(self) -> int | None:
@@ -316,10 +327,10 @@ class PartitionSequence:
         oldest = self._flights[0].batch if self._flights else self._queue[0] if self._queue else None
         return None if oldest is None else max(oldest.created_ms, self.stopped_clock_ms)
 
-    def give_up(self, error: ErrorBody) -> list[GivenUp]:
+    def give_up(self, error: ErrorBody) -> list[Outcome]:
         """Take everything out: the producer is closing."""
-        given_up = [GivenUp(flight.batch, error, flight.may_be_appended) for flight in self._flights]
-        given_up += [GivenUp(batch, error, False) for batch in self._queue]
+        given_up = [self._given_up(flight.batch, error, flight.may_be_appended) for flight in self._flights]
+        given_up += [self._given_up(batch, error, False) for batch in self._queue]
         self._flights.clear()
         self._queue.clear()
         return given_up

@@ -21,8 +21,9 @@ from ..protocol.errors import ErrorBody, ErrorCode
 from .accumulator import Accumulator
 from .errors import Conflict, DeliveryFailed, DeliveryUncertain, error_from
 from .identified import Identified
+from .lanes import Outcome, Transmit
 from .producer_batch import PartitionQueue, ProducerBatch
-from .producing import LaneFreed, LaneHeld, LaneIdle, Outcome, Producing, Transmit
+from .producing import LaneFreed, LaneHeld, LaneIdle, Producing
 from .unawaited import JUDGE, UnawaitedFailures
 
 SWEEP_MS = 100

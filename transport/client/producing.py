@@ -6,7 +6,6 @@ Outcome follows every `put`; a Delivery waits for it.
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
-from typing import Any
 
 from msgspec import Struct
 
@@ -16,22 +15,10 @@ from ..log_access.writer import result_of
 from ..machine import Answered, Call, Effect, Event, Failed, SetTimer, TimerFired
 from ..protocol.data import Acks, InitProducer, InitProducerReply, ProducedBatch
 from ..protocol.errors import ErrorBody, ErrorCode
-from .lanes import MOVED_MS, Batch, GivenUp, PartitionSequence, ProducerIdentity, Transmit
+from .lanes import MOVED_MS, Batch, Outcome, PartitionSequence, ProducerIdentity, Transmit
 
 _INIT = "init_producer"
 _EXPIRY = "expiry"
-
-
-class Outcome(Struct, frozen=True):
-    """A batch is done: appended at `base_offset`, or failed with `error`."""
-
-    lane: TopicPartition
-    batch: Any
-    base_offset: int = -1
-    error: ErrorBody | None = None
-    is_uncertain: bool = False
-    is_duplicate: bool = False
-    """True if its dedup id was known: it was not written again."""
 
 
 class LaneIdle(Struct, frozen=True):
@@ -184,7 +171,7 @@ class Producing:
     def _on_no_identity(self, error: ErrorBody, now: int) -> list[Effect]:
         self._is_asking = False
         if not error.retriable:
-            return self._fail_for_good(error)
+            return self.abandon(error)
         self._init_failures += 1
         return [SetTimer(_INIT, now + self._retry.delay_ms(self._init_failures, self._jitter))]
 
@@ -213,7 +200,7 @@ class Producing:
         if lane.is_under_way(token) and (
             error.code == ErrorCode.PRODUCER_FENCED or (self.is_transactional and lane.is_lost(token, error))
         ):
-            return self._fail_for_good(error)
+            return self.abandon(error)
         effects: list[Effect] = []
         if error.code == ErrorCode.BACKPRESSURE and lane.is_under_way(token):
             lane.is_held = True
@@ -221,7 +208,7 @@ class Producing:
             effects.append(LaneHeld(lane.key, error))
         given_up = lane.refuse(token, error)
         if given_up is not None:
-            effects += _outcomes(lane.key, [given_up])
+            effects.append(given_up)
         return effects + self._drain(lane, now)
 
     def _drain(self, lane: PartitionSequence, now: int) -> list[Effect]:
@@ -232,7 +219,7 @@ class Producing:
             wait_ms = self._retry.delay_ms(lane.failures + 1, self._jitter)
             wait_ms = min(wait_ms, MOVED_MS) if lane.is_moved else wait_ms
         retry_at = now + wait_ms
-        effects = _outcomes(lane.key, lane.drain(retry_at))
+        effects: list[Effect] = [*lane.drain(retry_at)]
         if lane.retry_at is not None:
             effects.append(SetTimer(lane.key, retry_at))
         elif lane.is_idle:
@@ -254,7 +241,7 @@ class Producing:
         self._expiry_at = None
         effects: list[Effect] = []
         for lane in self._lanes.values():
-            effects += _outcomes(lane.key, lane.expire(now - self._delivery_timeout_ms))
+            effects += lane.expire(now - self._delivery_timeout_ms)
             effects += self._transmit(lane, lane.transmit())
             effects += self._drain(lane, now)
         ages = [oldest for lane in self._lanes.values() if (oldest := lane.oldest_ms()) is not None]
@@ -264,18 +251,6 @@ class Producing:
         return effects
 
     def abandon(self, error: ErrorBody) -> list[Effect]:
-        """Fail everything that is not done, for a producer that is closed before its deadlines."""
-        return self._fail_for_good(error)
-
-    def _fail_for_good(self, error: ErrorBody) -> list[Effect]:
+        """Fail everything that is not done, and all that follows: the producer is closed, or can never write again."""
         self.fatal = error
-        return [
-            effect for lane in self._lanes.values() for effect in _outcomes(lane.key, lane.give_up(error))
-        ]
-
-
-def _outcomes(key: TopicPartition, given_up: Iterable[GivenUp]) -> list[Effect]:
-    return [Outcome(key, item.batch, -1, item.error, item.is_uncertain) for item in given_up]
-
-
-__all__ = ["Batch", "LaneFreed", "LaneHeld", "LaneIdle", "Outcome", "Producing", "Transmit"]
+        return [outcome for lane in self._lanes.values() for outcome in lane.give_up(error)]
