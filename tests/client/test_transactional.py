@@ -18,7 +18,7 @@ from planaria.transport.client.gate import Gate
 from planaria.transport.client.lanes import ProducerIdentity
 from planaria.transport.client.options import ProducerOptions
 from planaria.transport.client.producer import BatchingProducer
-from planaria.transport.client.producer_bridge import Concluded, Dropped
+from planaria.transport.client.producer_bridge import Concluded, Posted
 from planaria.transport.machine import Answered, Call, SetTimer, TimerFired
 from planaria.transport.protocol.data import ProducedBatch, ProduceReply
 from planaria.transport.protocol.errors import PlanariaError
@@ -175,7 +175,7 @@ def test_an_end_that_was_interrupted_is_not_asked_for(
     delivery = producer.publish("T", b"1", partition=0)
     (batch,) = go_on(network)
     producer.bridge.handle(Concluded(sender, lambda: END), 0)
-    assert producer.bridge.handle(Dropped(), 0) == []
+    assert producer.bridge.handle(Posted.DROPPED, 0) == []
     assert isinstance(delivery.exception(0), DeliveryUncertain)
     assert acknowledge(producer, batch) == []
 
@@ -189,7 +189,7 @@ class InterruptedNetwork(StillNetwork):
 
     def post(self, owner: Any, event: Any) -> None:
         super().post(owner, event)
-        if isinstance(event, Dropped):
+        if event is Posted.DROPPED:
             go_on(self)
 
 

@@ -20,7 +20,7 @@ from ..client.commits import GivenOffsets, Metadata
 from ..client.delivery import RecordMetadata
 from ..client.errors import Closed
 from ..client.options import Duration, ProducerOptions
-from ..client.producer_bridge import Concluded, Dropped
+from ..client.producer_bridge import Concluded, Posted
 from ..client.transacting import Transacting, aborted_by
 from ..machine import Answered, Call
 from ..protocol.errors import PlanariaError
@@ -178,7 +178,7 @@ class AsyncTransactionalProducer:
 
     async def _drop(self) -> None:
         """Fail all messages that are not done, and wait for that."""
-        self._caller.network.post(self._batching.bridge, Dropped())
+        self._caller.network.post(self._batching.bridge, Posted.DROPPED)
         for batch in self._batching.accumulator.unfinished():
             await self._caller.finish(batch)
 

@@ -36,17 +36,7 @@ from .lanes import ProducerIdentity
 from .network import Network
 from .options import Duration, InvalidOption, ProducerOptions, wait_limit_s
 from .producer_batch import PartitionQueue, ProducerBatch
-from .producer_bridge import (
-    Abandoned,
-    Begun,
-    Concluded,
-    Dropped,
-    FlushEnded,
-    FlushRequested,
-    LaneReady,
-    NamedReady,
-    ProducerBridge,
-)
+from .producer_bridge import Concluded, LaneReady, NamedReady, Posted, ProducerBridge
 from .producing import Producing
 
 INTERRUPTED_FLUSH_S = 5.0
@@ -296,7 +286,7 @@ class BatchingProducer:
         """Publish under this producer id and epoch; all earlier messages are done."""
         self.accumulator.reopen(identity)
         if not self.bridge.is_sweeping:
-            self._network.post(self.bridge, Begun())
+            self._network.post(self.bridge, Posted.BEGUN)
 
     def conclude(self, ask: Callable[[], Call | None]) -> Answered:
         """Wait until all messages are done, and for the reply to the call that `ask` then makes in the network thread.
@@ -313,7 +303,7 @@ class BatchingProducer:
 
     def drop(self) -> None:
         """Fail all messages that are not done, and wait for that."""
-        self._network.post(self.bridge, Dropped())
+        self._network.post(self.bridge, Posted.DROPPED)
         for batch in self.accumulator.unfinished():
             batch.wait(None)
 
@@ -333,11 +323,11 @@ class BatchingProducer:
     @contextmanager
     def flushing(self) -> Iterator[None]:
         """Let no batch linger while the block waits for those that are unfinished."""
-        self._network.post(self.bridge, FlushRequested())
+        self._network.post(self.bridge, Posted.FLUSH_BEGUN)
         try:
             yield
         finally:
-            self._network.post(self.bridge, FlushEnded())
+            self._network.post(self.bridge, Posted.FLUSH_ENDED)
 
     def close(self, timeout: Duration | None = None) -> None:
         if not self.begin_close():
@@ -359,7 +349,7 @@ class BatchingProducer:
 
     def end_close(self) -> None:
         """Fail the messages that are not acknowledged, and leave the network thread."""
-        self._network.post(self.bridge, Abandoned())
+        self._network.post(self.bridge, Posted.ABANDONED)
         self._network.post(self._network.owner, Withdrawn(self.bridge))
         self._network.forget(self)
 

@@ -6,9 +6,10 @@ returns outcomes. Never called by user threads, which post to it. Made by `Produ
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from enum import Enum, auto
 from typing import Final
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from ..addresses import TopicPartition
 from ..batch import TRANSACTIONAL
@@ -32,51 +33,38 @@ _SWEEP: Final = "sweep"
 _END: Final = "end of the transaction"
 
 
-class LaneReady:
+class Posted(Enum):
+    """Events of the program's side that carry nothing."""
+
+    FLUSH_BEGUN = auto()
+    """Take all open batches, however young, until FLUSH_ENDED."""
+    FLUSH_ENDED = auto()
+    BEGUN = auto()
+    """A transaction begins while no sweep is running."""
+    DROPPED = auto()
+    """The transaction is aborted: all pending batches fail."""
+    ABANDONED = auto()
+    """The producer closes: all pending batches fail."""
+
+
+class LaneReady(Struct, frozen=True, eq=False, gc=False):
     """A publisher reports that a lane has records."""
 
-    __slots__ = ("lane",)
-
-    def __init__(self, lane: PartitionQueue) -> None:
-        self.lane = lane
+    lane: PartitionQueue
 
 
-class NamedReady:
+class NamedReady(Struct, frozen=True, eq=False, gc=False):
     """A publisher passes a batch of one record that has a dedup id or a delivery time."""
 
-    __slots__ = ("batch",)
-
-    def __init__(self, batch: ProducerBatch) -> None:
-        self.batch = batch
+    batch: ProducerBatch
 
 
-class FlushRequested:
-    """Take all open batches, however young. Ends with FlushEnded."""
-
-
-class FlushEnded:
-    """A flush is over."""
-
-
-class Begun:
-    """A transaction begins while no sweep is running."""
-
-
-class Dropped:
-    """The transaction is aborted: all pending batches fail."""
-
-
-class Concluded:
+class Concluded(Struct, frozen=True, eq=False):
     """End and suspend the transaction: once all of it is done, the call that `ask()` returns is sent, if it returns one,
     and `owner` receives the reply."""
 
-    def __init__(self, owner: Owner, ask: Callable[[], Call | None]) -> None:
-        self.owner = owner
-        self.ask = ask
-
-
-class Abandoned:
-    """The producer closes; all pending batches fail."""
+    owner: Owner
+    ask: Callable[[], Call | None]
 
 
 class ProducerBridge:
@@ -140,13 +128,13 @@ class ProducerBridge:
                 | TimerFired(key=(first, tuple()))
             ) if first in self._named:
                 return self._perform(self._named[first].handle(event, now), now)
-            case FlushRequested():
+            case Posted.FLUSH_BEGUN:
                 self._flushes += 1
                 return self._take_all(now)
-            case FlushEnded():
+            case Posted.FLUSH_ENDED:
                 self._flushes -= 1
                 return []
-            case Begun():
+            case Posted.BEGUN:
                 self.is_sweeping = True
                 return [SetTimer(_SWEEP, now + SWEEP_MS)]
             case TimerFired(key=key) if key is _SWEEP:
@@ -158,12 +146,12 @@ class ProducerBridge:
                 return self._take_all(now)
             case Answered(key=(first, owner)) | Failed(key=(first, owner)) if first is _END:
                 return [Deliver(owner, event)]
-            case Dropped():
+            case Posted.DROPPED:
                 self._concluded = None
                 error = ErrorBody(ErrorCode.TRANSACTION_ABORTED, "the transaction was aborted")
                 effects = self._take_all(now)
                 return effects + self._perform(self._machine.abandon(error), now)
-            case Abandoned():
+            case Posted.ABANDONED:
                 effects = self._take_all(now)
                 error = ErrorBody(
                     ErrorCode.SHUTTING_DOWN, "the producer was closed before the acknowledgement"
