@@ -30,12 +30,12 @@ class Reading:
         )
         self.machine.begin(self.read.starts)
         for tp, start in self.read.starts.items():
-            self.machine.reader.accept(Located(tp, self.machine.reader.epoch(tp), start or 0))
+            self.machine.reader.accept(Located(tp, self.machine.reader.epochs()[tp], start or 0))
 
     def fetched(
         self, tp: TopicPartition, *frames: bytes, next_offset: int, topic_id: str | None = None
     ) -> None:
-        size, epoch = sum(map(len, frames)), self.machine.reader.epoch(tp)
+        size, epoch = sum(map(len, frames)), self.machine.reader.epochs()[tp]
         self.machine.reader.accept(Chunk(tp, epoch, frames, size, next_offset, topic_id=topic_id))
 
     def poll(self) -> list[tuple[list[int], bool]] | None:
@@ -76,9 +76,9 @@ def test_damage_beyond_the_end_is_no_error() -> None:
     reading = Reading({P: Span(None, 2), Q: Span(None, 2)})
     damage = ErrorBody(ErrorCode.CORRUPT_LOG, "bad")
     reading.fetched(P, batch(0, 3), next_offset=3)
-    reading.machine.reader.accept(Trouble(P, reading.machine.reader.epoch(P), 3, damage))
+    reading.machine.reader.accept(Trouble(P, reading.machine.reader.epochs()[P], 3, damage))
     assert reading.poll() == [([0, 1], False)]
-    reading.machine.reader.accept(Trouble(Q, reading.machine.reader.epoch(Q), 0, damage))
+    reading.machine.reader.accept(Trouble(Q, reading.machine.reader.epochs()[Q], 0, damage))
     with pytest.raises(CorruptData):
         reading.poll()
 

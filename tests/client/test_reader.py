@@ -25,7 +25,7 @@ def batch(first: int, count: int, attributes: int = 0, **producer: int) -> bytes
 
 def chunk(reader: Reader, tp: tuple[str, int], *frames: bytes, next_offset: int = -1) -> Chunk:
     size = sum(map(len, frames))
-    return Chunk(tp, reader.epoch(tp), tuple(frames), size, next_offset)
+    return Chunk(tp, reader.epochs()[tp], tuple(frames), size, next_offset)
 
 
 def reader_at(offset: int, *tps: tuple[str, int]) -> Reader:
@@ -97,7 +97,7 @@ def test_chunks_are_reported_as_consumed_when_opened() -> None:
     reader.accept(chunk(reader, P, batch(0, 2), next_offset=2))
     assert reader.told() == []
     offsets(reader, 1)
-    assert reader.told() == [Consumed(P, reader.epoch(P), len(batch(0, 2)))]
+    assert reader.told() == [Consumed(P, reader.epochs()[P], len(batch(0, 2)))]
 
 
 def test_nothing_of_a_partition_that_is_not_owned() -> None:
@@ -190,7 +190,7 @@ def test_damage_is_named_and_what_precedes_it_is_delivered(position: int) -> Non
 def test_data_fetched_before_an_error_is_handed_out_first() -> None:
     reader = reader_at(0)
     reader.accept(chunk(reader, P, batch(0, 3), next_offset=3))
-    reader.accept(Trouble(P, reader.epoch(P), 3, ErrorBody(ErrorCode.CORRUPT_LOG, "why")))
+    reader.accept(Trouble(P, reader.epochs()[P], 3, ErrorBody(ErrorCode.CORRUPT_LOG, "why")))
     reader.raise_trouble()
     assert offsets(reader, 2) == [0, 1]
     reader.raise_trouble()
@@ -201,7 +201,7 @@ def test_data_fetched_before_an_error_is_handed_out_first() -> None:
 
 def test_an_error_is_raised_although_other_partitions_have_data() -> None:
     reader = reader_at(0, P, Q)
-    reader.accept(Trouble(P, reader.epoch(P), 0, ErrorBody(ErrorCode.CORRUPT_LOG, "why")))
+    reader.accept(Trouble(P, reader.epochs()[P], 0, ErrorBody(ErrorCode.CORRUPT_LOG, "why")))
     reader.accept(chunk(reader, Q, batch(0, 3), next_offset=3))
     with pytest.raises(CorruptData):
         reader.raise_trouble(is_new=True)
@@ -214,7 +214,7 @@ def test_an_error_is_raised_although_other_partitions_have_data() -> None:
 
 def test_an_error_that_is_raised_again_and_again_does_not_grow() -> None:
     reader = reader_at(0)
-    reader.accept(Trouble(P, reader.epoch(P), 0, ErrorBody(ErrorCode.CORRUPT_LOG, "why")))
+    reader.accept(Trouble(P, reader.epochs()[P], 0, ErrorBody(ErrorCode.CORRUPT_LOG, "why")))
     depths = []
     for _ in range(3):
         with pytest.raises(CorruptData) as raised:
@@ -229,9 +229,9 @@ def test_nothing_behind_damage_is_kept_or_handed_out() -> None:
     reader = reader_at(0)
     reader.accept(chunk(reader, P, bytes(damaged), next_offset=5))
     assert offsets(reader) == []
-    assert GaveUp(P, reader.epoch(P)) in reader.told()
+    assert GaveUp(P, reader.epochs()[P]) in reader.told()
     reader.accept(chunk(reader, P, batch(5, 5), next_offset=10))
-    reader.accept(Located(P, reader.epoch(P), 7))
+    reader.accept(Located(P, reader.epochs()[P], 7))
     assert offsets(reader) == []
     for _ in range(2):
         with pytest.raises(CorruptData, match="A/0 at offset 0"):
@@ -241,12 +241,12 @@ def test_nothing_behind_damage_is_kept_or_handed_out() -> None:
 def test_a_new_location_takes_effect_behind_the_data_before_it() -> None:
     reader = reader_at(5)
     reader.accept(chunk(reader, P, batch(5, 5), next_offset=10))
-    reader.accept(Located(P, reader.epoch(P), 0))  # the log starts again
+    reader.accept(Located(P, reader.epochs()[P], 0))  # the log starts again
     reader.accept(chunk(reader, P, batch(0, 3), next_offset=3))
     assert offsets(reader) == [5, 6, 7, 8, 9], "what one call hands out belongs to one location"
     assert offsets(reader) == [0, 1, 2]
     assert reader.position(P) == 3
-    reader.accept(Located(P, reader.epoch(P), 0))
+    reader.accept(Located(P, reader.epochs()[P], 0))
     reader.accept(chunk(reader, P, batch(0, 3), next_offset=3))
     assert offsets(reader) == [0, 1, 2]
 
@@ -258,7 +258,7 @@ def test_trouble_has_plain_names() -> None:
         ("CORRUPT_LOG", CorruptData),
     ):
         reader = reader_at(0)
-        reader.accept(Trouble(P, reader.epoch(P), 3, ErrorBody(code, "why")))
+        reader.accept(Trouble(P, reader.epochs()[P], 3, ErrorBody(code, "why")))
         with pytest.raises(kind, match="A/0"):
             reader.raise_trouble()
 
@@ -275,7 +275,7 @@ def test_a_new_location_changes_nothing_of_what_is_given_back() -> None:
     reader = reader_at(5)
     reader.accept(structs.replace(chunk(reader, P, batch(5, 5), next_offset=10), topic_id="old"))
     taken = reader.take(10)
-    reader.accept(Located(P, reader.epoch(P), 0, "new"))
+    reader.accept(Located(P, reader.epochs()[P], 0, "new"))
     reader.give_back(taken[2:], reader.epochs())
     assert (reader.position(P), reader.origin(P)[0]) == (7, "old")
     reader.accept(structs.replace(chunk(reader, P, batch(0, 3), next_offset=3), topic_id="new"))
