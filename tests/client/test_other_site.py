@@ -2,7 +2,7 @@
 
 from exchange_driver import Wire
 from planaria.transport.calls.events import Disconnected
-from planaria.transport.client.other_site import LONGEST_MS, STAY_MS, OtherSite
+from planaria.transport.client.gateway_link import LONGEST_STAY_MS, STAY_MS, OtherSite
 from planaria.transport.protocol.errors import ErrorCode
 from planaria.transport.protocol.session import Hello, Node
 from planaria.transport.protocol.topics import ListTopics
@@ -51,6 +51,6 @@ def test_the_looks_become_rarer_and_a_time_without_refusals_is_a_new_start() -> 
     site = OtherSite()
     looks = [now for now in range(0, 120_000, 100) if site.is_due(now)]
     pauses = [later - before for before, later in zip([0, *looks], looks, strict=False)]
-    assert pauses == [STAY_MS, 2 * STAY_MS, 4 * STAY_MS, 8 * STAY_MS, LONGEST_MS, LONGEST_MS]
-    assert not site.is_due(120_000 + LONGEST_MS + 100)
-    assert site.is_due(120_000 + LONGEST_MS + 100 + STAY_MS)
+    assert pauses == [STAY_MS, 2 * STAY_MS, 4 * STAY_MS, 8 * STAY_MS, LONGEST_STAY_MS, LONGEST_STAY_MS]
+    assert not site.is_due(120_000 + LONGEST_STAY_MS + 100)
+    assert site.is_due(120_000 + LONGEST_STAY_MS + 100 + STAY_MS)

@@ -19,7 +19,7 @@ from planaria import AuthenticationFailed, Client
 from planaria.transport import sockets
 from planaria.transport.calls.events import GreetingRead
 from planaria.transport.client.errors import TimedOut
-from planaria.transport.client.greeting import read_greeting
+from planaria.transport.client.probes import read_greeting
 from planaria.transport.security.curve import Zap
 from planaria.transport.security.key_files import new_key_pair, write_key_file
 from planaria.transport.security.keys import KeyPair, ServerKeys

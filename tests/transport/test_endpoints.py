@@ -10,7 +10,7 @@ import pytest
 
 from patience import TIMEOUT_S
 from planaria.transport.calls.events import Resolved
-from planaria.transport.client.resolver import resolve
+from planaria.transport.client.probes import resolve
 from planaria.transport.endpoints import (
     MAX_PATH_BYTES,
     PathTooLong,

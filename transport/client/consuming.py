@@ -38,7 +38,6 @@ from .commits import AutoCommit, CommitFirst, Commits, GivenOffsets, Metadata, O
 from .errors import CommitFailed, MemberFenced, error_from
 from .fetching import SetPaused, StartFetching, StopFetching
 from .growth import GrowingTopics
-from .iteration import Iteration
 from .membership import (
     Confirmed,
     GroupTrouble,
@@ -64,6 +63,47 @@ class RunCallback(NamedTuple):
 
 
 Action: TypeAlias = RunCallback | CommitFirst
+
+
+class Iteration:
+    """The messages of a loop: one counts as read when the next one is requested. Those not yielded are given back."""
+
+    def __init__(self) -> None:
+        self.messages: Sequence[Message] = ()
+        self.epochs: Mapping[TopicPartition, int] = {}
+        self.yielded = 0
+
+    def yield_all(
+        self,
+        messages: Sequence[Message],
+        epochs: Mapping[TopicPartition, int],
+        is_stopped: Callable[[], bool],
+    ) -> Iterator[Message]:
+        """Yield messages until the consumer stops, or takes the others back: by a poll, a seek or a close."""
+        self.messages, self.epochs = messages, epochs
+        for count, message in enumerate(messages, 1):
+            self.yielded = count
+            yield message
+            if self.messages is not messages or is_stopped():
+                return
+        self.messages = ()
+
+    def take_back(self) -> tuple[Sequence[Message], Mapping[TopicPartition, int]]:
+        """Return the messages not yielded, with the epochs they were taken under."""
+        unread = self.messages[self.yielded :]
+        self.messages = ()
+        return unread, self.epochs
+
+    def positions(
+        self, positions: Mapping[TopicPartition, int], *, without_last: bool = False
+    ) -> dict[TopicPartition, int]:
+        """Return positions before the messages not yielded; `without_last` also before the message yielded last."""
+        found = dict(positions)
+        for message in reversed(self.messages[self.yielded - without_last :]):
+            tp = (message.topic, message.partition)
+            if tp in found:
+                found[tp] = message.offset
+        return found
 
 
 class Consuming:

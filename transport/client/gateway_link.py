@@ -9,7 +9,7 @@
     open         requests go to the gateway                    connection lost, or the gateway stops (it refuses a
                                                                `metadata` poll) -> the next endpoint, at once;
                                                                a topic follows another site -> an endpoint of that
-                                                               site (`other_site.py`)
+                                                               site (`OtherSite`)
 
 The endpoints are those of the program, and those of the nodes that the broker has named. They are tried in this order,
 beginning after the one that was lost, which is the last of its round. A name is looked up again for each attempt, so a
@@ -34,7 +34,6 @@ from ..machine import Call, CancelTimer, Effect, SetTimer
 from ..protocol.errors import ErrorBody, ErrorCode
 from ..protocol.session import Hello, HelloReply, Node
 from ..security.keys import CURVE, NULL
-from .other_site import OtherSite
 
 HELLO_TIMEOUT_MS = 5_000
 """A connection that does not reply to a greeting within this time is replaced."""
@@ -45,8 +44,42 @@ SILENT_LOOKS = 3
 """Number of consecutive silent checks after which a connection is replaced. One is not enough: after the
 process itself was suspended, its pings have paused as well."""
 
+STAY_MS = 2_000
+"""A site that does not answer at all costs as long as a greeting: so a promotion that has begun is waited for."""
+LONGEST_STAY_MS = 30_000
+
 HELLO = "hello"
 DIAL = "dial"
+
+
+class OtherSite:
+    """When a client leaves a broker whose topics follow those of another site.
+
+    A client with the endpoints of two sites may be connected to the one that has a copy: before its promotion, or after
+    the other one was promoted in its place. Its producers are refused there, retriable. They may have to wait for the
+    promotion here; or the other site takes them. So the client looks there, from time to time, and stays where it is not
+    refused.
+
+        refused    nothing for STAY_MS, then a look at another site; the next one after twice the time, up to
+                   LONGEST_STAY_MS
+        forgotten  once there was no refusal for LONGEST_STAY_MS
+    """
+
+    def __init__(self) -> None:
+        self._look_at: int | None = None
+        self._stay_ms = STAY_MS
+        self._refused_at = 0
+
+    def is_due(self, now: int) -> bool:
+        """Return True if a refusal because of a mirror is a reason to look at another site now."""
+        if self._look_at is None or now - self._refused_at > LONGEST_STAY_MS:
+            self._look_at, self._stay_ms = now + STAY_MS, STAY_MS
+        self._refused_at = now
+        if now < self._look_at:
+            return False
+        self._stay_ms = min(LONGEST_STAY_MS, 2 * self._stay_ms)
+        self._look_at = now + self._stay_ms
+        return True
 
 
 class GatewayLink:

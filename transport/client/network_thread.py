@@ -44,9 +44,8 @@ from ..wake_pipe import WakePipe
 from .broker_directory import BrokerDirectory
 from .dispatch import Dispatch
 from .errors import Closed, Forked
-from .greeting import read_greeting
 from .options import InvalidOption
-from .resolver import resolve
+from .probes import read_greeting, resolve
 from .silence import Silence
 from .tls_dialer import TlsDialer
 from .turn_taking import TurnTaking

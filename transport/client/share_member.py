@@ -21,13 +21,12 @@ from ..protocol.shares import AcquiredRange, AcquireReply, Verdict
 from .acknowledgements import ACCEPTED, RELEASED, Refused, Said
 from .acquired import RangeVerdict, Stretches
 from .errors import Closed, TimedOut
-from .iteration import MessageT
 from .messages import Message
 from .network import Network
 from .options import InvalidOption
 from .schedule import milliseconds_of
 from .share_messages import ShareOptions
-from .sharing import Sharing
+from .sharing import MessageT, Sharing
 
 MAX_WAIT_MS = 30_000
 """Longest time that a request waits for records; a poll makes several."""

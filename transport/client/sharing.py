@@ -22,9 +22,9 @@ Invariants
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ..addresses import TopicPartition
 from ..machine import Answered, Call, Effect, Event, Failed, SetTimer, TimerFired
@@ -32,7 +32,6 @@ from ..protocol.errors import PlanariaError
 from ..protocol.shares import AcknowledgeReply, AcquiredRange, AcquireReply
 from .acknowledgements import ACCEPTED, RELEASED, Holdings, Said
 from .acquired_ahead import Ahead
-from .iteration import MessageT, WorkLoop
 from .messages import Message
 from .rounds import SEND_AT, EndAsked, FlushAsked, RenewAsked, Rounds
 from .share_requests import LEAVE, ShareRequests
@@ -40,6 +39,7 @@ from .share_requests import LEAVE, ShareRequests
 if TYPE_CHECKING:
     from .share_messages import ShareOptions
 
+MessageT = TypeVar("MessageT", bound=Message)
 SEND_AFTER_MS = 100
 
 _SEND = "send"
@@ -59,6 +59,36 @@ class Posted(Enum):
     """Messages are held: their locks are to be renewed."""
     LOOP_LEFT = auto()
     """A loop over the consumer was left with messages not yielded."""
+
+
+class WorkLoop(Generic[MessageT]):
+    """A loop over a share consumer. The next poll takes the messages that it has not yielded."""
+
+    def __init__(self) -> None:
+        self.unread: deque[MessageT] = deque()
+        self.left_at: int | None = None
+        """The time at which the loop was left with messages not yielded."""
+
+    def begin(self, messages: Iterable[MessageT]) -> deque[MessageT]:
+        """Return the messages to yield."""
+        unread = deque(messages)
+        unread.extend(self.unread)
+        self.unread, self.left_at = unread, None
+        return unread
+
+    def has(self, unread: deque[MessageT]) -> bool:
+        """Return True if messages are left, and no poll has taken them."""
+        return bool(unread) and self.unread is unread
+
+    def leave(self, unread: deque[MessageT], now: int) -> None:
+        self.left_at = now if self.has(unread) else None
+
+    def take(self, count: int, now: int, is_held: Callable[[MessageT], bool]) -> list[MessageT]:
+        """Return at most `count` of the messages that are still held."""
+        left = [each for each in self.unread if is_held(each)]
+        self.unread = deque(left[count:])
+        self.left_at = now if self.unread else None
+        return left[:count]
 
 
 class Sharing(Generic[MessageT]):
