@@ -81,7 +81,6 @@ from .cluster.messages import (
     files_to_make,
     in_sync_reply,
     replica_ended,
-    reported,
     role_call,
     stop_watch,
     used_epoch_of,
@@ -303,11 +302,6 @@ class ClusteredController:
         led = self.cluster.replicas.led()
         concerned = [each for each in led if not (changed | ending).isdisjoint(records[each].record.replicas)]
         effects += self._perform_steps(self.cluster.replicas.assign_again(concerned))
-        for partition in concerned:
-            record = records[partition].record
-            for node in sorted(changed.intersection(record.replicas) - {self._own.node}):
-                report = reported(partition, record, node, is_up=node in live)
-                effects.append(Cast(replica_address(*partition), report))
         return [*effects, *self._distant_leaders.on_changed(self.cluster.mirror, changed, live)]
 
     # -- replicas

@@ -28,6 +28,8 @@ from msgspec import Struct
 from ...transport.protocol.replication import Lead, Member
 
 REPLICA_LAG_MAX_MS = 10_000
+BEHIND_MS = 500
+"""Time for which a replica may be behind before it is expected to have news."""
 DOWN_GRACE_MS = 200
 """A replica that is back after less time stays in the set."""
 TICK_MS = 1_000
@@ -135,6 +137,8 @@ class InSync:
         self._minimum = lead.min_in_sync_replicas
         self._stopping: frozenset[str] = frozenset()
         """Nodes that are about to stop."""
+        self._down: frozenset[str] = frozenset()
+        """Nodes that the controller takes for dead. A replica there that fetches is up all the same."""
         self._live: dict[str, str] = {}
         """The data directory that each replica's node has now, where it is known."""
         self._others: dict[Member, _Replica] = {}
@@ -169,6 +173,14 @@ class InSync:
             for member, replica in self._others.items()
         }
 
+    def behind(self, now: int) -> frozenset[str]:
+        """Return the nodes whose replicas, as far as is known, have lacked something for BEHIND_MS."""
+        return frozenset(
+            member.node
+            for member, known in self._others.items()
+            if known.durable_offset < self._log_end_offset and now - known.caught_up_ms >= BEHIND_MS
+        )
+
     def is_held_by_all(self, offset: int) -> bool:
         """Return True if every member of the set has reported, in this epoch, that it holds the log up to here."""
         others = [self._others.get(member) for member in self._counting() - {self._me}]
@@ -193,8 +205,9 @@ class InSync:
                 if self._proposal is not None and self._is_unanswered:
                     self._is_unanswered = False
                     return [self._proposal]
-            case ProposalApplied():
-                self._on_applied(event.revision, now)
+            case ProposalApplied(revision=revision):
+                if self._proposal is not None and revision > self.revision:
+                    self._adopt(self._proposal.in_sync, self._proposal.eligible, revision, now)
             case ProposalRejected():
                 self._on_rejected(event, now)
             case ProposalUnknown():
@@ -282,6 +295,9 @@ class InSync:
         self._assigned = frozenset(lead.replicas)
         self._stopping = frozenset(lead.stopping)
         self._track(now)
+        before, self._down = self._down, frozenset(lead.down)
+        for node in sorted(self._down ^ before):
+            self._on_liveness(LivenessReported(node, is_up=node in before, is_node=True), now)
 
     def _track(self, now: int) -> None:
         """Keep the state of the members of the set, and of the replicas on the disks that their nodes have now."""
@@ -300,10 +316,6 @@ class InSync:
         self.in_sync, self.eligible, self.revision = frozenset(in_sync), frozenset(eligible), revision
         self._proposal, self._is_unanswered = None, False
         self._track(now)
-
-    def _on_applied(self, revision: int, now: int) -> None:
-        if self._proposal is not None and revision > self.revision:
-            self._adopt(self._proposal.in_sync, self._proposal.eligible, revision, now)
 
     def _on_rejected(self, event: ProposalRejected, now: int) -> None:
         if event.leader_epoch > self._leader_epoch:

@@ -7,7 +7,7 @@ early, empty answer is never wrong, and no connection can force others to poll.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 
 from ...transport.machine import Received
@@ -56,6 +56,11 @@ class ParkedFetches:
         """Take out the fetches of a closed connection."""
         routes = self._of_connection.get(connection, {})
         return [self._leave(serial) for serial in [each for serials in routes.values() for each in serials]]
+
+    def take_out(self, is_chosen: Callable[[Received], bool]) -> list[Received]:
+        """Take out the fetches for which it holds."""
+        chosen = [serial for serial, received in self._waiting.items() if is_chosen(received)]
+        return [self._leave(serial) for serial in chosen]
 
     def waiting(self) -> Iterable[Received]:
         return self._waiting.values()

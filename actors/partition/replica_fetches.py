@@ -15,6 +15,7 @@ last batch, and the leader knows where that epoch ended in its own log. Called b
 """
 
 from collections import deque
+from collections.abc import Collection
 
 from ...transport.machine import Received, Reply, SetTimer
 from ...transport.protocol.data import Fetch
@@ -137,9 +138,12 @@ class ReplicaFetches:
         self._timer_at = deadline
         return SetTimer(ReplicaFetchesExpire(), deadline)
 
-    def answer_all(self) -> list[Effect]:
-        """Answer the parked fetches as they are, so that their followers fetch again."""
-        return [self.reply(received) for received in self.view.parked.drain()]
+    def answer(self, nodes: Collection[str]) -> list[Effect]:
+        """Answer the parked fetches of these nodes as they are, so that their followers fetch again."""
+        if not nodes:
+            return []
+        taken = self.view.parked.take_out(lambda received: replica_fetch_of(received).replica in nodes)
+        return [self.reply(received) for received in taken]
 
     def fail_all(self, error: ProtocolError) -> list[Effect]:
         return [Reply(received.sender, error.body) for received in self.view.parked.drain()]

@@ -3,6 +3,11 @@
 Owns the in-sync machine (`in_sync.py`) and the parked fetches (`replica_fetches.py`), and turns proposals into calls of
 the node's controller, which writes them to the metadata store. The only replica of a partition has one as well: its
 in-sync set is the leader alone, so that one mechanism decides about every high watermark. Called by `leader.py`.
+
+What the leader knows of its followers, it knows from their fetches. Other messages save time, and each may be lost or
+late: `replica_durable`, `replica_reported`. So a parked fetch is answered, without batches, whenever its follower may
+know better: when it is reported down or up, and, at each tick, while it is behind for `BEHIND_MS`. The next fetch has its
+durable offset.
 """
 
 from collections.abc import Iterable
@@ -164,9 +169,8 @@ class Replicas:
 
     def on_liveness(self, request: ReplicaReported, now: int) -> list[Effect]:
         effects = self._handle(LivenessReported(request.replica, request.is_up, request.is_node), now)
-        if request.is_up:
-            # A process that has only been frozen waits for the answer to its fetch, and reports nothing until then.
-            effects += self.fetches.answer_all()
+        # A process that lives, or was only frozen, waits for the answer to its fetch, and reports nothing until then.
+        effects += self.fetches.answer({request.replica})
         return [*effects, self._next_tick(now)] if self.in_sync.has_others else effects
 
     def on_withdrawn(self, fetches: Iterable[Received], now: int) -> list[Effect]:
@@ -205,12 +209,13 @@ class Replicas:
     # -- the in-sync set
 
     def reassign(self, lead: Lead, now: int) -> list[Effect]:
+        changed = set(self._lead.down) ^ set(lead.down)
         self._lead = lead
-        effects = self._handle(Reassigned(lead), now)
+        effects = [*self._handle(Reassigned(lead), now), *self.fetches.answer(changed)]
         return [*effects, self._next_tick(now)] if self.in_sync.has_others else effects
 
     def on_tick(self, now: int) -> list[Effect]:
-        effects = self._handle(Tick(), now)
+        effects = [*self._handle(Tick(), now), *self.fetches.answer(self.in_sync.behind(now))]
         return [*effects, self._next_tick(now)] if self.in_sync.has_others else effects
 
     def on_outcome(self, event: Answered | Failed, now: int) -> list[Effect]:

@@ -123,6 +123,7 @@ class Transcript:
             eligible=members(options.get("eligible", "")),
             min_in_sync_replicas=int(options.get("min", "2")),
             stopping=tuple(name for name in options.get("stopping", "").split(",") if name),
+            down=tuple(name for name in options.get("down", "").split(",") if name),
             revision=int(options.get("revision", "1")),
         )
 

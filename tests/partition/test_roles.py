@@ -28,7 +28,17 @@ from planaria.transport.protocol.topics import (
     TopicConfig,
 )
 from planaria.transport.request_context import direct_context
-from simulated_replicas import CLIENT, FOR_EVER_MS, NODES, ReplicaWorld, a_batch, address_of, ask, settle
+from simulated_replicas import (
+    CLIENT,
+    FOR_EVER_MS,
+    NODES,
+    STORE,
+    ReplicaWorld,
+    a_batch,
+    address_of,
+    ask,
+    settle,
+)
 
 
 def lead(leader_epoch: int, revision: int = 1, in_sync: str = "abc") -> Lead:
@@ -117,16 +127,13 @@ def test_a_follower_of_a_busy_leader_fetches_before_it_syncs(led: ReplicaWorld) 
 def test_a_replica_that_was_taken_for_dead_and_is_not_joins_again_though_nothing_is_written(
     led: ReplicaWorld,
 ) -> None:
-    def report(*, is_up: bool) -> None:
-        reported = ReplicaReported(
-            topic="ORDERS", topic_id="t1", partition=0, replica="b", is_up=is_up, is_node=True
-        )
-        assert ask(led.nodes["a"], reported) == Done()
-        settle(led)
-
-    report(is_up=False)
+    reported = ReplicaReported(
+        topic="ORDERS", topic_id="t1", partition=0, replica="b", is_up=False, is_node=True
+    )
+    assert ask(led.nodes["a"], reported) == Done()
+    led._deliver("a", STORE)
     assert led.record.in_sync_nodes == {"a", "c"}
-    report(is_up=True)
+    settle(led)  # b fetches again
     assert led.record.in_sync_nodes == {"a", "b", "c"}
 
 

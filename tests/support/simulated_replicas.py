@@ -503,6 +503,7 @@ class ReplicaWorld:
                 in_sync=_members(record.in_sync),
                 eligible=_members(record.eligible),
                 min_in_sync_replicas=MINIMUM,
+                down=tuple(each for each in NODES if each not in self.live()),
                 trusted_until_ms=FOR_EVER_MS,
                 mirror=self.mirror,
             )

@@ -56,6 +56,8 @@ class Lead(InternalRequest, tag="lead", frozen=True):
     min_in_sync_replicas: Annotated[int, Meta(ge=1)] = 1
     stopping: tuple[str, ...] = ()
     """Nodes with a replica that are about to stop: they leave the set beforehand."""
+    down: tuple[str, ...] = ()
+    """Other nodes with a replica that are suspected, or have no session."""
     trusted_until_ms: int = 0
     """As in `confirm_session`."""
     unclean_epochs: tuple[int, ...] = ()

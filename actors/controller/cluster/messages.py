@@ -49,6 +49,7 @@ def role_call(role: AssignRole, own: NodeSession, cluster: Cluster, catalog: Cat
             stopping=tuple(
                 node for node in record.replicas if node in sessions and sessions[node].is_stopping
             ),
+            down=tuple(node for node in record.replicas if node not in cluster.live and node != own.node),
             trusted_until_ms=cluster.trusted_until_ms,
             unclean_epochs=record.unclean_epochs,
             mirror=mirror,

@@ -13,7 +13,7 @@ from planaria.actors.controller.effects import Loaded, MakeReplica, RemoveReplic
 from planaria.actors.controller.machine import ControllerMachine
 from planaria.actors.metadata.store import Changed, Delete, Entry, Propose, Put, Session, State
 from planaria.transport.addresses import Address, link_address
-from planaria.transport.machine import Answered, Call, Cast, Failed, PeerUp, Received, Sender
+from planaria.transport.machine import Answered, Call, Cast, Failed, PeerDown, PeerUp, Received, Sender
 from planaria.transport.protocol.cluster import ElectLeader
 from planaria.transport.protocol.control import Locate, StartChild, StopChild
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
@@ -205,3 +205,23 @@ def test_an_unclean_election_asks_every_live_replica_through_the_links() -> None
     assert isinstance(change, Put)
     elected = msgspec.json.decode(change.value, type=PartitionRecord)
     assert (elected.leader, elected.unclean_epochs) == ("a", (6,))
+
+
+def test_every_role_of_a_leader_names_the_nodes_that_are_down() -> None:
+    """Also that of a process which starts when the node is down already: no report was made to it."""
+    controller, effects = started(state(record(OWN, "start-a/1")))
+
+    def downs(effects: list[Any]) -> list[tuple[str, ...]]:
+        return [request.down for request in requests(effects, Lead)]
+
+    effects = controller.handle(PeerUp(address=REPLICA, incarnation=1, endpoint="ipc://r"), 1)
+    assert downs(effects) == [()]
+    effects = controller.handle(Changed(10, (Delete("nodes/b"),)), 2)
+    assert downs(effects) == [("b",)]
+    controller.handle(PeerDown(address=REPLICA, incarnation=1, reason="killed"), 3)
+    controller.handle(PeerUp(address=REPLICA, incarnation=2, endpoint="ipc://r"), 4)
+    claimed = msgspec.json.encode(record(OWN, "start-a/2", leader_epoch=6))
+    effects = controller.handle(Changed(11, (Put("partitions/__offsets/0", claimed),)), 5)
+    assert downs(effects) == [("b",)]
+    effects = controller.handle(Changed(12, (Put("nodes/b", msgspec.json.encode(OTHER)),)), 6)
+    assert downs(effects) == [()]
