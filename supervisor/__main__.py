@@ -36,6 +36,7 @@ from .broker_tree import GATEWAY, Role, broker_tree, preloaded_modules, worker_t
 from .capacity import Capacity, capacity_of, control_connections
 from .child import raise_file_limit
 from .config import BrokerConfig, ConfigError, from_json, received
+from .cpu_latency import LatencyRefused, hold_cpu_latency
 from .data_directory import DataDirectory, DataDirectoryError, open_data_directory, wait_for_predecessors
 from .http import AUTO, http_arguments
 from .launcher import Launcher
@@ -125,7 +126,9 @@ def main(argv: list[str]) -> int:
             failure = serve(arguments, data, status)
         finally:
             data.close()
-    except (DataDirectoryError, RunDirectoryError, PathTooLong, CannotStart, ConfigError) as error:
+    except (
+        DataDirectoryError, RunDirectoryError, PathTooLong, CannotStart, ConfigError, LatencyRefused
+    ) as error:  # fmt: skip
         status.write(error=str(error))
         return 1
     return 1 if failure else 0
@@ -195,6 +198,7 @@ def serve(arguments: Arguments, data: DataDirectory, status: StatusLine) -> str:
         tls = tls_door(config, security)
         if tls is not None:
             check_port(config.tls_endpoint)
+    hold_cpu_latency(config.cpu_latency_us)
     raise_file_limit()
     instance_id = uuid.uuid4().hex
     run_directory = run_directory_of(data.path, data.starts)

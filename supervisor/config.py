@@ -95,6 +95,9 @@ class BrokerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A leader in a cluster whose syncs take longer hands over to a replica whose syncs do not; 0: never."""
     replication_bytes_per_second: Annotated[int, Meta(ge=0, le=2**53)] = 50 * 1024 * 1024
     """Rate at which this node sends to replicas that are not in sync, which catch up; 0: any."""
+    cpu_latency_us: Annotated[int, Meta(ge=-1, le=2_000_000_000)] = -1
+    """Wake-up latency to which the processors of the machine are limited while the broker runs; 0: they poll instead of
+    halting; -1: as the system is set. Linux; requires the right to write to `/dev/cpu_dma_latency`."""
     heartbeat_interval_ms: PositiveMilliseconds = 500
     hang_timeout_ms: PositiveMilliseconds = 5_000
     """A ready actor without progress for this time is aborted and restarted."""

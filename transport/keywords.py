@@ -313,6 +313,9 @@ class BrokerSettings(TypedDict, total=False):
     """Milliseconds of a sync from which on a leader in a cluster asks to be relieved, from 0: never. Default 1,000."""
     replication_bytes_per_second: int
     """Bytes per second to replicas that catch up, from 0, which means any rate. Default 52,428,800."""
+    cpu_latency_us: int
+    """Microseconds to which the wake-up latency of all processors is limited while the broker runs; 0: they poll.
+    Default -1: as the system is set."""
     heartbeat_interval_ms: Milliseconds
     """Milliseconds between heartbeats of an actor, from 1. Default 500."""
     hang_timeout_ms: Milliseconds

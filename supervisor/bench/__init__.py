@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ...transport.compiled import is_compiled
+from ..cpu_latency import ANY, hold_cpu_latency
 from .ceilings import Ceilings, measure_ceilings
 from .cluster_stage import Stage, running_stage
 from .encryption import ENCRYPTION_ROWS
@@ -54,6 +55,8 @@ class BenchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The rows of a cluster, in place of those of one broker."""
     kills: int | None = None
     """Faults of each kind; None: `KILLS`, or `QUICK_KILLS`."""
+    cpu_latency_us: int = ANY
+    """Wake-up latency of the processors, for the ceilings and the rows; `ANY`: as the system is set."""
     quick: bool = False
     """A sixth of the workload: a quick look, not comparable."""
     json: bool = False
@@ -69,13 +72,14 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def run_bench(options: BenchOptions, console: Console) -> int:
     """Measure, print, and return the exit code.
 
-    Raises ValueError for a row that does not exist, OperatorNeeded without an etcd for a cluster.
+    Raises ValueError for a row that does not exist, OperatorNeeded without an etcd for a cluster, LatencyRefused.
     """
     known = names_of(is_cluster=options.cluster)
     unknown = [name for name in options.rows if name not in known]
     if unknown:
         raise ValueError(f"no row {unknown[0]!r}: the rows are {', '.join(known)}")
     chosen = options.rows or known
+    hold_cpu_latency(options.cpu_latency_us)
     with tempfile.TemporaryDirectory(prefix="planaria-bench-") as directory:
         ceilings = measure_ceilings(Path(directory))
     if options.cluster:
@@ -86,7 +90,7 @@ def run_bench(options: BenchOptions, console: Console) -> int:
         scale = QUICK if options.quick else Scale()
         rows = list(_measured(chosen, console, lambda name: ROWS[name](scale, ceilings)))
     report = Report(
-        machine=describe_machine(),
+        machine=describe_machine(options),
         ceilings=ceilings,
         rows=rows,
         reached=all(row.is_reached for row in rows),
@@ -116,9 +120,11 @@ def _of_cluster(name: str, options: BenchOptions, stage: Stage) -> Row:
     return FAILOVER_ROWS[name](stage, kills)
 
 
-def describe_machine() -> str:
+def describe_machine(options: BenchOptions) -> str:
+    latency_us = options.cpu_latency_us
     return (
-        f"{os.cpu_count()} cores, {platform.system()} {platform.release()} {platform.machine()},"
+        f"{os.cpu_count()} cores{'' if latency_us == ANY else f' that wake up within {latency_us} us'},"
+        f" {platform.system()} {platform.release()} {platform.machine()},"
         f" Python {platform.python_version()}, modules {'compiled' if is_compiled() else 'not compiled'}"
     )
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from ..cpu_latency import ANY
 from .connection import JsonOption
 
 
@@ -152,6 +153,16 @@ def bench(
             help="With --cluster: number of faults of each kind; 20 by default, 3 with --quick.",
         ),
     ] = None,
+    cpu_latency_us: Annotated[
+        int | None,
+        typer.Option(
+            "--cpu-latency",
+            min=0,
+            max=2_000_000_000,
+            metavar="US",
+            help="Limit the wake-up latency of the processors, in microseconds; 0: they poll instead of halting.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the broker's speed on this machine, next to the limits of the machine.
@@ -172,5 +183,12 @@ def bench(
         raise typer.BadParameter(
             f"no row {unknown[0]!r}: the rows are {', '.join(known)}", param_hint="--rows"
         )
-    options = BenchOptions(rows=tuple(chosen), cluster=is_cluster, kills=kills, quick=quick, json=as_json)
+    options = BenchOptions(
+        rows=tuple(chosen),
+        cluster=is_cluster,
+        kills=kills,
+        cpu_latency_us=ANY if cpu_latency_us is None else cpu_latency_us,
+        quick=quick,
+        json=as_json,
+    )
     raise typer.Exit(run_bench(options, Console()))

@@ -100,6 +100,7 @@ IMPURE: dict[str, str] = {
     "supervisor/security.py": "makes and finds the keys in the data directory",
     "supervisor/config.py": "reads planaria.toml and the environment",
     "supervisor/data_directory.py": "locks the data directory, counts starts in it",
+    "supervisor/cpu_latency.py": "writes to the device of the kernel",
     "supervisor/freezing.py": "stops and continues processes",
     "supervisor/deaths.py": "watches processes by pidfd",
     "supervisor/demo/": "runs and kills processes, prints",
