@@ -1,4 +1,4 @@
-"""One broker for the tests of a module, started and stopped as a person does."""
+"""One broker for the tests of a module, started and stopped as a person does, only faster."""
 
 import shutil
 import tempfile
@@ -13,7 +13,8 @@ from command_line import ServedBroker
 @pytest.fixture(scope="module")
 def broker() -> Iterator[ServedBroker]:
     data = Path(tempfile.mkdtemp(prefix="pl-cli-", dir="/tmp"))
-    served = ServedBroker(data, "tcp://127.0.0.1:*", "--log-level", "warning", "--hang-timeout-ms", "60000")
+    options = ("--log-level", "warning", "--hang-timeout-ms", "60000")
+    served = ServedBroker(data, "tcp://127.0.0.1:*", *options, is_warm=True)
     served.endpoint = served.greeting.split()[3]
     yield served
     served.interrupt()

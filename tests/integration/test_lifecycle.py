@@ -18,7 +18,7 @@ from planaria.supervisor.config import load
 from planaria.supervisor.launch import StartFailed, launch_supervisor
 from planaria.transport.subscription import InvalidSubscription
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.cold_start]
 
 
 def started_after(data: Path, pid: int) -> int | None:

@@ -19,6 +19,7 @@ from patience import TIMEOUT_S, pause_after
 from planaria import Client
 from planaria.supervisor.free_ports import free_ports
 from planaria.transport.protocol.errors import PlanariaError
+from warm_start import WarmPopen
 
 
 class Node:
@@ -43,7 +44,7 @@ class Node:
         if self.process is not None:
             self.process.wait(TIMEOUT_S)
         with self.log.open("ab") as log, deferred_interrupts():
-            self.process = subprocess.Popen(
+            self.process = WarmPopen(
                 self._command,
                 stdout=log,
                 stderr=log,

@@ -15,6 +15,7 @@ from unittest import mock
 
 from patience import TIMEOUT_S
 from planaria.supervisor.cli.app import root, run
+from warm_start import WarmPopen
 
 PROGRAM = [sys.executable, "-P", "-m", "planaria"]
 
@@ -68,13 +69,19 @@ def planaria(*arguments: str, given: str | bytes = "", columns: int = 80, **vari
 class Command:
     """A command that runs until it is stopped."""
 
-    def __init__(self, *arguments: str, cwd: Path | None = None, is_typed_into: bool = False) -> None:
-        self.process = subprocess.Popen(
+    def __init__(
+        self, *arguments: str, cwd: Path | None = None, is_typed_into: bool = False, is_warm: bool = False
+    ) -> None:
+        """With `is_warm` it has the warnings and the modules of the nursery; see warm_start.py."""
+        variables = environment()
+        if is_warm:
+            del variables["PYTHONWARNINGS"]
+        self.process = (WarmPopen if is_warm else subprocess.Popen)(
             [*PROGRAM, *arguments],
             stdin=subprocess.PIPE if is_typed_into else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment(),
+            env=variables,
             cwd=cwd,
             # As in a shell: Ctrl-C reaches the whole group.
             process_group=0,
@@ -119,8 +126,9 @@ class Command:
 class ServedBroker(Command):
     """`planaria serve`, ready."""
 
-    def __init__(self, data: Path, endpoint: str, *arguments: str) -> None:
-        super().__init__("serve", "--data", str(data), "--endpoint", endpoint, *arguments)
+    def __init__(self, data: Path, endpoint: str, *arguments: str, is_warm: bool = False) -> None:
+        command = ("serve", "--data", str(data), "--endpoint", endpoint, *arguments)
+        super().__init__(*command, is_warm=is_warm)
         self.endpoint = endpoint
         self.greeting = self.line()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from live_trees import until
 from patience import TIMEOUT_S
+from warm_start import WarmPopen
 
 
 class WorkerProcess:
@@ -15,7 +16,7 @@ class WorkerProcess:
         self._log = folder / f"{data}.log"
         self._offset = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = WarmPopen(
                 [
                     *(sys.executable, "-m", "planaria", "worker", "shop:app", "--connect", endpoint),
                     *("--app-dir", str(folder), "--data", str(folder / data), *options),
