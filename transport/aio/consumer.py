@@ -11,10 +11,10 @@ from time import monotonic, time_ns
 from types import TracebackType
 from typing import Any, Self
 
-from ..addresses import TopicPartition, coordinator_address
+from ..addresses import TopicPartition
 from ..calls.events import Withdrawn
 from ..client.assigned_partitions import AssignedPartitions
-from ..client.commits import CommitFirst, GivenOffsets, Metadata, Offsets, Partition
+from ..client.commits import CommitFirst, GivenOffsets, Metadata, Offsets, Partition, commit_call
 from ..client.consumer_bridge import Stopped
 from ..client.consuming import Action
 from ..client.errors import Closed, TimedOut
@@ -29,9 +29,8 @@ from ..client.options import (
     wait_limit_s,
 )
 from ..client.reader import Reader
-from ..machine import Call
 from ..protocol.errors import ProtocolError
-from ..protocol.groups import CommitOffsets, CommitOffsetsReply
+from ..protocol.groups import CommitOffsets
 from ..tracing import receiving_async, settling
 from .admin import AsyncOffsetQueries
 from .calls import Caller
@@ -96,11 +95,7 @@ class AsyncConsumer(AssignedPartitions, AsyncOffsetQueries):
 
         The errors are those of `Consumer.poll`. A cancelled poll loses no message.
         """
-        check_count("max_messages", max_messages)
-        take = self._machine.reader.take
-        if self._options.skip_expired:
-            return await self._poll(timeout, lambda: unexpired(take(max_messages), time_ns() // 1_000_000))
-        return await self._poll(timeout, lambda: take(max_messages))
+        return await self._poll(timeout, self._taking(max_messages))
 
     async def poll_batches(
         self, timeout: Duration | None = None, max_batches: int = 16
@@ -170,9 +165,7 @@ class AsyncConsumer(AssignedPartitions, AsyncOffsetQueries):
             self._changed.set_here()
 
     async def _commit(self, action: CommitFirst) -> None:
-        address, timeout_ms = coordinator_address(action.request.group), self._options.request_timeout_ms
-        call = Call(None, address, action.request, CommitOffsetsReply, timeout_ms=timeout_ms, is_retried=True)
-        await self._caller.exchange(call)
+        await self._caller.exchange(commit_call(action.request, self._options.request_timeout_ms))
 
     def __aiter__(self) -> "Messages":
         """Yield messages until `stop` or the end of the block. A message counts as read when the next is requested."""

@@ -14,17 +14,16 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from ..addresses import coordinator_address
 from ..batch import Headers
-from ..client.commits import GivenOffsets, Metadata
+from ..client.commits import GivenOffsets, Metadata, commit_call
 from ..client.delivery import RecordMetadata
 from ..client.errors import Closed
 from ..client.options import Duration, ProducerOptions
 from ..client.producer_bridge import Concluded, Posted
 from ..client.transacting import Transacting, aborted_by
-from ..machine import Answered, Call
+from ..machine import Answered
 from ..protocol.errors import PlanariaError
-from ..protocol.groups import CommitOffsets, CommitOffsetsReply
+from ..protocol.groups import CommitOffsets
 from .calls import Caller
 from .consumer import AsyncConsumer
 from .loops import Turns
@@ -115,9 +114,7 @@ class AsyncTransactionalProducer:
         self._refusal = self._refusal or error
 
     async def _commit_offsets(self, request: CommitOffsets) -> None:
-        request = self._machine.offsets(request)
-        address, timeout_ms = coordinator_address(request.group), self._request_timeout_ms
-        call = Call(None, address, request, CommitOffsetsReply, timeout_ms=timeout_ms, is_retried=True)
+        call = commit_call(self._machine.offsets(request), self._request_timeout_ms)
         try:
             await self._caller.exchange(call)
         except PlanariaError:

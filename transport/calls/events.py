@@ -113,7 +113,6 @@ class Connect(Struct, frozen=True):
 
 
 class Disconnect(Struct, frozen=True):
-    route: bytes
     endpoint: str
 
 

@@ -338,7 +338,7 @@ class Exchange:
         effects: list[Effect] = []
         if address is None:
             self._connections.drop(connection)
-            effects.append(Disconnect(connection.route, connection.endpoint))
+            effects.append(Disconnect(connection.endpoint))
             effects += self._follow(self._directory.on_lost(connection, now), now)
         if is_unexecuted:
             return effects + self._each(lost, lambda each: self._attempt(each, now))

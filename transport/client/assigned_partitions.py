@@ -6,9 +6,9 @@ and its half on the network thread, and posts the events of the one to the other
 
 import random
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, time_ns
 
 from ..addresses import TopicPartition
 from ..calls.events import Wanted
@@ -19,8 +19,9 @@ from .consuming import Consuming
 from .errors import Closed
 from .fetching import Fetching
 from .membership import Membership
+from .messages import Message, unexpired
 from .network import Network
-from .options import ConsumerOptions, as_partition, as_partitions, check_sources
+from .options import ConsumerOptions, as_partition, as_partitions, check_count, check_sources
 
 
 class AssignedPartitions:
@@ -80,6 +81,14 @@ class AssignedPartitions:
         while posts:
             with suppress(IndexError):  # a close in another thread has posted it
                 self._network.post(self._bridge, posts.popleft())
+
+    def _taking(self, max_messages: int) -> Callable[[], list[Message]]:
+        """Return the function that takes the messages of a poll."""
+        check_count("max_messages", max_messages)
+        take = self._machine.reader.take
+        if self._options.skip_expired:
+            return lambda: unexpired(take(max_messages), time_ns() // 1_000_000)
+        return lambda: take(max_messages)
 
     def _refuse_when_closed(self) -> None:
         if self._machine.is_closed:

@@ -120,14 +120,7 @@ class Commits:
             return None
         self.auto.begin()
         # Not retried automatically: the older commit could overwrite a newer one made by the program meanwhile.
-        return Call(
-            ("commit", news),
-            coordinator_address(action.request.group),
-            action.request,
-            CommitOffsetsReply,
-            timeout_ms=timeout_ms,
-            is_retried=False,
-        )
+        return commit_call(action.request, timeout_ms, ("commit", news), is_retried=False)
 
     def patience_s(self, left_s: float | None, now_s: float) -> float | None:
         """Return how long a poll with `left_s` seconds left may wait before it commits."""
@@ -140,6 +133,12 @@ class Commits:
             raise PlanariaError("a consumer without a group has nowhere to commit to")
         if is_in_transaction and self.auto.is_on:
             raise InvalidOption("auto_commit: must be False where a transaction commits the offsets")
+
+
+def commit_call(request: CommitOffsets, timeout_ms: int, key: Any = None, *, is_retried: bool = True) -> Call:
+    """Return the call of a commit to the group's coordinator."""
+    address = coordinator_address(request.group)
+    return Call(key, address, request, CommitOffsetsReply, timeout_ms=timeout_ms, is_retried=is_retried)
 
 
 def as_offsets(offsets: GivenOffsets, metadata: Metadata | None = None) -> list[PartitionOffset]:

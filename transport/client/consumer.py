@@ -6,22 +6,22 @@ Its machine (`consuming.py`) decides the effect of each call. Called by `Client.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from time import monotonic, time_ns
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
-from ..addresses import TopicPartition, coordinator_address
+from ..addresses import TopicPartition
 from ..calls.events import Withdrawn
 from ..protocol.errors import ProtocolError
-from ..protocol.groups import CommitOffsets, CommitOffsetsReply
+from ..protocol.groups import CommitOffsets
 from ..tracing import receiving, settling
 from .assigned_partitions import AssignedPartitions
-from .commits import CommitFirst, GivenOffsets, Metadata, Offsets, Partition
+from .commits import CommitFirst, GivenOffsets, Metadata, Offsets, Partition, commit_call
 from .consumer_bridge import Stopped
 from .consuming import Action
 from .errors import TimedOut
 from .gate import Bell
-from .messages import Message, MessageBatch, unexpired
+from .messages import Message, MessageBatch
 from .network import Network
 from .offset_queries import OffsetQueries
 from .options import (
@@ -79,11 +79,7 @@ class Consumer(AssignedPartitions, OffsetQueries):
         until a `seek`. Raises the error that keeps the consumer from joining its group, and the exception of a
         rebalance callback once that rebalance is complete. MemberFenced is final: this consumer never joins again.
         """
-        check_count("max_messages", max_messages)
-        take = self._machine.reader.take
-        if self._options.skip_expired:
-            return self._poll(timeout, lambda: unexpired(take(max_messages), time_ns() // 1_000_000))
-        return self._poll(timeout, lambda: take(max_messages))
+        return self._poll(timeout, self._taking(max_messages))
 
     def poll_batches(self, timeout: Duration | None = 1.0, max_batches: int = 16) -> list[MessageBatch]:
         """Like `poll`, but return whole, verified batches. The first may begin before the position."""
@@ -140,10 +136,7 @@ class Consumer(AssignedPartitions, OffsetQueries):
     def _perform(self, action: Action) -> None:
         """Run a callback, or commit: also while the consumer closes."""
         if isinstance(action, CommitFirst):
-            request, timeout_ms = action.request, self._request_timeout_ms
-            self._network.call(
-                coordinator_address(request.group), request, CommitOffsetsReply, timeout_ms=timeout_ms
-            )
+            self._network.exchange(commit_call(action.request, self._request_timeout_ms))
         elif (callback := self._callbacks[action.kind]) is not None:
             callback(action.tps)
 
@@ -176,7 +169,7 @@ class Consumer(AssignedPartitions, OffsetQueries):
         action = self._machine.commit_of(offsets, metadata)
         if action is not None:
             with settling("commit", self):
-                self._call(coordinator_address(action.request.group), action.request, CommitOffsetsReply)
+                self._network.exchange(commit_call(action.request, self._request_timeout_ms), self)
             self._machine.performed(action, None)
 
     def _commit_for_transaction(

@@ -17,11 +17,10 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
-from ..addresses import coordinator_address
 from ..batch import Headers
 from ..protocol.errors import PlanariaError
-from ..protocol.groups import CommitOffsets, CommitOffsetsReply
-from .commits import GivenOffsets, Metadata
+from ..protocol.groups import CommitOffsets
+from .commits import GivenOffsets, Metadata, commit_call
 from .consumer import Consumer
 from .delivery import Delivery
 from .errors import Closed
@@ -102,9 +101,7 @@ class TransactionalProducer:
     # Called by the transaction.
 
     def _commit_offsets(self, request: CommitOffsets) -> None:
-        request = self._machine.offsets(request)
-        address, timeout_ms = coordinator_address(request.group), self._request_timeout_ms
-        self._network.call(address, request, CommitOffsetsReply, timeout_ms=timeout_ms)
+        self._network.exchange(commit_call(self._machine.offsets(request), self._request_timeout_ms))
 
     def _end(self, *, is_commit: bool) -> None:
         """End the transaction once every message is acknowledged. Raises the error that prevented it."""
