@@ -22,17 +22,13 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
-from struct import Struct
 
 import zmq
 
 from .door import Door
+from .sockets import monitor_events
 
-_DONTWAIT = int(zmq.DONTWAIT)
 _LOCAL_EVENTS = zmq.EVENT_DISCONNECTED | zmq.EVENT_ACCEPTED | zmq.EVENT_ACCEPT_FAILED
-# The number of the event and its value. Ten thousand connections may end at once: pyzmq's parser takes six times as
-# long.
-_EVENT = Struct("=HI")
 _numbers = count(1)
 
 
@@ -161,20 +157,17 @@ class ServerConnections:
             self._door.on_drained()
 
     def _read_events(self) -> None:
-        with suppress(zmq.Again):
-            while True:
-                seen, endpoint = self.monitor.recv_multipart(_DONTWAIT)
-                event, descriptor = _EVENT.unpack(seen)
-                if event == zmq.EVENT_DISCONNECTED:
-                    if self._door is not None:
-                        self._door.on_ended(descriptor)
-                    if self._accepted is not None:
-                        self._accepted.pop(descriptor, None)
-                    self._end(descriptor)
-                elif event == zmq.EVENT_ACCEPTED and self._door is not None:
-                    self._door.on_accepted(endpoint.decode(), descriptor)
-                elif event == zmq.EVENT_ACCEPTED and self._accepted is not None:
-                    self._accepted[descriptor] = None
+        for event, descriptor, endpoint in monitor_events(self.monitor):
+            if event == zmq.EVENT_DISCONNECTED:
+                if self._door is not None:
+                    self._door.on_ended(descriptor)
+                if self._accepted is not None:
+                    self._accepted.pop(descriptor, None)
+                self._end(descriptor)
+            elif event == zmq.EVENT_ACCEPTED and self._door is not None:
+                self._door.on_accepted(endpoint, descriptor)
+            elif event == zmq.EVENT_ACCEPTED and self._accepted is not None:
+                self._accepted[descriptor] = None
 
     def _end(self, descriptor: int) -> None:
         self._doubtful.discard(descriptor)

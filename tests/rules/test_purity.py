@@ -186,7 +186,6 @@ IMPURE: dict[str, str] = {
     "transport/door.py": "renames the file of a socket, asks for the limit of descriptors",
     "transport/server_side.py": "receives requests on the server socket",
     "transport/server_connections.py": "reads the monitor of the server socket",
-    "transport/socket_events.py": "reads the monitor of a socket",
     "transport/sockets.py": "makes sockets",
     "transport/event_queue.py": "events that wake another thread",
     "transport/wake_pipe.py": "the pipe that wakes a thread",

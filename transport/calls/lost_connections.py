@@ -5,11 +5,10 @@ other nodes by itself, while the replies that were to come on the lost connectio
 """
 
 from collections.abc import Callable
-from contextlib import suppress
 
 import zmq
 
-from ..socket_events import receive_event
+from ..sockets import monitor_events
 from .events import Disconnected
 from .performer import Performer
 
@@ -24,11 +23,9 @@ class LostConnections:
     def follow(self) -> None:
         """Have the calls on lost connections repeated, or failed."""
         self._calls.used.add(self.monitor)
-        with suppress(zmq.Again):
-            while True:
-                endpoint = receive_event(self.monitor, zmq.NOBLOCK).endpoint
-                if endpoint.startswith("tcp://"):
-                    self._calls.handle(Disconnected(endpoint), self._now_ms())
+        for _, _, endpoint in monitor_events(self.monitor):
+            if endpoint.startswith("tcp://"):
+                self._calls.handle(Disconnected(endpoint), self._now_ms())
 
     def close(self) -> None:
         self._calls.socket.disable_monitor()

@@ -9,7 +9,6 @@ A thread that waits for an answer runs the turns itself while the socket is free
 import os
 import random
 import threading
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
 from weakref import WeakSet
@@ -34,10 +33,10 @@ from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError
 from ..protocol.message import Reply
 from ..request_context import ContextFrames
 from ..security.keys import NO_CREDENTIALS, ClientCredentials
-from ..socket_events import receive_event
 from ..sockets import (
     calls_socket,
     end_context,
+    monitor_events,
     new_context,
 )
 from ..wake_pipe import WakePipe
@@ -287,17 +286,15 @@ class NetworkThread:
 
     def _hear_monitor(self, now: int) -> None:
         self._used.add(self._monitor)
-        with suppress(zmq.Again):
-            while True:
-                event, value, endpoint = receive_event(self._monitor, zmq.NOBLOCK)
-                if event in _HANDSHAKE_FAULTS:
-                    fault = _handshake_fault(event, value)
-                    self._dispatch.hand(self.owner, HandshakeFailed(endpoint, fault), now)
-                    continue
-                self._silence.on_event(event, endpoint, value)
-                if event != zmq.EVENT_CONNECTED:
-                    is_refused = event == zmq.EVENT_CONNECT_RETRIED
-                    self._dispatch.hand(self.owner, Disconnected(endpoint, is_refused), now)
+        for event, value, endpoint in monitor_events(self._monitor):
+            if event in _HANDSHAKE_FAULTS:
+                fault = _handshake_fault(event, value)
+                self._dispatch.hand(self.owner, HandshakeFailed(endpoint, fault), now)
+                continue
+            self._silence.on_event(event, endpoint, value)
+            if event != zmq.EVENT_CONNECTED:
+                is_refused = event == zmq.EVENT_CONNECT_RETRIED
+                self._dispatch.hand(self.owner, Disconnected(endpoint, is_refused), now)
 
 
 def _handshake_fault(event: int, value: int) -> HandshakeFault:

@@ -10,7 +10,7 @@ import time
 import zmq
 
 from ..protocol.errors import OperatorNeeded
-from ..socket_events import receive_event
+from ..sockets import monitor_events
 from .curve import Zap, secure_client
 from .key_files import new_key_pair
 from .keys import ClientKeys
@@ -57,7 +57,8 @@ def _check(
             zap.answer()
             if not monitor.poll(_POLL_MS):
                 continue
-            if receive_event(monitor).event in _ENDED:
+            event, _, _ = next(monitor_events(monitor))
+            if event in _ENDED:
                 return
             raise OperatorNeeded(f"authentication: the self-test failed: {who} was admitted at {endpoint}")
         raise TimeoutError(f"authentication: the self-test of {endpoint} took too long with {who}")
