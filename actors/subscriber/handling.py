@@ -7,7 +7,7 @@ so. Called by the machine.
 
 import itertools
 
-from ...transport.expiry import is_expired
+from ...transport.attributes import is_expired
 from ...transport.machine import CancelTimer, SetTimer
 from .dead_letters import CAUSES
 from .effects import WARNING, Forget, HandlerReturned, Recall, Recalled, log_of

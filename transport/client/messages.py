@@ -10,6 +10,7 @@ from typing import Any
 from msgspec import Struct
 
 from ..addresses import TopicPartition
+from ..attributes import is_expired
 from ..batch import (
     LOG_APPEND_TIME,
     BatchHeader,
@@ -19,7 +20,6 @@ from ..batch import (
     verify_stored,
 )
 from ..compression import Buffer, CodecUnavailable
-from ..expiry import is_expired
 from .content import decode_value
 from .errors import CorruptData
 

@@ -8,9 +8,8 @@ from datetime import datetime
 from typing import TypeAlias
 from uuid import uuid4
 
+from ..attributes import EXPIRES_HEADER, HIGHEST_PRIORITY, PRIORITY_HEADER
 from ..batch import Headers
-from ..expiry import EXPIRES_HEADER
-from ..priorities import HIGHEST_PRIORITY, PRIORITY_HEADER
 from ..protocol.data import MAX_TIMESTAMP_MS, Expected
 from .content import copy_headers, is_number
 from .options import MAX_NUMBER, InvalidOption

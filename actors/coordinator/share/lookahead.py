@@ -10,10 +10,9 @@ without a key, and their members find the damage. Called by acquiring.py, with t
 from msgspec import UNSET, Struct
 
 from ....transport.addresses import TopicPartition
-from ....transport.expiry import expires_ms_of
+from ....transport.attributes import expires_ms_of, priority_of
 from ....transport.fetched_records import decode_for_json, end_of_batch_at
 from ....transport.machine import Answered, Failed, LoopEffect, SetTimer
-from ....transport.priorities import priority_of
 from ....transport.protocol.data import FetchedRecord
 from ....transport.protocol.errors import ErrorCode, ProtocolError
 from .keyed import learn

@@ -1,6 +1,6 @@
 """The search for a batch in a log, beside transactions of other producers."""
 
-from planaria.actors.scheduler.scan import Scan, Verdict, Wanted
+from planaria.actors.scheduler.searches import Scan, Verdict, Wanted
 from planaria.transport.addresses import TopicPartition
 from planaria.transport.batch import build, stamp
 from planaria.transport.machine import Call
