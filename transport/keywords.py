@@ -1,7 +1,10 @@
 """The options that programs pass by keyword, as types for editors and type checkers. Pure.
 
-Each TypedDict lists the keywords of one call. The Struct beside it checks the values when the call is made:
+Each TypedDict lists the keywords of one call. The Struct beside it checks the values when the call is made; a message is
+checked by the accumulator:
 
+    PublishDetails        publish and publish_nowait of AsyncClient and AsyncProducer
+    MessageDetails        the same of AsyncTransaction
     ProducerConfig        Client.producer, Broker.producer                  client.options.ProducerOptions
     ConsumerConfig        Client.consumer, Broker.consumer                  client.options.ConsumerOptions
     ShareConsumerConfig   Client.share_consumer, Broker.share_consumer      client.share_messages.ShareOptions
@@ -15,7 +18,7 @@ tests/rules/test_keywords.py compares the fields and types with those of the Str
 """
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from os import PathLike
 from typing import Literal, TypeAlias, TypedDict
 
@@ -23,6 +26,40 @@ from .addresses import TopicPartition
 
 Milliseconds: TypeAlias = int | timedelta
 """Whole milliseconds, or a timedelta, which is rounded up to them."""
+
+
+class MessageDetails(TypedDict, total=False):
+    """Details of a message, as `Producer.publish` takes them; None is as if left out."""
+
+    key: bytes | str | None
+    """Key, text as UTF-8: messages of a key go to one partition, in order. Default None: no key."""
+    headers: dict[str, str] | None
+    """Headers of the message. Default None: none."""
+    partition: int | None
+    """Number of the partition. Default None: by the key, otherwise in turn."""
+    timestamp_ms: datetime | int | None
+    """Timestamp, a datetime or milliseconds since the epoch. Default None: the time of the call."""
+    expires_at: datetime | int | None
+    """Time from which the message is of no use, a datetime or milliseconds since the epoch. Default None: never."""
+    priority: int | None
+    """Priority in share groups, 0 to 9. Default None: 0."""
+
+
+class PublishDetails(MessageDetails, total=False):
+    """Details of a message that is published outside a transaction."""
+
+    dedup_id: str | None
+    """Id by which the partition recognises a repeat. Default None: repeats are not recognised."""
+    deliver_at: datetime | int | None
+    """Time until which the broker holds the message back, a datetime or milliseconds since the epoch. Default None."""
+    delay: timedelta | float | None
+    """The same as a delay, in seconds or as a timedelta. Default None: delivered at once."""
+    scheduled_id: str | None
+    """Id of a message that is held back, until its delivery. Default None: a random one."""
+    expected_offset: int | None
+    """Offset that the message must get. Default None: any."""
+    expected_key_version: int | None
+    """Offset of the last message with its key, -1 for none, that it must follow. Default None: any."""
 
 
 class ProducerConfig(TypedDict, total=False):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum, StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_type_hints
 from uuid import UUID
 
 import msgspec
@@ -392,4 +392,7 @@ def test_expiry_and_priority_that_mean_nothing_are_refused(given: dict[str, Any]
     ],
 )  # fmt: skip
 def test_every_way_to_publish_takes_expiry_and_priority(publish: Callable[..., Any]) -> None:
-    assert {"expires_at", "priority"} <= inspect.signature(publish).parameters.keys()
+    parameters = inspect.signature(publish).parameters
+    details = [each.annotation for each in parameters.values() if each.kind is each.VAR_KEYWORD]
+    typed = get_type_hints(get_args(details[0])[0]) if details else {}
+    assert {"expires_at", "priority"} <= parameters.keys() | typed.keys()

@@ -74,6 +74,20 @@ def test_option_types_match_the_structs_that_check_them(
     assert types_of(typed) == expected
 
 
+@pytest.mark.parametrize(
+    ("typed", "publish"),
+    [
+        (keywords.PublishDetails, planaria.Producer.publish),
+        (keywords.MessageDetails, planaria.Transaction.publish),
+    ],
+)
+def test_details_of_a_message_are_the_arguments_of_publish(typed: type, publish: Any) -> None:
+    expected = get_type_hints(publish)
+    for name in ("topic", "value", "return"):
+        del expected[name]
+    assert get_type_hints(typed) == expected
+
+
 def test_every_option_documents_its_default() -> None:
     tree = ast.parse(Path(inspect.getfile(keywords)).read_text())
     faults = []
@@ -94,10 +108,11 @@ def test_every_option_documents_its_default() -> None:
 def test_a_default_in_the_documentation_is_the_default() -> None:
     tree = ast.parse(Path(inspect.getfile(keywords)).read_text())
     structs = {typed.__name__: checked for typed, checked, _ in PAIRS} | {"TopicSettings": TopicConfig}
+    del structs["QuotaSettings"]
     faults = []
     for kind in (node for node in tree.body if isinstance(node, ast.ClassDef)):
         for field, text in zip(kind.body, kind.body[1:], strict=False):
-            if not isinstance(field, ast.AnnAssign) or kind.name == "QuotaSettings":
+            if not isinstance(field, ast.AnnAssign) or kind.name not in structs:
                 continue
             name, written = ast.unparse(field.target), " ".join(ast.unparse(text).split())
             default = dict(zip(*fields_of(structs[kind.name]), strict=True)).get(name)

@@ -7,13 +7,11 @@ loop or thread than the one in which it was entered.
 import os
 from collections.abc import Generator, Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, Unpack, overload
 
 from ..addresses import GATEWAY
-from ..batch import Headers
 from ..client.configuration import configured
 from ..client.delivery import RecordMetadata
 from ..client.network import Network
@@ -34,7 +32,7 @@ from ..client.reading import Point, reading
 from ..client.share_messages import ShareOptions
 from ..client.table import Follower
 from ..endpoints import Endpoints
-from ..keywords import ConsumerConfig, ProducerConfig, ShareConsumerConfig
+from ..keywords import ConsumerConfig, ProducerConfig, PublishDetails, ShareConsumerConfig
 from ..machine import Call
 from ..protocol.data import Isolation
 from ..protocol.session import Hello, HelloReply
@@ -103,84 +101,20 @@ class AsyncClient(AsyncAdmin):
         self._ends.push_async_exit(producer.__aexit__)
         return producer
 
-    async def publish(
-        self,
-        topic: str,
-        value: Any,
-        *,
-        key: bytes | str | None = None,
-        headers: Headers | None = None,
-        partition: int | None = None,
-        timestamp_ms: datetime | int | None = None,
-        dedup_id: str | None = None,
-        deliver_at: datetime | int | None = None,
-        delay: timedelta | float | None = None,
-        scheduled_id: str | None = None,
-        expected_offset: int | None = None,
-        expected_key_version: int | None = None,
-        expires_at: datetime | int | None = None,
-        priority: int | None = None,
-    ) -> RecordMetadata:
+    async def publish(self, topic: str, value: Any, **details: Unpack[PublishDetails]) -> RecordMetadata:
         """Publish a message and wait for its acknowledgement. Safe to call from many tasks: they share batches.
 
         The arguments and errors are those of `Producer.publish` and `Delivery.result`. A cancelled call may have
         published its message.
         """
-        return await self._default().publish(
-            topic,
-            value,
-            key=key,
-            headers=headers,
-            partition=partition,
-            timestamp_ms=timestamp_ms,
-            dedup_id=dedup_id,
-            deliver_at=deliver_at,
-            delay=delay,
-            scheduled_id=scheduled_id,
-            expected_offset=expected_offset,
-            expected_key_version=expected_key_version,
-            expires_at=expires_at,
-            priority=priority,
-        )
+        return await self._default().publish(topic, value, **details)
 
-    def publish_nowait(
-        self,
-        topic: str,
-        value: Any,
-        *,
-        key: bytes | str | None = None,
-        headers: Headers | None = None,
-        partition: int | None = None,
-        timestamp_ms: datetime | int | None = None,
-        dedup_id: str | None = None,
-        deliver_at: datetime | int | None = None,
-        delay: timedelta | float | None = None,
-        scheduled_id: str | None = None,
-        expected_offset: int | None = None,
-        expected_key_version: int | None = None,
-        expires_at: datetime | int | None = None,
-        priority: int | None = None,
-    ) -> PublishHandle:
+    def publish_nowait(self, topic: str, value: Any, **details: Unpack[PublishDetails]) -> PublishHandle:
         """Hand a message over, and return at once. `await handle` waits for its acknowledgement.
 
         Raises BufferFull if too much waits for the broker, InvalidOption, Closed.
         """
-        return self._default()._publish_in_detail(
-            topic,
-            value,
-            key=key,
-            headers=headers,
-            partition=partition,
-            timestamp_ms=timestamp_ms,
-            dedup_id=dedup_id,
-            deliver_at=deliver_at,
-            delay=delay,
-            scheduled_id=scheduled_id,
-            expected_offset=expected_offset,
-            expected_key_version=expected_key_version,
-            expires_at=expires_at,
-            priority=priority,
-        )
+        return self._default().publish_nowait(topic, value, **details)
 
     def _default(self) -> AsyncProducer:
         if self._publisher is None:

@@ -7,15 +7,14 @@ a topic whose partitions are not known yet wait in order, and pass when the brok
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, Unpack
 
 from msgspec import Struct
 
 from ..addresses import TopicPartition
-from ..batch import Headers, RecordFields
+from ..batch import RecordFields
 from ..calls.events import Submitted
 from ..client.batches import HeldPartitions
 from ..client.delivery import RecordMetadata
@@ -26,6 +25,7 @@ from ..client.options import Duration, ProducerOptions, wait_limit_s
 from ..client.producer import INTERRUPTED_FLUSH_S, BatchingProducer
 from ..client.producer_batch import ProducerBatch
 from ..client.waiting import Asker, Waiter
+from ..keywords import PublishDetails
 from ..machine import Answered, Call, Effect, Event
 from .calls import Caller
 from .loops import LoopGate, Signal
@@ -133,29 +133,11 @@ class AsyncProducer:
         )
         # Hides the method of this name, as in the producer for threads.
         self.__dict__["publish_nowait"] = self._batching.publish
-        self._publish_in_detail = cast("Callable[..., PublishHandle]", self._batching.publish_in_detail)
         self._metadata_timeout_ms = min(options.request_timeout_ms, options.max_block_ms)
         self._early: dict[str, _EarlyMessages] = {}
         self._is_closed = False
 
-    def publish_nowait(
-        self,
-        topic: str,
-        value: Any,
-        *,
-        key: bytes | str | None = None,
-        headers: Headers | None = None,
-        partition: int | None = None,
-        timestamp_ms: datetime | int | None = None,
-        dedup_id: str | None = None,
-        deliver_at: datetime | int | None = None,
-        delay: timedelta | float | None = None,
-        scheduled_id: str | None = None,
-        expected_offset: int | None = None,
-        expected_key_version: int | None = None,
-        expires_at: datetime | int | None = None,
-        priority: int | None = None,
-    ) -> PublishHandle:
+    def publish_nowait(self, topic: str, value: Any, **details: Unpack[PublishDetails]) -> PublishHandle:
         """Hand a message over, and return at once. The arguments are those of `Producer.publish`.
 
         Raises BufferFull if more than `buffer_bytes` wait for the broker, InvalidOption, Closed. A topic that does not
@@ -163,47 +145,13 @@ class AsyncProducer:
         """
         raise NotImplementedError  # the accumulator's method is bound in its place
 
-    async def publish(
-        self,
-        topic: str,
-        value: Any,
-        *,
-        key: bytes | str | None = None,
-        headers: Headers | None = None,
-        partition: int | None = None,
-        timestamp_ms: datetime | int | None = None,
-        dedup_id: str | None = None,
-        deliver_at: datetime | int | None = None,
-        delay: timedelta | float | None = None,
-        scheduled_id: str | None = None,
-        expected_offset: int | None = None,
-        expected_key_version: int | None = None,
-        expires_at: datetime | int | None = None,
-        priority: int | None = None,
-    ) -> RecordMetadata:
+    async def publish(self, topic: str, value: Any, **details: Unpack[PublishDetails]) -> RecordMetadata:
         """Publish a message and wait for its acknowledgement. A full buffer suspends the caller until there is room.
 
         The arguments and errors are those of `Producer.publish` and `Delivery.result`. A cancelled call may have
         published its message.
         """
-        return await self._publish_with_room(
-            lambda: self._publish_in_detail(
-                topic,
-                value,
-                key=key,
-                headers=headers,
-                partition=partition,
-                timestamp_ms=timestamp_ms,
-                dedup_id=dedup_id,
-                deliver_at=deliver_at,
-                delay=delay,
-                scheduled_id=scheduled_id,
-                expected_offset=expected_offset,
-                expected_key_version=expected_key_version,
-                expires_at=expires_at,
-                priority=priority,
-            )
-        )
+        return await self._publish_with_room(lambda: self.publish_nowait(topic, value, **details))
 
     async def _publish_with_room(self, publish_nowait: Callable[[], PublishHandle]) -> RecordMetadata:
         """Hand a message over once there is room, and wait for its acknowledgement."""

@@ -10,17 +10,16 @@ cancellation leaves behind is settled by the next claim, as after an end without
 
 from collections.abc import Generator
 from contextlib import suppress
-from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
-from ..batch import Headers
 from ..client.commits import GivenOffsets, Metadata, commit_call
 from ..client.delivery import RecordMetadata
 from ..client.errors import Closed
 from ..client.options import Duration, ProducerOptions
 from ..client.producer_bridge import Concluded, Posted
 from ..client.transacting import Transacting, aborted_by
+from ..keywords import MessageDetails
 from ..machine import Answered
 from ..protocol.errors import PlanariaError
 from ..protocol.groups import CommitOffsets
@@ -215,18 +214,7 @@ class AsyncTransaction:
         self._owner = producer
         self._has_begun = self._has_ended = False
 
-    def publish_nowait(
-        self,
-        topic: str,
-        value: Any,
-        *,
-        key: bytes | str | None = None,
-        headers: Headers | None = None,
-        partition: int | None = None,
-        timestamp_ms: datetime | int | None = None,
-        expires_at: datetime | int | None = None,
-        priority: int | None = None,
-    ) -> PublishHandle:
+    def publish_nowait(self, topic: str, value: Any, **details: Unpack[MessageDetails]) -> PublishHandle:
         """Hand a message over, and return at once. `await handle` waits until the broker has it.
 
         The arguments are those of `Transaction.publish`. A message that fails, also one to a topic that does not exist,
@@ -236,18 +224,7 @@ class AsyncTransaction:
         self._refuse_unless_open()
         raise NotImplementedError  # the producer's method is bound in its place while the transaction is open
 
-    async def publish(
-        self,
-        topic: str,
-        value: Any,
-        *,
-        key: bytes | str | None = None,
-        headers: Headers | None = None,
-        partition: int | None = None,
-        timestamp_ms: datetime | int | None = None,
-        expires_at: datetime | int | None = None,
-        priority: int | None = None,
-    ) -> RecordMetadata:
+    async def publish(self, topic: str, value: Any, **details: Unpack[MessageDetails]) -> RecordMetadata:
         """Publish a message and wait until the broker has it. It takes effect once the transaction commits.
 
         A full buffer suspends the caller until there is room. A cancelled call may have published its message.
@@ -256,16 +233,7 @@ class AsyncTransaction:
 
         def hand_over() -> PublishHandle:
             self._refuse_unless_open()
-            return producer._publish_in_detail(
-                topic,
-                value,
-                key=key,
-                headers=headers,
-                partition=partition,
-                timestamp_ms=timestamp_ms,
-                expires_at=expires_at,
-                priority=priority,
-            )
+            return producer.publish_nowait(topic, value, **details)
 
         return await producer._publish_with_room(hand_over)
 
