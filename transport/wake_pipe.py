@@ -43,7 +43,7 @@ class WakePipe:
             self._leave()
 
     def clear(self) -> None:
-        """Take what was written. Only the thread that polls."""
+        """Read the bytes that were written. Only the thread that polls."""
         with suppress(BlockingIOError):
             os.read(self._reader, 4096)
 

@@ -1,4 +1,4 @@
-"""The member of a hosted subscriber: the consumer for tasks, and what only a subscriber does with one. Impure.
+"""The member of a hosted subscriber: the consumer for tasks, with the calls that only a subscriber makes. Impure.
 
 It takes part in rebalances, its polls can be ended, it is paused and resumed while it polls, and its queries need no
 thread. Called by the feed.

@@ -4,8 +4,8 @@
         tx.publish_nowait("PAYMENTS", value, key=...)
         await tx.commit_offsets(consumer)
 
-Its machine (`client/transacting.py`) and its half on the network thread are those of the producer for threads. What a
-cancellation leaves behind is settled by the next claim, as after an end without an answer.
+Its machine (`client/transacting.py`) and its half on the network thread are those of the producer for threads. After a
+cancellation the next claim settles the transaction, as after an end without an answer.
 """
 
 from collections.abc import Generator

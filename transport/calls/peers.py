@@ -13,7 +13,7 @@ successor by mistake.
     peer down, asleep                calls in flight were not executed: they are held, and the peer is woken again
     peer down, but asleep before     held calls wait on during the restart, and fail if the peer is quarantined,
                                      except those that are endless
-    peer down                        calls in flight fail; what was located there, or behind this link, is down as well
+    peer down                        calls in flight fail; peers located there, or behind this link, are down as well
 
 A peer that is located on another node is reached through this node's link: its requests are wrapped (`Relay`), and
 all such peers share one connection, also with the link itself.

@@ -2,7 +2,7 @@
 
 A program that alternates `poll` and `flush` needs two requests for each round of work: one acknowledges, the next one
 acquires. Once a poll has come at once after a flush, the next flush acquires as well, as many records as the last poll
-asked for. Only a program that holds no record does so: it takes no work beyond what it would take a moment later.
+asked for. Only a program that holds no record does so: it takes no work that it would not take a moment later.
 
     poll soon after a flush       the next flush acquires
     poll later, or none           the next flush does not; records that wait for a poll are released after KEPT_MS

@@ -134,7 +134,7 @@ class Admin(GroupAdmin, MirrorAdmin):
         return described_status(self._ask_supervisor(Status(after_version=after_version), StatusReply))
 
     def kill(self, address: str, signal: SignalName = "SIGKILL") -> KilledActor:
-        """Send a signal to an actor, and return the process that received it; the supervisor restarts what ends.
+        """Send a signal to an actor, and return the process that received it; the supervisor restarts it if it ends.
 
             client.kill("partition/ORDERS/0")
 

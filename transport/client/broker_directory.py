@@ -331,7 +331,7 @@ class BrokerDirectory:
         if tp is not None and error.code in _OFFLINE:
             found = self.topics.partition(*tp)
             if found is not None and found.node is UNSET:
-                # At another node the next attempt decides: what this one names says nothing of the process there.
+                # At another node the next attempt decides: the incarnation known here is not of the process there.
                 self.topics.suspect(*tp, found.incarnation, now)
         gateway = self._link.connection
         if error.code == ErrorCode.TOPIC_IS_MIRRORED and gateway is not None:

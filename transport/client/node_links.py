@@ -126,7 +126,7 @@ class NodeLinks:
     def _is_moved(
         self, address: Address, before: PartitionMetadata | None, found: PartitionMetadata | None
     ) -> bool:
-        """Return True if another process leads than before. What another gateway had said is forgotten (`before` is
+        """Return True if another process leads than before. Metadata of another gateway is forgotten (`before` is
         None); the connections to nodes are not."""
         if before is not None:
             return found is None or _leader(found) != _leader(before)
