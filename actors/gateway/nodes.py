@@ -2,7 +2,8 @@
 
     watching   one `watch_nodes` is always in flight, or waits for the controller; on one machine there is none
 
-While the controller is down the nodes stay.
+While the controller is down the nodes stay. A node that is suspected is not named: clients leave it, and do not wait
+for answers of a node that is frozen or cut off (`transport/client/node_links.py`).
 """
 
 from msgspec import UNSET, UnsetType
@@ -39,6 +40,7 @@ class Nodes:
         self._is_watching = False
         self._version = reply.version
         self.named = sorted(
-            (Node(each.node, each.endpoint) for each in reply.nodes), key=lambda each: each.node
+            (Node(each.node, each.endpoint) for each in reply.nodes if each.node not in reply.suspected),
+            key=lambda each: each.node,
         )
         return self.watch()

@@ -24,12 +24,14 @@ B, C = "tcp://10.0.0.2:5570", "tcp://10.0.0.3:5570"
 NAMED = "tcp://node-b:5570"
 
 
-def led_by(wire: Wire, node: str | UnsetType, version: int = 1, endpoint: str = B) -> None:
-    """Answer the newest request for metadata."""
+def led_by(
+    wire: Wire, node: str | UnsetType, version: int = 1, endpoint: str = B, *, dead: str | None = None
+) -> None:
+    """Answer the newest request for metadata, which does not name a node that is dead."""
     *_, request = wire.take(Metadata)
     partition = PartitionMetadata(partition=0, online=True, incarnation=version, node=node)
     topic = TopicMetadata(topic="T", topic_id="T", max_message_bytes=1, partitions=[partition])
-    nodes = [Node("a", DOOR), Node("b", endpoint), Node("c", C)]
+    nodes = [node for node in (Node("a", DOOR), Node("b", endpoint), Node("c", C)) if node.node != dead]
     wire.answer(request, MetadataReply(version=version, instance_id="i", topics=[topic], nodes=nodes))
 
 
@@ -245,6 +247,42 @@ def test_a_request_goes_to_a_node_that_it_names_if_the_client_is_connected_to_th
     elsewhere, straight = direct.take(ListTopics)
     assert (elsewhere.route, straight.route) == (direct.routes[DOOR], direct.routes[B])
     assert direct.take(Hello) == []
+
+
+@pytest.mark.parametrize(("node", "endpoint"), [("a", "ipc://ACTOR.1"), ("b", DOOR)])
+def test_the_endpoint_of_a_process_is_used_if_it_is_on_the_gateways_node(node: str, endpoint: str) -> None:
+    """A process of another node may be on this machine, too; but its connection would outlive the death of that node."""
+    wire = Wire()
+    wire.greet(nodes=[Node("a", DOOR), Node("b", B)])
+    wire.ask_gateway(endpoint="ipc://ACTOR.1", node=node)
+    (sent,) = wire.take(ListTopics)
+    assert sent.route == wire.routes[endpoint]
+
+
+def test_requests_to_a_node_that_is_taken_for_dead_are_sent_again(direct: Wire) -> None:
+    """It may be frozen: nothing else would end the wait for its answers. They name no partition."""
+    direct.ask_gateway(node="b")
+    (sent,) = direct.take(ListTopics)
+    assert sent.route == direct.routes[B]
+    direct.fire("refresh")
+    led_by(direct, "c", version=2, dead="b")
+    (again,) = direct.take(ListTopics)
+    assert again.route == direct.routes[DOOR]
+    direct.ask_gateway(node="b")
+    (later,) = direct.take(ListTopics)
+    assert later.route == direct.routes[DOOR]
+
+
+def test_requests_of_a_group_leave_a_node_that_is_taken_for_dead(grouped: Wire) -> None:
+    commit(grouped)
+    welcome(grouped)
+    grouped.ask_group()
+    grouped.ask_group()
+    assert [sent.route for sent in grouped.take(CommitOffsets)] == 2 * [grouped.routes[B]]
+    grouped.fire("refresh")
+    (metadata,) = grouped.take(Metadata)
+    grouped.name_coordinator(metadata, None, "a", nodes=[Node("a", DOOR)])
+    assert [sent.route for sent in grouped.take(CommitOffsets)] == 2 * [grouped.routes[DOOR]]
 
 
 @pytest.fixture

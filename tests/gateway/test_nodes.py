@@ -29,6 +29,12 @@ def test_clients_get_the_nodes_that_the_controller_knows() -> None:
     assert gateway.reply(Hello()).nodes == nodes[:1]
 
 
+def test_clients_do_not_get_the_nodes_that_are_taken_for_dead() -> None:
+    gateway = GatewayDriver(is_clustered=True).start()
+    gateway.answer(WatchNodesReply(version=1, nodes=linked("n1", "n2"), suspected=("n2",)))
+    assert gateway.reply(Metadata(topics=[])).nodes == [Node("n1", "tcp://n1:1")]
+
+
 def test_one_watch_is_in_flight_when_the_controller_starts_again() -> None:
     gateway = GatewayDriver(is_clustered=True).start()
     gateway.down("controller")

@@ -35,6 +35,7 @@ from planaria.transport.protocol.session import (
     HelloReply,
     Metadata,
     MetadataReply,
+    Node,
     PartitionMetadata,
     TopicMetadata,
 )
@@ -185,9 +186,17 @@ class Wire:
             Submitted(self.owner, Call("k", Address.parse("coordinator/g"), request, reply_type, **RETRIED))
         )
 
-    def name_coordinator(self, metadata: Send, endpoint: str | None, node: str | UnsetType = UNSET) -> None:
+    def name_coordinator(
+        self,
+        metadata: Send,
+        endpoint: str | None,
+        node: str | UnsetType = UNSET,
+        nodes: list[Node] | UnsetType = UNSET,
+    ) -> None:
         group = GroupMetadata(group="g", endpoint=endpoint, node=node)
-        self.answer(metadata, MetadataReply(version=1, instance_id="i", topics=[], groups=[group]))
+        self.answer(
+            metadata, MetadataReply(version=1, instance_id="i", topics=[], groups=[group], nodes=nodes)
+        )
 
     def fire(self, key: Any) -> None:
         self.now = max(self.now, self.timers[key])

@@ -191,8 +191,7 @@ class BrokerDirectory:
     # The session.
 
     def _on_hello(self, reply: HelloReply, now: int) -> list[Effect]:
-        effects = self._link.on_hello(reply)
-        self._note_nodes(reply.nodes)
+        effects = [*self._link.on_hello(reply), *self._note_nodes(reply.nodes)]
         if self._instance_id not in (None, reply.instance_id):
             self.topics.forget()
             self._is_local = None
@@ -206,12 +205,13 @@ class BrokerDirectory:
             effects.append(CheckLocality(reply.run_directory, reply.instance_id))
         return [*effects, *self._polls.ask(), Release()]
 
-    def _note_nodes(self, nodes: list[Node] | UnsetType) -> None:
+    def _note_nodes(self, nodes: list[Node] | UnsetType) -> list[Effect]:
         """Note the nodes that a broker has named, which then is a cluster."""
-        if nodes is not UNSET:
-            usable = usable_nodes(nodes, self._credentials)
-            self._link.on_nodes(usable)
-            self._nodes.on_nodes(usable)
+        if nodes is UNSET:
+            return []
+        usable = usable_nodes(nodes, self._credentials)
+        self._link.on_nodes(usable)
+        return self._nodes.on_nodes(usable)
 
     def _on_hello_failed(self, number: int, error: ErrorBody) -> list[Effect]:
         gateway = self._link.connection
@@ -250,10 +250,10 @@ class BrokerDirectory:
         if address.kind != Kind.PARTITION:
             if address.kind == Kind.COORDINATOR:
                 return self._locate_coordinator(address.name, pending, now)
-            endpoint = pending.call.endpoint
-            if endpoint is not None and self._is_local and endpoint not in self._lost:
+            endpoint, node = pending.call.endpoint, pending.call.node
+            is_here = self._is_local and (node is None or self._nodes.is_at(node, self._link.endpoint))
+            if endpoint is not None and is_here and endpoint not in self._lost:
                 return self._connection_at(endpoint, None)
-            node = pending.call.node
             return (self._nodes.open_to(node) if node is not None else None) or gateway, []
         topic, number = address.name, address.number
         assert number is not None
@@ -378,10 +378,11 @@ class BrokerDirectory:
 
     def _on_metadata(self, number: int, reply: MetadataReply, now: int) -> list[Effect]:
         is_of_all = self._polls.answered(number)
-        self._note_nodes(reply.nodes)
+        lost = self._note_nodes(reply.nodes)
         before = {tp: self.topics.partition(*tp) for tp in self._nodes.partitions}
         self.topics.update(reply, is_of_all=is_of_all)
-        effects = self._nodes.leave({tp: (known, self.topics.partition(*tp)) for tp, known in before.items()})
+        moved = {tp: (known, self.topics.partition(*tp)) for tp, known in before.items()}
+        effects = [*lost, *self._nodes.leave(moved)]
         for connection in self._connections:
             partition, endpoint = connection.partition, connection.endpoint
             if partition is not None and self.topics.is_replaced(*partition, endpoint):

@@ -111,7 +111,7 @@ class GatewayLink:
         self._connections = connections
         self._retry = retry
         self._jitter = jitter
-        self._endpoint = endpoints[-1]
+        self.endpoint = endpoints[-1]
         """The endpoint tried last."""
         self._round: deque[str] = deque()
         """Endpoints not yet tried in this round."""
@@ -136,7 +136,7 @@ class GatewayLink:
     @property
     def is_dialled_by_zeromq(self) -> bool:
         """Return True if ZeroMQ retries a refused connection itself, because there is no other address."""
-        return len(self._endpoints) == 1 and numeric_endpoint(self._endpoint) is not None
+        return len(self._endpoints) == 1 and numeric_endpoint(self.endpoint) is not None
 
     @property
     def absence(self) -> str:
@@ -167,8 +167,8 @@ class GatewayLink:
 
     def on_resolved(self, event: Resolved, now: int) -> list[Effect]:
         self.lookup = None
-        addresses = "" if is_tls(self._endpoint) else f" ({', '.join(event.endpoints)})"
-        self._details[self._endpoint] = addresses if event.endpoints else f": {event.fault}"
+        addresses = "" if is_tls(self.endpoint) else f" ({', '.join(event.endpoints)})"
+        self._details[self.endpoint] = addresses if event.endpoints else f": {event.fault}"
         self._addresses.extend(event.endpoints)
         return self._try_next(now)
 
@@ -182,15 +182,15 @@ class GatewayLink:
         """Refuse all calls, if another attempt would change nothing."""
         self._has_failed = self.session is None
         if fault == "refused":
-            return [_refused(self._endpoint, "refuses this key: it is not known, or disabled or expired")]
+            return [_refused(self.endpoint, "refuses this key: it is not known, or disabled or expired")]
         if fault == "mechanism":
-            return [self._other_mechanism(self._endpoint)]
+            return [self._other_mechanism(self.endpoint)]
         # Also a proxy without a broker behind it does this, so it may pass.
         advice = "is server_key the broker's?" if self._is_encrypted else "does it need credentials?"
-        self._details[self._endpoint] = f": it closes the connection during the handshake; {advice}"
+        self._details[self.endpoint] = f": it closes the connection during the handshake; {advice}"
         if self.connection is None or self.session is not None or self._read is not None:
             return []
-        self._read = self._endpoint
+        self._read = self.endpoint
         return [ReadGreeting(self.connection.endpoint)]
 
     def on_greeting_read(self, mechanism: str) -> list[Effect]:
@@ -210,7 +210,7 @@ class GatewayLink:
     @property
     def others(self) -> list[str]:
         """The given endpoints that, as far as known, are not of the present broker or cluster."""
-        return [each for each in self._given if each != self._endpoint and each not in self._named]
+        return [each for each in self._given if each != self.endpoint and each not in self._named]
 
     @property
     def has_alternatives(self) -> bool:
@@ -253,7 +253,7 @@ class GatewayLink:
     def on_hello(self, reply: HelloReply) -> list[Effect]:
         self.session = reply
         self.refusal = None
-        self._details.pop(self._endpoint, None)
+        self._details.pop(self.endpoint, None)
         self.greeting = 0
         self._rounds = count(1)
         self._addresses.clear()
@@ -262,8 +262,8 @@ class GatewayLink:
     def _begin_round(self) -> None:
         self._addresses.clear()
         self._round = deque(self._endpoints)
-        if self._endpoint in self._round:
-            self._round.rotate(-1 - self._round.index(self._endpoint))
+        if self.endpoint in self._round:
+            self._round.rotate(-1 - self._round.index(self.endpoint))
         if self._is_leaving:
             others = self.others
             self._round = deque(sorted(self._round, key=lambda each: each not in others))
@@ -275,12 +275,12 @@ class GatewayLink:
             return self._greet(self._addresses.popleft(), now)
         if not self._round:
             return [self._pause(now)]
-        self._endpoint = self._round.popleft()
-        fixed = numeric_endpoint(self._endpoint)
+        self.endpoint = self._round.popleft()
+        fixed = numeric_endpoint(self.endpoint)
         if fixed is not None:
             return self._greet(fixed, now)
-        self.lookup = self._endpoint
-        return [Resolve(self._endpoint)]
+        self.lookup = self.endpoint
+        return [Resolve(self.endpoint)]
 
     def _pause(self, now: int) -> SetTimer:
         return SetTimer(DIAL, now + self._retry.delay_ms(next(self._rounds), self._jitter))

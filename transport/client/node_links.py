@@ -3,15 +3,16 @@
     state       requests for its actors go       left by
     unused      to the gateway                   a request -> resolving, or greeting
     resolving   to the gateway                   an address -> greeting      none -> pausing
-    greeting    to the gateway                   its reply -> open           refused, silent, lost -> pausing
-    open        to the node                      lost -> pausing
+    greeting    to the gateway                   its reply -> open           refused, silent, lost, not named -> pausing
+    open        to the node                      lost, not named -> pausing
     pausing     to the gateway                   time, and a request -> resolving, or greeting
 
 Its actors are the leaders of partitions and the coordinators of groups that run there. A node that the client cannot
 reach costs nothing but one hop more: the gateway passes requests on. The requests to one actor stay in order when their
 way changes: a request that could overtake an earlier one takes the same way. When the leader of a partition changes,
 requests on the way to the old one are attempted again; a node that has a group's coordinator no more passes requests on.
-Called by the broker's directory.
+A node that the broker does not name any more has ended, or is taken for dead: it may be frozen, and answer nothing. Calls
+on their way there are attempted again, as after any lost connection. Called by the broker's directory.
 """
 
 from collections.abc import Iterable, Mapping
@@ -76,12 +77,20 @@ class NodeLinks:
     def owns(self, connection: Connection) -> bool:
         return bool(self._links) and self._of(connection) is not None
 
-    def on_nodes(self, nodes: list[Node]) -> None:
-        """Note the endpoints of the nodes that run. A connection that is open stays until it is lost."""
+    def on_nodes(self, nodes: list[Node]) -> list[Effect]:
+        """Note the endpoints of the nodes that run, and leave the others. A connection to one that runs stays until it
+        is lost."""
         for node in nodes:
             link = self._links.get(node.node)
             if link is None or (link.endpoint != node.endpoint and link.connection is None):
                 self._links[node.node] = _Link(node.endpoint)
+        effects: list[Effect] = []
+        for name in sorted(self._links.keys() - {node.node for node in nodes}):
+            connection = self._links[name].connection
+            if connection is not None:
+                error = ErrorBody(ErrorCode.ACTOR_UNAVAILABLE, f"node {name!r} is taken for dead", True)
+                effects.append(Lost(connection, error))
+        return effects
 
     def locate(
         self, node: str, pending: InFlight, gateway: Connection | None, now: int
@@ -96,6 +105,11 @@ class NodeLinks:
         if way is not None:
             self._ways[pending.call.address] = way
         return way, effects
+
+    def is_at(self, node: str, endpoint: str) -> bool:
+        """Return True if the node takes requests of clients at this endpoint."""
+        link = self._links.get(node)
+        return link is not None and link.endpoint == endpoint
 
     def open_to(self, node: str) -> Connection | None:
         """Return the connection to a node if it is open, for a request that needs no order with others."""

