@@ -113,51 +113,46 @@ async def main(client: planaria.aio.AsyncClient) -> None:
     await client.create_topic("T", cleanup="compacted")
 """
 CACHE = ("--cache-dir", str(ROOT / ".mypy_cache" / "programs"))
-Check = Callable[[str], set[int]]
+PROGRAMS = {"right.py": RIGHT, "wrong_names.py": WRONG_NAMES, "wrong_types.py": WRONG_TYPES}
+Found = dict[str, set[int]]
+"""The lines of each program in which a checker has found something wrong."""
 
 
-def mypy(folder: Path, program: Path) -> set[int]:
-    return lines_of(
-        program,
-        [sys.executable, "-m", "mypy", "--strict", "--config-file", str(ROOT / "pyproject.toml"), *CACHE],
-        folder,
-    )
+def mypy(folder: Path) -> Found:
+    strict = ("--strict", "--config-file", str(ROOT / "pyproject.toml"), *CACHE)
+    return lines_of([sys.executable, "-m", "mypy", *strict], folder)
 
 
-def pyright(folder: Path, program: Path) -> set[int]:
-    return lines_of(program, [sys.executable, "-m", "pyright", "--pythonpath", sys.executable], folder)
+def pyright(folder: Path) -> Found:
+    return lines_of([sys.executable, "-m", "pyright", "--pythonpath", sys.executable], folder)
 
 
-def lines_of(program: Path, command: list[str], folder: Path) -> set[int]:
-    """The lines in which a checker found something wrong."""
+def lines_of(command: list[str], folder: Path) -> Found:
     outcome = subprocess.run(
-        [*command, str(program)], cwd=folder, capture_output=True, text=True, timeout=170, check=False
+        [*command, *PROGRAMS], cwd=folder, capture_output=True, text=True, timeout=170, check=False
     )
-    assert outcome.returncode in (0, 1), outcome.stdout + outcome.stderr
-    found = {
-        int(line.split(":")[1])
-        for line in outcome.stdout.splitlines()
-        if program.name in line and " error: " in line.replace(" - error: ", " error: ")
-    }
-    assert bool(found) == bool(outcome.returncode), outcome.stdout + outcome.stderr
+    assert outcome.returncode == 1, outcome.stdout + outcome.stderr
+    found: Found = {name: set() for name in PROGRAMS}
+    for line in outcome.stdout.splitlines():
+        if " error: " in line.replace(" - error: ", " error: "):
+            path, number, *_ = line.split(":")
+            name = Path(path.strip()).name
+            assert name in found, line
+            found[name].add(int(number))
     return found
 
 
 @pytest.fixture(scope="module", params=[mypy, pyright], ids=lambda checker: checker.__name__)
-def check(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Check:
-    checker = request.param
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What a checker has found in one run: it reads the package anew in each."""
     folder = tmp_path_factory.mktemp("programs")
     (folder / "planaria").mkdir()
     for part in ("__init__.py", "py.typed", "actors", "supervisor", "transport", "aio.py"):
         (folder / "planaria" / part).symlink_to(ROOT / part)
-
-    def run(text: str) -> set[int]:
-        program = folder / "program.py"
-        program.write_text(text)
-        found: set[int] = checker(folder, program)
-        return found
-
-    return run
+    for name, text in PROGRAMS.items():
+        (folder / name).write_text(text)
+    checker: Callable[[Path], Found] = request.param
+    return checker(folder)
 
 
 def wrong_lines(text: str) -> set[int]:
@@ -165,10 +160,10 @@ def wrong_lines(text: str) -> set[int]:
     return {number for number, line in enumerate(text.splitlines(), 1) if "=" in line and "(" in line}
 
 
-def test_a_right_program_passes(check: Check) -> None:
-    assert check(RIGHT) == set()
+def test_a_right_program_passes(found: Found) -> None:
+    assert found["right.py"] == set()
 
 
-@pytest.mark.parametrize("text", [WRONG_NAMES, WRONG_TYPES], ids=["names", "types"])
-def test_every_wrong_option_is_found(check: Check, text: str) -> None:
-    assert check(text) == wrong_lines(text)
+@pytest.mark.parametrize("name", ["wrong_names.py", "wrong_types.py"])
+def test_every_wrong_option_is_found(found: Found, name: str) -> None:
+    assert found[name] == wrong_lines(PROGRAMS[name])
