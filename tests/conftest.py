@@ -25,7 +25,7 @@ from leaked_processes import Leak, kill_leaked, mark_session
 from planaria.supervisor import config
 from planaria.supervisor.free_ports import free_ports
 from planaria.supervisor.launch import SupervisorHandle, launch_supervisor
-from warm_start import nursery, start_supervisors_warm
+from warm_start import nursery, start_brokers_warm
 
 gc.disable()  # until the tests are collected: a pass over the imported modules and the thousands of tests frees nothing
 
@@ -120,7 +120,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    start_supervisors_warm(is_warm=item.get_closest_marker("cold_start") is None)
+    start_brokers_warm(is_warm=item.get_closest_marker("cold_start") is None)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

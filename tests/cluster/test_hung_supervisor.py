@@ -20,7 +20,7 @@ from patience import TIMEOUT_S, wait_until
 from planaria import Client, TransactionAborted, TransactionUncertain
 from planaria.transport.client.cluster_admin import ClusterAdmin
 from planaria.transport.protocol.errors import PlanariaError
-from rolling import PARTITIONS, TOPIC, Load, check_all, endpoints, is_whole
+from rolling import PACE_S, PARTITIONS, TOPIC, Load, check_all, endpoints, is_whole
 
 HANG_TIMEOUT_MS = 2_000
 TRANSACTIONS = "ATOMIC"
@@ -41,7 +41,7 @@ def cluster(tmp_path: Path) -> Iterator[ClusterNodes]:
 
 
 class Transactions:
-    """One transactional producer, one message in each transaction."""
+    """One transactional producer, one message in each transaction, PACE_S apart."""
 
     def __init__(self, cluster: ClusterNodes) -> None:
         self._endpoints = endpoints(cluster)
@@ -73,6 +73,7 @@ class Transactions:
                     except TransactionUncertain:
                         self.uncertain.add(number)
                     number += 1
+                    time.sleep(PACE_S)
         except PlanariaError as error:
             self.errors.append(error)
 

@@ -18,7 +18,7 @@ from planaria.supervisor.config import load
 from planaria.supervisor.launch import StartFailed, launch_supervisor
 from planaria.transport.subscription import InvalidSubscription
 
-pytestmark = [pytest.mark.processes, pytest.mark.cold_start]
+pytestmark = pytest.mark.processes
 
 
 def started_after(data: Path, pid: int) -> int | None:
@@ -35,6 +35,7 @@ def refusal(data: Path, **settings: str) -> str:
     return line
 
 
+@pytest.mark.cold_start
 def test_the_shortest_program(data_dir: Path) -> None:
     with Broker(data_dir) as broker:
         broker.create_topic("ORDERS", 3)
@@ -50,6 +51,7 @@ def test_the_shortest_program(data_dir: Path) -> None:
         assert broker.get_offset("payment_group", "consumer_1") == first.offset + 1
 
 
+@pytest.mark.cold_start
 def test_everything_is_resumed_by_the_next_broker(data_dir: Path) -> None:
     with Broker(data_dir) as broker:
         broker.create_topic("ORDERS", 2, retention_ms=3_600_000)
@@ -68,6 +70,7 @@ def test_everything_is_resumed_by_the_next_broker(data_dir: Path) -> None:
     assert sorted(message.data["n"] for message in before + after if message) == list(range(21))
 
 
+@pytest.mark.cold_start
 def test_no_process_is_left_behind(data_dir: Path, tree_mark: str) -> None:
     with Broker(data_dir) as broker:
         broker.create_topic("T", 3)
@@ -81,6 +84,7 @@ def test_no_process_is_left_behind(data_dir: Path, tree_mark: str) -> None:
     assert all(wait_gone(pid, TIMEOUT_S) for pid in left)
 
 
+@pytest.mark.cold_start
 def test_a_program_that_is_killed_takes_its_broker_along(data_dir: Path, tree_mark: str) -> None:
     program = (
         "import sys; from planaria import Broker; broker = Broker(sys.argv[1]); broker.create_topic('T', 2);"
@@ -96,6 +100,7 @@ def test_a_program_that_is_killed_takes_its_broker_along(data_dir: Path, tree_ma
     until(lambda: not marked_processes(tree_mark), "everything has ended")
 
 
+@pytest.mark.cold_start
 def test_a_program_that_forgets_to_close_ends_in_order(data_dir: Path, tree_mark: str) -> None:
     program = (
         "import sys; from planaria import Broker; broker = Broker(sys.argv[1]); broker.create_topic('T', 1);"
@@ -264,6 +269,7 @@ def test_hosted_subscribers_outlive_a_supervisor_that_dies_again_and_again(
         assert not [each for each in broker.status().actors if each.address.startswith("subscriber/")]
 
 
+@pytest.mark.cold_start
 def test_a_killed_supervisor_leaves_no_orphan(data_dir: Path, tree_mark: str) -> None:
     config = load({"data": str(data_dir), "endpoint": "tcp://127.0.0.1:*", "log_file": "broker.log"})
     for life in range(2):

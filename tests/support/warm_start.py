@@ -20,7 +20,7 @@ from typing import Any
 
 import nursery as nursery_program
 from nursery import NUMBER, Order, program_of, read_number
-from planaria.supervisor import launch
+from planaria.supervisor import launch, local_cluster
 
 
 class Nursery:
@@ -123,7 +123,8 @@ class WarmPopen(subprocess.Popen[Any]):
         return self.returncode
 
 
-def start_supervisors_warm(*, is_warm: bool) -> None:
-    """Have the supervisors of embedded brokers, which this process starts, fork from the nursery, or start as usual."""
+def start_brokers_warm(*, is_warm: bool) -> None:
+    """Have the supervisors and the nodes that the product starts in this process fork from the nursery, or not."""
     popen = WarmPopen if is_warm else subprocess.Popen
-    launch.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": popen})  # type: ignore[assignment]
+    for module in (launch, local_cluster):
+        module.subprocess = SimpleNamespace(**vars(subprocess) | {"Popen": popen})  # type: ignore[assignment]
