@@ -15,19 +15,14 @@ def is_delayed(record: PublishRecord) -> bool:
     return record.deliver_at_ms is not None or record.delay_ms is not None
 
 
-class ScheduledIds:
-    """Ids for records that have none."""
-
-    def __init__(self, instance_id: str, incarnation: int) -> None:
-        self._prefix = f"{instance_id}.{incarnation}"
-
-    def of(self, request: Publish, number: int) -> dict[int, str]:
-        """Return the ids of a request's delayed records, by their position in it; `number` is the request's ticket."""
-        return {
-            index: record.scheduled_id or f"{self._prefix}.{number}.{index}"
-            for index, record in enumerate(request.records)
-            if is_delayed(record)
-        }
+def scheduled_ids(request: Publish, prefix: str) -> dict[int, str]:
+    """Return the ids of a request's delayed records, by their position in it. `prefix` begins those that the client did
+    not give: it is unique to the request."""
+    return {
+        index: record.scheduled_id or f"{prefix}.{index}"
+        for index, record in enumerate(request.records)
+        if is_delayed(record)
+    }
 
 
 def check_time(index: int, record: PublishRecord, wall_ms: int) -> None:

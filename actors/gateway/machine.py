@@ -54,7 +54,6 @@ from .access import Access
 from .admission import Admission
 from .audit import Audit
 from .controller_calls import ControllerCalls
-from .delays import ScheduledIds
 from .greetings import CheckPassword, Greetings, PasswordChecked
 from .keys import (
     ActorStart,
@@ -139,11 +138,11 @@ class GatewayMachine:
         self._greetings = Greetings(access, self.audit, self.quotas, self._nodes, instance_id, run_directory)
         sources = (self._tickets, self._table, self._peers, self.quotas, self._nodes)
         self._metadata = MetadataPolls(*sources, access, instance_id, incarnation)
-        ids = ScheduledIds(instance_id, incarnation)
         self._publisher = Publisher(self._tickets, self._peers)
         self._members = Members()
         self._router = Router(self._tickets, self._table, self._peers, self._members)
-        self._publishes = PublishRoutes(self._router, self._table, self._peers, self._publisher, ids)
+        gateway = f"{instance_id}.{incarnation}"
+        self._publishes = PublishRoutes(self._router, self._table, self._peers, self._publisher, gateway)
         self._transactions = TransactionLists(self._tickets, self._table)
         self._wall_offset_ms = 0
         self._is_stopping = False

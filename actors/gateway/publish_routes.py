@@ -12,7 +12,7 @@ from ...transport.protocol.delayed import scheduler_of
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.topics import CatalogTopic
 from .actor_kinds import PARTITION, SCHEDULER, refusal_of
-from .delays import ScheduledIds
+from .delays import scheduled_ids
 from .peers import Peers
 from .publish import Publisher
 from .router import Router
@@ -22,13 +22,14 @@ from .waiting import Attempt
 
 class PublishRoutes:
     def __init__(
-        self, router: Router, table: TopicTable, peers: Peers, publisher: Publisher, ids: ScheduledIds
+        self, router: Router, table: TopicTable, peers: Peers, publisher: Publisher, gateway: str
     ) -> None:
+        """`gateway` names this incarnation, uniquely among all."""
         self._router = router
         self._table = table
         self._peers = peers
         self._publisher = publisher
-        self._ids = ids
+        self._gateway = gateway
 
     def route(self, attempt: Attempt, request: Publish, now: int) -> list[Effect]:
         """Raises ProtocolError for a request that is refused."""
@@ -42,7 +43,7 @@ class PublishRoutes:
         starting = self._starting_partition(request, entry, now)
         if starting is not None and not attempt.is_overdue(now):
             return self._router.wait(attempt, PARTITION, starting, now)
-        ids = self._ids.of(request, attempt.number)
+        ids = scheduled_ids(request, f"{self._gateway}.{attempt.number}")
         schedulers = self._table.partitions(DELAYED_TOPIC)
         if ids and not schedulers:
             return self._router.create(attempt, DELAYED_TOPIC)
