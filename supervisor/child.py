@@ -25,7 +25,7 @@ from ..transport import sockets
 from ..transport.actor import ActorContext
 from ..transport.addresses import as_text, from_text
 from ..transport.codec import encode_header, sendable
-from ..transport.forks import tell_of_fork
+from ..transport.forks import notify_of_fork
 from ..transport.protocol.control import ActorFailed, Surroundings
 from ..transport.protocol.errors import DependencyUnavailable, OperatorNeeded
 from . import data_directory, logs
@@ -109,7 +109,7 @@ class Presence:
 
     def __init__(self, directory: str) -> None:
         self._descriptor: int | None = data_directory.hold_presence(directory)
-        tell_of_fork(self)
+        notify_of_fork(self)
 
     def on_fork(self) -> None:
         """Restore the default handling of Ctrl-C, as in any program."""

@@ -20,7 +20,7 @@ import msgspec
 
 from ..transport.calls.retry import RetryPolicy
 from ..transport.client.errors import Closed, Forked, TimedOut
-from ..transport.forks import tell_of_fork
+from ..transport.forks import notify_of_fork
 from ..transport.protocol.errors import ProtocolError
 from .admin_link import TIMEOUT_MS, AdminLink, Undelivered
 from .broker_tree import Role
@@ -52,7 +52,7 @@ class SupervisorKeeper:
         self._lock = threading.Lock()
         self._failure: StartFailed | Forked | None = None
         self._pid = os.getpid()
-        tell_of_fork(self)
+        notify_of_fork(self)
         self._thread = threading.Thread(target=self._watch, name="planaria-keeper", daemon=True)
         self._thread.start()
 

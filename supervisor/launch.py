@@ -13,7 +13,7 @@ import time
 
 import msgspec
 
-from ..transport.forks import tell_of_fork
+from ..transport.forks import notify_of_fork
 from .broker_tree import Role
 from .config import BrokerConfig, sent
 
@@ -48,7 +48,7 @@ class Lifeline:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor: int | None = descriptor
-        tell_of_fork(self)
+        notify_of_fork(self)
 
     def on_fork(self) -> None:
         self.cut()

@@ -20,7 +20,7 @@ class Inherited(Protocol):
 _inherited: WeakSet[Inherited] = WeakSet()
 
 
-def tell_of_fork(item: Inherited) -> None:
+def notify_of_fork(item: Inherited) -> None:
     """Call `item.on_fork()` in every child that is forked from now on, for as long as the item is referenced."""
     _inherited.add(item)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ...transport.client.messages import Message
 
 COLUMNS = ("time", "principal", "address", "op", "resource", "outcome", "times")
-PATIENCE_S = 1.0
+RECHECK_S = 1.0
 NO_AUDIT = "this broker records no audit: it has no authentication, or the option `audit` is off"
 
 
@@ -83,7 +83,7 @@ def _follow(client: "Client", ends: dict[TopicPartition, int], principal: str | 
             for tp, end in ends.items():
                 consumer.seek(tp.topic, tp.partition, end)
             while True:
-                found = _of(principal, _records(consumer.poll(PATIENCE_S)))
+                found = _of(principal, _records(consumer.poll(RECHECK_S)))
                 if as_json:
                     _print_lines(found)
                     continue

@@ -52,19 +52,19 @@ def take_commit(machine: Consuming) -> Call | None:
 def test_a_poll_waits_until_the_next_commit_is_due_and_makes_it() -> None:
     machine = three_messages_returned(5.0)
     assert look(machine, 2.0) is None
-    assert machine.commits.patience_s(None, 2.0) == 3.0
-    assert machine.commits.patience_s(1.0, 2.0) == 1.0
+    assert machine.commits.longest_wait_s(None, 2.0) == 3.0
+    assert machine.commits.longest_wait_s(1.0, 2.0) == 1.0
     assert look(machine, 4.9) is None
     assert take_commit(machine) is None
     assert look(machine, 5.0) is None
     commit = take_commit(machine)
     assert commit is not None
     assert [item.offset for item in commit.request.offsets] == [3]
-    assert machine.commits.patience_s(None, 5.0) is None  # its answer is mail
+    assert machine.commits.longest_wait_s(None, 5.0) is None  # its answer is mail
     machine.accept(deque([Answered(commit.key, CommitOffsetsReply(), ())]))
     assert look(machine, 11.0) is None
     assert take_commit(machine) is None
-    assert machine.commits.patience_s(None, 11.0) is None
+    assert machine.commits.longest_wait_s(None, 11.0) is None
 
 
 def test_a_refused_commit_of_a_poll_that_waits_is_repeated_after_a_pause() -> None:
@@ -75,7 +75,7 @@ def test_a_refused_commit_of_a_poll_that_waits_is_repeated_after_a_pause() -> No
     assert look(machine, 2.0) is None
     assert take_commit(machine) is None  # one is in flight
     machine.accept(deque([Failed(commit.key, ErrorBody(ErrorCode.TIMED_OUT, "slow"))]))
-    assert machine.commits.patience_s(None, 2.0) == LEAST_PAUSE_S
+    assert machine.commits.longest_wait_s(None, 2.0) == LEAST_PAUSE_S
     assert look(machine, 2.1) is None
     assert take_commit(machine) is not None
 
@@ -85,8 +85,8 @@ def test_without_automatic_commits_a_poll_waits_for_mail_alone() -> None:
         group=None, is_member=False, auto_commit=AutoCommit(False, 1.0, 0.0), request_timeout_ms=1_000
     )
     machine.begin_poll()
-    assert machine.commits.patience_s(None, 2.0) is None
-    assert machine.commits.patience_s(4.0, 2.0) == 4.0
+    assert machine.commits.longest_wait_s(None, 2.0) is None
+    assert machine.commits.longest_wait_s(4.0, 2.0) == 4.0
 
 
 def test_a_loop_over_a_quiet_topic_commits(client: Client, broker: FakeBroker) -> None:

@@ -277,7 +277,7 @@ def test_close_commits_then_releases_and_waits_for_the_group() -> None:
     commit = driver.machine.close(driver.machine.positions())
     assert commit is not None
     assert commit.offsets == {P: 3}
-    driver.machine.leave(is_told=True)
+    driver.machine.leave(is_notified=True)
     driver.flush()
     assert driver.take_log() == [StopFetching((P,)), LeaveRequested(True)]
     assert driver.machine.state == "leaving"
@@ -320,7 +320,7 @@ def test_added_partitions_are_read_from_their_beginning() -> None:
     first, second = (event.starts for event in driver.take_log() if isinstance(event, StartFetching))
     assert {tp: offset for tp, (_, offset) in first.items()} == {P: 0}
     assert {tp: offset for tp, (_, offset) in second.items()} == {Q: 0, R: 0}
-    assert driver.machine.growth.patience_s(None) is not None
+    assert driver.machine.growth.longest_wait_s(None) is not None
 
 
 def test_a_position_is_known_although_the_error_behind_it_has_arrived_with_it() -> None:

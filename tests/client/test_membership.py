@@ -189,7 +189,7 @@ def test_a_member_that_keeps_its_place_tells_nobody() -> None:
     script = MemberScript(instance_id="i")
     script.join([0])
     beats = len(script.beats)
-    assert script.feed(LeaveRequested(is_told=False)) == [MemberLeft()]
+    assert script.feed(LeaveRequested(is_notified=False)) == [MemberLeft()]
     assert (script.leaves, len(script.beats), script.machine.state) == ([], beats, "out")
 
 

@@ -95,9 +95,9 @@ def test_aborted_records_are_passed_over_where_the_broker_names_them() -> None:
 def test_chunks_are_reported_as_consumed_when_opened() -> None:
     reader = reader_at(0)
     reader.accept(chunk(reader, P, batch(0, 2), next_offset=2))
-    assert reader.told() == []
+    assert reader.take_events() == []
     offsets(reader, 1)
-    assert reader.told() == [Consumed(P, reader.epochs()[P], len(batch(0, 2)))]
+    assert reader.take_events() == [Consumed(P, reader.epochs()[P], len(batch(0, 2)))]
 
 
 def test_nothing_of_a_partition_that_is_not_owned() -> None:
@@ -229,7 +229,7 @@ def test_nothing_behind_damage_is_kept_or_handed_out() -> None:
     reader = reader_at(0)
     reader.accept(chunk(reader, P, bytes(damaged), next_offset=5))
     assert offsets(reader) == []
-    assert GaveUp(P, reader.epochs()[P]) in reader.told()
+    assert GaveUp(P, reader.epochs()[P]) in reader.take_events()
     reader.accept(chunk(reader, P, batch(5, 5), next_offset=10))
     reader.accept(Located(P, reader.epochs()[P], 7))
     assert offsets(reader) == []

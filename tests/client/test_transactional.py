@@ -44,7 +44,7 @@ class StillNetwork:
     def forget(self, _: Any) -> None:
         """Do nothing: nothing is closed with it."""
 
-    def tell_of_end(self, _: Any) -> None:
+    def notify_of_end(self, _: Any) -> None:
         """Do nothing: it never fails."""
 
     def post(self, owner: Any, event: Any) -> None:

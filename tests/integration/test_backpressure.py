@@ -98,19 +98,19 @@ def test_an_impatient_producer_is_told_at_once(broker: Broker, data_of_the_modul
     ):
         taken: list[Delivery] = []
 
-        def is_told() -> bool:
+        def is_notified() -> bool:
             try:
                 taken.append(producer.publish("T", b"v" * 1_000))
             except Backpressure as error:
                 return error.retry_after_ms is not msgspec.UNSET
             return False
 
-        until(is_told, "publish raises")
+        until(is_notified, "publish raises")
         started = time.monotonic()
-        assert is_told()
+        assert is_notified()
         assert time.monotonic() - started < 60, "it does not wait for room"
         seen = 0
-        while seen < len(taken) or is_told():
+        while seen < len(taken) or is_notified():
             seen += len(consumer.poll(0.2))
             consumer.commit()
         producer.flush(TIMEOUT_S)

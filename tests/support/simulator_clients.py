@@ -106,13 +106,13 @@ class ClientHost(Host):
     def refuse_when_closed(self) -> None:
         assert self.is_alive
 
-    def end_calls(self, asker: object) -> None:
+    def end_calls(self, requester: object) -> None:
         """Do nothing: an object is closed by the program that calls it."""
 
     def now_ms(self) -> int:
         return self.world.now_ms
 
-    def tell_of_end(self, dependant: object) -> None:
+    def notify_of_end(self, dependant: object) -> None:
         """Do nothing: a failure here ends the simulation."""
 
     def post(self, owner: Owner, event: Event, *, is_waiting: bool = False) -> None:
@@ -127,16 +127,18 @@ class ClientHost(Host):
         *,
         timeout_ms: int,
         is_retried: bool = True,
-        asker: object = None,
+        requester: object = None,
     ) -> ReplyT:
         ask = Call(None, address, request, reply_type, timeout_ms=timeout_ms, is_retried=is_retried)
         reply: ReplyT = self.exchange(ask).reply
         return reply
 
-    def exchange(self, call: Call, asker: object = None) -> Answered:
+    def exchange(self, call: Call, requester: object = None) -> Answered:
         return self.outcome(self.owner, lambda waiter: Submitted(waiter, call))
 
-    def outcome(self, owner: Owner, event_for: Callable[[Owner], Event], asker: object = None) -> Answered:
+    def outcome(
+        self, owner: Owner, event_for: Callable[[Owner], Event], requester: object = None
+    ) -> Answered:
         waiter = Waiter(self.world)
         self.post(owner, event_for(waiter))
         waiter.is_done.wait()

@@ -9,7 +9,7 @@ from ..calls.events import Submitted
 from ..client.errors import TimedOut
 from ..client.network import Network
 from ..client.producer_batch import ProducerBatch
-from ..client.waiting import Asker, Waiter
+from ..client.waiting import Requester, Waiter
 from ..machine import Answered, Call, Event
 from .loops import Bridge, LoopGate
 
@@ -21,16 +21,16 @@ class Caller:
         self.network = network
         self.bridge = bridge
 
-    async def exchange(self, call: Call, asker: Asker | None = None) -> Answered:
+    async def exchange(self, call: Call, requester: Requester | None = None) -> Answered:
         """Wait for the outcome of a call. A cancellation withdraws it; the broker may have executed it nevertheless."""
-        return await self.outcome(self.network.owner, lambda waiter: Submitted(waiter, call), asker)
+        return await self.outcome(self.network.owner, lambda waiter: Submitted(waiter, call), requester)
 
     async def outcome(
-        self, owner: Owner, event_for: Callable[[Owner], Event], asker: Asker | None = None
+        self, owner: Owner, event_for: Callable[[Owner], Event], requester: Requester | None = None
     ) -> Answered:
         """Post to `owner` an event that results in one outcome, and wait for it. A cancellation withdraws its call."""
         signal = self.bridge.loop.signal()
-        waiter = Waiter(partial(self.bridge.post, signal.set), asker)
+        waiter = Waiter(partial(self.bridge.post, signal.set), requester)
         try:
             self.network.begin(waiter, owner, event_for(waiter))
             await signal.wait()

@@ -133,8 +133,8 @@ class AsyncConsumer(AssignedPartitions, AsyncOffsetQueries):
                 if not bridge.mailbox and left_s is not None and left_s <= 0:
                     return []
                 if gathering is not None:
-                    left_s = gathering.patience_s(left_s)
-                left_s = machine.commits.patience_s(machine.growth.patience_s(left_s), monotonic())
+                    left_s = gathering.longest_wait_s(left_s)
+                left_s = machine.commits.longest_wait_s(machine.growth.longest_wait_s(left_s), monotonic())
                 await self._has_mail.wait(left_s)
                 self._refuse_when_closed()
         finally:
@@ -277,7 +277,9 @@ class AsyncConsumer(AssignedPartitions, AsyncOffsetQueries):
                 with suppress(ProtocolError):  # fenced or out of reach: these messages are delivered again
                     await self._commit(action)
         finally:
-            machine.leave(is_told=self._options.instance_id is None if leave_group is None else leave_group)
+            machine.leave(
+                is_notified=self._options.instance_id is None if leave_group is None else leave_group
+            )
             self._post()
             while machine.state != "left" and self._network.is_running:
                 await self._has_mail.wait()  # set when the network ends, too
@@ -289,7 +291,7 @@ class AsyncConsumer(AssignedPartitions, AsyncOffsetQueries):
         """Close a consumer without a group: nothing is committed, and nothing is waited for."""
         if not self._machine.is_closed:
             self._machine.close({})
-            self._machine.leave(is_told=False)
+            self._machine.leave(is_notified=False)
             self._post()
             self._network.post(self._network.owner, Withdrawn(self._bridge))
 
@@ -366,7 +368,7 @@ class _Gathering:
         self._reader.give_back(found, self._reader.epochs())
         return []
 
-    def patience_s(self, left_s: float | None) -> float | None:
+    def longest_wait_s(self, left_s: float | None) -> float | None:
         """Return how long a poll with `left_s` seconds left may wait for more."""
         if self._due_s is None:
             return left_s

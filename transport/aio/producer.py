@@ -24,7 +24,7 @@ from ..client.network import Network
 from ..client.options import Duration, ProducerOptions, wait_limit_s
 from ..client.producer import INTERRUPTED_FLUSH_S, BatchingProducer
 from ..client.producer_batch import ProducerBatch
-from ..client.waiting import Asker, Waiter
+from ..client.waiting import Requester, Waiter
 from ..keywords import PublishDetails
 from ..machine import Answered, Call, Effect, Event
 from .calls import Caller
@@ -308,9 +308,9 @@ class _KnownDestinations(Destinations):
     """The destinations on an event loop: they never ask the broker, because that would block."""
 
     def __init__(
-        self, network: Network, asker: Asker, held: HeldPartitions, options: ProducerOptions
+        self, network: Network, requester: Requester, held: HeldPartitions, options: ProducerOptions
     ) -> None:
-        super().__init__(network, asker, held, options)
+        super().__init__(network, requester, held, options)
         self._found: dict[str, int] = {}
         """Numbers of partitions that a search has found before the client's metadata has the topic."""
 

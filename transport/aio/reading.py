@@ -7,7 +7,7 @@ from typing import Self
 
 from ..client.bounded import BoundedRead
 from ..client.messages import Message
-from ..client.reading import PATIENCE_S, Reading
+from ..client.reading import RECHECK_S, Reading
 from .calls import Caller
 from .consumer import AsyncConsumer
 
@@ -39,7 +39,7 @@ class AsyncReading:
             await self._go_on()
 
     async def _go_on(self) -> None:
-        """Take the next messages, if there are any within PATIENCE_S."""
+        """Take the next messages, if there are any within RECHECK_S."""
         network, loop = self._caller.network, self._caller.bridge.loop
         if self._read is None:
             self._read = BoundedRead(await loop.in_thread(partial(self._what.spans, network)))
@@ -51,7 +51,7 @@ class AsyncReading:
             consumer = AsyncConsumer(self._caller, None, (), self._what.options, starts=read.starts)
             self._consumer = await consumer.__aenter__()
         machine = self._consumer._machine
-        parts = await self._consumer._poll(PATIENCE_S, lambda: read.take(machine))
+        parts = await self._consumer._poll(RECHECK_S, lambda: read.take(machine))
         for part in parts:
             self._present = iter(part.messages)
             self._is_over = part.is_last

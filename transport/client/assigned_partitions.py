@@ -62,7 +62,7 @@ class AssignedPartitions:
     def _begin_reading(self, counts: Mapping[str, int]) -> None:
         """Read the partitions, or join the group. `counts`: partitions of the topics that are read whole."""
         network, machine = self._network, self._machine
-        network.tell_of_end(self._bridge)
+        network.notify_of_end(self._bridge)
         if self._starts is not None:
             machine.begin(self._starts)
         elif self._options.partitions is not None:

@@ -44,32 +44,32 @@ class AutoCommit:
         self.settled: dict[TopicPartition, int] = {}
         self._interval_s = interval_s
         self._committed: dict[TopicPartition, int] = {}
-        self._is_under_way = False
+        self._is_in_flight = False
         self._next_at_s = now_s + interval_s
 
     def due(self, now_s: float) -> dict[TopicPartition, int]:
         """Return the positions to commit now."""
-        if not self.is_on or self._is_under_way or now_s < self._next_at_s:
+        if not self.is_on or self._is_in_flight or now_s < self._next_at_s:
             return {}
         self._next_at_s = now_s + self._interval_s
-        return self.news(self.settled)
+        return self.uncommitted(self.settled)
 
-    def patience_s(self, now_s: float) -> float | None:
+    def longest_wait_s(self, now_s: float) -> float | None:
         """Return how long a poll may wait before it commits; None while there is nothing to commit."""
-        if not self.is_on or self._is_under_way or not self.news(self.settled):
+        if not self.is_on or self._is_in_flight or not self.uncommitted(self.settled):
             return None
         return max(self._next_at_s - now_s, LEAST_PAUSE_S)
 
-    def news(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+    def uncommitted(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Return the positions that are not committed."""
         return {tp: at for tp, at in positions.items() if self._committed.get(tp) != at}
 
     def begin(self) -> None:
         """Record that a commit was sent. `end` follows."""
-        self._is_under_way = True
+        self._is_in_flight = True
 
     def end(self) -> None:
-        self._is_under_way = False
+        self._is_in_flight = False
 
     def committed(self, offsets: Mapping[TopicPartition, int]) -> None:
         self._committed.update(offsets)
@@ -114,17 +114,17 @@ class Commits:
 
     def due(self, now_s: float, timeout_ms: int) -> Call | None:
         """Return the automatic commit of the messages of earlier polls, if its time has come."""
-        news = self.auto.due(now_s)
-        action = self.automatic(news)
+        positions = self.auto.due(now_s)
+        action = self.automatic(positions)
         if action is None:
             return None
         self.auto.begin()
         # Not retried automatically: the older commit could overwrite a newer one made by the program meanwhile.
-        return commit_call(action.request, timeout_ms, ("commit", news), is_retried=False)
+        return commit_call(action.request, timeout_ms, ("commit", positions), is_retried=False)
 
-    def patience_s(self, left_s: float | None, now_s: float) -> float | None:
+    def longest_wait_s(self, left_s: float | None, now_s: float) -> float | None:
         """Return how long a poll with `left_s` seconds left may wait before it commits."""
-        due_s = self.auto.patience_s(now_s)
+        due_s = self.auto.longest_wait_s(now_s)
         return left_s if due_s is None else due_s if left_s is None else min(left_s, due_s)
 
     def check(self, *, is_in_transaction: bool = False) -> None:

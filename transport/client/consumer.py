@@ -109,7 +109,7 @@ class Consumer(AssignedPartitions, OffsetQueries):
                 if not bridge.mailbox and (left_s is not None and left_s <= 0):
                     return []
                 self._refuse_when_closed()
-                left_s = machine.commits.patience_s(machine.growth.patience_s(left_s), monotonic())
+                left_s = machine.commits.longest_wait_s(machine.growth.longest_wait_s(left_s), monotonic())
                 self._network.wait(self._has_mail, left_s)
                 self._refuse_when_closed()  # by another thread
         finally:
@@ -259,8 +259,8 @@ class Consumer(AssignedPartitions, OffsetQueries):
             self._leave(self._options.instance_id is None if leave_group is None else leave_group)
             self._has_mail.set()  # wakes a poll in another thread, which then finds the consumer closed
 
-    def _leave(self, is_told: bool) -> None:
-        self._machine.leave(is_told=is_told)
+    def _leave(self, is_notified: bool) -> None:
+        self._machine.leave(is_notified=is_notified)
         self._post()
         while self._machine.state != "left" and self._network.is_running:
             self._network.wait(self._has_mail, 1.0)

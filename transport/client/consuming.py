@@ -135,7 +135,7 @@ class Consuming:
         self._refusals = 0
         """Refusals by the group that have been reported to the program."""
         self._fenced: MemberFenced | None = None
-        self._news: deque[Target | GroupTrouble | PlanariaError] = deque()
+        self._updates: deque[Target | GroupTrouble | PlanariaError] = deque()
         """Mail to report to the program, at the next call that may do so."""
         self._rebalancing = Rebalancing()
         self._iteration = Iteration()
@@ -153,7 +153,7 @@ class Consuming:
                 case MemberIdentity():
                     self.commits.identity = item
                 case Target() | GroupTrouble():
-                    self._news.append(item)
+                    self._updates.append(item)
                 case MemberLeft():
                     if self.state == "leaving":  # otherwise it left because the program did not poll
                         self.state = "left"
@@ -163,7 +163,7 @@ class Consuming:
                 case Failed(key=("commit", _), error=error):
                     self._auto_commit.end()  # the next automatic commit covers it, unless offsets were reset
                     if not self._is_member and error.code == ErrorCode.STALE_GENERATION:
-                        self._news.append(error_from(error))
+                        self._updates.append(error_from(error))
                 case _:
                     self.reader.accept(item)
 
@@ -184,9 +184,9 @@ class Consuming:
                 if (action := self._continue_change()) is not None:
                     return action
                 self._rebalancing.raise_error()
-            if self.is_closed or not self._news:
+            if self.is_closed or not self._updates:
                 return None
-            match self._news.popleft():
+            match self._updates.popleft():
                 case Target() as target:
                     self.commits.losses += target.is_lost
                     self._rebalancing.begin(target, self.reader.owned)
@@ -240,7 +240,7 @@ class Consuming:
     def found(self, take: Callable[[], list[Any]], now_s: float) -> list[Any] | None:
         """Return the messages that `take` returns; an empty list if the poll is over; None if it has to wait.
 
-        Commits the messages of earlier polls if that is due: a poll that waits asks again after `commits.patience_s`.
+        Commits the messages of earlier polls if that is due: a poll that waits asks again after `commits.longest_wait_s`.
         """
         commit = self.commits.due(now_s, self._request_timeout_ms)
         if commit is not None:
@@ -255,7 +255,7 @@ class Consuming:
         reader = self.reader
         reader.raise_trouble(is_new=True)
         taken = take()
-        self.posts += reader.told()
+        self.posts += reader.take_events()
         if taken:
             return taken
         reader.raise_trouble()
@@ -385,13 +385,13 @@ class Consuming:
         self.state = "leaving"
         self.is_closed = True
         self._rebalancing.drop()
-        return self.commits.automatic(self._auto_commit.news(positions))
+        return self.commits.automatic(self._auto_commit.uncommitted(positions))
 
-    def leave(self, *, is_told: bool) -> None:
-        """Release the partitions, and notify the group if it `is_told`. The member has left once its mail says so."""
+    def leave(self, *, is_notified: bool) -> None:
+        """Release the partitions, and notify the group if it `is_notified`. The member has left once its mail says so."""
         self.posts.append(StopFetching(tuple(self.reader.owned)))
         if self._is_member:
-            self.posts.append(LeaveRequested(is_told))
+            self.posts.append(LeaveRequested(is_notified))
         else:
             self.state = "left"
 

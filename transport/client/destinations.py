@@ -14,15 +14,15 @@ from .errors import DeliveryFailed, TimedOut
 from .network import Network
 from .options import ProducerOptions
 from .placement import BATCH_OVERHEAD_BYTES
-from .waiting import Asker
+from .waiting import Requester
 
 
 class Destinations:
     def __init__(
-        self, network: Network, asker: Asker, held: HeldPartitions, options: ProducerOptions
+        self, network: Network, requester: Requester, held: HeldPartitions, options: ProducerOptions
     ) -> None:
         self._network = network
-        self._asker = asker
+        self._requester = requester
         self._held = held
         self._batch_bytes = options.batch_bytes
         self._timeout_ms = min(options.request_timeout_ms, options.max_block_ms)
@@ -45,7 +45,7 @@ class Destinations:
         Raises UnknownTopic, and DeliveryFailed when that is not known in time.
         """
         try:
-            return self._network.partitions_of(topic, timeout_ms, least, asker=self._asker)
+            return self._network.partitions_of(topic, timeout_ms, least, requester=self._requester)
         except TimedOut as error:
             message = f"never sent, the partitions of {topic!r} are not known: {error.message}"
             raise DeliveryFailed(error.code, message, retriable=True) from error

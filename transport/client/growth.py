@@ -43,7 +43,7 @@ class GrowingTopics:
                 found |= {TopicPartition(topic, number) for number in range(known, count)}
         return found.difference(owned)
 
-    def patience_s(self, left_s: float | None) -> float | None:
+    def longest_wait_s(self, left_s: float | None) -> float | None:
         """Return how long a poll with `left_s` seconds left may wait for mail."""
         if not self._counts:
             return left_s

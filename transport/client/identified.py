@@ -139,7 +139,7 @@ class Identified:
         """Refusing partitions whose pause is not over."""
         self._stopped_clock_ms: dict[TopicPartition, int] = {}
         self._waiting: dict[TopicPartition, deque[Any]] = {}
-        self._under_way: dict[TopicPartition, list[Any]] = {}
+        self._in_flight: dict[TopicPartition, list[Any]] = {}
         self._receipts: dict[TopicPartition, Receipt] = {}
         """Receipts of the requests in flight."""
         self._doubtful: set[int] = set()
@@ -155,8 +155,8 @@ class Identified:
         key: TopicPartition = event.key[1]
         if isinstance(event, TimerFired):
             self._paused.discard(key)
-            return self._repeat(key, now) if key in self._under_way else self._send(key, now)
-        batches = self._under_way.pop(key, [])
+            return self._repeat(key, now) if key in self._in_flight else self._send(key, now)
+        batches = self._in_flight.pop(key, [])
         if isinstance(event, Failed):
             if not self._receipts[key].is_unsent and event.error.code not in NOT_APPENDED:
                 self._doubtful.update(map(id, batches))
@@ -182,7 +182,7 @@ class Identified:
 
     def _repeat(self, key: TopicPartition, now: int) -> list[Effect]:
         """Retry after the pause that follows individual refusals."""
-        batches = self._under_way.pop(key)
+        batches = self._in_flight.pop(key)
         late = [batch for batch in batches if self._left_ms(key, batch, now) <= 0]
         in_time = [batch for batch in batches if self._left_ms(key, batch, now) > 0]
         error = ErrorBody(ErrorCode.TIMED_OUT, f"refused for {self._delivery_timeout_ms} ms", True)
@@ -191,17 +191,17 @@ class Identified:
 
     def abandon(self, error: ErrorBody) -> list[Effect]:
         """Fail everything that is not done."""
-        for key, batches in self._under_way.items():
+        for key, batches in self._in_flight.items():
             if not self._receipts[key].is_unsent:
                 self._doubtful.update(map(id, batches))
-        lanes = [*self._under_way.items(), *((key, list(queue)) for key, queue in self._waiting.items())]
-        self._under_way.clear()
+        lanes = [*self._in_flight.items(), *((key, list(queue)) for key, queue in self._waiting.items())]
+        self._in_flight.clear()
         self._waiting.clear()
         return [effect for key, batches in lanes for effect in self._failures(key, batches, error)]
 
     def _send(self, key: TopicPartition, now: int) -> list[Effect]:
         queue = self._waiting.get(key)
-        if key in self._under_way or key in self._paused or not queue:
+        if key in self._in_flight or key in self._paused or not queue:
             return []
         late: list[Any] = []
         while queue and self._left_ms(key, queue[0], now) <= 0:
@@ -219,7 +219,7 @@ class Identified:
         return [*effects, self._ask(key, batches, now)]
 
     def _ask(self, key: TopicPartition, batches: list[Any], now: int) -> Call:
-        self._under_way[key] = batches
+        self._in_flight[key] = batches
         address, request, reply_type, payload = self._kind.question(key, batches, now)
         timeout_ms = min(self._request_timeout_ms, self._left_ms(key, batches[0], now))
         receipt = self._receipts[key] = Receipt()
@@ -256,7 +256,7 @@ class Identified:
         if again and refusal.code == ErrorCode.BACKPRESSURE:
             effects += self._hold(key, again, refusal, now)
         elif again:
-            self._under_way[key] = again
+            self._in_flight[key] = again
             effects.append(SetTimer((self.name, key), now + _wait_ms(refusal, AGAIN_MS)))
         return effects
 

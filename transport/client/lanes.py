@@ -254,7 +254,7 @@ class PartitionSequence:
             return self._given_up(flight.batch, error, is_uncertain)
         return None
 
-    def is_under_way(self, token: int) -> bool:
+    def is_in_flight(self, token: int) -> bool:
         return self._flight(token) is not None
 
     def is_lost(self, token: int, error: ErrorBody) -> bool:

@@ -59,9 +59,9 @@ class Confirmed(Struct, frozen=True):
 
 
 class LeaveRequested(Struct, frozen=True):
-    """The consumer closes. Unless `is_told` the group is not notified and keeps its place for the session timeout."""
+    """The consumer closes. Unless `is_notified` the group is not notified and keeps its place for the session timeout."""
 
-    is_told: bool = True
+    is_notified: bool = True
 
 
 class Target(Struct, frozen=True):
@@ -139,8 +139,8 @@ class Membership:
                 return self._on_poll_checked(at, now)
             case Confirmed(owned=owned):
                 return self._on_confirmed(owned, now)
-            case LeaveRequested(is_told=is_told):
-                return self._leave(MemberLeft(), is_told=is_told)
+            case LeaveRequested(is_notified=is_notified):
+                return self._leave(MemberLeft(), is_notified=is_notified)
             case Answered(key=("beat", number), reply=GroupHeartbeatReply() as reply):
                 return self._on_reply(reply, now) if number == self._beat and self.state != "out" else []
             case Failed(key=("beat", number), error=error):
@@ -259,14 +259,14 @@ class Membership:
         self.identity = self.identity._replace(losses=self.identity.losses + 1)
         return [CancelTimer(_LEASE), Target(frozenset(), is_lost=True)]
 
-    def _leave(self, otherwise: Effect | None, *, is_told: bool = True) -> list[Effect]:
+    def _leave(self, otherwise: Effect | None, *, is_notified: bool = True) -> list[Effect]:
         member_id = self.identity.member_id
         self.state = "out"
         self._become(None)
         self._beat += 1
         self._owned = self._target = frozenset()
         effects: list[Effect] = [CancelTimer(_LEASE), CancelTimer(_BEAT_AGAIN)]
-        if member_id is None or not is_told:
+        if member_id is None or not is_notified:
             return [*effects, *([otherwise] if otherwise is not None else [])]
         request = LeaveGroup(group=self._group, member_id=member_id)
         timeout_ms = min(2_000, self._session_timeout_ms)

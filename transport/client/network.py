@@ -27,7 +27,7 @@ from .errors import UnknownTopic, error_from
 from .gate import Gate
 from .network_thread import NetworkThread
 from .options import InvalidOption, check_name
-from .waiting import Asker, AskerClosed, Waiter
+from .waiting import Requester, RequesterClosed, Waiter
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
 
@@ -85,28 +85,28 @@ class Network(NetworkThread):
         *,
         timeout_ms: int,
         is_retried: bool = True,
-        asker: Asker | None = None,
+        requester: Requester | None = None,
     ) -> ReplyT:
         """Send a request and wait for the reply. Raises ProtocolError, usually TimedOut, or Closed.
 
-        `end_calls(asker)` ends the wait.
+        `end_calls(requester)` ends the wait.
         """
         call = Call(None, address, request, reply_type, timeout_ms=timeout_ms, is_retried=is_retried)
-        return self.exchange(call, asker).reply  # type: ignore[no-any-return]
+        return self.exchange(call, requester).reply  # type: ignore[no-any-return]
 
-    def exchange(self, call: Call, asker: Asker | None = None) -> Answered:
+    def exchange(self, call: Call, requester: Requester | None = None) -> Answered:
         """Like `call`, but return the payload as well. Raises InvalidOption if a message cannot hold the request."""
         _refuse_unsendable(call)
-        return self.outcome(self.owner, lambda waiter: Submitted(waiter, call), asker)
+        return self.outcome(self.owner, lambda waiter: Submitted(waiter, call), requester)
 
-    def end_calls(self, asker: Asker) -> None:
+    def end_calls(self, requester: Requester) -> None:
         """End the waits of an object that is closed; its `_refuse_when_closed` raises their error."""
         for waiter in list(self._waiters):
-            if waiter.asker is asker:
-                self.post(waiter, AskerClosed())
+            if waiter.requester is requester:
+                self.post(waiter, RequesterClosed())
 
     def outcome(
-        self, owner: Owner, event_for: Callable[[Owner], Event], asker: Asker | None = None
+        self, owner: Owner, event_for: Callable[[Owner], Event], requester: Requester | None = None
     ) -> Answered:
         """Post to `owner` an event that results in one outcome, and wait for it. Raises the errors of `call`."""
         if self.is_network_thread():
@@ -114,7 +114,7 @@ class Network(NetworkThread):
                 "a callback must not wait for the broker: it runs in the network's own thread"
             )
         gate = Gate()
-        waiter = Waiter(partial(self.let_pass, gate), asker)
+        waiter = Waiter(partial(self.let_pass, gate), requester)
         try:
             self.begin(waiter, owner, event_for(waiter), is_waiting=True)
             self.wait(gate)
@@ -126,28 +126,30 @@ class Network(NetworkThread):
         """Post to `owner` an event that results in one outcome for the waiter. `abandon` must follow, also on errors."""
         self._waiters.add(waiter)
         self.refuse_when_closed()
-        if waiter.asker is not None:
-            waiter.asker._refuse_when_closed()
+        if waiter.requester is not None:
+            waiter.requester._refuse_when_closed()
         self.post(owner, event, is_waiting=is_waiting)
 
     def abandon(self, waiter: Waiter) -> None:
         """End a wait. The call is withdrawn if it has no outcome yet."""
         self._waiters.discard(waiter)
-        if waiter.event is None or isinstance(waiter.event, AskerClosed):  # interrupted
+        if waiter.event is None or isinstance(waiter.event, RequesterClosed):  # interrupted
             self.post(self.owner, Withdrawn(waiter))
 
     def answer_to(self, waiter: Waiter) -> Answered:
         """Return the reply that a waiter has received, or raise the error."""
-        if isinstance(waiter.event, AskerClosed):
-            assert waiter.asker is not None
-            waiter.asker._refuse_when_closed()
+        if isinstance(waiter.event, RequesterClosed):
+            assert waiter.requester is not None
+            waiter.requester._refuse_when_closed()
         if isinstance(waiter.event, Failed):
             self.refuse_when_closed()
             raise error_from(waiter.event.error)
         answered: Answered = waiter.event
         return answered
 
-    def partitions_of(self, topic: str, timeout_ms: int, least: int = 1, asker: Asker | None = None) -> int:
+    def partitions_of(
+        self, topic: str, timeout_ms: int, least: int = 1, requester: Requester | None = None
+    ) -> int:
         """Return the number of partitions of a topic. Raises UnknownTopic.
 
         Asks the broker if the topic, or its partition number `least`, is new here.
@@ -159,7 +161,7 @@ class Network(NetworkThread):
                 call = finding.send(answer)  # type: ignore[arg-type]
             except StopIteration as found:
                 return int(found.value)
-            answer = self.exchange(call, asker).reply
+            answer = self.exchange(call, requester).reply
 
     def finding_partitions(
         self, topic: str, timeout_ms: int, least: int = 1

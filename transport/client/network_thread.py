@@ -26,7 +26,7 @@ from ..calls.exchange import Exchange
 from ..calls.retry import RetryPolicy
 from ..clock import Clock
 from ..endpoints import Endpoints, listed_endpoints
-from ..forks import tell_of_fork
+from ..forks import notify_of_fork
 from ..machine import Event, Failed
 from ..poller import Poller
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError
@@ -139,7 +139,7 @@ class NetworkThread:
         self._thread = threading.Thread(target=self._run, name="planaria-network", daemon=True)
         self._turns.thread = self._thread
         self._thread.start()
-        tell_of_fork(self)
+        notify_of_fork(self)
 
     def on_fork(self) -> None:
         """Refuse everything from now on, and close the pipe. pyzmq itself leaves the parent's sockets alone."""
@@ -167,7 +167,7 @@ class NetworkThread:
         self._dispatch.inbox.append((owner, event))
         self._handover.posted(is_waiting=is_waiting)
 
-    def tell_of_end(self, dependant: Dependant) -> None:
+    def notify_of_end(self, dependant: Dependant) -> None:
         """Call its `on_network_end` when the network thread ends: the client was closed, or a bug ended
         the thread."""
         with self._dependants_lock:
@@ -223,14 +223,14 @@ class NetworkThread:
                 self._clean_up()
 
     def _clean_up(self) -> None:
-        self._tell_of_end()
+        self._notify_of_end()
         self._socket.disable_monitor()
         self._monitor.close(0)
         self._socket.close(0)
         end_context(self._context)
         self._wakes.close()
 
-    def _tell_of_end(self) -> None:
+    def _notify_of_end(self) -> None:
         with self._dependants_lock:
             left = list(self._dependants)
         for dependant in left:
@@ -263,7 +263,7 @@ class NetworkThread:
                 is_readable = True
                 self.last_contact_ms = now
             elif source is self._monitor:
-                self._hear_monitor(now)
+                self._read_monitor(now)
             else:
                 self._wakes.clear()
         if is_readable and not is_short:
@@ -273,18 +273,18 @@ class NetworkThread:
         return now
 
     def _resolve(self, endpoint: str) -> None:
-        def tell(found: Resolved) -> None:
+        def report(found: Resolved) -> None:
             self.post(self.owner, found)
 
         if self._tls is not None:
-            self._tls.dial(endpoint, tell)
+            self._tls.dial(endpoint, report)
         else:
-            resolve(endpoint, tell)
+            resolve(endpoint, report)
 
     def _read_greeting(self, endpoint: str) -> None:
         read_greeting(endpoint, lambda found: self.post(self.owner, found))
 
-    def _hear_monitor(self, now: int) -> None:
+    def _read_monitor(self, now: int) -> None:
         self._used.add(self._monitor)
         for event, value, endpoint in monitor_events(self._monitor):
             if event in _HANDSHAKE_FAULTS:

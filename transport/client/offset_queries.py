@@ -78,7 +78,7 @@ class OffsetQueries:
 
     def _call(self, address: Address, request: Request, reply_type: type[ReplyT]) -> ReplyT:
         timeout_ms = self._request_timeout_ms
-        return self._network.call(address, request, reply_type, timeout_ms=timeout_ms, asker=self)
+        return self._network.call(address, request, reply_type, timeout_ms=timeout_ms, requester=self)
 
     def _refuse_when_closed(self) -> None:
         raise NotImplementedError

@@ -26,14 +26,14 @@ _BEGIN = b"\xff" + bytes(8) + b"\x7f\x03"
 _MECHANISM = slice(12, 32)
 
 
-def resolve(endpoint: str, tell: Callable[[Resolved], None]) -> None:
-    """Call `tell`, from another thread, with the addresses of the endpoint's host."""
-    _in_thread("planaria-resolver", lambda: tell(_lookup(endpoint)))
+def resolve(endpoint: str, report: Callable[[Resolved], None]) -> None:
+    """Call `report`, from another thread, with the addresses of the endpoint's host."""
+    _in_thread("planaria-resolver", lambda: report(_lookup(endpoint)))
 
 
-def read_greeting(endpoint: str, tell: Callable[[GreetingRead], None]) -> None:
-    """Call `tell`, from another thread, with the mechanism of the broker at a `tcp` endpoint."""
-    _in_thread("planaria-greeting", lambda: tell(GreetingRead(endpoint, _mechanism(endpoint))))
+def read_greeting(endpoint: str, report: Callable[[GreetingRead], None]) -> None:
+    """Call `report`, from another thread, with the mechanism of the broker at a `tcp` endpoint."""
+    _in_thread("planaria-greeting", lambda: report(GreetingRead(endpoint, _mechanism(endpoint))))
 
 
 def _in_thread(name: str, probe: Callable[[], None]) -> None:

@@ -19,7 +19,7 @@ from ..calls.events import Withdrawn
 from ..calls.retry import RetryPolicy
 from ..compression import CODECS, CodecUnavailable, require
 from ..deduplication import identified_batch
-from ..forks import tell_of_fork
+from ..forks import notify_of_fork
 from ..machine import Answered, Call
 from ..protocol.data import PublishRecord
 from ..protocol.errors import ErrorCode, PlanariaError
@@ -249,8 +249,8 @@ class BatchingProducer:
             on_done=on_done,
         )
 
-        network.tell_of_end(self)
-        tell_of_fork(self)
+        network.notify_of_end(self)
+        notify_of_fork(self)
 
     def on_network_end(self, error: PlanariaError) -> None:
         """Accept no more messages, and fail those that are not acknowledged."""

@@ -197,12 +197,12 @@ class Producing:
         ]
 
     def _on_refusal(self, lane: PartitionSequence, token: int, error: ErrorBody, now: int) -> list[Effect]:
-        if lane.is_under_way(token) and (
+        if lane.is_in_flight(token) and (
             error.code == ErrorCode.PRODUCER_FENCED or (self.is_transactional and lane.is_lost(token, error))
         ):
             return self.abandon(error)
         effects: list[Effect] = []
-        if error.code == ErrorCode.BACKPRESSURE and lane.is_under_way(token):
+        if error.code == ErrorCode.BACKPRESSURE and lane.is_in_flight(token):
             lane.is_held = True
             lane.stopped_clock_ms = now if self._is_patient else 0
             effects.append(LaneHeld(lane.key, error))

@@ -113,7 +113,7 @@ class Reader:
         self._turns: deque[TopicPartition] = deque()
         self._epochs = count(1)
         self._lost: set[TopicPartition] = set()
-        self._told: list[Consumed | GaveUp] = []
+        self._events: list[Consumed | GaveUp] = []
 
     # Ownership and positions.
 
@@ -212,10 +212,10 @@ class Reader:
             case Chunk() | Located():
                 held.chunks.append(item)
 
-    def told(self) -> list[Consumed | GaveUp]:
+    def take_events(self) -> list[Consumed | GaveUp]:
         """Return the events of the last calls for the network thread."""
-        told, self._told = self._told, []
-        return told
+        events, self._events = self._events, []
+        return events
 
     def raise_trouble(self, tp: TopicPartition | None = None, *, is_new: bool = False) -> None:
         """Raise the error of a partition (or of this one) if no message precedes it.
@@ -342,7 +342,7 @@ class Reader:
             return False
         chunk = held.chunks.popleft()
         assert isinstance(chunk, Chunk)
-        self._told.append(Consumed(chunk.tp, chunk.epoch, chunk.size_bytes))
+        self._events.append(Consumed(chunk.tp, chunk.epoch, chunk.size_bytes))
         held.chunk_end = chunk.next_offset
         held.aborted = chunk.aborted
         held.topic_id = chunk.topic_id or held.topic_id
@@ -358,7 +358,7 @@ class Reader:
     def _give_up(self, held: OwnedPartition, error: CorruptData) -> None:
         held.drop()
         held.trouble = error
-        self._told.append(GaveUp(held.tp, held.epoch))
+        self._events.append(GaveUp(held.tp, held.epoch))
 
 
 def _error_of(item: Trouble) -> PlanariaError:

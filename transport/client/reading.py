@@ -24,7 +24,7 @@ from .schedule import milliseconds_at
 Point: TypeAlias = str | datetime | timedelta | int | Mapping[int, int]
 """A point of a topic: "beginning", "now", a time, a duration before now, or an offset by partition."""
 
-PATIENCE_S = 2.0
+RECHECK_S = 2.0
 """Time without a message after which the ends of the logs are requested again."""
 EARLIEST_MS = 100_000_000_000
 """The year 1973: a smaller number is taken for an offset, given in the wrong form."""
@@ -139,7 +139,7 @@ def messages_of_spans(
         return
     with closing(keep(Consumer(network, options=what.options, starts=read.starts))) as consumer:
         while True:
-            parts: list[Part] = consumer._poll(PATIENCE_S, lambda: read.take(consumer._machine))
+            parts: list[Part] = consumer._poll(RECHECK_S, lambda: read.take(consumer._machine))
             for part in parts:
                 yield from part.messages
                 if part.is_last:

@@ -215,7 +215,7 @@ class ShareConsumer(ShareMember[ShareMessage]):
 
 
 class _StoppableWaits:
-    """The asker of requests that end once `stop` is called, and the pauses between them, which end then, too.
+    """The requester of requests that end once `stop` is called, and the pauses between them, which end then, too.
 
     A signal handler may call `stop`. It runs between any two instructions of the main thread, which may hold any lock: so
     `stop` only sets a flag and posts to the network thread, which wakes the waiting thread.

@@ -23,7 +23,7 @@ from threading import get_ident
 from types import FrameType
 from typing import Any
 
-from ..forks import tell_of_fork
+from ..forks import notify_of_fork
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -117,7 +117,7 @@ class Shield:
 
 
 shield = Shield()
-tell_of_fork(shield)
+notify_of_fork(shield)
 
 
 def is_main() -> bool:

@@ -17,7 +17,7 @@ from .errors import Closed, TimedOut
 from .messages import Message
 from .network import Network
 from .options import Duration, InvalidOption, check_offset, wait_limit_s
-from .reading import PATIENCE_S, Reading
+from .reading import RECHECK_S, Reading
 from .table_state import Step, TableState
 
 
@@ -45,7 +45,7 @@ class Follower:
 
     def _restore(self) -> None:
         ends = {tp: span.end for tp, span in self._whole.spans(self._network).items()}
-        while not self.wait(ends, PATIENCE_S):
+        while not self.wait(ends, RECHECK_S):
             ends = self._whole.lowered(self._network, ends)
 
     def _run(self) -> None:

@@ -54,23 +54,23 @@ class TlsDialer:
         self._context = client_context(tls)
         self._server_name = tls.server_name
 
-    def dial(self, endpoint: str, tell: Callable[[Resolved], None]) -> None:
-        """Call `tell`, from another thread, with the endpoint of a relay, or with the reason why there is none."""
-        threading.Thread(target=self._dial, args=(endpoint, tell), name="planaria-tls", daemon=True).start()
+    def dial(self, endpoint: str, report: Callable[[Resolved], None]) -> None:
+        """Call `report`, from another thread, with the endpoint of a relay, or with the reason why there is none."""
+        threading.Thread(target=self._dial, args=(endpoint, report), name="planaria-tls", daemon=True).start()
 
-    def _dial(self, endpoint: str, tell: Callable[[Resolved], None]) -> None:
+    def _dial(self, endpoint: str, report: Callable[[Resolved], None]) -> None:
         from ..security.relay import said  # noqa: PLC0415
 
         try:
             secure, first = self._connect(endpoint)
         except OSError as error:
-            tell(Resolved(fault=said(error), endpoint=endpoint, is_untrusted=_is_untrusted(error)))
+            report(Resolved(fault=said(error), endpoint=endpoint, is_untrusted=_is_untrusted(error)))
             return
         except (UnicodeError, ValueError) as error:
-            tell(Resolved(fault=str(error), endpoint=endpoint))
+            report(Resolved(fault=str(error), endpoint=endpoint))
             return
         with secure:
-            _relay(secure, first, lambda relay: tell(Resolved((relay,), endpoint=endpoint)))
+            _relay(secure, first, lambda relay: report(Resolved((relay,), endpoint=endpoint)))
 
     def _connect(self, endpoint: str) -> "tuple[ssl.SSLSocket, bytes]":
         """Return a connection on which the broker has begun, and the first bytes. Raises OSError."""
@@ -104,8 +104,8 @@ def _is_untrusted(error: OSError) -> bool:
     return isinstance(error, ssl.SSLError) and error.reason in _UNTRUSTED
 
 
-def _relay(secure: "ssl.SSLSocket", first: bytes, tell: Callable[[str], None]) -> None:
-    """Relay between a connection and the client's socket, until either ends. `tell` takes the endpoint for it."""
+def _relay(secure: "ssl.SSLSocket", first: bytes, report: Callable[[str], None]) -> None:
+    """Relay between a connection and the client's socket, until either ends. `report` takes the endpoint for it."""
     from ..security.relay import Relay, RelayEnded  # noqa: PLC0415
 
     folder = tempfile.mkdtemp(prefix="planaria-")  # mode 0700
@@ -115,7 +115,7 @@ def _relay(secure: "ssl.SSLSocket", first: bytes, tell: Callable[[str], None]) -
             listener.bind(path)
             listener.listen(1)
             listener.settimeout(ACCEPT_TIMEOUT_S)
-            tell(f"ipc://{path}")
+            report(f"ipc://{path}")
             plain, _ = listener.accept()
     except OSError:  # the client has been closed
         return
