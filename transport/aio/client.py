@@ -155,7 +155,7 @@ class AsyncClient(AsyncAdmin):
         """Yield the messages of a topic that are there when the first is requested, then end. As `Client.read`.
 
         async for message in client.read("ORDERS", since="24h"):
-            ...
+            print(message.offset, message.data)
         """
         self._network.refuse_when_closed()
         what = reading(topic, since, until, partitions, isolation, self._request_timeout_ms)

@@ -274,7 +274,7 @@ class AsyncShareConsumer(ShareMember[AsyncShareMessage]):
         return self._take_refused()
 
     async def renew(self) -> None:
-        """Lock all held messages for another `lock_ms`. Happens automatically without `renew=False`."""
+        """Lock all held messages for another `lock_ms`. Happens automatically unless the option `renew` is False."""
         self._refuse_when_closed()
         await self._ask(RenewAsked)
 

@@ -78,7 +78,7 @@ class Admin(GroupAdmin, MirrorAdmin):
     def list_transactions(self) -> list[TransactionDescription]:
         """Return every known transactional id and the state of its last transaction.
 
-            is_open = [each.transactional_id for each in client.list_transactions() if each.state == "Ongoing"]
+            open_ids = [each.transactional_id for each in client.list_transactions() if each.state == "Ongoing"]
 
         Raises TimedOut.
         """
@@ -128,8 +128,8 @@ class Admin(GroupAdmin, MirrorAdmin):
 
         Raises TimedOut. `Broker.status` asks the supervisor itself, so it needs no gateway.
 
-        With `after_version`, the version of an earlier answer of this supervisor, only the actors whose state or process
-        has changed since, without their memory. That is cheap enough to ask ten times a second.
+        With `after_version`, the version of an earlier answer of this supervisor, the answer has only the actors whose
+        state or process has changed since, without their memory. That is cheap enough for ten calls a second.
         """
         return described_status(self._ask_supervisor(Status(after_version=after_version), StatusReply))
 

@@ -55,20 +55,20 @@ class Client(BrokerAccess):
             with Client("tcp://127.0.0.1:5570", client_id="shop") as client:
                 client.publish("ORDERS", {"amount": 100}, key="order-1")
 
-        Of a cluster, give the endpoints of some nodes, as a list or as "tcp://a:5570,b:5570,c:5570": one that answers
-        is enough, and when its node dies the client goes on at another one. `client_id` is the name that quotas and
-        `describe_group` use. The times are in milliseconds or a timedelta: a
-        request is retried until `request_timeout_ms` have passed, then TimedOut is raised. A topic that the broker does
-        not know is waited for, for `metadata_timeout_ms`, because it may just have been created.
+        For a cluster, give the endpoints of some of its nodes, as a list or as "tcp://a:5570,b:5570,c:5570": one that
+        answers is enough, and when its node dies the client continues at another one. `client_id` is the name that quotas
+        and `describe_group` use. The times are in milliseconds or a timedelta: a request is retried until
+        `request_timeout_ms` have passed, then TimedOut is raised. A call for a topic that the broker does not know waits
+        up to `metadata_timeout_ms`, because the topic may just have been created.
 
         Without an endpoint, PLANARIA_CONNECT and the other variables are used, then the file named by PLANARIA_CONFIG, or
         ~/.config/planaria/client.toml, then the default endpoint on this machine.
 
-        To a broker with authentication: `key` is a key file, which usually names the broker's public key as well;
-        `server_key` gives that one otherwise. `token`, or `user` and `password`, identify a client whose key the broker
-        does not know. All traffic is encrypted then. At a TLS door, such as "tls://broker.example:5574", a client has
-        a token, a password, or a certificate, and `tls` names the files; without it the authorities of the system
-        are trusted. Raises InvalidOption for a wrong option, CredentialsError, KeyFileError or TlsFileError for
+        For a broker with authentication: `key` is a key file, which usually contains the broker's public key as well;
+        otherwise `server_key` is that public key. `token`, or `user` and `password`, identify a client whose key the
+        broker does not know. All traffic is encrypted then. At a TLS endpoint, such as "tls://broker.example:5574", a
+        client has a token, a password or a certificate; `tls` names the files, and without it the authorities of the
+        system are trusted. Raises InvalidOption for a wrong option, CredentialsError, KeyFileError or TlsFileError for
         credentials that cannot be used, PlanariaError for a malformed endpoint.
         """
         options = checked(

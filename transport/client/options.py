@@ -64,8 +64,8 @@ class ProducerOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     and do not grow old, and `publish` blocks when the buffer is full (`on_backpressure` "block"), or `publish` raises
     Backpressure ("raise").
 
-    With a `transactional_id` the producer writes in transactions; who has it is the only one, and one that is open for
-    longer than `transaction_timeout_ms` is aborted.
+    With a `transactional_id` the producer writes in transactions. Only one producer has a transactional id at a time. A
+    transaction that is open for longer than `transaction_timeout_ms` is aborted.
     """
 
     acks: Acks = "all"
@@ -117,7 +117,7 @@ OptionsT = TypeVar("OptionsT", bound=Struct)
 
 
 def checked(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
-    """The options of `kind`. Raises InvalidOption, one line that names the option."""
+    """Return the options of `kind`. Raises InvalidOption, one line that names the option."""
     given = in_milliseconds(given)
     for name, value in given.items():
         if isinstance(value, str):
@@ -134,7 +134,7 @@ def checked(kind: type[OptionsT], given: Mapping[str, Any]) -> OptionsT:
 
 
 def checked_producer(given: Mapping[str, Any]) -> ProducerOptions:
-    """The options of a producer. Raises InvalidOption, also for those that do not fit together."""
+    """Return the options of a producer. Raises InvalidOption, also for those that do not fit together."""
     found = checked(ProducerOptions, given)
     if found.transactional_id is not None and found.acks != "all":
         raise InvalidOption("acks: must be 'all' with a transactional_id")
@@ -151,7 +151,7 @@ def known(kind: type[Struct], given: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def as_topics(topics: str | Sequence[str]) -> list[str]:
-    """One topic's name or several. Raises InvalidOption for an invalid name."""
+    """Return the names of the topics, each once. Raises InvalidOption for an invalid name."""
     given: Any = topics
     found = [given] if isinstance(given, str) or not isinstance(given, Sequence) else list(given)
     for topic in found:
@@ -192,7 +192,7 @@ def as_partitions(what: str, given: Iterable[tuple[str, int]]) -> list[TopicPart
 
 
 def check_name(what: str, name: str) -> None:
-    """Raises InvalidOption for an invalid name of a topic or group."""
+    """Raise InvalidOption for an invalid name of a topic or group."""
     fault = name_fault(name)
     if fault is not None:
         raise InvalidOption(f"{what}: {fault}")
@@ -220,7 +220,7 @@ def wait_limit_s(timeout: Duration | None) -> float | None:
 
 
 def check_text(what: str, text: object) -> None:
-    """Raises InvalidOption for anything but text that has a UTF-8 form."""
+    """Raise InvalidOption for anything but text that has a UTF-8 form."""
     if not isinstance(text, str):
         raise InvalidOption(f"{what} must be text, not {text!r}")
     try:
@@ -240,7 +240,7 @@ def check_count(what: str, count: object) -> None:
 
 
 def choices_of(hint: Any) -> tuple[Any, ...]:
-    """The values of a Literal, alone or in a union."""
+    """Return the values of a Literal, alone or in a union."""
     if get_origin(hint) is Literal:
         return get_args(hint)
     return next((found for each in get_args(hint) if (found := choices_of(each))), ())

@@ -188,7 +188,7 @@ class Placement(Batches):
     def _append_alone(
         self, open_batch: ProducerBatch, record: RecordFields, size_bytes: int, timestamp_ms: int | None
     ) -> Delivery:
-        """Behind the records of the partition's open batch, in a sealed batch that no other thread sees open."""
+        """Send a record behind those of the open batch, in a sealed batch that no other thread sees open."""
         topic, partition = open_batch.topic, open_batch.partition
         batch = self._batch_of_one(topic, partition, record, size_bytes, timestamp_ms)
         lane = self._lanes[topic, partition]
@@ -212,7 +212,7 @@ class Placement(Batches):
         return batch
 
     def _new_batch(self, topic: str, partition: int) -> ProducerBatch:
-        """With the room that the topic's partitions accept, less the records that threads may add while it fills up."""
+        """Return a batch with the room that the topic's partitions accept, less the records added while it fills up."""
         largest_bytes = self._destinations.largest_batch_of(topic) - BATCH_OVERHEAD_BYTES
         large_bytes = min(LARGE_BYTES, largest_bytes // 16)
         room = min(self._batch_bytes, largest_bytes - 8 * large_bytes)
@@ -235,7 +235,7 @@ class Placement(Batches):
         when: Schedule | None = None,
         expected: Expected | None = None,
     ) -> Delivery:
-        """Behind nothing, in a sealed batch that belongs to no lane."""
+        """Send a record in a sealed batch of its own, which belongs to no lane."""
         record = RecordFields(key, value, 0, headers)
         batch = self._batch_of_one(topic, partition, record, size_bytes, timestamp_ms)
         batch.alone, batch.schedule, batch.expected = record, when, expected
@@ -256,7 +256,7 @@ class Placement(Batches):
         return batch if batch is not None else self._open(topic, partition)
 
     def _open(self, topic: Given, partition: int | None) -> ProducerBatch:
-        """The open batch to append to: a new one, unless another thread was faster. Waits for room in the buffer."""
+        """Return the open batch to append to, a new one unless another thread was faster. Wait for room in the buffer."""
         chosen = self._destinations.choose_partition(topic) if partition is None else partition
         count = self._destinations.partitions_of(topic)
         key = TopicPartition(topic, chosen)
@@ -281,7 +281,7 @@ class Placement(Batches):
         return batch
 
     def _settle(self, batch: ProducerBatch, record: RecordFields) -> bool:
-        """The rare case after an append. Whether the record is in its batch."""
+        """Handle the rare case after an append. Return True if the record is in its batch."""
         with self._lock:
             if batch.is_open:
                 self._unfinished[batch] = None

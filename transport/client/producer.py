@@ -258,7 +258,7 @@ class BatchingProducer:
         self.bridge.end(self._fail_unfinished(error), error, self._network.now_ms())
 
     def on_fork(self) -> None:
-        """As at the network's end. The parent's threads hold no lock here, and wait for nothing."""
+        """Fail all messages, as at the network's end. The parent's threads hold no lock here, and wait for nothing."""
         error = Forked(self._pid)
         self.accumulator.on_fork(error)
         self._fail_unfinished(error)

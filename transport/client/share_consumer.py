@@ -162,7 +162,7 @@ class ShareConsumer(ShareMember[ShareMessage]):
         return self._take_refused()
 
     def renew(self) -> None:
-        """Lock all held messages for another `lock_ms`. Happens automatically without `renew=False`."""
+        """Lock all held messages for another `lock_ms`. Happens automatically unless the option `renew` is False."""
         self._refuse_when_closed()
         self._ask(RenewAsked)
 

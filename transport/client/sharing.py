@@ -166,7 +166,7 @@ class Sharing(Generic[MessageT]):
     # The program's side: loops.
 
     def yielded(self, message: Message) -> None:
-        """The loop requests the message after this one."""
+        """Note that the loop requests the message after this one."""
         if self._options.acknowledge == "implicit":
             self.settle([(message.topic_partition, (message.offset,), ACCEPTED)])
 
