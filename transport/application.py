@@ -47,7 +47,7 @@ class AppSubscription(Struct, frozen=True, kw_only=True):
     group: str
     topics: list[str]
     workers: int | None
-    """Processes in each worker; None: as many as the worker is told."""
+    """Processes in each worker; None: as many as the worker is started with."""
     options: dict[str, Any]
     """Options of a hosted subscription."""
 

@@ -7,7 +7,7 @@ but the event is queued before that: when a new connection arrives at a known de
 
 Messages of a connection may be read after its end, above all by a process that was frozen. Such a connection is entered
 once more, or for the first time, if its descriptor is free, so an entry may be wrong. Two connections that both have a
-descriptor are told apart by what ended there:
+descriptor are distinguished by the end that was seen there:
 
     newcomer                     entry                                             outcome
     the last that ended there    any                                               a late message: not entered

@@ -272,7 +272,7 @@ class BrokerDirectory:
             return None, []
         if found.node is not UNSET:
             way, effects = self._nodes.locate(found.node, pending, gateway, now)
-            # Nobody else reports that the leader has been replaced.
+            # No other reply reports that the leader has been replaced.
             return way, [*effects, *self._poll()] if way is not gateway or way is None else effects
         if not self._is_local or found.endpoint is None:
             return gateway, self._poll() if gateway is None else []

@@ -10,7 +10,7 @@ A broker's greeting (ZMTP) names its mechanism:
     bytes    ff        zeros     7f     major    minor    mechanism, padded by zeros  as-server, filler
 
 A peer sends the whole greeting as soon as it has the first 11 bytes of the other's, and compares the mechanisms when it
-has all 64: whoever sends 11 and waits receives the greeting of a peer of any mechanism.
+has all 64: one who sends 11 and waits receives the greeting of a peer of any mechanism.
 """
 
 import socket

@@ -55,7 +55,7 @@ class HelloReply(Reply):
     max_wait_ms: int = MAX_WAIT_MS
     nodes: list[Node] | UnsetType = UNSET
     """Set by a node of a cluster: all nodes that it knows to run, usually itself included; not those that it takes for
-    dead, whose answers nobody should wait for."""
+    dead, so that no client waits for their answers."""
     principal: str | UnsetType = UNSET
     """The name under which the rights of this connection are checked; set by a broker with authentication."""
     expires_ms: int | UnsetType = UNSET
