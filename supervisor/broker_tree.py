@@ -133,7 +133,7 @@ def preloaded_modules(role: Role, *, with_http: bool = False) -> list[str]:
     http = ("http",) if with_http else ()
     actors = (*others, *http, "subscriber") if role == "broker" else ("subscriber",)
     return [
-        "google_crc32c",
+        "crc32c",
         f"{_PACKAGE}.supervisor.child",
         f"{_PACKAGE}.supervisor.forking",
         *(f"{_PACKAGE}.actors.{actor}.process" for actor in actors),

@@ -52,7 +52,7 @@ def _accumulator(partitions: int) -> Accumulator:
     )
 
 
-def _seal(accumulator: Accumulator) -> list[bytes]:
+def _seal(accumulator: Accumulator) -> list[memoryview]:
     """Do the network thread's part: seal, encode and finish each batch."""
     frames = []
     for lane in accumulator.lanes():
@@ -62,7 +62,7 @@ def _seal(accumulator: Accumulator) -> list[bytes]:
     return frames
 
 
-def _consume(frames: list[bytes]) -> list[Any]:
+def _consume(frames: list[memoryview]) -> list[Any]:
     found = []
     for frame in frames:
         found += [message.data for message in messages_of(TOPIC, 0, parse_header(frame), frame, 0)]

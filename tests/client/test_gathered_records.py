@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planaria.transport.batch import RecordFields, parse_header
+from planaria.transport.batch import (
+    ARRAY_HEAD_BYTES,
+    HEADER_BYTES,
+    RecordFields,
+    add_records,
+    parse_header,
+    verify,
+)
 from planaria.transport.client import gathered_records
 from planaria.transport.client.gathered_records import GatheredRecords
 from planaria.transport.client.messages import messages_of
@@ -80,8 +87,48 @@ def test_an_interrupted_encoding_is_completed_by_the_next(monkeypatch: pytest.Mo
     records.append(RecordFields(None, b"3", 0, None))
     records.close()
     assert values_of(records) == [b"0", b"1", b"2", b"3"]
-    monkeypatch.setattr(gathered_records, "encode_records", None)
+    monkeypatch.setattr(gathered_records, "add_records", None)
     records.close()  # nothing is left
+
+
+@pytest.mark.parametrize("count", [2, 40])
+def test_an_encoding_that_is_interrupted_halfway_damages_nothing(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """The encoder writes over the last bytes of the part before, which are restored after it."""
+
+    def interrupted(batch: bytearray, end: int, tail: bytes, records: list[RecordFields]) -> None:
+        add_records(batch, end, tail, records)
+        batch[end - ARRAY_HEAD_BYTES : end] = bytes(ARRAY_HEAD_BYTES)
+        raise KeyboardInterrupt
+
+    records = GatheredRecords()
+    expected = [b"%d" % number for number in range(2 * count)]
+    for value in expected[:count]:
+        records.append(RecordFields(None, value, 0, None))
+    records.encode_previous()
+    for value in expected[count:]:
+        records.append(RecordFields(None, value, 0, None))
+    with monkeypatch.context() as patched:
+        patched.setattr(gathered_records, "add_records", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            records.encode_previous()
+    records.close()
+    assert values_of(records) == expected
+
+
+def test_a_batch_that_is_built_again_leaves_the_first_attempt_as_it_was() -> None:
+    """ZeroMQ may not have sent it yet."""
+    batch = ProducerBatch("T", 0, 1 << 20, 1 << 16, 0, lock=None, hasten=lambda _: None)  # type: ignore[arg-type]
+    for number in range(40):
+        batch.append(RecordFields(None, b"%d" % number, 0, None))
+    batch.records.close()
+    first = batch.build(1, 0, 0)
+    as_it_was = bytes(first)
+    second = batch.build(1, 1, 5)
+    assert first == as_it_was
+    assert verify(second).base_sequence == 5
+    assert second[HEADER_BYTES:] == first[HEADER_BYTES:]
 
 
 def test_own_times_may_go_back() -> None:

@@ -46,6 +46,12 @@ def test_offsets_follow_each_other(client: Client, broker: FakeBroker) -> None:
     assert numbers(broker) == list(range(1_000))
 
 
+def test_a_delivery_that_is_kept_does_not_keep_the_encoded_batch(client: Client, broker: FakeBroker) -> None:
+    delivery: Any = client.producer().publish("T", bytes(50_000), partition=0)
+    delivery.result(TIMEOUT_S)
+    assert len(delivery._batch.records.take()) == 0
+
+
 def test_records_go_directly_to_a_partition_on_this_machine(client: Client, broker: FakeBroker) -> None:
     client.producer().publish("T", b"1", partition=1).result(10)
     where = {

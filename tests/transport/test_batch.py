@@ -3,11 +3,13 @@
 import random
 import struct
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import msgpack
 
 from planaria.transport import batch, compression
 from planaria.transport.batch import HEADER_BYTES, InvalidBatch, Record
@@ -45,6 +47,61 @@ def test_what_is_built_is_read_back(
         1_005,
     )
     assert (header.producer_id, header.producer_epoch, header.base_sequence) == (producer_id, epoch, sequence)
+
+
+PARTS = st.lists(st.integers(1, 40) | st.sampled_from([15, 16, 17]), min_size=1, max_size=6)
+
+
+@given(PARTS, st.integers(0, 300))
+def test_records_added_in_parts_are_one_array(parts: list[int], size_bytes: int) -> None:
+    records = [(b"%d" % number, bytes(size_bytes), number, None) for number in range(sum(parts))]
+    made, end, tail, first = batch.blank_batch(), batch.RECORDS_START, batch.BLANK_TAIL, 0
+    for count in parts:
+        batch.add_records(made, end, tail, records[first : first + count])
+        end, tail, first = len(made), bytes(made[-batch.ARRAY_HEAD_BYTES :]), first + count
+    fields = {"first_timestamp_ms": 7, "max_timestamp_ms": 9, "attributes": 0}
+    numbers = {"producer_id": 5, "producer_epoch": 3, "base_sequence": 1}
+    frame = batch.completed(made, len(records), **fields, **numbers)
+    assert frame == assembled(records, 7, 9, 5, 3, 1)
+    assert frame == batch.build(records, **fields, **numbers)
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 65_535, 65_536])
+def test_the_head_of_the_array_is_the_shortest(count: int) -> None:
+    records: list[Record] = [(None, None, 0, None)] * count
+    assert build(records) == assembled(records, 1_000, 1_005, -1, -1, -1)
+
+
+def assembled(records: list[Record], first_ms: int, latest_ms: int, *numbers: int) -> bytes:
+    """Return the batch as the ruler of `batch.py` describes it."""
+    body = struct.pack(">BBIqqqhi", 1, 0, len(records), first_ms, latest_ms, *numbers) + msgpack.encode(
+        records
+    )
+    head = struct.pack(">qiII", 0, -1, len(body), crc32c(body))
+    return head + struct.pack(">I", crc32c(head)) + body
+
+
+def crc32c(data: bytes) -> int:
+    """The definition: the remainder by the Castagnoli polynomial, bits reflected."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ CRC_OF_BYTE[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF
+
+
+def remainder(value: int) -> int:
+    for _ in range(8):
+        value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return value
+
+
+CRC_OF_BYTE = [remainder(byte) for byte in range(256)]
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_the_checksum_is_that_of_the_rfc(kind: Callable[[bytes], Any]) -> None:
+    assert batch.checksum(kind(b"123456789")) == 0xE3069283
+    assert batch.checksum(kind(bytes(32))) == 0x8A9136AA
 
 
 def test_every_single_flipped_bit_is_noticed() -> None:

@@ -10,7 +10,7 @@ from time import time
 from typing import Any
 
 from ..addresses import TopicPartition
-from ..batch import NO_PRODUCER, RecordFields, assemble
+from ..batch import NO_PRODUCER, RecordFields, completed
 from ..protocol.data import Expected
 from .delivery import Delivery, RecordMetadata
 from .gate import Gate, Opened, wait_at
@@ -67,7 +67,7 @@ class ProducerBatch:
         self.is_duplicate = False
         self.base_offset = -1
         self.error: Exception | None = None
-        self.frame: tuple[Any, bytes] | None = None
+        self.frame: tuple[Any, memoryview] | None = None
         self.gates: list[Opened] = []
         self.callbacks: list[tuple[Callable[[Delivery], object], Delivery]] = []
         self.lock = lock
@@ -90,10 +90,10 @@ class ProducerBatch:
         producer_epoch: int = -1,
         base_sequence: int = -1,
         attributes: int = 0,
-    ) -> bytes:
+    ) -> memoryview:
         """Return the batch, once it is sealed, as it travels."""
-        return assemble(
-            self.records.pieces,
+        return completed(
+            self.records.take(),
             len(self.records),
             first_timestamp_ms=self.first_ms,
             max_timestamp_ms=self.first_ms + self.records.latest_delta_ms,

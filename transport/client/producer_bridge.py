@@ -222,6 +222,7 @@ class ProducerBridge:
                     if error is not None:
                         left += self._note(batch, error, now)
                     self._accumulator.finish(batch, base_offset, error, effect.is_duplicate)
+                    batch.records.forget()
                     if self._machine.fatal is not None and not self._machine.is_transactional:
                         self._accumulator.stop(error_from(self._machine.fatal))
                 case LaneHeld(lane=key, error=refusal):
@@ -251,7 +252,7 @@ class ProducerBridge:
             )
         ]
 
-    def _frame(self, effect: Transmit) -> bytes:
+    def _frame(self, effect: Transmit) -> memoryview:
         """Return the encoded batch, built once for all attempts under the same numbers."""
         batch: ProducerBatch = effect.batch
         numbers = (effect.identity, effect.sequence)
