@@ -4,8 +4,8 @@ A page that a child writes to becomes private, and each object that it touches i
 this module fills the holes that the imports left behind, so that a child's own objects lie on fresh pages and are not
 scattered over shared ones; and freezes the existing objects, since the collector's first run in each child would write to
 every object's header. The imports' garbage, a thousand objects that all processes share, is frozen with them: to look for
-it takes a tenth of a broker's start. Imported by dotted path only, see broker_tree.py; must never create a ZeroMQ context
-or a thread.
+it takes a tenth of a broker's start. Every child also keeps the memory that large batches have freed. Imported by dotted
+path only, see broker_tree.py; must never create a ZeroMQ context or a thread.
 """
 
 import ctypes
@@ -21,6 +21,11 @@ MAX_FILLED_BYTES = 256 * 1024
 """Limit per block size."""
 FRESH_LARGE_BLOCKS = 8
 """This many consecutive blocks come from the end of the heap."""
+KEPT_BYTES = 2 * 1024 * 1024
+"""Freed memory that malloc keeps for each thread, and the size from which a block is returned by itself. A partition gets
+batches of 512 KB, five from each producer at a time."""
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
 
 _fillers: list[bytes] = []
 
@@ -53,7 +58,19 @@ def fill_heap() -> None:
                 break
 
 
+def keep_freed_memory() -> None:
+    """Have glibc return memory to the kernel later; other libraries have no such call.
+
+    Otherwise it returns the memory of nearly every batch, and gets it back, zeroed and page by page, for the next.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, KEPT_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
 fill_pools()
 fill_heap()
+keep_freed_memory()
 gc.freeze()
 gc.enable()

@@ -1,6 +1,7 @@
 """Preparations of the fork server: every actor's decoder is loaded, and holes between objects are filled."""
 
 import importlib
+import platform
 import subprocess
 import sys
 
@@ -39,3 +40,26 @@ def test_new_objects_lie_side_by_side_after_the_holes_are_filled() -> None:
         [sys.executable, "-c", FRAGMENTED], capture_output=True, text=True, check=True, timeout=TIMEOUT_S
     )
     assert int(pages.stdout) < 20, "200 blocks of 64 bytes fill four pages"
+
+
+CHURN = """
+import resource
+from planaria.supervisor import preload
+def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(4):
+    batches = [bytearray(500_000) for _ in range(3)]
+    del batches
+before = faults()
+for _ in range(20):
+    batches = [bytearray(500_000) for _ in range(3)]
+    del batches
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries have no mallopt")
+def test_the_memory_of_large_batches_is_kept_for_the_next() -> None:
+    faults = subprocess.run(
+        [sys.executable, "-c", CHURN], capture_output=True, text=True, check=True, timeout=TIMEOUT_S
+    )
+    assert int(faults.stdout) < 1_000, "one fault for each of their 7,300 pages if the kernel had taken them"
