@@ -60,11 +60,44 @@ def test_a_kill_is_its_exit_status(tmp_path: Path) -> None:
         assert process.poll() == -9
 
 
-@pytest.mark.parametrize("environment", [None, {**os.environ, "PYTHONWARNINGS": "error"}])
-def test_other_programs_and_interpreters_are_started_as_usual(environment: dict[str, str] | None) -> None:
+SCRIPT = """
+import atexit, os, sys, threading, warm_start_neighbour
+
+atexit.register(print, "at exit")
+threading.Timer(0.1, os.write, (1, b"in a thread\\n")).start()
+print(__name__, sys.argv[-2:], __name__ in sys.modules, warm_start_neighbour.VALUE)
+"""
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+@pytest.mark.parametrize(
+    ("end", "code"), [("", 0), ("sys.exit(3)", 3), ("sys.exit('a reason')", 1), ("1 / 0", 1)]
+)
+def test_code_and_files_run_as_in_an_interpreter(tmp_path: Path, is_file: bool, end: str, code: int) -> None:
+    """A file finds the modules in its folder, code those in the working directory."""
+    (tmp_path / "warm_start_neighbour.py").write_text("VALUE = 'found'")
+    (tmp_path / "script.py").write_text(SCRIPT + end)
+    words = [str(tmp_path / "script.py")] if is_file else ["-c", SCRIPT + end]
+    ended = []
+    for popen in (WarmPopen, subprocess.Popen):
+        command = [sys.executable, *words, "a", "b"]
+        folder = None if is_file else tmp_path
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with popen(command, cwd=folder, text=True, **pipes) as process:
+            output, errors = process.communicate(timeout=TIMEOUT_S)
+        ended.append((process.returncode, sorted(output.splitlines()), errors.splitlines()[-1:]))
+    assert ended[0] == ended[1]
+    assert ended[0][0] == code
+
+
+def test_other_interpreters_and_programs_are_started_as_usual() -> None:
+    environment = {**os.environ, "PYTHONWARNINGS": "error"}
     program = "import os, sys; print(os.getppid(), sys.warnoptions)"
     with WarmPopen(
         [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
         output, _ = process.communicate(timeout=TIMEOUT_S)
-    assert output == f"{os.getpid()} {['error'] if environment else []}\n"
+    assert output == f"{os.getpid()} ['error']\n"
+    with WarmPopen(["sh", "-c", "echo $PPID"], stdout=subprocess.PIPE, text=True) as process:
+        output, _ = process.communicate(timeout=TIMEOUT_S)
+    assert output == f"{os.getpid()}\n"

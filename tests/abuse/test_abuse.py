@@ -5,7 +5,6 @@ topic of its own. On a busy machine the bound is relative to the latency of the 
 the long form (`-m chaos`) holds it to QUIET_P99_MS. `pytest tests/abuse -s` prints the table.
 """
 
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from abuse_victim import TOPIC as VICTIM_TOPIC
 from abusers import ABUSERS, TOPIC
 from patience import TIMEOUT_S
 from planaria import Broker
+from warm_start import WarmPopen
 
 pytestmark = pytest.mark.processes
 
@@ -46,7 +46,7 @@ def victim(broker: Broker) -> Iterator[Victim]:
 
 def suffer(broker: Broker, victim: Victim, name: str, seconds: float) -> tuple[Seen, Seen, Seen]:
     before = victim.live(seconds / 4)
-    abuser = subprocess.Popen([sys.executable, abusers.__file__, name, broker.endpoint, str(seconds + 0.2)])
+    abuser = WarmPopen([sys.executable, abusers.__file__, name, broker.endpoint, str(seconds + 0.2)])
     try:
         time.sleep(0.2)  # for its own start; its effects are counted
         during = victim.live(seconds)

@@ -22,6 +22,7 @@ from abuse_victim import TOPIC as VICTIM_TOPIC
 from http_abusers import ABUSERS, OF_THE_CONSOLE
 from patience import TIMEOUT_S, wait_until
 from planaria import Broker
+from warm_start import WarmPopen
 
 pytestmark = pytest.mark.processes
 TIMES = 20
@@ -101,7 +102,7 @@ def suffer(
 @contextmanager
 def attacked(name: str, url: str, seconds: float) -> Iterator[None]:
     words = [sys.executable, http_abusers.__file__, name, url.removeprefix("http://"), str(seconds)]
-    abuser = subprocess.Popen(words)
+    abuser = WarmPopen(words)
     try:
         yield
     finally:

@@ -3,7 +3,6 @@
 The sockets of coordinators and of the supervisor are open to the broker's user on the broker's machine alone.
 """
 
-import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -17,6 +16,7 @@ from patience import TIMEOUT_S
 from planaria import Broker
 from planaria.supervisor.run_directory import supervisors_at
 from planaria.transport.addresses import TopicPartition
+from warm_start import WarmPopen
 
 pytestmark = pytest.mark.processes
 
@@ -74,7 +74,7 @@ def test_no_local_abuser_starves_other_clients_of_its_actor(broker: Broker, name
     try:
         before = {kind: victim.live(SECONDS / 4) for kind, victim in victims.items()}
         command = [sys.executable, abusers.__file__, name, endpoint, str(2 * SECONDS + 0.3)]
-        abuser = subprocess.Popen(command)
+        abuser = WarmPopen(command)
         victims["direct"].live(0.3)  # while it starts
         during = {kind: victim.live(SECONDS) for kind, victim in victims.items()}
         assert abuser.wait(TIMEOUT_S) == 0, "the abuser has failed, not the broker"

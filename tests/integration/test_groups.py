@@ -21,6 +21,7 @@ import group_member
 from group_member import SESSION_TIMEOUT_MS, Journal
 from live_trees import TIMEOUT_S, until
 from planaria import Broker, Client
+from warm_start import WarmPopen
 
 pytestmark = pytest.mark.processes
 
@@ -61,7 +62,7 @@ class ThreadMember(Member):
 class ProcessMember(Member):
     def __init__(self, endpoint: str, path: Path) -> None:
         super().__init__(path)
-        self.process = subprocess.Popen(
+        self.process = WarmPopen(
             [sys.executable, group_member.__file__, endpoint, GROUP, TOPIC, str(path)], stdin=subprocess.PIPE
         )
 

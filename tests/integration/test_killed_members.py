@@ -13,6 +13,7 @@ from live_trees import until
 from patience import TIMEOUT_S
 from planaria import Broker
 from planaria.supervisor.security import initialise
+from warm_start import WarmPopen
 
 pytestmark = pytest.mark.processes
 
@@ -50,7 +51,7 @@ def test_the_partitions_of_a_killed_member_move_at_once(tmp_path: Path, is_secur
     with Broker(tmp_path / "data", endpoint="tcp://127.0.0.1:*") as broker:
         broker.create_topic("T", 1)
         command = [sys.executable, "-c", MEMBER, broker.endpoint, os.fspath(key) if is_secured else ""]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as member:
+        with WarmPopen(command, stdout=subprocess.PIPE) as member:
             assert member.stdout is not None
             assert member.stdout.readline() == b"owns\n"
             with broker.client.consumer("g", ["T"], session_timeout_ms=SESSION_MS) as survivor:
@@ -71,7 +72,7 @@ def check_that_the_record_of_a_killed_worker_is_delivered_at_once(broker: Broker
     broker.create_topic("JOBS", 1)
     broker.client.configure_share_group("w", lock_ms=600_000)
     broker.client.publish("JOBS", b"job")
-    with subprocess.Popen([*command, "JOBS", "waits"], stdout=subprocess.PIPE) as worker:
+    with WarmPopen([*command, "JOBS", "waits"], stdout=subprocess.PIPE) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline() == b"1\n"
         with broker.client.share_consumer("w", ["JOBS"]) as survivor:

@@ -15,6 +15,7 @@ import pytest
 from live_trees import actor, read_topic, until, until_reborn
 from planaria import Broker
 from planaria.actors.coordinator.share.partition import EXPIRED
+from warm_start import WarmPopen
 
 pytestmark = pytest.mark.processes
 
@@ -36,7 +37,7 @@ class Members:
         self._outputs.append(output)
         command = [sys.executable, str(MEMBER), self._endpoint, "g", "T", str(self._chance.random())]
         with output.open("wb") as file:
-            self._running.append(subprocess.Popen(command, stdout=file))
+            self._running.append(WarmPopen(command, stdout=file))
 
     def kill(self) -> None:
         victim = self._running.pop(self._chance.randrange(len(self._running)))

@@ -15,6 +15,7 @@ import pytest
 from patience import TIMEOUT_S
 from planaria import Broker
 from source_tree import ROOT
+from warm_start import WarmPopen
 
 pytestmark = pytest.mark.processes
 
@@ -89,7 +90,7 @@ def test_every_loop_in_the_documents_ends_in_order(broker: Broker, tmp_path: Pat
             directory = tmp_path / str(number)
             directory.mkdir()
             command = [sys.executable, "-c", program(number, block, broker.endpoint)]
-            started = subprocess.Popen(
+            started = WarmPopen(
                 command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
             programs.append(ends.enter_context(started))

@@ -4,7 +4,6 @@ import asyncio
 import os
 import socket
 import ssl
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -29,6 +28,7 @@ from planaria.transport.security.tls_options import Tls
 from recorder import Recorder
 from tls_certificates import make_certificates
 from tls_client import GREETING, PlainTls
+from warm_start import WarmPopen
 
 pytestmark = pytest.mark.processes
 
@@ -253,7 +253,7 @@ def suffer(doors: Doors, victim: Victim, name: str, seconds: float, connections:
     ports = [endpoint.rpartition(":")[2] for endpoint in (doors.url, doors.broker.endpoint)]
     program = [sys.executable, handshake_abusers.__file__, name]
     rest = [str(seconds), str(connections)]
-    abusers = [subprocess.Popen([*program, port, *rest]) for port in ports]
+    abusers = [WarmPopen([*program, port, *rest]) for port in ports]
     try:
         during = victim.live(seconds)
     finally:

@@ -3,9 +3,9 @@
     request      length, then an Order in JSON; the program's descriptors come with the length
     answers      the process id; at the program's end its status, as `waitpid` returns it
 
-Each program has a connection of its own. A fork takes what its order says, and then runs the module as `python -m` does;
-a program that becomes another one of these by `exec` runs that one's module. The nursery ends when its standard input
-does.
+Each program has a connection of its own. A fork takes what its order says, and then runs the module, the code or the file
+as the interpreter does; a program that becomes the supervisor by `exec` runs that one's module. The nursery ends when its
+standard input does.
 """
 
 import atexit
@@ -20,12 +20,16 @@ import signal
 import socket
 import struct
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, NoReturn, TypedDict
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple, NoReturn, TypedDict
 
 PROGRAMS = ("planaria", "planaria.supervisor")
+"""Modules that are programs."""
 OTHERS = (
     "planaria.supervisor.__main__",
     "planaria.supervisor.cli.app",
@@ -40,8 +44,16 @@ FIRST_FREE = 256
 """Descriptors are kept above this one until they have the numbers that the program expects."""
 
 
-Program = tuple[str, list[str], bool]
-"""A module, its arguments, and True if the working directory is not in its path for modules."""
+class Program(NamedTuple):
+    """What an interpreter is asked to run."""
+
+    option: str
+    """`-m`, `-c`, or empty for a file."""
+    program: str
+    """The module, the code or the path."""
+    arguments: list[str]
+    is_isolated: bool
+    """True if its own directory is not in its path for modules."""
 
 
 class Order(TypedDict):
@@ -55,16 +67,16 @@ class Order(TypedDict):
 
 
 def program_of(command: Any) -> Program | None:
-    """Return the program of the product that a command starts; None for any other command."""
-    if not isinstance(command, Sequence) or command[:1] != [sys.executable]:
+    """Return the program of a command; None if it is none of Python, or a module that is not the product."""
+    if not isinstance(command, Sequence) or isinstance(command, str) or command[:1] != [sys.executable]:
         return None
-    is_isolated = command[1:2] == ["-P"]
-    option, module, *arguments = (*command[1 + is_isolated :], "", "")[
-        : max(2, len(command) - 1 - is_isolated)
-    ]
-    if option != "-m" or module not in PROGRAMS:
+    words = list(map(os.fspath, command[1:]))
+    is_isolated = words[:1] == ["-P"]
+    words = words[is_isolated:]
+    option = words.pop(0) if words[:1] in (["-m"], ["-c"]) else ""
+    if not words or words[0].startswith("-") or (option == "-m" and words[0] not in PROGRAMS):
         return None
-    return module, [os.fspath(each) for each in arguments], is_isolated
+    return Program(option, words[0], words[1:], is_isolated)
 
 
 def read_number(connection: socket.socket) -> int:
@@ -152,12 +164,16 @@ def become(order: Order, descriptors: list[int], path: list[str]) -> NoReturn:
         os.environ.update(order["environment"])
         os.chdir(order["folder"])
         os.execv = partial(exec_here, path)  # type: ignore[assignment]
-        run(order["program"], path)
+        run(Program(*order["program"]), path)
+        code = 0
     except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:  # noqa: BLE001 - the outermost frame
         sys.excepthook(*sys.exc_info())
     finally:
+        threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -175,11 +191,19 @@ def take_descriptors(received: list[int], numbers: list[int]) -> None:
                 os.close(int(name))
 
 
-def run(program: Program, path: list[str]) -> None:
-    module, arguments, is_isolated = program
-    sys.path[:] = path if is_isolated else [os.getcwd(), *path]
-    sys.argv = ["-m", *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+def run(given: Program, path: list[str]) -> None:
+    option, program, arguments, is_isolated = given
+    own = os.getcwd() if option else os.path.dirname(os.path.abspath(program))
+    sys.path[:] = path if is_isolated else [own, *path]
+    sys.argv = [option or program, *arguments]
+    if option == "-m":
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
+        return
+    main = sys.modules["__main__"] = ModuleType("__main__")
+    if not option:
+        main.__file__ = program
+    code = program if option else Path(program).read_text(encoding="utf-8")
+    exec(compile(code, program if not option else "<string>", "exec"), vars(main))
 
 
 def exec_here(path: list[str], file: str, command: list[str]) -> None:

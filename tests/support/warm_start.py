@@ -1,9 +1,9 @@
-"""Programs of the product that start quickly: forks of a process that has loaded the modules, once a session.
+"""Programs that start quickly: forks of a process that has loaded the modules of the product, once a session.
 
 Most of a broker's start is the loading of modules. Where a broker is only the setting of a test, `WarmPopen` stands for
-`subprocess.Popen`: a program of the product is then a fork of the nursery (nursery.py), and every other one starts as
-usual. A test that looks at a start, at the memory of a process, or at what /proc shows of its command and environment
-starts its programs as a user does.
+`subprocess.Popen`: a program of the product, or one of a test that uses it, is then a fork of the nursery (nursery.py).
+A test that looks at a start, at the memory of a process, or at what /proc shows of its command and environment starts
+its programs as a user does, with the mark `cold_start` if they are supervisors of embedded brokers.
 """
 
 import json
@@ -73,7 +73,7 @@ def of_interpreter(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 class WarmPopen(subprocess.Popen[Any]):
-    """A Popen that has a program of the product forked by the nursery."""
+    """A Popen that has a program in Python forked by the nursery. All others are started as usual."""
 
     _connection: socket.socket | None = None
 
