@@ -5,7 +5,7 @@
                 kernel may have to wait for a process that is loading its modules
     answered    the remaining actors are measured afterwards, for the next report, which may come a second later
 
-A measurement holds for VALID_MS: whoever waits for a state asks many times a second. The kernel takes about a
+A measurement holds for VALID_MS: a client that waits for a state asks many times a second. The kernel takes about a
 millisecond to add up a process's own pages; a thousand actors in one go would delay an operator by a second, and a
 restart by as much. Called by process.py; Linux only, elsewhere the memory is 0.
 """

@@ -144,7 +144,7 @@ def lines_of(command: list[str], folder: Path) -> Found:
 
 @pytest.fixture(scope="module", params=[mypy, pyright], ids=lambda checker: checker.__name__)
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Found:
-    """What a checker has found in one run: it reads the package anew in each."""
+    """What a checker has found in one run. Each run reads the whole package."""
     folder = tmp_path_factory.mktemp("programs")
     (folder / "planaria").mkdir()
     for part in ("__init__.py", "py.typed", "actors", "supervisor", "transport", "aio.py"):
