@@ -29,7 +29,6 @@ from . import sockets
 from .actor import Actor, ActorContext
 from .addresses import SUPERVISOR
 from .calls.exchange import Exchange
-from .calls.lost_connections import LostConnections
 from .calls.peers import SUPERVISOR_ROUTE, PeerDirectory
 from .calls.performer import Performer
 from .calls.retry import RetryPolicy
@@ -123,7 +122,6 @@ class Loop(Turns[Any]):
             is_between_nodes=self._peer_door is not None,
         )
         self._call_timers = exchange.timers
-        self._lost: LostConnections | None = None
         self._used = self._calls.used
         """Sockets to be asked for their events before the next wait (poller.py)."""
         self._server: ServerSide | None = None
@@ -158,8 +156,7 @@ class Loop(Turns[Any]):
             for source in (*self._server.sources, self._server.socket):
                 self._poller.register(source)
         if self._peer_door is not None:
-            self._lost = LostConnections(self._calls, self._now_ms)
-            self.watch(self._lost.monitor, self._lost.follow)
+            self.watch(self._calls.monitor(), lambda: self._calls.follow_losses(self._now_ms()))
         self._actor.start()
         for source in (self._link, self._calls.socket, self.context.parent_sentinel):
             if source is not None:
@@ -394,8 +391,6 @@ class Loop(Turns[Any]):
     def _close(self) -> None:
         if self._server is not None:
             self._server.close()
-        if self._lost is not None:
-            self._lost.close()
         self._calls.close()
         self._link.setsockopt(zmq.LINGER, EXIT_FLUSH_MS)
         self._link.close()

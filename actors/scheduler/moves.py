@@ -29,7 +29,6 @@ from ...transport.machine import (
 from ...transport.meters import Histogram
 from ...transport.protocol.errors import ErrorBody
 from ...transport.protocol.topics import CatalogTopic
-from .delivery_batch import delivery_batch
 from .pending_messages import Clocks, PendingMessages, digest_of, wait_ms
 from .reading import MessageReading, ReadJob, ReadMessage
 from .records import Change, Message, Moved, Target
@@ -215,19 +214,10 @@ class Moves:
     # Producing
 
     def _produce(self, queue: TargetQueue, now: int) -> list[LoopEffect]:
-        assert queue.target is not None
-        assert queue.target.intent is not None
         assert self.producer_id is not None
         queue.step = "producing"
         queue.call += 1
-        frame = delivery_batch(
-            queue.batch,
-            self.clocks(now).wall_ms,
-            self.producer_id,
-            queue.target.epoch,
-            queue.target.intent.base_sequence,
-            self._latest_ms(queue, now),
-        )
+        frame = queue.frame(self.clocks(now).wall_ms, self.producer_id, self._latest_ms(queue, now))
         return [
             append_call(ProduceCall(queue.tp, queue.call), queue.tp, frame, timeout_ms=PRODUCE_TIMEOUT_MS),
             SetTimer(SlowTimer(queue.tp), now + SLOW_MS),

@@ -26,11 +26,15 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ...transport.addresses import TopicPartition
-from ...transport.batch import SEQUENCE_LIMIT
+from ...transport.batch import SEQUENCE_LIMIT, Record, build
 from ...transport.protocol.topics import CatalogTopic
 from .pending_messages import offset_of
 from .reading import ReadMessage
 from .records import Intent, Moved, Target
+
+SCHEDULED_ID_HEADER = "scheduled-id"
+SCHEDULED_AT_HEADER = "scheduled-at"
+SCHEDULED_FOR_HEADER = "scheduled-for"
 
 RETRY_MS = 100
 RETRY_MAX_MS = 1_000
@@ -90,6 +94,30 @@ class TargetQueue:
         self.batch = batch
         self.must_search = False
         return self.record()
+
+    def frame(self, wall_ms: int, producer_id: int, latest_ms: int) -> bytes:
+        """Return the batch in flight as it is sent. A record without a timestamp gets the delivery time, `wall_ms`;
+        `latest_ms` is the topic's maximum."""
+        assert self.target is not None
+        assert self.target.intent is not None
+        records: list[Record] = []
+        for _, scheduled_id, message in self.batch:
+            time_ms = wall_ms if message.timestamp_ms is None else min(message.timestamp_ms, latest_ms)
+            headers = {
+                **(message.headers or {}),
+                SCHEDULED_ID_HEADER: scheduled_id,
+                SCHEDULED_AT_HEADER: str(message.scheduled_at_ms),
+                SCHEDULED_FOR_HEADER: str(message.announced_ms),
+            }
+            records.append((message.key, message.value, time_ms - wall_ms, headers))
+        return build(
+            records,
+            first_timestamp_ms=wall_ms,
+            max_timestamp_ms=wall_ms + max(record[2] for record in records),
+            producer_id=producer_id,
+            producer_epoch=self.target.epoch,
+            base_sequence=self.target.intent.base_sequence,
+        )
 
     def record(self) -> Moved:
         """Return the record of the partition: the delivered messages and the next intent."""

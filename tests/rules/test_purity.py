@@ -121,7 +121,6 @@ IMPURE: dict[str, str] = {
     "supervisor/status_reports.py": "reads each process's memory from /proc",
     "transport/processes.py": "reads a process's memory from /proc",
     "transport/aio/": "the client's shell for event loops",
-    "transport/calls/lost_connections.py": "holds the monitor of that socket",
     "transport/calls/performer.py": "holds the socket that calls go out by",
     "transport/client/share_member.py": "calls a machine from two threads, under its lock",
     "transport/client/assigned_partitions.py": "the common part of the consumers for threads and tasks",

@@ -1,8 +1,8 @@
 """Performs the effects of an exchange on the calls socket. Used by every shell, and by the simulations on simulated
 sockets.
 
-Owns the socket, and the control link for an actor's calls to its supervisor. Must never wait and never decide. Before the
-end of a connection is processed, the messages that have arrived are: they may be its last replies.
+Owns the socket with its monitor, and the control link for an actor's calls to its supervisor. Must never wait and never
+decide. Before the end of a connection is processed, the messages that have arrived are: they may be its last replies.
 """
 
 from collections import deque
@@ -64,6 +64,7 @@ class Performer:
         """Messages read when a connection was closed, which no socket announces. They precede those still in the
         socket."""
         self._untaken = Untaken()
+        self._monitor: zmq.Socket[bytes] | None = None
         self.used: set[zmq.Socket[bytes]] = set()
         """Sockets used since the owner emptied the set. They may have messages that no descriptor announces."""
         self.next_at = exchange.timers.next_at
@@ -129,7 +130,27 @@ class Performer:
         """Forget messages that have left; called now and then."""
         self._untaken.settle_all()
 
+    def monitor(self) -> "zmq.Socket[bytes]":
+        """Return a monitor of the socket, to be polled; `follow_losses` reads it.
+
+        The supervisor reports the ends of the peers of this node. ZeroMQ connects again to those of other nodes by
+        itself, while the replies that were to come on the lost connection never arrive.
+        """
+        self._monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        return self._monitor
+
+    def follow_losses(self, now: int) -> None:
+        """Have the calls on lost connections to other nodes repeated, or failed."""
+        assert self._monitor is not None
+        self.used.add(self._monitor)
+        for _, _, endpoint in sockets.monitor_events(self._monitor):
+            if endpoint.startswith("tcp://"):
+                self.handle(Disconnected(endpoint), now)
+
     def close(self) -> None:
+        if self._monitor is not None:
+            self.socket.disable_monitor()
+            self._monitor.close(0)
         self.socket.close(0)
 
     def _perform(self, effects: Iterable[Effect], now: int) -> None:
