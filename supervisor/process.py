@@ -59,6 +59,7 @@ from ..transport.protocol.control import (
 from ..transport.protocol.errors import ErrorBody, ProtocolError
 from ..transport.protocol.message import ErrorReply
 from ..transport.protocol.operations import Kill, Revive, Status
+from ..transport.protocol.session import Cancel
 from ..transport.server_connections import ServerConnections
 from ..transport.timers import Timers
 from . import events, logs
@@ -87,6 +88,7 @@ _REQUESTS = RequestDecoder(
         StartChild,
         ReplaceChild,
         StopChild,
+        Cancel,
         Wake,
         Watch,
         Status,
@@ -272,7 +274,7 @@ class SupervisorProcess:
             if isinstance(request, ActorFailed | FallingAsleep):
                 self._deaths.note_report(request.address, request.incarnation)
             self._dispatch(request)
-        else:
+        elif not isinstance(request, Cancel):  # whose sender ignores the answer to what it has withdrawn
             self._dispatch(Received(Sender(route, request.id, is_json(header)), request))
 
     # Effects.

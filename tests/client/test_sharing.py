@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from planaria.transport.client import acquired_ahead, rounds, sharing
-from planaria.transport.client.acknowledgements import ACCEPTED, RELEASED
+from planaria.transport.client.acknowledgements import ACCEPTED, RELEASED, merged
 from planaria.transport.client.rounds import DONE, EndAsked, FlushAsked, RenewAsked
 from planaria.transport.machine import Answered, Failed
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode, PlanariaError
@@ -16,6 +16,7 @@ from planaria.transport.protocol.shares import (
     AcknowledgeReply,
     AcknowledgeResult,
     Acquire,
+    AcquiredRange,
 )
 from sharing_driver import LOCK_MS, Driver, P, Waiter, message
 
@@ -180,6 +181,31 @@ def test_a_message_that_is_not_held_costs_no_other_its_verdict() -> None:
     driver.pass_time(sharing.SEND_AFTER_MS)
     driver.answer()
     assert driver.done == dict.fromkeys(range(4), "accept")
+
+
+def test_a_verdict_is_about_the_delivery_that_brought_its_message() -> None:
+    """A program may keep a message whose lock has expired, and receive it again."""
+    driver = Driver()
+    driver.acquire(0, 3)
+    driver.machine.holdings.hold([AcquiredRange("T", 0, 1, 2, delivery_count=2)])
+    with pytest.raises(PlanariaError, match=r"T/0 at 1.* is not held"):
+        driver.machine.acknowledge([message(0), message(1), message(3)], ACCEPTED)
+    driver.machine.settle([(P, (1,), ACCEPTED)])
+    assert not driver.machine.holdings.has(message(1))
+    assert driver.machine.holdings.has(message(1, 2))
+    driver.machine.acknowledge([message(1, 2)], ACCEPTED)
+    driver.machine.close()
+    said = driver.machine.holdings.take_said()[P]
+    assert [(offset, each.verdict, each.delivery_count) for offset, each in sorted(said.items())] == [
+        (0, "accept", 1),
+        (1, "accept", 2),
+        (2, "release", 2),
+        (3, "accept", 1),
+    ]
+    sent = merged(P, said)
+    assert [(each.first_offset, each.last_offset, each.delivery_count) for each in sent] == [
+        (0, 0, 1), (1, 1, 2), (2, 2, 2), (3, 3, 1),
+    ]  # fmt: skip
 
 
 def test_a_verdict_is_sent_though_a_poll_has_sent_those_before_it() -> None:
@@ -383,7 +409,7 @@ def test_each_message_has_one_verdict_and_each_wait_one_outcome_in_random_walks(
     got: set[int] = set()
     """Messages that the program has received."""
     for _ in range(200):
-        held = sorted(got & driver.machine.holdings._held.get(P, set()))
+        held = sorted(got & driver.machine.holdings._held.get(P, {}).keys())
         match choose.choice(
             (
                 *(

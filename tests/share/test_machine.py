@@ -230,6 +230,21 @@ def test_a_lock_expires_and_is_renewed(group: SimulatedShare) -> None:
     assert group.acknowledge("a", 0, 0, "accept") is None
 
 
+def test_an_acknowledgement_of_an_earlier_delivery_does_not_end_the_lock_of_a_later_one(
+    group: SimulatedShare,
+) -> None:
+    """The same member may acquire a record again after its lock has expired, even before it has seen the reply."""
+    group.publish(2)
+    group.acquire("a")
+    group.advance(30_000)
+    assert group.acquire("a") == [some(0, 1, 2)]
+    for verdict in ("accept", "fail", "release", "reject", "renew"):
+        assert group.acknowledge("a", 0, 1, verdict, delivery_count=1) == "NOT_ACQUIRED"
+    assert group.acquire("b") == []
+    assert group.acknowledge("a", 0, 0, "accept", delivery_count=2) is None
+    assert group.acknowledge("a", 1, 1, "accept") is None, "a client that names no delivery"
+
+
 def test_a_range_is_judged_as_a_whole(group: SimulatedShare) -> None:
     group.publish(4)
     group.acquire("a", 2)

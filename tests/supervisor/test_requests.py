@@ -4,12 +4,16 @@ from typing import Any
 
 import pytest
 
+import simulator_supervisor
+from planaria.supervisor import process
 from planaria.supervisor.changes import MAX_REMOVED, Changes
 from planaria.transport.addresses import Address
+from planaria.transport.codec import RequestDecoder, encode_header
 from planaria.transport.protocol.control import ReplaceChild, StartChild, StopChild
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.operations import Kill, Revive, ReviveReply, Status, StatusReply
+from planaria.transport.protocol.session import Cancel
 from supervision import World, broker_like, worker
 
 PARTITION = "partition/T/0"
@@ -230,3 +234,10 @@ def test_removals_that_are_forgotten_are_made_good_by_the_whole() -> None:
         changes.note_removal(address)
     assert changes.since(seen) is None
     assert changes.since(seen + 1) == ([], addresses[1:])
+
+
+@pytest.mark.parametrize("decoder", [process._REQUESTS, simulator_supervisor._DECODER])
+def test_a_command_that_is_withdrawn_is_understood(decoder: RequestDecoder) -> None:
+    """An actor's exchange sends it to the receiver of a call, as the controller does when a newer command replaces it."""
+    withdrawal = Cancel(request_id=7)
+    assert decoder.decode(encode_header(withdrawal)) == withdrawal

@@ -30,8 +30,8 @@ P = TopicPartition("T", 0)
 LOCK_MS = 30_000
 
 
-def message(offset: int) -> ShareMessage:
-    return locked(ShareMessage, Message("T", 0, offset, None, b"x", 0, None), 1, None)
+def message(offset: int, delivery_count: int = 1) -> ShareMessage:
+    return locked(ShareMessage, Message("T", 0, offset, None, b"x", 0, None), delivery_count, None)
 
 
 class Waiter:

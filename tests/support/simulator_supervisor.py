@@ -33,13 +33,14 @@ from planaria.transport.protocol.control import (
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 from planaria.transport.protocol.message import Done, ErrorReply, Reply
 from planaria.transport.protocol.operations import ActorStatus, Status, StatusReply
+from planaria.transport.protocol.session import Cancel
 from simulator_actors import GATEWAY_ENDPOINT, INSTANCE_ID, RUN_DIRECTORY, ActorHost, Disks, Taps
 from simulator_network import Network, SimulatedSocket
 from simulator_world import MS, Host, World
 
 HANG_TIMEOUT_US = 5_000 * MS
 _DECODER = RequestDecoder(
-    (Ready, Heartbeat, ActorFailed, FallingAsleep, StartChild, StopChild, Wake, Watch, Status)
+    (Ready, Heartbeat, ActorFailed, FallingAsleep, StartChild, StopChild, Cancel, Wake, Watch, Status)
 )
 
 
@@ -132,7 +133,7 @@ class SimulatedSupervisor(Host):
                 self._wake(self.children.get(request.address))
             elif isinstance(request, ActorFailed):
                 raise AssertionError(f"{request.address} failed: {request.reason}")
-            else:
+            elif not isinstance(request, Cancel):
                 self._on_call(peer, envelope[0], request)
 
     def _on_news(self, news: Ready | Heartbeat) -> None:

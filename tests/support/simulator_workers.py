@@ -42,14 +42,21 @@ class JobChecks:
         self._accepted: set[tuple[TopicPartition, int]] = set()
         self._counts: dict[tuple[TopicPartition, int], int] = {}
         self._starts = 0
-        """Durable starts of the group's coordinator."""
         self._first_at: dict[tuple[TopicPartition, int], int] = {}
-        """The number of starts at the latest first delivery of a record."""
+        """The number of durable starts of the coordinator before the latest first delivery of a record."""
         self._released: set[tuple[TopicPartition, int]] = set()
         self._values: dict[tuple[TopicPartition, int], bytes | None] = {}
 
-    def on_delivered(self, worker: str, message: ShareMessage, *, is_locked: bool) -> None:
-        """Note a delivery. Without `is_locked` its lock may have ended on its way, and others have had the record."""
+    def starts(self) -> int:
+        """Return the number of durable starts of the group's coordinator."""
+        self._refresh()
+        return self._starts
+
+    def on_delivered(self, worker: str, message: ShareMessage, starts: int, *, is_locked: bool) -> None:
+        """Note a delivery. Without `is_locked` its lock may have ended on its way, and others have had the record.
+
+        `starts` is that number before the worker asked for it: it may be of a coordinator that has died since.
+        """
         at = ((message.topic, message.partition), message.offset)
         self.deliveries += 1
         if at in self._accepted and is_locked:
@@ -63,7 +70,7 @@ class JobChecks:
         if message.delivery_count <= before and is_locked and at not in self._released and not is_forgotten:
             raise Violation(f"{worker} gets {at} with count {message.delivery_count} after {before}")
         if is_first:
-            self._first_at[at] = self._starts
+            self._first_at[at] = starts
         if (
             state != DONE
             and deliveries < message.delivery_count
@@ -162,23 +169,24 @@ class SimulatedWorker:
         self._configure()
         consumer = ShareConsumer(network, WORKERS, self._topics, self._options)
         held: list[ShareMessage] = []
-        since = (self._incarnation(), world.now_ms)
+        since = self._now()
         while not self.is_closing:
             try:
                 found = consumer.poll(world.random.choice([0.0, 0.05, 0.25]), world.between(1, 20))
             except ProtocolError as error:
                 world.note("poll failed", self.host.name, error.code)
                 self._sleep(20 * MS)
-                since = (self._incarnation(), world.now_ms)
+                since = self._now()
                 continue
-            is_locked = self._incarnation() == since[0] and world.now_ms < since[1] + self._lock_ms
+            starts, incarnation, asked_ms = since
+            is_locked = self._incarnation() == incarnation and world.now_ms < asked_ms + self._lock_ms
             for message in found:
-                self._checks.on_delivered(self.host.name, message, is_locked=is_locked)
+                self._checks.on_delivered(self.host.name, message, starts, is_locked=is_locked)
             world.note("jobs", self.host.name, str(len(found)))
             held += found
             self._sleep(world.between(50, self._think_us))
             held = self._decide(consumer, held)
-            since = (self._incarnation(), world.now_ms)
+            since = self._now()
             if world.chance(0.6):
                 self._flush(consumer)
         for message in [*held, *self._unconfirmed.values()]:
@@ -187,6 +195,10 @@ class SimulatedWorker:
             consumer.close()
         except ProtocolError as error:
             world.note("close failed", self.host.name, error.code)
+
+    def _now(self) -> tuple[int, int, int]:
+        """Return the coordinator's durable starts, its incarnation, and the time in milliseconds."""
+        return self._checks.starts(), self._incarnation(), self.host.world.now_ms
 
     def _configure(self) -> None:
         """Records that fail are never dead here: every record can be accepted in the end."""

@@ -255,7 +255,7 @@ class AsyncShareConsumer(ShareMember[AsyncShareMessage]):
 
     async def acknowledge(
         self,
-        messages: Iterable[Message],
+        messages: Iterable[AsyncShareMessage],
         verdict: Literal["accept", "release", "fail", "reject"] = "accept",
         *,
         delay: timedelta | float = 0.0,

@@ -5,23 +5,49 @@
     unread      held messages that a loop has acquired and not yielded: never accepted unseen
     refused     acknowledgements that came too late, until `flush` reports them
 
+A verdict is about one delivery: a lock may expire and the same consumer acquire the message again. So each held message
+has the count of its delivery, and the acknowledgement sends it.
+
 A verdict moves a message from held to said. A message leaves said with the broker's answer.
 """
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ..addresses import TopicPartition
 from ..protocol.errors import ProtocolError
 from ..protocol.shares import Acknowledgement, AcquiredRange, Verdict
-from .messages import Message
+
+
+class Delivered(Protocol):
+    """A message as one delivery brought it, to a thread or a task."""
+
+    @property
+    def topic(self) -> str: ...
+
+    @property
+    def partition(self) -> int: ...
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def topic_partition(self) -> TopicPartition: ...
+
+    @property
+    def delivery_count(self) -> int: ...
 
 
 class Said(NamedTuple):
     verdict: Verdict
     delay_ms: int
     reason: str
+    delivery_count: int = 1
+
+    def about(self, delivery_count: int) -> "Said":
+        """Return the same verdict about another delivery."""
+        return self if delivery_count == self.delivery_count else self._replace(delivery_count=delivery_count)
 
 
 ACCEPTED = Said("accept", 0, "")
@@ -45,7 +71,8 @@ class Holdings:
     def __init__(self) -> None:
         self.waiting = 0
         """Number of verdicts in `said`."""
-        self._held: dict[TopicPartition, set[int]] = {}
+        self._held: dict[TopicPartition, dict[int, int]] = {}
+        """The count of the delivery, by offset."""
         self._said: Verdicts = {}
         self._refused: list[Refused] = []
 
@@ -53,8 +80,9 @@ class Holdings:
     def is_holding(self) -> bool:
         return any(self._held.values())
 
-    def has(self, message: Message) -> bool:
-        return message.offset in self._held.get(message.topic_partition, ())
+    def has(self, message: Delivered) -> bool:
+        """Return True if it is held by this delivery, not by a later one."""
+        return self._held.get(message.topic_partition, {}).get(message.offset) == message.delivery_count
 
     def holds(self, single: Acknowledgement) -> bool:
         """Return True if the message of this acknowledgement is held."""
@@ -63,52 +91,48 @@ class Holdings:
 
     def hold(self, ranges: Iterable[AcquiredRange]) -> None:
         for each in ranges:
-            self._held.setdefault(each.topic_partition, set()).update(each.offsets)
+            deliveries = dict.fromkeys(each.offsets, each.delivery_count)
+            self._held.setdefault(each.topic_partition, {}).update(deliveries)
 
-    def say(self, tp: TopicPartition, offsets: Iterable[int], said: Said) -> bool:
-        """Record verdicts. Return False at the first message that is not held."""
-        held = self._held.get(tp, set())
-        waiting = self._said.setdefault(tp, {})
-        for offset in offsets:
-            if offset not in held:
-                return False
-            held.discard(offset)
-            waiting[offset] = said
-            self.waiting += 1
-        return True
-
-    def say_each(self, messages: Sequence[Message], said: Said) -> Message | None:
+    def say_each(self, messages: Sequence[Delivered], said: Said) -> Delivered | None:
         """Record a verdict about all that are held. Return the first message that is not."""
-        missing: Message | None = None
+        missing: Delivered | None = None
         topic, partition = "", -1
-        held: set[int] = set()
+        held: dict[int, int] = {}
         waiting: dict[int, Said] = {}
         for message in messages:
             if message.partition != partition or message.topic != topic:
                 topic, partition = message.topic, message.partition
                 tp: Any = (topic, partition)  # equal to the TopicPartition, which takes three times as long
-                held = self._held.get(tp, set())
+                held = self._held.get(tp, {})
                 if tp not in self._said:
                     self._said[TopicPartition(topic, partition)] = {}
                 waiting = self._said[tp]
-            if message.offset not in held:
+            offset, delivery_count = message.offset, held.get(message.offset)
+            if delivery_count is None or delivery_count != message.delivery_count:
                 missing = missing or message
                 continue
-            held.discard(message.offset)
-            waiting[message.offset] = said
+            del held[offset]
+            waiting[offset] = said if delivery_count == 1 else said.about(delivery_count)
             self.waiting += 1
         return missing
 
     def say_held(self, tp: TopicPartition, offsets: Iterable[int], said: Said) -> None:
-        """Record a verdict about those of the messages that are held."""
-        held = self._held.get(tp, set())
-        self.say(tp, [offset for offset in offsets if offset in held], said)
+        """Record a verdict about those of the messages that are held by the delivery which it is about."""
+        held, waiting = self._held.get(tp, {}), self._said.setdefault(tp, {})
+        for offset in offsets:
+            if held.get(offset) == said.delivery_count:
+                del held[offset]
+                waiting[offset] = said
+                self.waiting += 1
 
-    def say_all(self, said: Said, but: Sequence[Message] = ()) -> None:
+    def say_all(self, said: Said, but: Sequence[Delivered] = ()) -> None:
         """Record a verdict about all held messages, except these."""
         spared = {(each.topic, each.partition, each.offset) for each in but}
-        for tp, offsets in self._held.items():
-            self.say(tp, [at for at in sorted(offsets) if (*tp, at) not in spared], said)
+        for tp, held in self._held.items():
+            for offset, delivery_count in sorted(held.items()):
+                if (*tp, offset) not in spared:
+                    self.say_held(tp, (offset,), said.about(delivery_count))
 
     def take_said(self) -> Verdicts:
         said, self._said, self.waiting = self._said, {}, 0
@@ -121,11 +145,15 @@ class Holdings:
         self.waiting = sum(map(len, self._said.values()))
 
     def renewals(self) -> Verdicts:
-        return {tp: dict.fromkeys(sorted(offsets), RENEWED) for tp, offsets in self._held.items() if offsets}
+        return {
+            tp: {offset: RENEWED.about(held[offset]) for offset in sorted(held)}
+            for tp, held in self._held.items()
+            if held
+        }
 
     def refuse(self, each: Acknowledgement, error: ProtocolError) -> None:
         if each.verdict == "renew":  # the lock is lost, so the message is no longer held
-            self._held.get(TopicPartition(each.topic, each.partition), set()).discard(each.first_offset)
+            self._held.get(TopicPartition(each.topic, each.partition), {}).pop(each.first_offset, None)
         else:
             refused = Refused(each.topic, each.partition, each.first_offset, each.verdict, error)
             self._refused.append(refused)
@@ -151,6 +179,7 @@ def merged(tp: TopicPartition, offsets: dict[int, Said], lock_ms: int | None = N
             first_offset=first,
             last_offset=last,
             verdict=said.verdict,
+            delivery_count=said.delivery_count,
             delay_ms=said.delay_ms,
             reason=said.reason,
             lock_ms=lock_ms,
@@ -167,6 +196,7 @@ def singles(each: Acknowledgement, last_offset: int) -> deque[Acknowledgement]:
             partition=each.partition,
             first_offset=offset,
             verdict=each.verdict,
+            delivery_count=each.delivery_count,
             delay_ms=each.delay_ms,
             reason=each.reason,
             lock_ms=each.lock_ms,

@@ -214,18 +214,19 @@ class Acquisition:
         self._room_bytes -= read.size_bytes
         self._is_full = read.end <= each.last_offset
         if self._is_full:
-            self.verdicts.append((tp, range(read.end, each.last_offset + 1), RELEASED))
+            said = RELEASED.about(each.delivery_count)
+            self.verdicts.append((tp, range(read.end, each.last_offset + 1), said))
         if len(read.messages) < read.end - each.first_offset:
             there = {message.offset for message in read.messages}
             gaps = [at for at in range(each.first_offset, read.end) if at not in there]
-            self.verdicts.append((tp, gaps, ACCEPTED))
+            self.verdicts.append((tp, gaps, ACCEPTED.about(each.delivery_count)))
 
     def _on_error(self, error: PlanariaError) -> None:
         self._reading = None
         if is_unreadable(error):
             damaged = self._left.popleft()
             end = min(damage_end(error, damaged.first_offset), damaged.last_offset + 1)
-            said = Said("reject", 0, sendable(str(error))[:1_000])
+            said = Said("reject", 0, sendable(str(error))[:1_000], damaged.delivery_count)
             self.verdicts.append((damaged.topic_partition, range(damaged.first_offset, end), said))
             if end <= damaged.last_offset:
                 self._left.appendleft(structs.replace(damaged, first_offset=end))
@@ -238,7 +239,7 @@ class Acquisition:
 
 def released(ranges: Iterable[AcquiredRange]) -> list[RangeVerdict]:
     """Return the verdicts by which records return to their group at once, without a charge."""
-    return [(each.topic_partition, each.offsets, RELEASED) for each in ranges]
+    return [(each.topic_partition, each.offsets, RELEASED.about(each.delivery_count)) for each in ranges]
 
 
 def is_unreadable(error: PlanariaError) -> bool:

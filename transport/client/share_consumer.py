@@ -23,7 +23,6 @@ from .acknowledgements import Refused
 from .acquired import Acquisition
 from .errors import TimedOut
 from .exit_flush import EXIT_FLUSH_S
-from .messages import Message
 from .network import Network
 from .options import Duration, check_count, wait_limit_s
 from .rounds import EndAsked, FlushAsked, RenewAsked
@@ -143,7 +142,7 @@ class ShareConsumer(ShareMember[ShareMessage]):
 
     def acknowledge(
         self,
-        messages: Iterable[Message],
+        messages: Iterable[ShareMessage],
         verdict: Literal["accept", "release", "fail", "reject"] = "accept",
         *,
         delay: timedelta | float = 0.0,

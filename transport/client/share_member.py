@@ -18,10 +18,9 @@ from ..codec import sendable
 from ..machine import Call, Effect, Event
 from ..protocol.errors import ProtocolError
 from ..protocol.shares import AcquiredRange, AcquireReply, Verdict
-from .acknowledgements import ACCEPTED, RELEASED, Refused, Said
+from .acknowledgements import ACCEPTED, RELEASED, Delivered, Refused, Said
 from .acquired import RangeVerdict, Stretches
 from .errors import Closed, TimedOut
-from .messages import Message
 from .network import Network
 from .options import InvalidOption
 from .schedule import milliseconds_of
@@ -101,7 +100,7 @@ class ShareMember(Generic[MessageT]):
     # Verdicts.
 
     def _acknowledge(
-        self, messages: Iterable[Message], verdict: Verdict, delay: timedelta | float, reason: str
+        self, messages: Iterable[Delivered], verdict: Verdict, delay: timedelta | float, reason: str
     ) -> None:
         given = list(messages)
         if tracing.active is None:
@@ -111,7 +110,7 @@ class ShareMember(Generic[MessageT]):
             self._say(given, verdict, delay, reason)
 
     def _say(
-        self, messages: Sequence[Message], verdict: Verdict, delay: timedelta | float, reason: str
+        self, messages: Sequence[Delivered], verdict: Verdict, delay: timedelta | float, reason: str
     ) -> None:
         self._refuse_when_closed()
         # Most verdicts have neither delay nor reason, and are given message by message.
@@ -127,12 +126,12 @@ class ShareMember(Generic[MessageT]):
             if machine.posts:
                 self._post()
 
-    def _settle(self, message: Message, verdict: Verdict, reason: str = "") -> None:
+    def _settle(self, message: Delivered, verdict: Verdict, reason: str = "") -> None:
         """Like `_acknowledge`; do nothing if the message is acknowledged, the consumer closed, or the lock lost."""
         if self._is_closed:
             return
         self._network.refuse_when_closed()
-        said = Said(verdict, 0, sendable(reason)[:1_000])
+        said = Said(verdict, 0, sendable(reason)[:1_000], message.delivery_count)
         self._settle_ranges([(message.topic_partition, (message.offset,), said)])
 
     def _post(self, *, is_waiting: bool = False) -> None:

@@ -30,16 +30,15 @@ from ..addresses import TopicPartition
 from ..machine import Answered, Call, Effect, Event, Failed, SetTimer, TimerFired
 from ..protocol.errors import PlanariaError
 from ..protocol.shares import AcknowledgeReply, AcquiredRange, AcquireReply
-from .acknowledgements import ACCEPTED, RELEASED, Holdings, Said
+from .acknowledgements import ACCEPTED, RELEASED, Delivered, Holdings, Said
 from .acquired_ahead import Ahead
-from .messages import Message
 from .rounds import SEND_AT, EndAsked, FlushAsked, RenewAsked, Rounds
 from .share_requests import LEAVE, ShareRequests
 
 if TYPE_CHECKING:
     from .share_messages import ShareOptions
 
-MessageT = TypeVar("MessageT", bound=Message)
+MessageT = TypeVar("MessageT", bound=Delivered)
 SEND_AFTER_MS = 100
 
 _SEND = "send"
@@ -165,10 +164,11 @@ class Sharing(Generic[MessageT]):
 
     # The program's side: loops.
 
-    def yielded(self, message: Message) -> None:
+    def yielded(self, message: Delivered) -> None:
         """Note that the loop requests the message after this one."""
         if self._options.acknowledge == "implicit":
-            self.settle([(message.topic_partition, (message.offset,), ACCEPTED)])
+            said = ACCEPTED.about(message.delivery_count)
+            self.settle([(message.topic_partition, (message.offset,), said)])
 
     def end_loop(self, unread: deque[MessageT], now: int) -> None:
         self.loop.leave(unread, now)
@@ -177,7 +177,7 @@ class Sharing(Generic[MessageT]):
 
     # The program's side: verdicts.
 
-    def acknowledge(self, messages: Sequence[Message], said: Said) -> None:
+    def acknowledge(self, messages: Sequence[Delivered], said: Said) -> None:
         """Record a verdict about all messages that are held. Raises PlanariaError if others are among them."""
         missing = self.holdings.say_each(messages, said)
         self._announce()
@@ -273,7 +273,8 @@ class Sharing(Generic[MessageT]):
         if now < due_at:
             return [SetTimer(_UNREAD, due_at)]
         for message in loop.begin(()):
-            self.holdings.say_held(message.topic_partition, (message.offset,), RELEASED)
+            said = RELEASED.about(message.delivery_count)
+            self.holdings.say_held(message.topic_partition, (message.offset,), said)
         loop.unread = deque()
         return self._send_pending(now)
 
@@ -294,7 +295,8 @@ class Sharing(Generic[MessageT]):
         if now < due_at:
             return self._set_ahead_timer()
         for each in self._ahead.drop():
-            self.holdings.say_held(each.topic_partition, each.offsets, RELEASED)
+            said = RELEASED.about(each.delivery_count)
+            self.holdings.say_held(each.topic_partition, each.offsets, said)
         return self._send_pending(now)
 
     def _set_ahead_timer(self) -> list[Effect]:

@@ -54,6 +54,9 @@ class Acknowledgement(Struct, kw_only=True, frozen=True, forbid_unknown_fields=T
     last_offset: Offset | None = None
     """None: the same as the first."""
     verdict: Verdict
+    delivery_count: Annotated[int, Meta(ge=1)] | None = None
+    """That of the delivery which is acknowledged; the range holds records of no other one. None: of whatever delivery the
+    member has, even one that it has not seen yet."""
     delay_ms: Annotated[int, Meta(ge=0, le=MAX_DELAY_MS)] = 0
     """With `fail`: delay of the next delivery."""
     reason: Annotated[str, Meta(max_length=1_000)] = ""
@@ -64,7 +67,7 @@ class Acknowledgement(Struct, kw_only=True, frozen=True, forbid_unknown_fields=T
 
 class AcknowledgeResult(Struct, frozen=True):
     error: ErrorBody | None = None
-    """NOT_ACQUIRED: the member does not hold all of the range, and nothing in it has changed."""
+    """NOT_ACQUIRED: the member does not hold all of the range by this delivery, and nothing in it has changed."""
 
 
 class Acquire(Request, tag="acquire", frozen=True):

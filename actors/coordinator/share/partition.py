@@ -129,7 +129,8 @@ class SharePartition:
             message = f"last_offset: is before first_offset in {_where(acknowledgement, end)}"
             raise ProtocolError(ErrorCode.INVALID_REQUEST, message)
         held = self.spans.within(first, end)
-        if sum(span.count for span in held if _holds(span, member, now)) != end - first:
+        count = acknowledgement.delivery_count
+        if sum(span.count for span in held if _holds(span, member, count, now)) != end - first:
             message = (
                 f"{member} does not hold all of {_where(acknowledgement, end)}: it never did, its lock expired,"
                 " or it has acknowledged"
@@ -284,5 +285,10 @@ def _where(acknowledgement: Acknowledgement, end: int) -> str:
     return f"{at}, offsets {acknowledgement.first_offset} to {end - 1}"
 
 
-def _holds(span: Span, member: str, now: int) -> bool:
-    return span.state == State.ACQUIRED and span.member == member and span.until > now
+def _holds(span: Span, member: str, delivery_count: int | None, now: int) -> bool:
+    return (
+        span.state == State.ACQUIRED
+        and span.member == member
+        and span.until > now
+        and (delivery_count is None or span.deliveries == delivery_count)
+    )
