@@ -19,6 +19,7 @@ from planaria.transport.codec import encode_header, split_envelope
 from planaria.transport.endpoints import control_endpoint, peer_id
 from planaria.transport.protocol.control import Heartbeat, PeerUp, Ready, Stop
 from planaria.transport.protocol.operations import Status
+from warm_start import WarmPopen
 
 pytestmark = pytest.mark.processes
 
@@ -79,7 +80,7 @@ class Actors:
             module,
             msgspec.json.encode(context, enc_hook=as_text).decode(),
         ]
-        self._processes[address] = subprocess.Popen(command)
+        self._processes[address] = WarmPopen(command)
         decode = msgspec.msgpack.Decoder(Ready | Heartbeat | Status, dec_hook=from_text).decode
         while self._control.poll(TIMEOUT_MS):
             message = decode(split_envelope(self._control.recv_multipart()[1:])[1])

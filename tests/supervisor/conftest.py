@@ -20,6 +20,7 @@ from patience import TIMEOUT_S, pause_after
 from planaria.transport.addresses import from_text
 from planaria.transport.protocol.operations import ActorStatus, StatusReply
 from sent_text import sent_text
+from warm_start import WarmPopen
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -41,10 +42,10 @@ class RunningSupervisor:
             "--lifeline-fd",
             str(lifeline),
         ]
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", "import stub_tree; stub_tree.main()", *command],
+        self.process = WarmPopen(
+            [sys.executable, str(PROGRAMS / "stub_tree.py"), *command],
             pass_fds=[descriptor, status_writer, lifeline],
-            env=os.environ | {"PYTHONPATH": str(PROGRAMS), "STUB_TREE": json.dumps(tree)},
+            env=os.environ | {"STUB_TREE": json.dumps(tree)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )

@@ -70,7 +70,7 @@ def program_of(command: Any) -> Program | None:
     """Return the program of a command; None if it is none of Python, or a module that is not the product."""
     if not isinstance(command, Sequence) or isinstance(command, str) or command[:1] != [sys.executable]:
         return None
-    words = list(map(os.fspath, command[1:]))
+    words = list(map(os.fsdecode, command[1:]))
     is_isolated = words[:1] == ["-P"]
     words = words[is_isolated:]
     option = words.pop(0) if words[:1] in (["-m"], ["-c"]) else ""

@@ -23,6 +23,7 @@ from planaria.transport.protocol.control import Heartbeat, Ready, Stop
 from planaria.transport.protocol.message import InternalRequest, Reply, Request
 from planaria.transport.protocol.topics import TopicConfig
 from planaria.transport.request_context import ContextFrames
+from warm_start import WarmPopen
 
 SECRET = b"secret"
 PROGRAM = """
@@ -75,7 +76,7 @@ class PartitionProcess:
             secret=SECRET,
         )
         argument = msgspec.json.encode(context, enc_hook=as_text)
-        self.process = subprocess.Popen([sys.executable, "-c", program, argument], stderr=subprocess.PIPE)
+        self.process = WarmPopen([sys.executable, "-c", program, argument], stderr=subprocess.PIPE)
 
     def wait_ready(self) -> None:
         decode = msgspec.msgpack.Decoder(Ready | Heartbeat, dec_hook=from_text).decode

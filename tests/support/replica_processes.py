@@ -28,6 +28,7 @@ from planaria.transport.protocol.replication import Follow, Lead, Member, RoleRe
 from planaria.transport.protocol.topics import TopicConfig
 from planaria.transport.request_context import ContextFrames
 from planaria.transport.security.key_files import new_key_pair, write_key_file
+from warm_start import WarmPopen
 
 NODES = ("a", "b", "c")
 
@@ -87,7 +88,7 @@ class ReplicaProcesses:
                 directory=(),
             )
             argument = msgspec.json.encode(context, enc_hook=as_text)
-            self.processes[node] = subprocess.Popen([sys.executable, "-c", PROGRAM, argument])
+            self.processes[node] = WarmPopen([sys.executable, "-c", PROGRAM, argument])
         self.until(lambda: all(partition_address(node, 0) in self.up for node in nodes))
 
     def kill(self, node: str) -> None:

@@ -61,3 +61,9 @@ def main() -> None:
         program.Launcher = launcher  # type: ignore[assignment, misc]
     program.broker_tree = tree  # type: ignore[assignment]
     sys.exit(program.main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    # A fork server that follows a dead one is a new interpreter, whose children load the stub actors from here.
+    os.environ["PYTHONPATH"] = os.path.dirname(__file__)
+    main()
