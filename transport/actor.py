@@ -13,12 +13,11 @@ from .codec import RequestDecoder
 from .endpoints import endpoint_for
 from .machine import LoopEffect, LoopEvent, Machine
 from .origin import Origin
-from .peer_door import PeerDoor
 from .protocol.control import EVERYBODY
 from .protocol.groups import GroupPause
 from .protocol.message import Request
 from .protocol.operations import NO_RETRIES, Durations, GroupReport, InFlight, LogReport, RetryReport
-from .security.keys import ClientKeys, ServerKeys
+from .security.keys import ClientKeys, KeyPair, ServerKeys
 from .security.vouchers import Vouchers
 
 if TYPE_CHECKING:
@@ -61,6 +60,18 @@ class ActorContext(msgspec.Struct, kw_only=True):
     """A file descriptor that becomes readable when the supervisor has ended."""
     last_end: str | None = None
     """Exit of the previous incarnation. None for the first, and after a restart of the supervisor."""
+
+
+class PeerDoor(msgspec.Struct, frozen=True):
+    """A further endpoint of an actor, for other nodes."""
+
+    endpoint: str
+    keys: KeyPair | None
+    """Keys that both sides of a connection must have, to this endpoint and to those of other nodes; None: none."""
+
+    @property
+    def client_keys(self) -> ClientKeys | None:
+        return None if self.keys is None else ClientKeys(self.keys, self.keys.public_key)
 
 
 class Actor(Generic[OwnEventT, OwnEffectT]):

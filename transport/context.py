@@ -68,8 +68,8 @@ class Context:
         headers = with_attributes(headers, expires_at, priority)
         if tracing.active is not None:
             headers = tracing.active.created(topic, headers)
-        data, told = encode_value(value, headers)
-        message = Publication(topic, data, encode_key(key), told, partition, at_ms)
+        data, headers = encode_value(value, headers)
+        message = Publication(topic, data, encode_key(key), headers, partition, at_ms)
         self._check(message)
         self._published.append(message)
 

@@ -12,12 +12,11 @@ from typing import Any
 import zmq
 
 from . import sockets
-from .actor import Actor
+from .actor import Actor, PeerDoor
 from .codec import envelope_of, id_of, is_json, split_envelope
 from .inbox import Inbox
 from .machine import Connected, Disconnected, LoopEvent, Received, Reply, Sender
 from .meters import Meters
-from .peer_door import PeerDoor
 from .protocol.data import Produce
 from .protocol.errors import ErrorBody, ErrorCode, ProtocolError
 from .request_context import KEY_PREFIX, ContextFrames, direct_context, refusal_of_client

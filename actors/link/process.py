@@ -4,9 +4,8 @@ from typing import ClassVar, Never
 
 import msgspec
 
-from ...transport.actor import Actor, ActorContext
+from ...transport.actor import Actor, ActorContext, PeerDoor
 from ...transport.loop import run_actor
-from ...transport.peer_door import PeerDoor
 from ...transport.protocol.message import Request
 from ...transport.security.key_files import read_key_file
 from .effects import OwnEvent, Started

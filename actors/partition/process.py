@@ -14,13 +14,12 @@ from typing import ClassVar, assert_never
 
 import msgspec
 
-from ...transport.actor import Actor, ActorContext
+from ...transport.actor import Actor, ActorContext, PeerDoor
 from ...transport.batch import BatchHeader, parse_header
 from ...transport.clock import elapsed_ms
 from ...transport.compression import Buffer
 from ...transport.loop import run_actor
 from ...transport.machine import Received
-from ...transport.peer_door import PeerDoor
 from ...transport.protocol.data import Fetch, ListOffsets, Produce
 from ...transport.protocol.errors import ErrorCode, ProtocolError
 from ...transport.protocol.message import Request

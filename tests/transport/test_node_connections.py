@@ -10,9 +10,9 @@ import zmq
 
 from loop_actor import SECRET, TIMEOUT_MS, LoopActor, LoopRun
 from planaria.transport import sockets
+from planaria.transport.actor import PeerDoor
 from planaria.transport.addresses import link_address
 from planaria.transport.calls.connections import Connections
-from planaria.transport.peer_door import PeerDoor
 from planaria.transport.protocol.control import PeerUp
 from planaria.transport.request_context import ContextFrames
 from relay import Relay

@@ -92,9 +92,6 @@ class Transacting:
         timeout_ms = self._request_timeout_ms
         return Call(None, GATEWAY, request, InitProducerReply, timeout_ms=timeout_ms, is_retried=True)
 
-    def on_claimed(self, reply: InitProducerReply) -> None:
-        self._take(reply)
-
     def on_claim_failed(self, error: BaseException) -> None:
         """Take the error or interrupt that ended the claim. A later claim tries again."""
         if isinstance(error, ProducerFenced):
@@ -103,7 +100,8 @@ class Transacting:
         else:
             self._become("unclaimed" if self.identity is None else "uncertain")
 
-    def _take(self, reply: InitProducerReply | EndTransactionReply) -> None:
+    def on_claimed(self, reply: InitProducerReply | EndTransactionReply) -> None:
+        """Take the identity of the next transaction."""
         self._become("idle")
         self._coordinator, self._node = reply.endpoint or None, reply.node or None
         self.identity = ProducerIdentity(reply.producer_id, reply.producer_epoch)
@@ -180,7 +178,7 @@ class Transacting:
 
     def on_ended(self, reply: EndTransactionReply) -> None:
         """Take the reply. Raises TransactionAborted for a commit that became an abort."""
-        self._take(reply)
+        self.on_claimed(reply)
         if self._is_commit and self._failure is not None:
             raise aborted_by(self._failure)
 
