@@ -134,7 +134,8 @@ def test_a_leader_that_moves_to_another_node_is_reached_there(exchange: Exchange
     call(exchange, 0)
     exchange.handle(PeerDown(address=LEADER, incarnation=1, reason="moved"), 0)
     exchange.handle(remote(0, node="c", incarnation=2), 0)
-    [send] = call(exchange, 0)
+    connect, send = call(exchange, 0)
+    assert isinstance(connect, Connect)
     assert isinstance(send, Send)
     assert isinstance(send.request, Relay)
     assert send.request.node == "c"
@@ -164,3 +165,33 @@ def test_a_link_knows_no_actors_of_other_nodes() -> None:
     [failed] = outcomes(call(exchange, 0))
     assert isinstance(failed, Failed)
     assert failed.error.retriable
+
+
+def disconnected(effects: list[Effect]) -> list[str]:
+    return [effect.endpoint for effect in effects if isinstance(effect, Disconnect)]
+
+
+def test_a_connection_ends_with_the_last_address_behind_it(exchange: Exchange) -> None:
+    """This actor hears of two addresses that are located at the link, and never of the link itself."""
+    for number in (0, 1):
+        exchange.handle(remote(number), 0)
+        call(exchange, number)
+    down = PeerDown(address=LEADER, incarnation=1, reason="its node has failed")
+    effects = exchange.handle(down, 0)
+    assert (outcomes_of(effects), disconnected(effects)) == ([0], [])
+    moved = PeerUp(address=Address.parse("partition/T/1"), incarnation=2, endpoint="ipc://replica-T-1")
+    effects = exchange.handle(moved, 0)
+    assert (outcomes_of(effects), disconnected(effects)) == ([1], [LINK_ENDPOINT])
+    assert [type(effect) for effect in call(exchange, 1)] == [Connect, Send]
+
+
+def test_a_connection_stays_while_an_address_moves_to_another_node_behind_it(exchange: Exchange) -> None:
+    exchange.handle(remote(0), 0)
+    call(exchange, 0)
+    effects = exchange.handle(remote(0, node="c", incarnation=2), 0)
+    assert (outcomes_of(effects), disconnected(effects)) == ([0], [])
+    assert [type(effect) for effect in call(exchange, 0)] == [Send]
+
+
+def outcomes_of(effects: list[Effect]) -> list[int]:
+    return [event.key for event in outcomes(effects)]

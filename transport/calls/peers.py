@@ -16,7 +16,9 @@ successor by mistake.
     peer down                        calls in flight fail; peers located there, or behind this link, are down as well
 
 A peer that is located on another node is reached through this node's link: its requests are wrapped (`Relay`), and
-all such peers share one connection, also with the link itself.
+all such peers share one connection, also with the link itself. A process that answers for another address is reached on
+one connection for both. The connection ends with the last of its addresses: most actors hear of the addresses that
+they call, and not of the link or the process at the other end.
 """
 
 from ..addresses import SUPERVISOR, Address, Kind
@@ -89,13 +91,12 @@ class PeerDirectory:
         self._newest[peer.address] = peer.incarnation
         self._unanswered.discard(peer.address)
         older = self._remove(peer.address)
+        if peer.endpoint is not None:
+            self._peers[peer.address] = peer
+            if peer.target is not None:
+                self._located.setdefault(peer.endpoint, {})[peer.address] = None
+            self._asleep.discard(peer.address)
         effects = self._end(older, "replaced by a newer incarnation") if older is not None else []
-        if peer.endpoint is None:
-            return [*effects, Release(peer.address)]
-        self._peers[peer.address] = peer
-        if peer.target is not None:
-            self._located.setdefault(peer.endpoint, {})[peer.address] = None
-        self._asleep.discard(peer.address)
         return [*effects, Release(peer.address)]
 
     def _on_down(self, down: PeerDown) -> list[Effect]:
@@ -149,9 +150,14 @@ class PeerDirectory:
         connection = self._connections.at(peer.endpoint)
         if connection is None:
             return []
-        # A located peer shares the connection of another: its own process, or the link.
-        lost = peer.address if peer.target else None
+        # A located peer shares the connection of others: its own process, the link, those that are located there, too.
+        lost = peer.address if peer.target and self._is_used(peer.endpoint) else None
         return [Lost(connection, _unavailable(peer.address, reason), is_unexecuted, lost)]
+
+    def _is_used(self, endpoint: str) -> bool:
+        if endpoint in self._located:
+            return True
+        return any(known.endpoint == endpoint for known in self._peers.values())
 
     def locate(self, pending: InFlight, now: int) -> tuple[Location, list[Effect]]:
         address = pending.call.address
