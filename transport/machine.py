@@ -62,6 +62,11 @@ class Sender(Struct, frozen=True):
     arrived_ns: int = 0
     """Time at which the request was taken up, by the clock of the loop's meters."""
 
+    @property
+    def awaits_reply(self) -> bool:
+        """Return False for a cast: it has neither an envelope, as the call of another actor has, nor an id."""
+        return len(self.route) > 1 or self.id is not None
+
 
 class Received(Struct, frozen=True):
     """A request of a peer. `raw` is the header as received, for actors that forward it."""

@@ -199,7 +199,8 @@ class GroupService(Service[Change, Answer, OwnEffect]):
                 return self._forget_senders(event.cancels, also_sent=True)
             case MemberGone():
                 kind = self._share if self._share.settings.is_share else self._consumers
-                return kind.on_request(event, now)
+                effects = kind.on_request(event, now)
+                return [*effects, Reply(event.sender, Done())] if event.sender.awaits_reply else effects
         try:
             if isinstance(request, DeleteGroup):
                 return self._delete(event.sender, request, now)

@@ -12,6 +12,10 @@ class ClientCall(Struct, frozen=True):
     ticket: int
 
 
+NO_TICKET = 0
+"""The ticket of a call whose answer no client waits for."""
+
+
 class Forwarded(ClientCall, frozen=True):
     """The request itself, whose answer is the client's."""
 

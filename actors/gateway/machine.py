@@ -234,7 +234,7 @@ class GatewayMachine:
         self.quotas.on_disconnected(connection)
         effects = self._forget(self._tickets.of_connection(connection), now)
         self._hosts.pop(connection, None)
-        return effects + self._members.on_disconnected(connection)
+        return effects + self._members.on_disconnected(connection, self._peers)
 
     def _evict(self, numbers: Sequence[int], now: int) -> list[GatewayEffect]:
         """Refuse these admitted requests: clients that use less need the room."""

@@ -23,7 +23,7 @@ from ...transport.protocol.message import Done
 from ...transport.protocol.shares import ConfigureShareGroup
 from ...transport.request_context import RequestContext
 from .actor_kinds import ActorKind
-from .keys import ActorStart, Forwarded
+from .keys import NO_TICKET, ActorStart, Forwarded
 from .members import Members
 from .peers import Peers
 from .routes import max_wait_ms_of
@@ -33,7 +33,6 @@ from .waiting import Attempt, WaitingRoom
 
 START_TIMEOUT_MS = 10_000
 """The time for the controller to start an actor."""
-NO_TICKET = 0
 
 
 class Router:

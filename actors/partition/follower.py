@@ -21,7 +21,7 @@ transactions are those of a leader, so that a follower leads as soon as it has a
 A leader counts as busy when a reply has more than one batch, or a large one. Otherwise the leader has nothing to send
 before this replica's sync lets its producer go on, so one message does for both: each costs four processes a turn.
 
-Nobody answers ReplicaDurable, and it may be lost. It takes the way of the fetch of its turn: with their connection both
+ReplicaDurable is not answered, and may be lost. It takes the way of the fetch of its turn: with their connection both
 are lost, and the next fetch has the offset. If it is lost alone, the leader looks after a while whether a replica is
 behind, and answers its fetch, so that it fetches again (`replicas.py`).
 

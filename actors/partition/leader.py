@@ -197,9 +197,7 @@ class Leader(Undecided):
                 return self.fetches.on_fetch(received, now)
             case ReplicaReported():
                 effects = self.replicas.on_liveness(request, now) + self._on_watermarks()
-                return (
-                    [*effects, Reply(received.sender, Done())] if received.sender.id is not None else effects
-                )
+                return [*effects, Reply(received.sender, Done())] if received.sender.awaits_reply else effects
             case ReachLeader():
                 refusal = self.replicas.fetches.epoch_refusal(request.leader_epoch)
                 body = ReachLeaderReply(endpoint=self._reached_at) if refusal is None else refusal.body

@@ -102,7 +102,7 @@ def refuse(received: Received, error: ErrorBody) -> list[Effect]:
     """Answer a request that expects an answer."""
     request = received.request
     is_one_way = isinstance(request, Cancel | ReplicaDurable)
-    is_one_way = is_one_way or (isinstance(request, ReplicaReported) and received.sender.id is None)
+    is_one_way = is_one_way or (isinstance(request, ReplicaReported) and not received.sender.awaits_reply)
     if is_one_way or (isinstance(request, Produce) and request.acks == 0):
         return []
     return [Reply(received.sender, error)]

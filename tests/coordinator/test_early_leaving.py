@@ -6,6 +6,7 @@ import pytest
 
 from planaria.transport.machine import Disconnected, Received, Sender
 from planaria.transport.protocol.groups import MemberGone
+from planaria.transport.protocol.message import Done
 from planaria.transport.request_context import RequestContext, direct_context
 from simulated_group import GROUP, SimulatedGroup, SimulatedMember, converge
 
@@ -128,6 +129,14 @@ def test_a_gateway_that_is_lost_takes_no_member_with_it_and_one_that_reports_a_m
         group.handle(Received(Sender((b"gateway",), None), notice))
     pass_time(group, 1_000, first, second)
     assert present(group) == names(first, second)
+
+
+def test_a_notice_is_answered_unless_it_is_a_cast(group: ConnectedGroup) -> None:
+    notice = MemberGone(group=GROUP, member_id="m", connection=b"c")
+    group.handle(Received(Sender((b"gateway",), None), notice))
+    assert group.replies == {}
+    group.handle(Received(Sender((b"gateway", b"1"), 7), notice))
+    assert group.replies == {7: Done()}
 
 
 def test_members_that_lose_their_connections_all_the_time_move_partitions_once_a_session_each(

@@ -1,6 +1,7 @@
 """The roles of a partition's replica: how it gets one, what each of them answers, and how a follower begins."""
 
 from typing import Any
+from unittest import mock
 
 import msgspec
 import pytest
@@ -135,6 +136,19 @@ def test_a_replica_that_was_taken_for_dead_and_is_not_joins_again_though_nothing
     assert led.record.in_sync_nodes == {"a", "c"}
     settle(led)  # b fetches again
     assert led.record.in_sync_nodes == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("name", ["a", "b"], ids=["a leader", "another replica"])
+def test_a_report_about_a_replica_is_answered_if_it_is_a_call(led: ReplicaWorld, name: str) -> None:
+    """A call of another actor has an envelope and no id. Unanswered, it would not be repeated at the next leader."""
+    report = ReplicaReported(topic="ORDERS", topic_id="t1", partition=0, replica="c", is_up=True)
+    node = led.nodes[name]
+    assert node.loop is not None
+    with mock.patch.object(node, "gather"):
+        for route, answers in (((b"controller.0",), 0), ((b"controller.0", b"1"), 1)):
+            node.turn(Received(Sender(route, None), report, context=direct_context(route[0], report)))
+            found = [reply for reply in node.loop.replies if reply.to.route == route]
+            assert len(found) == answers
 
 
 def test_a_replica_whose_fetch_is_withdrawn_leaves_if_it_is_not_back_soon(led: ReplicaWorld) -> None:

@@ -110,8 +110,8 @@ class FetchOffsetsReply(Reply):
 
 
 class MemberGone(InternalRequest, tag="member_gone", frozen=True):
-    """Sent by the gateway to a coordinator: the connection of a member of a group or share group is lost. Not
-    answered."""
+    """Sent by the gateway to a coordinator: the connection of a member of a group or share group is lost. The reply is
+    `Done`, unless it is a cast."""
 
     group: str
     member_id: str

@@ -112,7 +112,8 @@ def reported(
 def replica_ended(partition: TopicPartition, record: PartitionRecord, own: str) -> Cast:
     """Return the report to a leader on another node that the process of a replica here has ended.
 
-    It saves time only: the leader also notices that the connection of this follower has ended.
+    It saves time only, and may be lost: the leader also notices that the connection by which this follower's fetch came
+    has ended, and the next process of the replica fetches.
     """
     report = reported(partition, record, own, is_up=False, is_node=False)
     return Cast(partition_address(*partition), report)
