@@ -1,10 +1,12 @@
 """The client for tasks: one connection to a broker, on one event loop.
 
 Owns the network thread and hands out producers and consumers that share it. Nothing of a client may be used from another
-loop or thread than the one in which it was entered.
+loop or thread than the one in which it was entered, except `publish_nowait`, from any thread.
 """
 
 import os
+import threading
+import warnings
 from collections.abc import Generator, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -41,7 +43,7 @@ from ..security.tls_options import Tls
 from .admin import AsyncAdmin
 from .calls import Caller
 from .consumer import AsyncConsumer
-from .loops import Bridge, running_loop
+from .loops import Bridge, LoopWatch, running_loop
 from .producer import AsyncProducer, PublishHandle
 from .reading import AsyncReading
 from .table import OpeningTable
@@ -60,6 +62,9 @@ class Health(NamedTuple):
 class AsyncClient(AsyncAdmin):
     """A connection to a broker; an async context manager. For all tasks of one event loop."""
 
+    _is_closed = True
+    """Until it is connected."""
+
     def __init__(self, network: Network, request_timeout_ms: int, client_id: str) -> None:
         bridge = Bridge(running_loop(), network.let_pass)
         super().__init__(Caller(network, bridge), request_timeout_ms)
@@ -67,8 +72,17 @@ class AsyncClient(AsyncAdmin):
         self._request_timeout_ms = request_timeout_ms
         self._client_id = client_id
         self._publisher: AsyncProducer | None = None
+        self._first_publish = threading.Lock()
         self._ends = AsyncExitStack()
         self._is_closed = False
+        watch = LoopWatch(bridge.loop, network.stop)
+        network.post(watch, watch.START)
+
+    def __del__(self) -> None:
+        if not self._is_closed and not self._network.is_inherited:
+            name = f" {self._client_id!r}" if self._client_id else ""
+            message = f"unclosed client{name}: use it in `async with`, or await its close()"
+            warnings.warn(message, ResourceWarning, source=self, stacklevel=2)
 
     # Publishing.
 
@@ -110,13 +124,19 @@ class AsyncClient(AsyncAdmin):
         return await self._default().publish(topic, value, **details)
 
     def publish_nowait(self, topic: str, value: Any, **details: Unpack[PublishDetails]) -> PublishHandle:
-        """Hand a message over, and return at once. `await handle` waits for its acknowledgement.
+        """Hand a message over, and return at once. `await handle` waits for its acknowledgement. From any thread.
 
         Raises BufferFull if too much waits for the broker, InvalidOption, Closed.
         """
         return self._default().publish_nowait(topic, value, **details)
 
     def _default(self) -> AsyncProducer:
+        if self._publisher is not None:
+            return self._publisher
+        with self._first_publish:
+            return self._made_default()
+
+    def _made_default(self) -> AsyncProducer:
         if self._publisher is None:
             self._publisher = self.producer(linger_ms=0)
         return self._publisher

@@ -13,10 +13,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar, cast
 
 from ..client.errors import TimedOut
+from ..machine import Effect, Event, SetTimer, TimerFired
 from ..protocol.errors import PlanariaError
 
 ResultT = TypeVar("ResultT")
 Work = Callable[[], Coroutine[Any, Any, None]]
+LOOK_MS = 1_000
+"""Interval of the looks at a loop, whether it has ended."""
 
 OTHER_LOOP = (
     "the client belongs to another event loop: use it in tasks of that loop, or connect again in this one"
@@ -201,6 +204,23 @@ class Bridge:
         queue = self._queue
         while queue:
             queue.popleft()()
+
+
+class LoopWatch:
+    """Ends a client whose loop has ended while it was open: no task can use or close it any more. Otherwise its consumers
+    would keep their partitions, which no task reads. On the network thread."""
+
+    START = TimerFired("look at the loop")
+
+    def __init__(self, loop: EventLoop, end: Callable[[], None]) -> None:
+        self._loop = loop
+        self._end = end
+
+    def handle(self, event: Event, now: int) -> list[Effect]:
+        if not self._loop.has_ended():
+            return [SetTimer(self.START.key, now + LOOK_MS)]
+        self._end()
+        return []
 
 
 class Flag:

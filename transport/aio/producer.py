@@ -1,9 +1,11 @@
 """The producer for tasks. Its accumulator and its half on the network thread are those of the producer for threads.
 
 Publishing never blocks the loop: a full buffer raises BufferFull in `publish_nowait` and suspends `publish`. Messages to
-a topic whose partitions are not known yet wait in order, and pass when the broker has named them.
+a topic whose partitions are not known yet wait in order, and pass when the broker has named them. `publish_nowait` may be
+called from any thread: the accumulator takes messages from all of them, and a lock guards those that wait.
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
@@ -135,10 +137,12 @@ class AsyncProducer:
         self.__dict__["publish_nowait"] = self._batching.publish
         self._metadata_timeout_ms = min(options.request_timeout_ms, options.max_block_ms)
         self._early: dict[str, _EarlyMessages] = {}
+        self._early_lock = threading.Lock()
         self._is_closed = False
 
     def publish_nowait(self, topic: str, value: Any, **details: Unpack[PublishDetails]) -> PublishHandle:
-        """Hand a message over, and return at once. The arguments are those of `Producer.publish`.
+        """Hand a message over, and return at once. The arguments are those of `Producer.publish`. From any thread; the
+        handle is awaited by a task.
 
         Raises BufferFull if more than `buffer_bytes` wait for the broker, InvalidOption, Closed. A topic that does not
         exist fails the handle.
@@ -224,7 +228,9 @@ class AsyncProducer:
     def _place(self, topic: str, partition: int | None, *rest: Any) -> PublishHandle:
         """Put an encoded message into a batch, or let it wait until the partitions of its topic are known."""
         if topic in self._early or self._is_unknown(topic, partition):
-            return self._keep_early(topic, partition, rest)
+            with self._early_lock:
+                if topic in self._early or self._is_unknown(topic, partition):
+                    return self._keep_early(topic, partition, rest)
         return self._batching.accumulator.place(topic, partition, *rest)  # type: ignore[no-any-return]
 
     def _keep_early(self, topic: str, partition: int | None, rest: tuple[Any, ...]) -> PublishHandle:
@@ -248,7 +254,10 @@ class AsyncProducer:
 
     def _pass(self, topic: str) -> None:
         """Place the messages that waited for the partitions of their topic, as far as there is room."""
-        early = self._early[topic]
+        with self._early_lock:
+            self._pass_early(topic, self._early[topic])
+
+    def _pass_early(self, topic: str, early: "_EarlyMessages") -> None:
         accumulator = self._batching.accumulator
         if early.count is not None:
             destinations = self._batching.destinations
@@ -280,9 +289,10 @@ class AsyncProducer:
 
     def _refuse_early(self, error: Exception) -> None:
         """Fail the messages to topics that are not known yet."""
-        for early in self._early.values():
-            while early.messages:
-                early.messages.popleft().accept(None, error)
+        with self._early_lock:
+            for early in self._early.values():
+                while early.messages:
+                    early.messages.popleft().accept(None, error)
 
     async def _check(self, topic: str, size_bytes: int) -> None:
         """Raise the error with which a message of that size would be refused, as far as it is known beforehand."""

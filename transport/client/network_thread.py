@@ -201,11 +201,15 @@ class NetworkThread:
         error.__cause__ = self._turns.failure
         return error
 
+    def stop(self) -> None:
+        """Let the thread end and fail all waiting threads, and do not wait for that."""
+        self._handover.stop()
+
     def close(self) -> None:
         """Stop the thread and fail all waiting threads. Does nothing in a forked child."""
         if self.is_inherited:
             return
-        self._handover.stop()
+        self.stop()
         self._thread.join()
 
     # The thread.
