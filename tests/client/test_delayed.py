@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from fake_broker import FakeBroker
+from planaria.transport.batch import RecordFields
 from planaria.transport.client.client import Client
-from planaria.transport.client.identified import ANY_PARTITION, Identified, Schedule, delayed_requests
+from planaria.transport.client.identified import ANY_PARTITION, DelayedRecords, Schedule
 from planaria.transport.client.lanes import Outcome
 from planaria.transport.client.options import InvalidOption
 from planaria.transport.client.schedule import schedule
 from planaria.transport.machine import Answered, Call
-from planaria.transport.protocol.data import PublishedRecord, PublishRecord, PublishReply
+from planaria.transport.protocol.data import PublishedRecord, PublishReply
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.message import MAX_HEADER_BYTES
 
@@ -67,12 +68,18 @@ def test_a_delayed_message_that_is_too_large_for_a_request_is_refused_at_once(
 
 
 def batch(name: str, when: tuple[int | None, int | None], created_ms: int) -> Any:
-    return SimpleNamespace(name=name, schedule=Schedule(name, *when), created_ms=created_ms, size_bytes=10)
+    return SimpleNamespace(
+        name=name,
+        alone=RecordFields(None, name.encode(), 0, None),
+        records=SimpleNamespace(has_own_times=False),
+        schedule=Schedule(name, *when),
+        created_ms=created_ms,
+        size_bytes=10,
+    )
 
 
 def test_a_delay_is_what_is_left_of_it_when_the_broker_is_asked() -> None:
-    kind = delayed_requests(lambda batch: PublishRecord(value=batch.name.encode()))
-    lanes = Identified(kind, delivery_timeout_ms=1_000, request_timeout_ms=100)
+    lanes = DelayedRecords(1_000, 100)
     tp = ("T", ANY_PARTITION)
     (asked,) = lanes.put(tp, batch("a", (None, 500), 0), 0)
     lanes.put(tp, batch("b", (None, 500), 100), 100)

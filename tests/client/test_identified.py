@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from fake_broker import FakeBroker
+from planaria.transport.batch import RecordFields, decode_records, parse_header
 from planaria.transport.client.client import Client
-from planaria.transport.client.identified import REQUEST_BATCHES, Identified, identified_requests
+from planaria.transport.client.identified import REQUEST_BATCHES, IdentifiedRecords
 from planaria.transport.client.lanes import Outcome
 from planaria.transport.client.options import InvalidOption
 from planaria.transport.client.producing import LaneFreed, LaneHeld
@@ -16,30 +17,41 @@ from planaria.transport.protocol.data import ProducedBatch, ProduceReply
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 
 LANE = ("T", 0)
-KIND = identified_requests("all", lambda batch: batch.frame)
 HELD = ErrorBody(ErrorCode.BACKPRESSURE, "a group is behind", True, 50)
 LOST = ErrorBody(ErrorCode.TIMED_OUT, "no answer", True)
 
 
-def machine() -> Identified:
-    return Identified(KIND, delivery_timeout_ms=1_000, request_timeout_ms=100)
+def machine(*, is_patient: bool = True) -> IdentifiedRecords:
+    return IdentifiedRecords("all", 1_000, 100, is_patient)
 
 
 def batch(number: int, size_bytes: int = 10, created_ms: int = 0) -> Any:
-    return SimpleNamespace(frame=b"%d" % number, size_bytes=size_bytes, created_ms=created_ms, expected=None)
+    return SimpleNamespace(
+        alone=RecordFields(None, b"%d" % number, 0, None),
+        first_ms=0,
+        size_bytes=size_bytes,
+        created_ms=created_ms,
+        expected=None,
+    )
 
 
 def answer(*results: ProducedBatch) -> Answered:
     return Answered(("identified", LANE), ProduceReply(batches=list(results), high_watermark=0))
 
 
-def asks(effects: list[Any]) -> list[tuple[bytes, ...]]:
-    return [tuple(effect.payload) for effect in effects if isinstance(effect, Call)]
+def asks(effects: list[Any]) -> list[tuple[bytes | None, ...]]:
+    """Return the values of the records in each request."""
+    return [tuple(map(value_of, effect.payload)) for effect in effects if isinstance(effect, Call)]
+
+
+def value_of(frame: bytes) -> bytes | None:
+    ((_, value, _, _),) = decode_records(frame, parse_header(frame))
+    return value
 
 
 def outcomes(effects: list[Any]) -> list[tuple[bytes, int, bool, str | None]]:
     return [
-        (each.batch.frame, each.base_offset, each.is_duplicate, each.error and each.error.code)
+        (each.batch.alone.value, each.base_offset, each.is_duplicate, each.error and each.error.code)
         for each in effects
         if isinstance(each, Outcome)
     ]
@@ -192,7 +204,7 @@ def test_a_held_partition_is_tried_with_one_record_and_nothing_grows_old() -> No
 
 
 def test_an_impatient_producers_records_expire_while_they_are_held() -> None:
-    lane = Identified(KIND, delivery_timeout_ms=1_000, request_timeout_ms=100, is_patient=False)
+    lane = machine(is_patient=False)
     lane.put(LANE, batch(0), 0)
     lane.handle(Failed(("identified", LANE), HELD), 990)
     effects = lane.handle(TimerFired(("identified", LANE)), 1_040)

@@ -9,13 +9,15 @@ recognise one batch of a request and write the next, which sequence numbers coul
 the producer's half on the network thread.
 """
 
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from msgspec import UNSET, Struct
 
 from ..addresses import GATEWAY, Address, TopicPartition, partition_address
+from ..deduplication import identified_batch
 from ..machine import Answered, Call, Effect, Event, Failed, Payload, Receipt, SetTimer, TimerFired
 from ..protocol.data import (
     Acks,
@@ -47,88 +49,14 @@ class Schedule(Struct, frozen=True):
     delay_ms: int | None
 
 
-class Question(NamedTuple):
-    """The request for some batches of a lane."""
+class Identified(ABC):
+    """Delivers batches of one record (ProducerBatch), in order within a lane. A subclass makes the requests."""
 
-    address: Address
-    request: Request
-    reply_type: type[Reply]
-    payload: Payload = ()
+    name: ClassVar[str]
+    """The first part of the machine's keys."""
+    reply_type: ClassVar[type[Reply]]
 
-
-class RequestKind(NamedTuple):
-    """The requests and replies of one kind of lane: `question(lane, batches, now)`, and per batch `results(reply)`.
-
-    `name` is the first part of the machine's keys.
-    """
-
-    name: str
-    question: Callable[[TopicPartition, Sequence[Any], int], Question]
-    results: Callable[[Any], Sequence[ProducedBatch]]
-
-
-def identified_requests(acks: Acks, frame_of: Callable[[Any], bytes]) -> RequestKind:
-    """Return the kind for records with a dedup id. `frame_of(batch)` returns a batch's bytes."""
-
-    def question(tp: TopicPartition, batches: Sequence[Any], _: int) -> Question:
-        topic, partition = tp
-        expected = [batch.expected for batch in batches]
-        request = Produce(
-            topic=topic, partition=partition, acks=acks, expected=expected if any(expected) else None
-        )
-        payload = tuple(frame_of(batch) for batch in batches)
-        return Question(partition_address(topic, partition), request, ProduceReply, payload)
-
-    def results(reply: ProduceReply) -> Sequence[ProducedBatch]:
-        return reply.batches
-
-    return RequestKind("identified", question, results)
-
-
-def delayed_requests(record_of: Callable[[Any], PublishRecord]) -> RequestKind:
-    """Return the kind for delayed messages, which the gateway takes. A delay counts from the call of `publish`.
-
-    `record_of(batch)` returns a batch's only record without its time. A batch has a `schedule` and `created_ms`.
-    """
-
-    def question(tp: TopicPartition, batches: Sequence[Any], now: int) -> Question:
-        topic, partition = tp
-        records = [_timed(record_of(batch), batch.schedule, now - batch.created_ms) for batch in batches]
-        chosen = None if partition == ANY_PARTITION else partition
-        return Question(GATEWAY, Publish(topic=topic, partition=chosen, records=records), PublishReply)
-
-    return RequestKind("delayed", question, _results)
-
-
-def _timed(record: PublishRecord, when: Schedule, age_ms: int) -> PublishRecord:
-    return PublishRecord(
-        key=record.key,
-        value=record.value,
-        headers=record.headers,
-        timestamp_ms=record.timestamp_ms,
-        scheduled_id=when.scheduled_id,
-        deliver_at_ms=when.deliver_at_ms,
-        delay_ms=None if when.delay_ms is None else max(0, when.delay_ms - age_ms),
-    )
-
-
-def _results(reply: PublishReply) -> list[ProducedBatch]:
-    return [ProducedBatch(each.offset, each.duplicate, each.error) for each in reply.records]
-
-
-class Identified:
-    """Deliver batches, each with `size_bytes` and `created_ms`, in order within a lane."""
-
-    def __init__(
-        self,
-        kind: RequestKind,
-        *,
-        delivery_timeout_ms: int,
-        request_timeout_ms: int,
-        is_patient: bool = True,
-    ) -> None:
-        self.name = kind.name
-        self._kind = kind
+    def __init__(self, delivery_timeout_ms: int, request_timeout_ms: int, is_patient: bool = True) -> None:
         self._delivery_timeout_ms = delivery_timeout_ms
         self._request_timeout_ms = request_timeout_ms
         self._is_patient = is_patient
@@ -144,6 +72,16 @@ class Identified:
         """Receipts of the requests in flight."""
         self._doubtful: set[int] = set()
         """Batches, by `id`, of requests that were sent and had no reply."""
+
+    @abstractmethod
+    def _request(
+        self, tp: TopicPartition, batches: Sequence[Any], now: int
+    ) -> tuple[Address, Request, Payload]:
+        """Return the request for some batches of a lane, with its receiver and its payload."""
+
+    @abstractmethod
+    def _results(self, reply: Any) -> Sequence[ProducedBatch]:
+        """Return the result of each batch."""
 
     def put(self, key: TopicPartition, batch: Any, now: int) -> list[Effect]:
         """Queue one more record of a partition."""
@@ -220,14 +158,14 @@ class Identified:
 
     def _ask(self, key: TopicPartition, batches: list[Any], now: int) -> Call:
         self._in_flight[key] = batches
-        address, request, reply_type, payload = self._kind.question(key, batches, now)
+        address, request, payload = self._request(key, batches, now)
         timeout_ms = min(self._request_timeout_ms, self._left_ms(key, batches[0], now))
         receipt = self._receipts[key] = Receipt()
         return Call(
             (self.name, key),
             address,
             request,
-            reply_type,
+            self.reply_type,
             payload,
             timeout_ms,
             receipt=receipt,
@@ -237,7 +175,7 @@ class Identified:
     def _on_results(self, key: TopicPartition, batches: list[Any], reply: Reply, now: int) -> list[Effect]:
         effects: list[Effect] = []
         again: list[Any] = []
-        for batch, result in zip(batches, self._kind.results(reply), strict=True):
+        for batch, result in zip(batches, self._results(reply), strict=True):
             error = result.error
             if error is not None and error.retriable and error.code not in NOT_APPENDED:
                 self._doubtful.add(id(batch))
@@ -272,6 +210,68 @@ class Identified:
     def _left_ms(self, key: TopicPartition, batch: Any, now: int) -> int:
         counts_from_ms: int = max(batch.created_ms, self._stopped_clock_ms.get(key, 0))
         return counts_from_ms + self._delivery_timeout_ms - now
+
+
+class IdentifiedRecords(Identified):
+    """Records with a dedup id: `produce`, to their partition."""
+
+    name = "identified"
+    reply_type = ProduceReply
+
+    def __init__(
+        self, acks: Acks, delivery_timeout_ms: int, request_timeout_ms: int, is_patient: bool = True
+    ) -> None:
+        super().__init__(delivery_timeout_ms, request_timeout_ms, is_patient)
+        self._acks: Acks = acks
+
+    def _request(
+        self, tp: TopicPartition, batches: Sequence[Any], now: int
+    ) -> tuple[Address, Request, Payload]:
+        topic, partition = tp
+        expected = [batch.expected for batch in batches]
+        request = Produce(
+            topic=topic, partition=partition, acks=self._acks, expected=expected if any(expected) else None
+        )
+        return partition_address(topic, partition), request, tuple(map(_frame_of, batches))
+
+    def _results(self, reply: ProduceReply) -> Sequence[ProducedBatch]:
+        return reply.batches
+
+
+class DelayedRecords(Identified):
+    """Delayed messages: `publish`, to the gateway. A delay counts from the program's call of `publish`."""
+
+    name = "delayed"
+    reply_type = PublishReply
+
+    def _request(
+        self, tp: TopicPartition, batches: Sequence[Any], now: int
+    ) -> tuple[Address, Request, Payload]:
+        topic, partition = tp
+        records = [_delayed_record(batch, now - batch.created_ms) for batch in batches]
+        chosen = None if partition == ANY_PARTITION else partition
+        return GATEWAY, Publish(topic=topic, partition=chosen, records=records), ()
+
+    def _results(self, reply: PublishReply) -> Sequence[ProducedBatch]:
+        return [ProducedBatch(each.offset, each.duplicate, each.error) for each in reply.records]
+
+
+def _frame_of(batch: Any) -> bytes:
+    entry = batch.alone
+    return identified_batch((entry.key, entry.value, 0, entry.headers), batch.first_ms)
+
+
+def _delayed_record(batch: Any, age_ms: int) -> PublishRecord:
+    entry, when = batch.alone, batch.schedule
+    return PublishRecord(
+        key=entry.key,
+        value=entry.value,
+        headers=entry.headers,
+        timestamp_ms=batch.first_ms if batch.records.has_own_times else None,
+        scheduled_id=when.scheduled_id,
+        deliver_at_ms=when.deliver_at_ms,
+        delay_ms=None if when.delay_ms is None else max(0, when.delay_ms - age_ms),
+    )
 
 
 def _wait_ms(error: ErrorBody, otherwise: int) -> int:

@@ -18,10 +18,8 @@ from ..batch import Headers
 from ..calls.events import Withdrawn
 from ..calls.retry import RetryPolicy
 from ..compression import CODECS, CodecUnavailable, require
-from ..deduplication import identified_batch
 from ..forks import notify_of_fork
 from ..machine import Answered, Call
-from ..protocol.data import PublishRecord
 from ..protocol.errors import ErrorCode, PlanariaError
 from ..tracing import publishing
 from .accumulator import Accumulator
@@ -31,7 +29,7 @@ from .destinations import Destinations
 from .errors import Closed, DeliveryUncertain, Forked, TimedOut
 from .exit_flush import flush_with_warning
 from .gate import may_wait
-from .identified import Identified, delayed_requests, identified_requests
+from .identified import DelayedRecords, IdentifiedRecords
 from .lanes import ProducerIdentity
 from .network import Network
 from .options import Duration, InvalidOption, ProducerOptions, wait_limit_s
@@ -60,32 +58,6 @@ def _why_unnamed(options: ProducerOptions) -> str:
     if options.transactional_id is not None:
         return "not within a transaction; publish it afterwards"
     return "" if options.acks != 0 else "needs acks 1 or 'all'; with 0 no answer would ever tell the outcome"
-
-
-def _identified_frame(batch: ProducerBatch) -> bytes:
-    entry = batch.alone
-    assert entry is not None
-    return identified_batch((entry.key, entry.value, 0, entry.headers), batch.first_ms)
-
-
-def _delayed_record(batch: ProducerBatch) -> PublishRecord:
-    entry = batch.alone
-    assert entry is not None
-    timestamp_ms = batch.first_ms if batch.records.has_own_times else None
-    return PublishRecord(key=entry.key, value=entry.value, headers=entry.headers, timestamp_ms=timestamp_ms)
-
-
-def _machines_of_single_records(options: ProducerOptions, is_patient: bool) -> list[Identified]:
-    """Return the machines of records with a dedup id, and of delayed records."""
-    return [
-        Identified(
-            kind,
-            delivery_timeout_ms=options.delivery_timeout_ms,
-            request_timeout_ms=options.request_timeout_ms,
-            is_patient=is_patient,
-        )
-        for kind in (identified_requests(options.acks, _identified_frame), delayed_requests(_delayed_record))
-    ]
 
 
 class Producer:
@@ -236,19 +208,18 @@ class BatchingProducer:
             is_transactional=options.transactional_id is not None,
             topic_id_of=network.topics.topic_id,
         )
-        identified, delayed = _machines_of_single_records(options, is_patient)
+        limits = (options.delivery_timeout_ms, options.request_timeout_ms, is_patient)
         self.bridge = ProducerBridge(
             self.accumulator,
             machine,
-            identified,
-            delayed,
+            IdentifiedRecords(options.acks, *limits),
+            DelayedRecords(*limits),
             acks=options.acks,
             linger_ms=options.linger_ms,
             request_timeout_ms=options.request_timeout_ms,
             codec=CODECS[options.compression],
             on_done=on_done,
         )
-
         network.notify_of_end(self)
         notify_of_fork(self)
 
