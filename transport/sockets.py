@@ -5,14 +5,17 @@ the caller. No message waits for a successor of its receiver, because no endpoin
 would be the alternative, but a connection made with it loses the name that CONNECT_ROUTING_ID gives it.)
 """
 
+import atexit
 import contextlib
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from socket import AF_INET, SOCK_STREAM, getaddrinfo
 from typing import Any
 
 import zmq
+import zmq.utils.garbage
 from zmq.backend import Socket as CoreSocket
 
 from .addresses import Address
@@ -28,7 +31,10 @@ UNREAD_HIGH_WATER_MARK = 128
 CALLS_HIGH_WATER_MARK = 10_000
 COPY_LIMIT_BYTES = 64 * 1024
 """A frame from this size on is handed to ZeroMQ without a copy. pyzmq keeps it until a thread of its own hears that it
-has left: two switches of threads, which take longer than the copy of a smaller frame."""
+has left: two switches of threads, which take longer than the copy of a smaller frame.
+
+Exit handlers run in the reverse order of their registration: those of clients, which flush; then `_copy_all`; then the
+end of pyzmq's thread, which the import of `zmq.utils.garbage` has registered."""
 CONTROL_HIGH_WATER_MARK = 100_000
 NO_ZAP_DOMAIN = b"none"
 RECONNECT_MS = 20
@@ -62,6 +68,14 @@ _receive_frame = CoreSocket.recv
 _zmq_poll = zmq.zmq_poll
 _READABLE = int(zmq.POLLIN)
 _EVENT = struct.Struct("=hi")
+
+
+def _copy_all() -> None:
+    global COPY_LIMIT_BYTES
+    COPY_LIMIT_BYTES = sys.maxsize
+
+
+atexit.register(_copy_all)
 
 
 def new_context() -> "zmq.Context[zmq.Socket[bytes]]":

@@ -326,6 +326,8 @@ def test_a_static_member_that_was_replaced_says_so(client: Client, broker: FakeB
         with pytest.raises(MemberFenced):
             poll_until(consumer, lambda: False)
     assert broker.count("group_heartbeat") == joins
+    with pytest.raises(MemberFenced):
+        consumer.commit()
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])

@@ -1,9 +1,22 @@
 """The class of an error on the wire, and its text."""
 
+import copy
+import pickle
+
 import pytest
 
-from planaria import GroupNotEmpty, ProtocolError, TopicExists, UnknownGroup, UnknownTopic
-from planaria.transport.client.errors import error_from, unknown_topic
+from planaria import (
+    Closed,
+    CorruptData,
+    GroupNotEmpty,
+    InvalidOption,
+    PlanariaError,
+    ProtocolError,
+    TopicExists,
+    UnknownGroup,
+    UnknownTopic,
+)
+from planaria.transport.client.errors import Forked, error_from, unknown_topic
 from planaria.transport.protocol.errors import ErrorBody, ErrorCode
 
 
@@ -42,3 +55,21 @@ def test_a_code_that_programs_match_has_a_class(code: ErrorCode, kind: type[Exce
     assert isinstance(error, kind)
     assert isinstance(error, ProtocolError)
     assert (error.code, error.message, str(error)) == (code, "refused", f"{code}: refused")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(error_from(ErrorBody(code, "no", next_offset=7, present=3)) for code in ErrorCode),
+        UnknownTopic("ORDERS"),
+        CorruptData("ORDERS", 1, 52, "a flipped bit", 60),
+        Forked(4711),
+        Closed("the client is closed"),
+        InvalidOption("acks: must be 0, 1 or all"),
+    ],
+    ids=lambda error: f"{type(error).__name__} {getattr(error, 'code', '')}",
+)
+def test_an_error_of_another_process_is_the_same(error: PlanariaError) -> None:
+    for other in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert (type(other), str(other), other.args) == (type(error), str(error), error.args)
+        assert vars(other) == vars(error)

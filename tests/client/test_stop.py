@@ -42,6 +42,21 @@ def test_a_loop_ends_after_the_message_at_which_it_was_stopped(client: Client, b
         assert after.committed()[TopicPartition("T", 0)] == 4
 
 
+def test_a_loop_ends_after_the_message_at_which_its_consumer_was_closed(
+    client: Client, broker: FakeBroker
+) -> None:
+    fill(client, 10)
+    consumer = client.consumer("g", ["T"], auto_offset_reset="earliest")
+    seen = []
+    for message in consumer:
+        seen.append(message.offset)
+        if message.offset == 3:
+            consumer.close()
+    assert seen == [0, 1, 2, 3]
+    with client.consumer("g", ["T"]) as after:
+        assert [message.offset for message in after.poll(60)] == [4, 5, 6, 7, 8, 9]
+
+
 def test_a_waiting_loop_is_stopped_by_another_thread(client: Client, broker: FakeBroker) -> None:
     with client.consumer(topics=["T"]) as consumer:
         stopper = threading.Timer(0.2, consumer.stop)

@@ -355,6 +355,52 @@ def test_exit_an_unclosed_producer_is_flushed_and_told_of(broker: Broker) -> Non
     assert "not closed" in done.stderr
 
 
+def test_exit_large_batches_of_an_unclosed_producer_are_flushed(broker: Broker) -> None:
+    """Large frames are handed to ZeroMQ without a copy, by a thread of pyzmq that ends at the exit, too."""
+    broker.create_topic("T", 1)
+    program = (
+        "import sys\n"
+        "from planaria import Client\n"
+        "producer = Client(sys.argv[1]).producer(batch_bytes=100_000)\n"
+        "producer.publish('T', bytes(90_000)).result()\n"
+        "for number in range(300): producer.publish('T', bytes(50_000))\n"
+    )
+    command = [sys.executable, "-c", program, broker.endpoint]
+    done = subprocess.run(command, timeout=TIMEOUT_S, check=True, capture_output=True, text=True)
+    assert broker.client.list_offsets("T", 0).offset == 301
+    assert "Traceback" not in done.stderr
+
+
+def test_exit_a_finalizer_that_needs_the_broker_is_refused_at_once(broker: Broker) -> None:
+    """Finalizers of the end run after the network thread, which could not be waited for."""
+    broker.create_topic("T", 1)
+    program = (
+        "import sys\n"
+        "from planaria import Client\n"
+        "class Last:\n"
+        "    def __init__(self):\n"
+        "        self.client = client = Client(sys.argv[1])\n"
+        "        self.producer = client.producer()\n"
+        "        self.delivery = self.producer.publish('T', 1)\n"
+        "        self.consumer = client.consumer('g', ['T'], auto_offset_reset='earliest')\n"
+        "        self.jobs = client.share_consumer('s', 'T')\n"
+        "        assert self.consumer.poll(60) and self.jobs.poll(60)\n"
+        "    def __del__(self):\n"
+        "        client, producer = self.client, self.producer\n"
+        "        for call in (lambda: client.publish('T', 2), lambda: client.publish('U', 2), client.list_topics,\n"
+        "                     lambda: producer.publish('T', 3).result(), self.consumer.poll, self.jobs.poll):\n"
+        "            try: call()\n"
+        "            except Exception as error: print(type(error).__name__)\n"
+        "        for item in (self.jobs, self.consumer, producer, client): item.close()\n"
+        "        print('end')\n"
+        "last = Last()\n"
+    )
+    command = [sys.executable, "-c", program, broker.endpoint]
+    done = subprocess.run(command, timeout=TIMEOUT_S, check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["Closed"] * 6 + ["end"], done
+    assert done.stderr == ""
+
+
 def test_leak_a_closed_consumer_is_not_kept(broker: Broker) -> None:
     broker.create_topic("T", 1)
     with Client(broker.endpoint) as client:

@@ -87,7 +87,7 @@ class ClientHost(Host):
 
     # Interface of a Network.
 
-    is_inherited = False
+    is_lost = False
 
     def wait(self, gate: BatonEvent, timeout_s: float | None = None) -> None:
         gate.wait(timeout_s)

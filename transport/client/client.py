@@ -171,7 +171,7 @@ class Client(BrokerAccess):
 
         All are closed even when one raises; the error is raised at the end.
         """
-        if self._is_closed or self._network.is_inherited:
+        if self._is_closed or self._network.is_lost:
             return
         self._is_closed = True
         with ExitStack() as ends:
@@ -185,7 +185,7 @@ class Client(BrokerAccess):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or self._network.is_inherited:
+        if kind is None or self._network.is_lost:
             self.close()
             return
         self._is_closed = True

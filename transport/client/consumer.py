@@ -247,7 +247,7 @@ class Consumer(AssignedPartitions, OffsetQueries):
         self._end(self._machine.positions(), leave_group)
 
     def _end(self, positions: Offsets, leave_group: bool | None = None) -> None:
-        if self._machine.is_closed or self._network.is_inherited:
+        if self._machine.is_closed or self._network.is_lost:
             return
         action = self._machine.close(positions)
         self._network.end_calls(self)

@@ -321,9 +321,11 @@ class Consuming:
     ) -> CommitFirst | None:
         """Return the commit of the given offsets, or of all positions; None if there is nothing to commit.
 
-        Raises CommitFailed when all partitions were lost meanwhile.
+        Raises CommitFailed when all partitions were lost meanwhile, and MemberFenced.
         """
         self.commits.check()
+        if self._fenced is not None:
+            raise self._fenced
         if isinstance(offsets, Message):
             offsets = {offsets.topic_partition: offsets.offset + 1}
         found = self.positions() if offsets is None else offsets
@@ -385,6 +387,7 @@ class Consuming:
         self.state = "leaving"
         self.is_closed = True
         self._rebalancing.drop()
+        self._iteration.take_back()  # ends the loops; the messages that they have not yielded are delivered again
         return self.commits.automatic(self._auto_commit.uncommitted(positions))
 
     def leave(self, *, is_notified: bool) -> None:

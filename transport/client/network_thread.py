@@ -8,7 +8,9 @@ A thread that waits for an answer runs the turns itself while the socket is free
 
 import os
 import random
+import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol, TypeVar
 from weakref import WeakSet
@@ -32,7 +34,7 @@ from ..poller import Poller
 from ..protocol.errors import ErrorBody, ErrorCode, PlanariaError
 from ..protocol.message import Reply
 from ..request_context import ContextFrames
-from ..security.keys import NO_CREDENTIALS, ClientCredentials
+from ..security.keys import NO_CREDENTIALS, ClientCredentials, ClientKeys
 from ..sockets import (
     calls_socket,
     end_context,
@@ -111,9 +113,24 @@ class NetworkThread:
         self._pid = os.getpid()
         self.is_inherited = False
         """True if this process is a fork of the one in which the network thread runs."""
-        self._context = new_context()
-        self._socket = calls_socket(self._context)
         self._silence = Silence()
+        # Sockets that are left open would block the garbage collector, which ends their context.
+        with ExitStack() as undo:
+            self._make_sockets(retry, contexts, credentials.keys, undo)
+            self._thread = threading.Thread(target=self._run, name="planaria-network", daemon=True)
+            self._turns.thread = self._thread
+            self._thread.start()
+            undo.pop_all()
+        notify_of_fork(self)
+
+    def _make_sockets(
+        self, retry: RetryPolicy, contexts: ContextFrames | None, keys: ClientKeys | None, undo: ExitStack
+    ) -> None:
+        """Make the sockets and the pipe, and their users."""
+        self._context = new_context()
+        undo.callback(end_context, self._context)
+        self._socket = calls_socket(self._context)
+        undo.callback(self._socket.close, 0)
         self._dispatch = Dispatch(
             Exchange(self._directory, retry=retry, jitter=random.random),
             self._socket,
@@ -122,10 +139,13 @@ class NetworkThread:
             self._resolve,
             self._read_greeting,
             contexts,
-            credentials.keys,
+            keys,
         )
         self._monitor = self._socket.get_monitor_socket(_MONITORED)
+        undo.callback(self._monitor.close, 0)
+        undo.callback(self._socket.disable_monitor)
         self._wakes = WakePipe()
+        undo.callback(self._wakes.close)
         self._used = self._dispatch.performer.used
         self._poller = Poller(self._used)
         for source in (self._socket, self._monitor, self._wakes):
@@ -136,16 +156,18 @@ class NetworkThread:
         self.wait = self._turns.wait
         self.call_back = self._turns.call_back
         self.is_network_thread = self._turns.is_network_thread
-        self._thread = threading.Thread(target=self._run, name="planaria-network", daemon=True)
-        self._turns.thread = self._thread
-        self._thread.start()
-        notify_of_fork(self)
 
     def on_fork(self) -> None:
         """Refuse everything from now on, and close the pipe. pyzmq itself leaves the parent's sockets alone."""
         self.is_inherited = True
         self._turns.on_fork(Forked(self._pid))
         self._wakes.on_fork()
+
+    @property
+    def is_lost(self) -> bool:
+        """Return True if the network thread does not run any more, unclosed: this process is a fork of the one that
+        has it, or the interpreter ends, and finalizers are the last code that runs."""
+        return self.is_inherited or sys.is_finalizing()
 
     @property
     def has_session(self) -> bool:
@@ -180,7 +202,7 @@ class NetworkThread:
 
     @property
     def is_running(self) -> bool:
-        return not self._handover.is_stopping
+        return not (self._handover.is_stopping or sys.is_finalizing())
 
     def refuse_when_inherited(self) -> None:
         """Raise Forked in a child of the process that has the network thread."""
@@ -189,12 +211,12 @@ class NetworkThread:
 
     def refuse_when_closed(self) -> None:
         """Raise the reason if no request can be sent any more."""
-        if self._handover.is_stopping:
+        if not self.is_running:
             raise self._end()
 
     def _end(self) -> PlanariaError:
         if self._turns.failure is None:
-            return Closed("the client is closed")
+            return Closed("the client is closed" if self._handover.is_stopping else "the interpreter ends")
         if isinstance(self._turns.failure, Forked):
             return self._turns.failure
         error = PlanariaError(f"the client's network thread failed: {self._turns.failure!r}")
@@ -207,7 +229,7 @@ class NetworkThread:
 
     def close(self) -> None:
         """Stop the thread and fail all waiting threads. Does nothing in a forked child."""
-        if self.is_inherited:
+        if self.is_lost:
             return
         self.stop()
         self._thread.join()

@@ -310,7 +310,7 @@ class BatchingProducer:
 
     def begin_close(self) -> bool:
         """Refuse further messages. Return False if that was done before. A flush and `end_close` follow."""
-        if self._is_closed or self._network.is_inherited:
+        if self._is_closed or self._network.is_lost:
             return False
         self._is_closed = True
         atexit.unregister(self.flush_at_exit)

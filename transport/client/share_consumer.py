@@ -172,7 +172,7 @@ class ShareConsumer(ShareMember[ShareMessage]):
 
         With `acknowledge` "implicit" all returned messages that a loop has not left unread count as accepted.
         """
-        if self._is_closed or self._network.is_inherited:
+        if self._is_closed or self._network.is_lost:
             return
         if self._options.acknowledge == "implicit":
             with self._lock:
@@ -181,7 +181,7 @@ class ShareConsumer(ShareMember[ShareMessage]):
 
     def _flush_at_exit(self) -> None:
         """Send the acknowledgements of a program that exits without `close`; release the rest, without a charge."""
-        if self._is_closed or self._network.is_inherited or not self._network.is_running:
+        if self._is_closed or self._network.is_lost or not self._network.is_running:
             return
         timeout_ms = min(self._options.request_timeout_ms, int(EXIT_FLUSH_S * 1000))
         with suppress(PlanariaError):
@@ -208,7 +208,7 @@ class ShareConsumer(ShareMember[ShareMessage]):
     ) -> None:
         if kind is None:
             self.close()
-        elif not self._is_closed and not self._network.is_inherited:
+        elif not self._is_closed and not self._network.is_lost:
             with suppress(ProtocolError):  # the exception that left the block is the one to report
                 self._end()
 

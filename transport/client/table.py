@@ -98,7 +98,7 @@ class Follower:
             self.state.forget(notify)
 
     def close(self) -> None:
-        if self._is_closed or self._network.is_inherited:
+        if self._is_closed or self._network.is_lost:
             return
         self._is_closed = True
         self._consumer.stop()

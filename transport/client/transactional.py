@@ -124,7 +124,7 @@ class TransactionalProducer:
 
         `timeout` (seconds or a timedelta; None: without limit) bounds the wait for the broker. Raises TimedOut.
         """
-        if self._is_closed or self._network.is_inherited:
+        if self._is_closed or self._network.is_lost:
             return
         # Without the lock: a thread may hold it for as long as it waits for the transactional id.
         self._is_closed = True

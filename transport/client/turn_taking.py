@@ -8,10 +8,12 @@ Knows no socket: `turn` sleeps and works. Owns the gates that are opened at the 
 thread and by every wait of the program.
 """
 
+import sys
 import threading
 from collections.abc import Callable
 
 from .dispatch import Dispatch
+from .errors import Closed
 from .gate import Alarm, Awaited, Opened, allow_waiting, forbid_waiting, may_wait
 from .handover import LEAD_MS, TICK_MS, Handover
 from .shield import is_main, is_safe_here, shield
@@ -79,7 +81,12 @@ class TurnTaking:
     # A waiting thread.
 
     def wait(self, gate: Awaited, timeout_s: float | None = None) -> bool:
-        """Wait until the gate is opened, as `gate.wait` does. Runs the turns meanwhile if the socket is free."""
+        """Wait until the gate is opened, as `gate.wait` does. Runs the turns meanwhile if the socket is free.
+
+        Raises Closed when the interpreter ends: no thread is left to open a gate.
+        """
+        if sys.is_finalizing():
+            raise Closed("the interpreter ends")
         handover = self.handover
         if handover.is_free and not gate.is_open and may_wait():
             led_ms = self._lead(gate, LEAD_MS if timeout_s is None else int(min(LEAD_MS, timeout_s * 1000)))

@@ -1,8 +1,9 @@
 """Every error that a peer can cause or receive, by code. Codes are part of the wire protocol: never renamed or
 reused."""
 
+import copyreg
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -112,7 +113,11 @@ class ErrorBody(msgspec.Struct, frozen=True):
 
 
 class PlanariaError(Exception):
-    """The root of every error that Planaria raises deliberately."""
+    """The root of every error that Planaria raises deliberately. A pickled one keeps its text and attributes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by its arguments, as exceptions usually are: they are those of the root, not those of the class.
+        return copyreg.__newobj__, (type(self),), {**vars(self), "args": self.args}  # type: ignore[attr-defined]
 
 
 class OperatorNeeded(PlanariaError):
