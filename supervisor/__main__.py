@@ -23,6 +23,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 import uuid
 from pathlib import Path
 from typing import Any, NoReturn
@@ -55,7 +56,7 @@ from .run_directory import (
     write_proof,
 )
 from .security import check_http_endpoint, console_arguments, gateway_security, tls_door
-from .standard_streams import open_missing_standard_streams
+from .standard_streams import lose_unwritable_output, open_missing_standard_streams
 from .stop_gate import StopPolicy
 
 SECRET_BYTES = 16
@@ -110,7 +111,6 @@ def greeting(*, endpoint: str, data: str, pid: int, **_: Any) -> str:
 
 
 def main(argv: list[str]) -> int:
-    open_missing_standard_streams()
     try:
         arguments = parse(argv)
     except (ValueError, IndexError) as error:
@@ -411,6 +411,18 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
+def run(argv: list[str]) -> int:
+    """Return the exit code, also after an error: an interpreter that ends by itself would wait for the actors, and they
+    for its end."""
+    open_missing_standard_streams()
+    lose_unwritable_output()
+    try:
+        return main(argv)
+    except BaseException:  # noqa: BLE001 - the outermost frame
+        traceback.print_exc()
+        return 1
+
+
 if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    leave(main(sys.argv[1:]))
+    leave(run(sys.argv[1:]))

@@ -30,6 +30,7 @@ from ..transport.protocol.control import ActorFailed, Surroundings
 from ..transport.protocol.errors import DependencyUnavailable, OperatorNeeded
 from . import data_directory, logs
 from .forking import restore_tracker
+from .standard_streams import lose_unwritable_output
 from .surroundings import enter
 
 EXIT_REPORT_LINGER_MS = 500
@@ -134,6 +135,7 @@ def _prepare(order: ChildParameters) -> None:
     # SIG_IGN.
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    lose_unwritable_output()
     restore_tracker()
     raise_file_limit()
     name_process(str(order.context.address))

@@ -1,11 +1,14 @@
-"""Standard input, output and error of a process that was started without them, as a daemon's children may be.
+"""Standard input, output and error of processes that a service manager or a daemon has started.
 
-Replaces missing ones by the null device and leaves the others alone. Called first by the command line and by the
-supervisor, before any descriptor is opened.
+Missing ones are replaced by the null device, before any descriptor is opened. Called first by the command line and by
+the supervisor. The processes of a broker lose output that cannot be written, for example on a full disk: a log is no
+reason to stop serving. A command reports that instead.
 """
 
+import io
 import os
 import sys
+from typing import Any
 
 
 def open_missing_standard_streams() -> None:
@@ -23,3 +26,32 @@ def open_missing_standard_streams() -> None:
     for descriptor, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8", closefd=False))
+
+
+class _LossyOutput(io.FileIO):
+    """A descriptor for writing that takes all output, and drops whatever the system refuses."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            count = super().write(data)
+        except OSError:
+            count = None
+        return memoryview(data).nbytes if count is None else count
+
+
+def lose_unwritable_output() -> None:
+    """Let standard output and error drop text that cannot be written, instead of raising."""
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        stream: Any = getattr(sys, name)
+        is_buffered = isinstance(stream.buffer, io.BufferedWriter)  # not with PYTHONUNBUFFERED
+        if isinstance(stream.buffer.raw if is_buffered else stream.buffer, _LossyOutput):
+            continue  # a fork of the supervisor
+        output: Any = _LossyOutput(descriptor, "w", closefd=False)
+        lossy = io.TextIOWrapper(
+            io.BufferedWriter(output) if is_buffered else output,
+            encoding=stream.encoding,
+            errors="backslashreplace",
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+        setattr(sys, name, lossy)

@@ -1,7 +1,8 @@
-"""Commands whose standard descriptors are closed, as a daemon or a service manager may start them."""
+"""Commands whose standard descriptors are closed, as a daemon or a service manager may start them, or not writable."""
 
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ pytestmark = pytest.mark.processes
 
 ALL_CLOSED = "<&- >&- 2>&-"
 CLOSED = ["<&-", ">&-", "2>&-", ALL_CLOSED]
+FULL = ">/dev/full 2>&1"
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has /dev/full")
 
 
 def started(closed: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -22,13 +25,15 @@ def started(closed: str, *arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdin=null, stdout=null, stderr=null, env=environment())
 
 
-@pytest.mark.parametrize("closed", CLOSED)
+@pytest.mark.parametrize("closed", [*CLOSED, pytest.param(FULL, marks=linux_only)])
 def test_a_broker_serves_and_stops(endpoint: str, data_dir: Path, closed: str) -> None:
     process = started(closed, "serve", "--data", str(data_dir), "--endpoint", endpoint)
     try:
         with Client(endpoint, request_timeout_ms=int(TIMEOUT_S * 1_000)) as client:
             client.create_topic("T", 1)
             assert client.publish("T", b"x").offset == 0
+            client.kill("partition/T/0")  # the successor is started with the same streams
+            assert client.publish("T", b"y").offset == 1
         process.send_signal(signal.SIGTERM)
         assert process.wait(TIMEOUT_S) == 0
     finally:

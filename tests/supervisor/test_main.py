@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +87,28 @@ def test_only_a_port_that_was_left_open_is_replaced() -> None:
         "n": 1,
     }
     assert with_endpoint(open_port, None) is open_port
+
+
+def test_an_unexpected_error_ends_the_process(tmp_path: Path) -> None:
+    """The end of the interpreter waits for multiprocessing's children, and these wait for the end of the supervisor."""
+    program = (
+        "import multiprocessing, os, time\n"
+        "from planaria.supervisor import __main__ as supervisor\n"
+        "def outlives(parent):\n"
+        "    while os.getppid() == parent: time.sleep(0.05)\n"
+        "def fails(*_):\n"
+        "    multiprocessing.get_context('fork').Process(target=outlives, args=(os.getpid(),)).start()\n"
+        "    raise OSError('no such luck')\n"
+        "supervisor.serve = fails\n"
+        "supervisor.leave(supervisor.run(['--role', 'broker']))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        timeout=TIMEOUT_S,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "OSError: no such luck" in done.stderr
