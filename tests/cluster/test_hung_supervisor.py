@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -89,17 +88,6 @@ class Transactions:
         assert sorted(set(found) - self.uncertain) == self.committed
 
 
-def kill_coordinators(node: Node) -> int:
-    """Kill the coordinators of groups and of transactions on a node. Return their number."""
-    killed = 0
-    for pid in node.pids():
-        with suppress(OSError):
-            if Path(f"/proc/{pid}/comm").read_text().startswith(("transactions/", "coordinator/")):
-                os.kill(pid, signal.SIGKILL)
-                killed += 1
-    return killed
-
-
 def state_of(client: Client, node: Node) -> str:
     [state] = [each.state for each in ClusterAdmin.over(client).status().nodes if each.node == node.name]
     return state
@@ -128,7 +116,7 @@ def hang(cluster: ClusterNodes, victim: Node, load: Load, transactions: Transact
     os.kill(victim.process.pid, signal.SIGSTOP)
     try:
         began = time.monotonic()
-        killed = kill_coordinators(victim)
+        killed = victim.kill_processes("transactions/", "coordinator/")
         others = [node.endpoint for node in cluster.nodes if node is not victim]
         with Client(others) as client:
             wait_until(lambda: state_of(client, victim) == "down")

@@ -1,11 +1,8 @@
 """Three nodes: a process that the end of a transaction needs is frozen or killed just before, and it is answered soon."""
 
-import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -48,17 +45,6 @@ def coordinators_node(cluster: ClusterNodes) -> Node:
     name = leaders[coordinator_for(NAME, len(leaders))]
     [node] = [node for node in cluster.nodes if node.name == name]
     return node
-
-
-def kill_processes(node: Node, *kinds: str) -> int:
-    """Kill the processes of a node whose names begin with these words. Return their number."""
-    killed = 0
-    for pid in node.pids():
-        with suppress(OSError):
-            if Path(f"/proc/{pid}/comm").read_text().startswith(kinds):
-                os.kill(pid, signal.SIGKILL)
-                killed += 1
-    return killed
 
 
 def end_after(client: Client, fault: object, values: list[bytes]) -> float:
@@ -111,7 +97,7 @@ def test_killed_coordinators_leaders_and_controllers_delay_the_end_until_they_ru
     def kill() -> None:
         nonlocal killed
         for node in cluster.nodes:
-            killed += kill_processes(node, "transactions/", "replica/ATOMIC", "controller")
+            killed += node.kill_processes("transactions/", "replica/ATOMIC", "controller")
 
     values = [b"killed-%d" % number for number in range(2 * PARTITIONS)]
     with Client(endpoints(cluster)) as client:

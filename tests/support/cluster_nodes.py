@@ -79,6 +79,16 @@ class Node:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
+    def kill_processes(self, *names: str) -> int:
+        """Kill the processes whose names begin with these words. Return their number."""
+        killed = 0
+        for pid in self.pids():
+            with suppress(OSError):
+                if Path(f"/proc/{pid}/comm").read_text().startswith(names):
+                    os.kill(pid, signal.SIGKILL)
+                    killed += 1
+        return killed
+
     def kill(self) -> None:
         """End all processes of the node at once, as the loss of its machine does."""
         self.signal(signal.SIGKILL)
