@@ -88,7 +88,7 @@ class Loop(Turns[Any]):
         self._clock = Clock(context.clock, context.address)
         self._now_ms = self._clock.now_ms
         self._drain_ms = MAX_EXTERNAL_DRAIN_MS if actor.follows_hosts else MAX_DRAIN_MS
-        self._told = WallClockStepped(0)
+        self._last_reading = WallClockStepped(0)
         self._replies = Replies(self.meters)
         self._watched: dict[Any, Callable[[], None]] = {}
         self._phase: Phase = "starting"
@@ -350,8 +350,8 @@ class Loop(Turns[Any]):
             fields = {"step_ms": step_ms, "offset_ms": self._clock.offset_ms}
             _log.warning("the wall clock has stepped", extra={"fields": fields})
         reading = WallClockStepped(self._clock.offset_ms, self._clock.slept_ms, self._clock.ahead_ms)
-        if reading != self._told and self._actor.follows_wall_clock and self._phase == "ready":
-            self._told = reading
+        if reading != self._last_reading and self._actor.follows_wall_clock and self._phase == "ready":
+            self._last_reading = reading
             self.dispatch(reading)
 
     def _beat(self, *, is_answered: bool = False) -> None:

@@ -1,7 +1,7 @@
 """The event loop of a subscriber whose handler is an `async def` function. Impure.
 
 One asyncio loop for the whole process, in a thread of its own, so that the handler may keep connections that belong to a
-loop. The workers' threads wait for their coroutines: with `concurrency=n`, up to n of them are under way. asyncio is
+loop. The workers' threads wait for their coroutines: with `concurrency=n`, up to n of them run at a time. asyncio is
 imported when the first such handler is loaded.
 """
 

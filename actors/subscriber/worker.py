@@ -25,7 +25,7 @@ from .threads import Inbox, WorkThread
 
 Check = Callable[[Publication], None]
 Send = Callable[[Publication], Delivery]
-_UnderWay = tuple[dict[int, Sequence[Publication]], list[tuple[int, Delivery]]]
+_Results = tuple[dict[int, Sequence[Publication]], list[tuple[int, Delivery]]]
 """By offset, the messages left to a transaction; by index in the run, the messages sent."""
 
 
@@ -60,7 +60,7 @@ class Workers:
         self._calling_thread = calling_thread
         self._correlation_header = correlation_header
         self._began: list[tuple[int, float] | None] = [None] * concurrency
-        self._under_way: list[_UnderWay] = [({}, [])] * concurrency
+        self._results: list[_Results] = [({}, [])] * concurrency
         self._left: list[deque[Record]] = [deque()] * concurrency
         """Each worker's records not begun yet; taken one by one from both ends, which is safe between threads."""
         self._threads = [WorkThread(f"planaria-handler-{number}", inbox) for number in range(concurrency)]
@@ -74,7 +74,7 @@ class Workers:
 
     def so_far(self, worker: int) -> SoFar:
         """Return the results of the worker's stuck run for the records before the one in progress."""
-        published, sent = self._under_way[worker]
+        published, sent = self._results[worker]
         undelivered = (at for at, delivery in list(sent) if not delivery.done() or delivery.exception())
         return SoFar(dict(published), next(undelivered, None))
 
@@ -102,7 +102,7 @@ class Workers:
         committed, lineage = order.committed, order.lineage
         finish = recorder.set_aside if send is None else recorder.finish
         done = 0
-        published, sent = self._under_way[worker] = ({}, [])
+        published, sent = self._results[worker] = ({}, [])
         made: Sequence[Publication] = ()
         started_ms = self._now_ms()
         over_at = monotonic() + SLICE_MS / 1000

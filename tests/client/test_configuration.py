@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from planaria.supervisor.config import load
-from planaria.transport.client.configuration import configured, options_for
+from planaria.transport.client.configuration import Settings, configured, options_for
 from planaria.transport.endpoints import DEFAULT_ENDPOINT
 from planaria.transport.security.client_credentials import CredentialsError
 from planaria.transport.security.key_files import KeyFileError, new_key_pair, write_key_file
@@ -37,7 +37,7 @@ class Home:
         return pair.public_key
 
     def open(self, endpoint: Any = None, variables: dict[str, str] | None = None, **given: Any) -> Any:
-        return configured(endpoint, {**self.environment, **(variables or {})}, **given)
+        return configured(endpoint, {**self.environment, **(variables or {})}, Settings(**given))
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, Unpack, overload
 
 from ..addresses import GATEWAY
-from ..client.configuration import configured
+from ..client.configuration import Settings, configured
 from ..client.delivery import RecordMetadata
 from ..client.network import Network
 from ..client.options import (
@@ -317,14 +317,6 @@ def connect(
         "request_timeout_ms": request_timeout_ms,
         "metadata_timeout_ms": metadata_timeout_ms,
     }
-    endpoint, credentials = configured(
-        endpoint,
-        os.environ,
-        key=key,
-        server_key=server_key,
-        token=token,
-        user=user,
-        password=password,
-        tls=tls,
-    )
+    given = Settings(key=key, server_key=server_key, token=token, user=user, password=password, tls=tls)
+    endpoint, credentials = configured(endpoint, os.environ, given)
     return Connecting(endpoint, checked(ClientOptions, options), credentials)

@@ -20,7 +20,7 @@ from ..protocol.session import Hello, HelloReply
 from ..security.keys import KeyPair
 from ..security.tls_options import Tls
 from .access import BrokerAccess
-from .configuration import configured
+from .configuration import Settings, configured
 from .delivery import RecordMetadata
 from .network import Network
 from .options import (
@@ -79,16 +79,8 @@ class Client(BrokerAccess):
                 "metadata_timeout_ms": metadata_timeout_ms,
             },
         )
-        endpoint, credentials = configured(
-            endpoint,
-            os.environ,
-            key=key,
-            server_key=server_key,
-            token=token,
-            user=user,
-            password=password,
-            tls=tls,
-        )
+        given = Settings(key=key, server_key=server_key, token=token, user=user, password=password, tls=tls)
+        endpoint, credentials = configured(endpoint, os.environ, given)
         self._network = Network(
             endpoint,
             client_id=client_id,

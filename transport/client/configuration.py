@@ -7,9 +7,9 @@
                    user, password; a table `tls` with ca, certificate, key, server_name
 
 The first source that has an identity (a key, a token, a user, a certificate) gives all of it. Settings of TLS count for
-tls:// endpoints alone. An endpoint that the program names itself
-gets credentials of the other sources only if their url is that endpoint: they are sent to no other broker. A file with a
-token or a password must not be readable by others. Errors name the file and the key, never a value.
+tls:// endpoints alone. An endpoint that the program names itself gets credentials of the other sources only if their url
+is that endpoint: they are sent to no other broker. A file with a token or a password must not be readable by others.
+Errors name the file and the key, never a value.
 """
 
 import difflib
@@ -25,7 +25,7 @@ from msgspec import Struct
 
 from ..endpoints import DEFAULT_ENDPOINT, Endpoints, are_tls, listed_endpoints, settled
 from ..security.client_credentials import CredentialsError, credentials_from
-from ..security.keys import ClientCredentials, KeyPair
+from ..security.keys import ClientCredentials
 from ..security.tls_options import Tls
 from ..security.variables import credentials_in, tls_in
 
@@ -77,20 +77,14 @@ class _File(Struct, frozen=True, kw_only=True):
 
 
 def configured(
-    endpoint: Endpoints | None,
-    environment: Mapping[str, str],
-    *,
-    key: str | os.PathLike[str] | KeyPair | None = None,
-    server_key: str | None = None,
-    token: str | None = None,
-    user: str | None = None,
-    password: str | None = None,
-    tls: Tls | None = None,
+    endpoint: Endpoints | None, environment: Mapping[str, str], given: Settings
 ) -> tuple[Endpoints, ClientCredentials]:
-    """Return the endpoint and the credentials of a client. Raises CredentialsError or KeyFileError."""
-    given = Settings(key=key, server_key=server_key, token=token, user=user, password=password, tls=tls)
+    """Return the endpoint and the credentials of a client; `given` are the program's arguments.
+
+    Raises CredentialsError or KeyFileError.
+    """
     endpoint = None if endpoint is None else settled(endpoint)
-    if endpoint is not None and (given.has_identity or server_key is not None):
+    if endpoint is not None and (given.has_identity or given.server_key is not None):
         return endpoint, _credentials([given], endpoint)  # nothing is left open
     others = [from_variables(environment), *from_file(environment)]
     url = next((each.url for each in others if each.url is not None), None)
