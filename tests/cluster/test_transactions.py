@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -11,12 +12,14 @@ from etcd_members import etcd_binary
 from patience import TIMEOUT_S, wait_until
 from planaria import Client
 from planaria.transport.addresses import TRANSACTIONS_TOPIC
+from planaria.transport.protocol.errors import PlanariaError
 from planaria.transport.protocol.transactions import coordinator_for
 from rolling import endpoints, is_whole, seen
 
 TOPIC = "ATOMIC"
 PARTITIONS = 3
 NAME = "atomic"
+SESSION_S = 5
 ENDED_S = 10.0
 """Time for elections and starts of processes on a busy machine. Requests are given up after 30 s."""
 
@@ -107,3 +110,17 @@ def test_killed_coordinators_leaders_and_controllers_delay_the_end_until_they_ru
     assert took_s < ENDED_S
     wait_until(lambda: is_whole(cluster))
     check_committed(cluster, values)
+
+
+def test_controllers_that_start_again_move_no_leader(cluster: ClusterNodes) -> None:
+    """Each has a session of its own. That of the process before ends after 5 s, and nothing may depend on it then."""
+    wait_until(lambda: is_whole(cluster))
+    before = {(each.topic, each.partition): each.leader_epoch for each in seen(cluster).partitions}
+    assert sum(node.kill_processes("controller") for node in cluster.nodes) == len(cluster.nodes)
+    began = time.monotonic()
+    while time.monotonic() - began < SESSION_S + 2:
+        with suppress(PlanariaError):
+            assert {each.state for each in seen(cluster).nodes} == {"alive"}
+        time.sleep(0.05)
+    after = {(each.topic, each.partition): each.leader_epoch for each in seen(cluster).partitions}
+    assert after == before

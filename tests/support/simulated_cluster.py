@@ -51,6 +51,7 @@ class SimulatedNode:
     def __init__(self, world: "SimulatedCluster", name: str, start: int) -> None:
         self.world = world
         self.name = name
+        self.number = start
         self.started_at = world.now
         self.suspected: set[tuple[str, str]] = set()
         """The nodes that its controller suspected after the last step, with their starts."""
@@ -173,6 +174,18 @@ class SimulatedCluster:
     def start(self, name: str) -> None:
         node = self.nodes[name] = SimulatedNode(self, name, next(self.starts))
         node.perform(node.cluster.start(self.entries.state(), self.now))
+        self._begin_session(node)
+
+    def restart_controller(self, name: str) -> None:
+        """Replace the process of a controller; those of its node's partitions go on."""
+        before = self.nodes[name]
+        before.is_up = False
+        node = self.nodes[name] = SimulatedNode(self, name, before.number)
+        node.incarnations, node.running, node.roles = before.incarnations, before.running, before.roles
+        node.perform(node.cluster.start(self.entries.state(), self.now))
+        for partition, incarnation in list(node.running.items()):
+            if incarnation > 0:
+                node.perform(node.cluster.steps(node.cluster.replicas.on_up(partition, incarnation)))
         self._begin_session(node)
 
     def kill(self, name: str) -> None:

@@ -4,13 +4,15 @@
     following   none, or another node's                 none, or its node suspected -> the entry is proposed: taking
     taking      a proposal is open                      entry of this start -> leading; any other outcome -> following
     leading     this start's, at `revision`             entry gone or another's, session lost -> following
+                                                        entry of an earlier process of this start -> leading, and taking
 
 - An entry is proposed with a guard: that there is none, or that it is still the one of the suspected node. So of several
   controllers that try, one succeeds.
 - Every write of a leading controller is guarded by the revision of its entry (`guard_revision`). A controller that has
   been replaced without noticing, because its process was frozen, writes nothing any more.
-- The entry is bound to the session, so it disappears with it. The early replacement on suspicion only saves the time
-  until then.
+- The entry is bound to the session, so it disappears with it. Each process of the controller has a session of its own, so
+  one that starts again writes the entry again, or it would disappear with the session of the process before. The early
+  replacement on suspicion only saves the time until then.
 """
 
 from msgspec import Struct
@@ -40,6 +42,8 @@ class Leadership:
         self._present: Present | None = None
         self._is_in_session = False
         self._is_open = False
+        self._is_bound = False
+        """True once an entry is bound to the present session."""
         self._is_ending = False
 
     @property
@@ -63,10 +67,12 @@ class Leadership:
 
     def on_session(self, *, is_alive: bool) -> None:
         self._is_in_session = is_alive
+        self._is_bound = self._is_bound and is_alive
 
-    def on_taken(self) -> None:
-        """Take the outcome of a `Take`, whichever it is: the entry in the store decides."""
+    def on_taken(self, *, is_applied: bool) -> None:
+        """Take the outcome of a `Take`: the entry in the store decides who leads."""
         self._is_open = False
+        self._is_bound = is_applied
 
     def end(self) -> int | None:
         """Give up for good, and return the revision at which to delete the entry; None if it is not this one's."""
@@ -81,8 +87,9 @@ class Leadership:
         if self._present is None:
             return self._take(None)
         holder = self._present.entry
-        is_gone = holder.node == self._own.node and holder.start_id != self._own.start_id
-        if is_gone or holder.node in suspected:
+        is_own = holder.node == self._own.node
+        is_unbound = is_own and (holder.start_id != self._own.start_id or not self._is_bound)
+        if is_unbound or holder.node in suspected:
             return self._take(self._present.revision)
         return None
 

@@ -112,6 +112,9 @@ class Cluster:
         self._proposals = Proposals(numbers)
         self.generation = Generations(own.node, disk, self.mirror, self._proposals)
         self._is_in_session = False
+        self._is_bound = False
+        """True once this process has registered the node in the present session: an entry of the process before it
+        disappears with the session of that."""
         self._was_registered = False
         self.trusted_until_ms = 0
         """Time until which the session certainly lives, on the clock that counts the machine's sleep."""
@@ -229,8 +232,10 @@ class Cluster:
             return None
         effects: list[ClusterEffect] = []
         match purpose:
+            case Registration():
+                self._is_bound = isinstance(outcome, Applied)
             case Takeover():
-                self.leadership.on_taken()
+                self.leadership.on_taken(is_applied=isinstance(outcome, Applied))
             case Write():
                 self._written.append(purpose)
             case InSyncChange(sender=sender, write=write):
@@ -247,6 +252,7 @@ class Cluster:
 
     def on_session(self, event: Session | SessionLost, now: int) -> list[ClusterEffect]:
         self._is_in_session = isinstance(event, Session)
+        self._is_bound = self._is_bound and self._is_in_session
         alive_until_ms = event.alive_until_ms if isinstance(event, Session) else None
         self.trusted_until_ms = 0 if alive_until_ms is None else alive_until_ms - SESSION_MARGIN_MS
         self.leadership.on_session(is_alive=self._is_in_session)
@@ -347,7 +353,8 @@ class Cluster:
         ]
 
     def _register(self) -> Iterator[ClusterEffect]:
-        if not self._is_in_session or self.is_registered or self._proposals.is_open(Registration):
+        is_done = self.is_registered and self._is_bound
+        if not self._is_in_session or is_done or self._proposals.is_open(Registration):
             return
         if self.rival is None:
             key = node_key(self.own.node)

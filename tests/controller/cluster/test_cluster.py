@@ -23,7 +23,7 @@ from planaria.transport.protocol.cluster import (
 )
 from planaria.transport.protocol.control import StopState
 from planaria.transport.protocol.message import Request
-from simulated_cluster import SimulatedCluster, leading, steady, time_until_led
+from simulated_cluster import LEASE_MS, SimulatedCluster, leading, steady, time_until_led
 
 SEEDS = int(os.environ.get("PLANARIA_CLUSTER_SEEDS", "15"))
 
@@ -64,6 +64,24 @@ def test_a_restarted_process_leads_again_in_a_new_epoch() -> None:
     after = world.truth.partitions[partition].record
     assert after.leader == before.leader
     assert after.leader_epoch == before.leader_epoch + 1
+
+
+@pytest.mark.parametrize("name", ["n0", "n1", "n2"])
+def test_a_controller_that_starts_again_takes_over_the_session_of_its_node(name: str) -> None:
+    """The session of the process before ends after a while, and nothing that is still needed may end with it."""
+    world = steady()
+    leader = leading(world)
+    led = {partition: versioned.record.leader for partition, versioned in world.truth.partitions.items()}
+    world.restart_controller(name)
+    began = world.now
+    while world.now - began < 2 * LEASE_MS:
+        world.run(20)
+        assert name in world.truth.sessions, world.now - began
+        assert world.truth.present is not None, world.now - began
+    assert {
+        partition: versioned.record.leader for partition, versioned in world.truth.partitions.items()
+    } == led
+    assert leading(world) == leader
 
 
 def test_a_quarantined_leader_hands_over() -> None:
@@ -220,7 +238,7 @@ def run_with_faults(seed: int) -> SimulatedCluster:
     for _ in range(25):
         name = choose.choice(list(world.nodes))
         node = world.nodes[name]
-        fault = choose.randrange(8)
+        fault = choose.randrange(9)
         if fault == 0 and node.is_up:
             world.kill(name)
         elif fault == 1 and not node.is_up:
@@ -236,6 +254,8 @@ def run_with_faults(seed: int) -> SimulatedCluster:
             world.cuts.clear()
         elif fault == 6 and choose.random() < 0.3:
             world.create(choose.choice(["T", "U"]), choose.randrange(1, 6))
+        elif fault == 8 and node.runs:
+            world.restart_controller(name)
         elif fault == 7:
             for other in world.nodes:
                 world.delay(name, other, choose.choice((300, 1_000, 2_400, 3_000)))

@@ -38,7 +38,7 @@ def test_the_first_of_several_leads_and_the_others_follow() -> None:
     assert [take is not None and store.take(take) for take in takes] == [True, False]
     for controller in (a, b):
         controller.on_entry(store.present)
-        controller.on_taken()
+        controller.on_taken(is_applied=True)
     assert (a.is_leading, b.is_leading) == (True, False)
     assert (a.leader, b.leader) == ("a", "a")
     assert a.decide(NOBODY) is None
@@ -83,7 +83,7 @@ def test_a_lost_answer_is_followed_by_another_try() -> None:
     controller = in_session("a")
     assert controller.decide(NOBODY) is not None
     assert controller.decide(NOBODY) is None
-    controller.on_taken()
+    controller.on_taken(is_applied=True)
     assert controller.decide(NOBODY) is not None
 
 
@@ -109,7 +109,7 @@ def test_one_controller_at_most_can_write(steps: list[tuple[int, int, bool]]) ->
         elif action == 2 and (take := controller.decide(frozenset("abc") if flag else NOBODY)) is not None:
             store.take(take)
         elif action == 3:
-            controller.on_taken()
+            controller.on_taken(is_applied=True)
         elif action == 4 and flag:
             store.present = None
         assert sum(store.accepts(each.guard_revision) for each in controllers) <= 1
