@@ -28,7 +28,7 @@ A Delivery holds its record, not its index: an index would need the lock. It is 
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from zlib import crc32
 
 from ..batch import RecordFields
@@ -51,6 +51,9 @@ from .placement import Placement
 from .producer_batch import ProducerBatch
 from .publish_arguments import expectation, recognisable, with_attributes
 from .schedule import milliseconds_at, schedule
+
+_hash: Final = crc32
+_make_record: Final = RecordFields
 
 
 class Accumulator(Placement):
@@ -103,12 +106,12 @@ class Accumulator(Placement):
                 size_bytes += len(name)  # type: ignore[arg-type]
                 batches = self._keyed[topic]
                 count = len(batches)
-                batch = batches[crc32(name) % count if count > 1 else 0]  # type: ignore[arg-type]
+                batch = batches[_hash(name) % count if count > 1 else 0]  # type: ignore[arg-type]
         except (KeyError, TypeError, UnicodeEncodeError):
             batch = None  # none is open, or the key or the topic is refused below
             name = encode_key(key)
         if batch is not None and size_bytes < batch.large_bytes:
-            record = RecordFields(name, value, batch.delta_ms, headers)
+            record = _make_record(name, value, batch.delta_ms, headers)
             append = batch.append  # called as an attribute it would be looked up as a method first
             append(record)
             room = batch.room = batch.room - size_bytes

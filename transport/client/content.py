@@ -1,9 +1,10 @@
 """Encode values, keys and headers as a batch holds them, and decode values. Pure; used by producers and consumers.
 
-Nothing that a program may change later is kept: JSON is encoded at once, headers are copied.
+Nothing that a program may change later is kept: JSON is encoded at once, headers are copied. The names that each
+`publish` uses are Final: a compiled module reads them directly, and looks up any other in the dict of its module.
 """
 
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import orjson
@@ -17,27 +18,27 @@ from .plain_value import PlainValue, check_json
 
 CONTENT_TYPE = "content-type"
 JSON = "application/json"
-RECORD_OVERHEAD_BYTES = 16
+RECORD_OVERHEAD_BYTES: Final = 16
 """Bytes of a record in a batch beside key, value and headers, rounded up."""
 HEADER_OVERHEAD_BYTES = 6
 """Bytes of a header beside its two texts, rounded up."""
-SCANNED_BYTES = 256
+SCANNED_BYTES: Final = 256
 """JSON up to this size is searched for "null" faster than its value is checked."""
-NULL = b"null"
+NULL: Final = b"null"
 """`partition` takes two thirds of the time of `find`, which parses its arguments, and a third of that of `in`."""
 WALKS = 1000
 """How many values are walked through after one that is not plain: programs publish values of one kind in a row."""
 
 # Tuples: a union of types is built again wherever it is written, which takes longer than the check.
 _BUFFERS = (bytes, bytearray, memoryview)
-JSON_ONLY: Headers = {CONTENT_TYPE: JSON}
+JSON_ONLY: Final[Headers] = {CONTENT_TYPE: JSON}
 """Shared by all records that have no other header."""
 
 _convert = msgspec.convert
-encode_plain = orjson.dumps
+encode_plain: Final = orjson.dumps
 """Twice as fast as msgspec. With PLAIN_ONLY it raises for keys that are not text, and for values that it would write in
 another way than msgspec."""
-PLAIN_ONLY = (
+PLAIN_ONLY: Final = (
     orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
 _encode_json = msgspec.json.Encoder().encode
@@ -178,7 +179,7 @@ def headers_size_bytes(headers: Headers) -> int:
     return size_bytes
 
 
-JSON_RECORD_BYTES = RECORD_OVERHEAD_BYTES + headers_size_bytes(JSON_ONLY)
+JSON_RECORD_BYTES: Final = RECORD_OVERHEAD_BYTES + headers_size_bytes(JSON_ONLY)
 
 
 def check_details(partition: Given, timestamp_ms: Given) -> None:
