@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 from msgspec import structs
+from zmq import ZMQError
 
 from ..transport import sockets
 from ..transport.actor import ActorContext
@@ -164,16 +165,15 @@ def _fail(context: ActorContext, error: Exception, trace: str) -> None:
     reason = sendable(f"{type(error).__name__}: {error}")
     text = sendable(trace)
     logs.event(logging.getLogger(__name__), logging.ERROR, "actor failed", reason=reason, traceback=text)
-    _send_exit_report(
-        context,
-        ActorFailed(
-            address=context.address,
-            incarnation=context.incarnation,
-            reason=reason,
-            traceback=text,
-            needs_operator=isinstance(error, OperatorNeeded),
-        ),
+    report = ActorFailed(
+        address=context.address,
+        incarnation=context.incarnation,
+        reason=reason,
+        traceback=text,
+        needs_operator=isinstance(error, OperatorNeeded),
     )
+    with contextlib.suppress(ZMQError):  # no descriptor is left for a connection: the log has the reason
+        _send_exit_report(context, report)
     sys.stderr.flush()
     # Not sys.exit: threads and sockets left by the actor must not keep the process alive.
     os._exit(1)

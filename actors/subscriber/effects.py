@@ -360,6 +360,10 @@ class CpuExceeded(Struct, frozen=True):
     offset: int
 
 
+class DescriptorsExhausted(Struct, frozen=True):
+    """For some time the process has had no free file descriptor, so it can open no file and no connection."""
+
+
 class Recalled(Struct, frozen=True):
     """The last `count` records of the run were not begun; HandlerReturned does not cover them."""
 
@@ -392,6 +396,7 @@ OwnEvent: TypeAlias = (
     | HandlerReturned
     | HandlerTimedOut
     | CpuExceeded
+    | DescriptorsExhausted
     | Recalled
     | DeadLetterPublished
     | DeadLetterFailed

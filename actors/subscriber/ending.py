@@ -80,7 +80,17 @@ class Ending:
 
     def on_commit_uncertain(self, event: CommitUncertain) -> None:
         """Crash: the next incarnation finds out which records were committed, and continues from there."""
-        self._crash_reason = event.reason
+        self._abandon(event.reason)
+
+    def on_descriptors_exhausted(self) -> None:
+        """Crash: the next incarnation has all descriptors again, and runs the records in progress as suspects."""
+        if self._state.phase != "ended":
+            self._abandon(
+                "no file descriptor is left: the handler opens files or sockets and does not close them"
+            )
+
+    def _abandon(self, reason: str) -> None:
+        self._crash_reason = reason
         self._state.do(Abandon())
         self._crash()
 

@@ -41,6 +41,7 @@ from .effects import (
     DamageFound,
     DeadLetterFailed,
     DeadLetterPublished,
+    DescriptorsExhausted,
     Effect,
     Event,
     GroupLeft,
@@ -141,6 +142,8 @@ class SubscriberMachine:
                 self._ending.on_timed_out(event, now)
             case CpuExceeded():
                 self._ending.on_cpu_exceeded(event)
+            case DescriptorsExhausted():
+                self._ending.on_descriptors_exhausted()
             case GroupLeft():
                 self._ending.on_left()
             case StopRequested():

@@ -1,10 +1,12 @@
-"""The resource monitor: checks the process's memory and each record's CPU time ten times a second. Impure.
+"""The resource monitor: checks memory, file descriptors and each record's CPU time ten times a second. Impure.
 
 The peak memory is noted in the flight recorder, for the report of a process that was killed. The loop is notified of a
-record that has used more than `cpu_limit`. A handler that does not release the interpreter lock blocks the monitor,
-too; the supervisor ends such a process, because its heartbeats are missing.
+record that has used more than `cpu_limit`, and when EXHAUSTED_CHECKS checks in a row have found no free descriptor. A
+handler that does not release the interpreter lock blocks the monitor, too; the supervisor ends such a process, because
+its heartbeats are missing.
 """
 
+import errno
 import faulthandler
 import os
 import resource
@@ -13,12 +15,13 @@ import threading
 import time
 from pathlib import Path
 
-from .effects import CpuExceeded
+from .effects import CpuExceeded, DescriptorsExhausted
 from .flight_recorder import FlightRecorder
 from .threads import Inbox
 from .worker import Workers
 
 INTERVAL_S = 0.1
+EXHAUSTED_CHECKS = 10
 MAX_STACK_CHARS = 8_000
 _RSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
 
@@ -31,6 +34,8 @@ class ResourceMonitor:
         self._workers = workers
         self._inbox = inbox
         self._cpu_limit_s = cpu_limit_s
+        self._exhausted_checks = 0
+        """Checks in a row that have found no free descriptor."""
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="planaria-gauge", daemon=True)
         self._thread.start()
@@ -44,6 +49,7 @@ class ResourceMonitor:
             self._recorder.note_peak(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT_BYTES)
             if self._cpu_limit_s is not None:
                 self._check_cpu(self._cpu_limit_s)
+            self._check_descriptors()
 
     def _check_cpu(self, limit_s: float) -> None:
         for worker, (ident, began) in enumerate(self._workers.at_hand()):
@@ -52,6 +58,16 @@ class ResourceMonitor:
             offset, began_s = began
             if time.clock_gettime(time.pthread_getcpuclockid(ident)) - began_s > limit_s:
                 self._inbox.post(CpuExceeded(worker, offset))
+
+    def _check_descriptors(self) -> None:
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+        except OSError as error:
+            self._exhausted_checks = self._exhausted_checks + 1 if error.errno == errno.EMFILE else 0
+            if self._exhausted_checks == EXHAUSTED_CHECKS:
+                self._inbox.post(DescriptorsExhausted())
+        else:
+            self._exhausted_checks = 0
 
 
 def limit_memory(limit_bytes: int) -> None:

@@ -1,12 +1,14 @@
 """Handlers that fail in every way, in real processes: release, reject, raise, die."""
 
+import os
+import resource
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from live_trees import TIMEOUT_S, actor, read_topic, until
-from planaria import Broker, Message, Reject, Release
+from planaria import Broker, Message, Reject, Release, TopicPartition
 from planaria.transport.subscription import InvalidSubscription
 
 pytestmark = pytest.mark.processes
@@ -164,3 +166,30 @@ def test_a_record_that_computes_for_too_long_has_failed(broker: Broker, concurre
     assert letter.headers["dead-letter-reason"] == "the handler exceeded cpu_limit"
     assert letter.headers["dead-letter-failures"] == "2"
     until(lambda: broker.client.group_offsets("g").get(("T", 0)) == 3, "all is committed")  # type: ignore[call-overload]
+
+
+def test_a_process_without_a_free_descriptor_is_replaced(own_broker: Broker) -> None:
+    """It could neither call the handler with success nor connect to the broker again."""
+
+    def leak(message: Message) -> None:
+        if message.data == "leaks":
+            resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+            while True:
+                os.open(os.devnull, os.O_RDONLY)
+        os.close(os.open(os.devnull, os.O_RDONLY))
+
+    own_broker.create_topic("T", 1)
+    own_broker.create_topic("T.dlq", 1)
+    own_broker.subscribe("leak", "T", handler=leak, retries=1, backoff_ms=[10], dead_letter="T.dlq")
+
+    def handled(value: str, count: int) -> None:
+        own_broker.publish("T", None, value)
+        tp = TopicPartition("T", 0)
+        until(lambda: own_broker.client.group_offsets("leak").get(tp) == count, f"{count} are committed")
+
+    handled("good", 1)
+    handled("leaks", 2)
+    handled("good", 3)
+    [letter] = letters(own_broker, "T.dlq", 1)
+    assert letter.data == "leaks"
+    assert actor(own_broker.client, "subscriber/leak/1").incarnation > 1
