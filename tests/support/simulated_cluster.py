@@ -44,6 +44,8 @@ from planaria.transport.protocol.links import LinkReport, LinkReports, PeerState
 from planaria.transport.protocol.replication import LogEndReply
 
 LEASE_MS = 5_000
+HANG_MS = 5_000
+"""Time after which controller and link of a node end, because their supervisor does not answer."""
 STEP_MS = 20
 
 
@@ -61,6 +63,8 @@ class SimulatedNode:
         self.cluster = Cluster(self.own, lambda: world.topics, count(1))
         self.is_up = True
         self.is_frozen = False
+        self.hung_at: int | None = None
+        """The time since which its supervisor alone hangs: no process is started."""
         self.session = 0
         self.live: dict[str, str] = {}
         """The nodes that its controller took for alive when the leaders here were given their roles."""
@@ -79,7 +83,12 @@ class SimulatedNode:
 
     @property
     def runs(self) -> bool:
-        return self.is_up and not self.is_frozen
+        return self.is_up and not self.is_frozen and not self.has_left
+
+    @property
+    def has_left(self) -> bool:
+        """Return True once its controller and its link have ended, for want of a supervisor."""
+        return self.hung_at is not None and self.world.now - self.hung_at >= HANG_MS
 
     def perform(self, effects: list[Any]) -> None:
         for effect in effects:
@@ -181,12 +190,24 @@ class SimulatedCluster:
         before = self.nodes[name]
         before.is_up = False
         node = self.nodes[name] = SimulatedNode(self, name, before.number)
+        node.is_frozen = before.is_frozen
         node.incarnations, node.running, node.roles = before.incarnations, before.running, before.roles
         node.perform(node.cluster.start(self.entries.state(), self.now))
         for partition, incarnation in list(node.running.items()):
             if incarnation > 0:
                 node.perform(node.cluster.steps(node.cluster.replicas.on_up(partition, incarnation)))
         self._begin_session(node)
+
+    def hang(self, name: str) -> None:
+        """Freeze the supervisor of a node alone."""
+        self.nodes[name].hung_at = self.now
+
+    def resume(self, name: str) -> None:
+        """Let it continue: it starts again what has ended meanwhile."""
+        has_left = self.nodes[name].has_left
+        self.nodes[name].hung_at = None
+        if has_left:
+            self.restart_controller(name)
 
     def kill(self, name: str) -> None:
         if self.nodes[name].is_up:
@@ -300,7 +321,7 @@ class SimulatedCluster:
             node.follow_live()
         if node.runs and self.now % 100 == 0:
             self._change_in_sync(node)
-        if node.runs:
+        if node.runs and node.hung_at is None:
             for partition, incarnation in list(node.running.items()):
                 if incarnation < 0 and self.random.random() < 0.5:
                     node.process_starts(partition)
@@ -361,6 +382,8 @@ class SimulatedCluster:
         if not other.is_up:
             if self.ended[other.name] <= node.started_at:
                 return PeerState(other.name, True, self.now - node.started_at, has_pinged=False)
+            return PeerState(other.name, False, 100)
+        if other.has_left:
             return PeerState(other.name, False, 100)
         is_silent = other.is_frozen or (other.name, node.name) in self.cuts
         return PeerState(other.name, True, 2_000 if is_silent else 0)

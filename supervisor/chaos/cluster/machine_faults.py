@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from ....transport.addresses import Address
+from ....transport.addresses import CONTROLLER, Address, Kind
 from ....transport.client.client import Client
 from ....transport.client.cluster_admin import ClusterAdmin
 from ....transport.protocol.errors import PlanariaError
@@ -15,7 +15,15 @@ from ...local_cluster import LocalMachine
 from .scene import Scene
 
 MAX_DOWN = 2
-ACTOR_KINDS = ("replica", "link", "controller", "gateway", "coordinator", "scheduler", "txn")
+ACTOR_KINDS = (
+    Kind.REPLICA,
+    Kind.LINK,
+    CONTROLLER.kind,
+    Kind.GATEWAY,
+    Kind.COORDINATOR,
+    Kind.SCHEDULER,
+    Kind.TRANSACTIONS,
+)
 REQUEST_TIMEOUT_MS = 2_000
 WHOLE_TIMEOUT_S = 60.0
 POLL_S = 0.2

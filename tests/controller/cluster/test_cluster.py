@@ -23,7 +23,7 @@ from planaria.transport.protocol.cluster import (
 )
 from planaria.transport.protocol.control import StopState
 from planaria.transport.protocol.message import Request
-from simulated_cluster import LEASE_MS, SimulatedCluster, leading, steady, time_until_led
+from simulated_cluster import HANG_MS, LEASE_MS, SimulatedCluster, leading, steady, time_until_led
 
 SEEDS = int(os.environ.get("PLANARIA_CLUSTER_SEEDS", "15"))
 
@@ -82,6 +82,26 @@ def test_a_controller_that_starts_again_takes_over_the_session_of_its_node(name:
         partition: versioned.record.leader for partition, versioned in world.truth.partitions.items()
     } == led
     assert leading(world) == leader
+
+
+@pytest.mark.parametrize("name", ["n0", "n1", "n2"])
+def test_partitions_of_a_node_whose_supervisor_hangs_are_led_elsewhere_once_its_controller_has_ended(
+    name: str,
+) -> None:
+    world = steady()
+    world.hang(name)
+    for partition in list(world.nodes[name].running):
+        world.nodes[name].process_dies(partition)
+    assert world.unled()
+    assert time_until_led(world, HANG_MS + 1_000) >= HANG_MS - 100
+    assert name not in {versioned.record.leader for versioned in world.truth.partitions.values()}
+    world.run(2 * LEASE_MS)
+    assert name not in world.truth.sessions
+    world.resume(name)
+    world.run(1_000)
+    assert world.unled() == []
+    assert all(incarnation > 0 for incarnation in world.nodes[name].running.values())
+    assert name in world.truth.sessions
 
 
 def test_a_quarantined_leader_hands_over() -> None:
@@ -238,7 +258,7 @@ def run_with_faults(seed: int) -> SimulatedCluster:
     for _ in range(25):
         name = choose.choice(list(world.nodes))
         node = world.nodes[name]
-        fault = choose.randrange(9)
+        fault = choose.randrange(10)
         if fault == 0 and node.is_up:
             world.kill(name)
         elif fault == 1 and not node.is_up:
@@ -256,6 +276,8 @@ def run_with_faults(seed: int) -> SimulatedCluster:
             world.create(choose.choice(["T", "U"]), choose.randrange(1, 6))
         elif fault == 8 and node.runs:
             world.restart_controller(name)
+        elif fault == 9 and node.is_up:
+            (world.hang if node.hung_at is None else world.resume)(name)
         elif fault == 7:
             for other in world.nodes:
                 world.delay(name, other, choose.choice((300, 1_000, 2_400, 3_000)))
@@ -270,6 +292,8 @@ def heal(world: SimulatedCluster) -> None:
         node.is_frozen = False
         if not node.is_up:
             world.start(name)
+        elif node.hung_at is not None:
+            world.resume(name)
     world.run(15_000)
 
 
