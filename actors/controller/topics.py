@@ -139,7 +139,7 @@ class Topics:
     def on_alter(self, sender: Sender, request: AlterTopic) -> list[Effect]:
         self._descriptions.check_room()
         entry = known_topic(self._decisions.latest, request.topic)
-        refuse_internal(request.topic)
+        _check_internal_change(request)
         if entry.mirror is not None and not entry.mirror.is_writable:
             message = (
                 f"topic {request.topic!r} is a mirror, with the configuration of its source: alter that topic"
@@ -305,6 +305,14 @@ def _check_not_needed(catalog: Catalog, topic: str) -> None:
                 " mirror status shows"
             )
             raise ProtocolError(ErrorCode.CONFLICT, message)
+
+
+def _check_internal_change(request: AlterTopic) -> None:
+    """Refuse a change of an internal topic other than that of its minimum of replicas in sync: a cluster of two nodes, or
+    one that was a broker on one machine, may need another one."""
+    change = msgspec.structs.replace(request.config, min_in_sync_replicas=msgspec.UNSET)
+    if request.partitions is not None or change != TopicConfigChange():
+        refuse_internal(request.topic)
 
 
 def refuse_internal(topic: str) -> None:

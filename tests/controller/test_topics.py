@@ -6,6 +6,7 @@ from controller_driver import ControllerDriver
 from planaria.actors.controller.catalog import Catalog
 from planaria.actors.controller.room import MAX_PARTITIONS
 from planaria.transport.machine import StopRequested
+from planaria.transport.protocol.control import EnsureGroup
 from planaria.transport.protocol.errors import ErrorBody
 from planaria.transport.protocol.message import Done
 from planaria.transport.protocol.topics import (
@@ -316,3 +317,19 @@ def test_the_first_controller_of_a_broker_configures_nothing_twice(controller: C
     first = ControllerDriver(controller.saved[-1])
     first.load()
     assert configured(first) == []
+
+
+def test_of_an_internal_topic_the_minimum_of_replicas_in_sync_can_be_changed_and_nothing_else(
+    controller: ControllerDriver,
+) -> None:
+    controller.answer(EnsureGroup(group="g"))
+    for request in (
+        AlterTopic(topic="__offsets", partitions=8),
+        AlterTopic(topic="__offsets", config=TopicConfigChange(retention_ms=1, min_in_sync_replicas=1)),
+    ):
+        assert controller.answer(request).code == "FORBIDDEN"
+    changed = controller.answer(
+        AlterTopic(topic="__offsets", config=TopicConfigChange(min_in_sync_replicas=1))
+    )
+    assert isinstance(changed, DescribeTopicReply)
+    assert changed.config.min_in_sync_replicas == 1
