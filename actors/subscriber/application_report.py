@@ -10,10 +10,13 @@ loads no application itself: so it can describe the application again when the c
 import os
 import sys
 import traceback
+from contextlib import suppress
+from typing import NoReturn
 
 import msgspec
 
 from ...transport.application import App, AppReport, description_of
+from ...transport.codec import sendable
 from ...transport.periodic import Schedule
 from ...transport.protocol.errors import PlanariaError
 from ...transport.subscription import HandlerSource
@@ -26,12 +29,16 @@ _OWN_FOLDERS = tuple(
 _INSTALLED = "/site-packages/"
 
 
-def main() -> None:
-    results = os.fdopen(os.dup(1), "wb")
+def main() -> NoReturn:
+    results = os.dup(1)
     os.dup2(2, 1)
     path, *folders = sys.argv[1:]
-    results.write(msgspec.json.encode(report_of(path, folders)) + b"\n")
-    results.flush()
+    os.write(results, msgspec.json.encode(report_of(path, folders)) + b"\n")
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    # Not sys.exit: threads that the module has started must not keep the process alive.
+    os._exit(0)
 
 
 def report_of(path: str, folders: list[str]) -> AppReport:
@@ -39,10 +46,10 @@ def report_of(path: str, folders: list[str]) -> AppReport:
     sys.path[:0] = [entry for entry in folders if entry not in sys.path]
     try:
         app = imported(path)
-    except Exception as error:  # noqa: BLE001 - importing runs the user's code, which may raise anything
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the user's code may raise anything
         return AppReport(
-            error=f"{path} cannot be imported: {type(error).__name__}: {error}",
-            traceback=traceback.format_exc(),
+            error=sendable(f"{path} cannot be imported: {type(error).__name__}: {error}"),
+            traceback=sendable(traceback.format_exc()),
         )
     if not isinstance(app, App):
         return AppReport(error=f"{path} is not a planaria.App but {type(app).__name__}")
@@ -52,7 +59,7 @@ def report_of(path: str, folders: list[str]) -> AppReport:
         for subscription in description.subscriptions:
             load_handler(HandlerSource(path=path, member=subscription.name), folders, schedule)
     except (HandlerUnusable, PlanariaError) as error:
-        return AppReport(error=f"{subscription.name}: {error}")
+        return AppReport(error=sendable(f"{subscription.name}: {error}"))
     files = [getattr(sys.modules[name], "__file__", None) for name in sys.modules.keys() - before]
     return AppReport(app=description, files=sorted({file for file in files if file and _is_programs(file)}))
 

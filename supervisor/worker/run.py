@@ -63,6 +63,8 @@ class Worker:
     def run(self) -> None:
         self._listen_to_signals()
         app = self._describe()
+        if app is None:
+            return
         with Client(self._options.endpoint, client_id="worker", **self._credentials()) as client:
             if not self._await_broker(client):
                 return
@@ -88,6 +90,8 @@ class Worker:
         while self._next_order() == "reload":
             try:
                 app = self._describe()
+                if app is None:
+                    return
                 self._prepare(client, app)
                 fleet.run(app)
             except PlanariaError as error:
@@ -104,8 +108,12 @@ class Worker:
                 if self._options.is_watching and self._files.changed():
                     return "reload"
 
-    def _describe(self) -> AppDescription:
-        app, files = describe(self._options.app, self._options.folders)
+    def _describe(self) -> AppDescription | None:
+        """Return the description of the application, None at a stop."""
+        found = describe(self._options.app, self._options.folders, self._is_stopping.is_set)
+        if found is None:
+            return None
+        app, files = found
         self._files.follow(files)
         if not app.subscriptions:
             raise ApplicationUnusable(f"{self._options.app} has no subscriptions")

@@ -155,11 +155,25 @@ def test_a_worker_waits_for_its_broker_and_for_no_longer_than_its_stop(tmp_path:
         assert worker.stop() == 0
 
 
+def test_a_worker_whose_application_is_still_imported_stops_at_once(tmp_path: Path) -> None:
+    mark = tmp_path / "imported"
+    (tmp_path / "shop.py").write_text(f"import time\nopen({str(mark)!r}, 'w').close()\ntime.sleep(600)\n")
+    with WorkerProcess(tmp_path, "tcp://127.0.0.1:9") as worker:
+        until(mark.exists, "the import has begun")
+        assert worker.stop() == 0
+
+
 @pytest.mark.parametrize(
     ("code", "complaint"),
     [
         ("import nothing_of_this_name", "cannot be imported: ModuleNotFoundError"),
         ("app = 7", "shop:app is not a planaria.App but int"),
+        (
+            "import threading, time; threading.Thread(target=time.sleep, args=(600,)).start(); app = 7",
+            "shop:app is not a planaria.App but int",
+        ),
+        ("raise ValueError('\\ud800')", "cannot be imported: ValueError: \\ud800"),
+        ("raise KeyboardInterrupt", "cannot be imported: KeyboardInterrupt"),
         ("import planaria; app = planaria.App()", "shop:app has no subscriptions"),
         (
             "import planaria; app = planaria.App()\n@app.subscribe('T', group='g')\ndef f(_: 'Order'): ...",
