@@ -14,6 +14,7 @@ from ...transport.client.errors import UnknownTopic
 from . import EXIT_INTERRUPTED
 from .connection import DEFAULT_ENDPOINT, ConnectOption, attached
 from .failures import CommandFailed
+from .output import plural
 from .records import FORMATS
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ def _consumer(
             raise UnknownTopic(topic)
         for partition in partitions:
             if partition >= known[topic]:
-                raise CommandFailed(f"topic {topic!r} has {known[topic]} partitions: there is no {partition}")
+                count = plural(known[topic], "partition")
+                raise CommandFailed(f"topic {topic!r} has {count}: there is no {partition}")
     chosen = [(topic, partition) for topic in topics for partition in partitions] or None
     return client.consumer(
         group,

@@ -187,6 +187,9 @@ class _Publishing:
             raise CommandFailed(f"line {number}: {error}; published before it: {before}") from error
         except PlanariaError as error:
             raise CommandFailed(f"{describe(error)}; {self._outcome_of_all()}") from error
+        except OSError as error:
+            name = "standard input" if source is sys.stdin.buffer else source.name
+            raise CommandFailed(f"{name}: {error.strerror}; {self._outcome_of_all()}") from error
         except KeyboardInterrupt:
             error_console().print(self._outcome_of_all(), soft_wrap=True)
             raise

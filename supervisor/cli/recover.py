@@ -16,6 +16,9 @@ from ..data_directory import DataDirectoryError, locked, wait_for_predecessors
 from .failures import CommandFailed
 from .output import note
 
+TRACES = ("catalog.json", "format.json", "topics")
+"""At least one of them is in every data directory, whatever has been lost."""
+
 
 def recover(
     catalog: Annotated[
@@ -60,6 +63,10 @@ def recover(
     path = Path(data)
     if not path.is_dir():
         raise CommandFailed(f"there is no data directory {data}")
+    if not any((path / name).exists() for name in TRACES):
+        raise CommandFailed(
+            f"{data} is not the data directory of a broker: it has none of {', '.join(TRACES)}"
+        )
     module = importlib.import_module(RECOVERY)
     try:
         with locked(path):

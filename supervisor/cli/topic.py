@@ -6,9 +6,11 @@ import msgspec
 import typer
 
 from ...transport.client.descriptions import PartitionDescription, TopicDescription
+from ...transport.client.errors import TopicExists
 from ...transport.protocol.topics import TopicConfig
 from .confirmation import YesOption, confirm
 from .connection import DEFAULT_ENDPOINT, ConnectOption, JsonOption, attached
+from .failures import CommandFailed
 from .help_text import Command, Group
 from .output import (
     bytes_text,
@@ -66,7 +68,14 @@ def create(
     """
     config = _config(settings)
     with attached(connect) as client:
-        found = client.create_topic(topic, partitions, if_not_exists=if_not_exists, **config)
+        try:
+            found = client.create_topic(topic, partitions, if_not_exists=if_not_exists, **config)
+        except TopicExists as error:
+            if not if_not_exists:
+                raise
+            there = error.message.partition(";")[0]
+            way_out = f'"planaria topic alter {topic} --partitions {partitions}" adds partitions'
+            raise CommandFailed(f"{there}; {way_out} ({error.code})") from error
     if as_json:
         print_json(found)
     else:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,20 @@ def test_tables(broker: ServedBroker) -> None:
     ("arguments", "line"),
     [
         (["topic", "create", "EXISTS"], "--if-not-exists accepts that (TOPIC_EXISTS)"),
+        (
+            ["topic", "create", "EXISTS", "--if-not-exists", "--partitions", "3"],
+            '1 partition, not 3; "planaria topic alter EXISTS --partitions 3" adds partitions (TOPIC_EXISTS)',
+        ),
+        (["consume", "EXISTS", "--partition", "4"], "topic 'EXISTS' has 1 partition: there is no 4"),
+        (
+            ["recover", "--catalog", "--data", "/proc"],
+            "/proc is not the data directory of a broker: it has none",
+        ),
+        pytest.param(
+            ["produce", "EXISTS", "--file", "/proc/self/mem"],
+            "planaria: /proc/self/mem: Input/output error; acknowledged: 0 messages; continue from line 1",
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the file"),
+        ),
         (["topic", "describe", "NONE"], '"planaria topic list" shows all topics (UNKNOWN_TOPIC)'),
         (["topic", "delete", "NONE", "--yes"], '"planaria topic list" shows all topics (UNKNOWN_TOPIC)'),
         (["topic", "create", "no/slash"], "(INVALID_TOPIC)"),
@@ -66,7 +81,8 @@ def test_tables(broker: ServedBroker) -> None:
 )
 def test_refusals_are_one_line(broker: ServedBroker, arguments: list[str], line: str) -> None:
     broker.run("topic", "create", "EXISTS", "--if-not-exists")
-    done = planaria(*arguments, "--connect", broker.endpoint, given="x\n")
+    where = [] if arguments[0] == "recover" else ["--connect", broker.endpoint]
+    done = planaria(*arguments, *where, given="x\n")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1].startswith("planaria: ")
     assert done.stderr.endswith(line + "\n") or line in done.stderr

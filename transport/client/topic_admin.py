@@ -192,9 +192,10 @@ def _compare(found: DescribeTopicReply, partitions: int, config: Mapping[str, An
         _log.warning("topic %s has %s = %r, not %r; alter_topic changes it", found.topic, name, here, value)
     count = len(found.partitions)
     if count < partitions:
+        here = "1 partition" if count == 1 else f"{count} partitions"
         raise TopicExists(
             ErrorCode.TOPIC_EXISTS,
-            f"topic {found.topic!r} exists with {count} partitions, not {partitions}; alter_topic can add partitions",
+            f"topic {found.topic!r} exists with {here}, not {partitions}; alter_topic can add partitions",
         )
 
 
