@@ -57,6 +57,7 @@ from .protocol.control import (
     Ready,
 )
 from .protocol.control import Stop as StopNotice
+from .protocol.errors import DependencyUnavailable
 from .protocol.message import Request
 from .replies import Answer, Replies
 from .request_context import ContextFrames
@@ -185,6 +186,10 @@ class Loop(Turns[Any]):
         self._close()
 
     def progress(self) -> None:
+        """Show that a long step goes on. Raises DependencyUnavailable during a start whose supervisor has died: a
+        controller that went on alone would register a node that is down."""
+        if self._phase != "ready" and _is_orphaned(self.context):
+            raise DependencyUnavailable("the supervisor has died")
         if self._phase == "starting" and self._turns:
             self._phase = "recovering"
         self._turns += 1
@@ -395,6 +400,11 @@ class Loop(Turns[Any]):
         self._link.setsockopt(zmq.LINGER, EXIT_FLUSH_MS)
         self._link.close()
         sockets.end_context(self._zmq)
+
+
+def _is_orphaned(context: ActorContext) -> bool:
+    sentinel = context.parent_sentinel
+    return sentinel is not None and bool(zmq.zmq_poll([(sentinel, zmq.POLLIN)], 0))
 
 
 def refuse(effect: Effect) -> None:

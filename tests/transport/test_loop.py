@@ -15,10 +15,10 @@ from planaria.transport.addresses import Address
 from planaria.transport.clock import REHEARSAL, new_origin
 from planaria.transport.codec import encode_header
 from planaria.transport.endpoints import endpoint_for
-from planaria.transport.loop import MAX_MESSAGES_PER_TURN
+from planaria.transport.loop import MAX_MESSAGES_PER_TURN, Loop
 from planaria.transport.machine import WallClockStepped
 from planaria.transport.protocol.control import Heartbeat, PeerDown, PeerUp, Ready, Stop
-from planaria.transport.protocol.errors import ErrorCode
+from planaria.transport.protocol.errors import DependencyUnavailable, ErrorCode
 from planaria.transport.request_context import ContextFrames, RequestContext
 from planaria.transport.untaken import MAX_UNTAKEN_BYTES_PER_CONNECTION
 
@@ -372,6 +372,17 @@ def test_the_supervisors_death_ends_the_actor(run: LoopRun) -> None:
     run.supervisor_dies()
     run.join()
     assert run.actor.closed
+
+
+def test_a_start_ends_at_its_next_step_when_the_supervisor_has_died(run: LoopRun) -> None:
+    run.actor.steps_of_recovery = 1
+    run.supervisor_dies()
+    loop = Loop(run.actor, run.context)
+    try:
+        with pytest.raises(DependencyUnavailable, match="the supervisor has died"):
+            loop.run()
+    finally:
+        loop._zmq.destroy(linger=0)
 
 
 def test_an_effect_nobody_knows_is_a_bug_and_crashes(run: LoopRun) -> None:
