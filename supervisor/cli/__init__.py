@@ -1,5 +1,7 @@
 """The command line, one file per noun. Called by the `planaria` script and by `python -m planaria`."""
 
+import contextlib
+import io
 import os
 import signal
 import sys
@@ -15,6 +17,7 @@ EXIT_INTERRUPTED = 130
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code. `arguments` defaults to those of the process."""
     open_missing_standard_streams()
+    _escape_unencodable_text()
     given = sys.argv[1:] if arguments is None else arguments
     # SIGTERM, from a person or a service manager, ends a command in order: offsets are committed, groups left.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -35,6 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
     sys.exit(code)
+
+
+def _escape_unencodable_text() -> None:
+    """Print escapes for characters that the locale lacks: keys, reasons and tables may have any."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with contextlib.suppress(OSError):  # its descriptor was replaced by one without positions
+                stream.reconfigure(errors="backslashreplace")
 
 
 def _end_at_once(_: int, __: FrameType | None) -> NoReturn:

@@ -57,8 +57,10 @@ def print_json(value: Any, *, is_compact: bool = False) -> None:
     encoded = msgspec.json.encode(plain)
     if not is_compact:
         encoded = msgspec.json.format(encoded, indent=2)
-    sys.stdout.write(encoded.decode() + "\n")
+    # JSON is UTF-8, also where the locale is not.
     sys.stdout.flush()
+    sys.stdout.buffer.write(encoded + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def print_table(made: Listing, rows: Iterable[Sequence[str | Text]] = (), *, empty: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Commands whose standard descriptors are closed, as a daemon or a service manager may start them, or not writable."""
+"""Commands whose standard descriptors are closed or not writable, as of a daemon, or whose locale lacks characters."""
 
 import signal
 import subprocess
@@ -60,3 +60,19 @@ def test_a_command_ends_as_with_the_null_device(
         client.publish("T", b"x")
     where = [] if arguments == ["--help"] else ["--connect", broker.endpoint]
     assert started(closed, *arguments, *where).wait(TIMEOUT_S) == 0
+
+
+def test_a_locale_without_a_character_ends_no_command(broker: ServedBroker) -> None:
+    with Client(broker.endpoint) as client:
+        client.set_quota("Grüße", fetch_bytes=1)
+
+    def printed(*arguments: str) -> bytes:
+        command = [*PROGRAM, *arguments, "--connect", broker.endpoint]
+        where = {**environment(), "PYTHONIOENCODING": "ascii"}
+        return subprocess.run(
+            command, env=where, timeout=TIMEOUT_S, check=True, stdout=subprocess.PIPE
+        ).stdout
+
+    assert rb"Gr\xfc\xdfe" in printed("quota", "list")
+    assert "Grüße".encode() in printed("quota", "list", "--json")
+    assert b"controller" in printed("status")
