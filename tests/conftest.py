@@ -66,8 +66,18 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-LONG_FIRST = ("durability", "typing", "examples", "integration", "simulation", "log", "subscriber")
-"""Folders with the longest files: begun late, one would be left alone with a worker at the end of a parallel run."""
+LONG_FIRST = (
+    "durability",
+    "typing",
+    "examples",
+    "integration",
+    "chaos",
+    "rules",
+    "simulation",
+    "log",
+    "subscriber",
+)
+"""Folders with the longest files, or in one worker: begun late, one would be left alone with a worker at the end of a parallel run."""
 FILES_PER_CLUSTER = 6
 """A file of clusters is followed by as many others, so that no two workers run clusters at the same time."""
 
