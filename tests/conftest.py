@@ -77,7 +77,8 @@ LONG_FIRST = (
     "log",
     "subscriber",
 )
-"""Folders with the longest files, or in one worker: begun late, one would be left alone with a worker at the end of a parallel run."""
+"""Folders with the longest files, or with all files in one worker. Begun late, one would be left alone with a worker at
+the end of a parallel run."""
 FILES_PER_CLUSTER = 6
 """A file of clusters is followed by as many others, so that no two workers run clusters at the same time."""
 

@@ -15,7 +15,6 @@ import pytest
 from patience import TIMEOUT_S
 from planaria import Broker
 from source_tree import ROOT
-from warm_start import WarmPopen
 
 pytestmark = pytest.mark.processes
 
@@ -89,15 +88,16 @@ def test_every_loop_in_the_documents_ends_in_order(broker: Broker, tmp_path: Pat
         for number, (_, block) in enumerate(found):
             directory = tmp_path / str(number)
             directory.mkdir()
-            command = [sys.executable, "-c", program(number, block, broker.endpoint)]
-            started = WarmPopen(
+            # Unbuffered: a block of the documents may print without a flush.
+            command = [sys.executable, "-u", "-c", program(number, block, broker.endpoint)]
+            started = subprocess.Popen(
                 command, cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             )
             programs.append(ends.enter_context(started))
-            ends.callback(started.kill)
             reader = threading.Thread(target=read, args=(started, outputs[number]))
             reader.start()
             ends.callback(reader.join)
+            ends.callback(started.kill)
         publish_until_read(broker, programs, outputs)
         for each in programs:
             each.send_signal(signal.SIGTERM)
@@ -125,7 +125,7 @@ def publish_until_read(
     """Publish until every program has read: most of the loops begin at the end of the log."""
     deadline = time.monotonic() + TIMEOUT_S
     while not all(outputs) and all(each.poll() is None for each in programs):
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, outputs
         for topic in ("ORDERS", "IMAGES"):
             broker.publish(topic, "k", {"amount": 1})
         time.sleep(0.05)
