@@ -148,7 +148,9 @@ def run(arguments: Sequence[str]) -> int:
         # Flush now: if a closed pipe were found at interpreter exit, it would be reported as a bug.
         sys.stdout.flush()
     except OSError as error:
-        return code or exit_code_for(error)
+        code = code or exit_code_for(error)
+        # The rest of the buffer must not fail again at exit, which would change the exit code.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
 
 

@@ -201,13 +201,15 @@ def test_what_has_a_broker_of_its_own_ends_it(arguments: list[str], tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_is_told_in_one_line() -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_is_told_in_one_line(unbuffered: str) -> None:
+    """What is left in a buffer fails no second time at the end of the process."""
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [*PROGRAM, "version"],
             stdout=full,
             stderr=subprocess.PIPE,
-            env=environment(),
+            env=environment(PYTHONUNBUFFERED=unbuffered),
             timeout=TIMEOUT_S,
             check=False,
         )
