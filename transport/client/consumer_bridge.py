@@ -31,7 +31,7 @@ class Stopped(Struct, frozen=True):
 
 
 class HasMail(Protocol):
-    """An event of the program's side: threading.Event, or a loop's."""
+    """An event of the program's side: a bell, or a loop's event."""
 
     def set(self) -> None: ...
 

@@ -75,12 +75,37 @@ class Gate:
         return self._lock.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s))
 
 
-class Bell(threading.Event):
-    """A gate that is shut again: for a thread that waits for one of many events."""
+class Bell:
+    """A gate that is shut again: for a thread that waits for one of many events.
+
+    A `threading.Event` does the same with a lock in Python, which stays locked when the handler of a signal raises in the
+    middle of `set`: then all threads hang. Here each step is one call in C, and an exception after it shuts the bell at
+    most; a waiting thread looks for its events before it waits again.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
 
     @property
     def is_open(self) -> bool:
-        return self.is_set()
+        return not self._lock.locked()
+
+    def set(self) -> None:
+        with suppress(RuntimeError):  # open already
+            self._lock.release()
+
+    def clear(self) -> None:
+        self._lock.acquire(blocking=False)
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Return True if it was open within `timeout_s` seconds (None: no limit). It stays open, for other threads."""
+        is_open = self._lock.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s))
+        if is_open:
+            self.set()
+        return is_open
 
 
 class Alarm:
