@@ -18,6 +18,7 @@ NOT_RUN = {
     "README.md: pip install": "installs from an index",
     "README.md: make ": "runs all tests",
     "cluster.md: planaria serve --set etcd_ca": "an excerpt; tests/metadata has members of etcd with certificates",
+    "cluster.md: etcdutl": "tests/cluster/test_etcd_restore.py runs it, with three members",
     "workers.md: planaria worker MODULE:APP": "a synopsis",
     "security.md: ": "tests/integration/test_security_walk.py runs them, against a broker with authentication",
     "mirrors.md: ": "tests/integration/test_failback.py runs them, with two brokers",
@@ -48,6 +49,11 @@ client.publish("ORDERS", customer, key="order-17", headers={"source": "web", "co
 with client.consumer("billing", ["ORDERS"], auto_offset_reset="earliest") as consumer:
     assert consumer.poll(100)
     consumer.commit()
+""",
+    "cluster.md: planaria topic alter __offsets": """
+client.create_topic("CLUSTER", 1)
+with client.consumer("cluster", ["CLUSTER"]) as consumer:
+    consumer.poll(0)
 """,
     "replay.md: planaria group pause": """
 with client.consumer("billing", ["HISTORY"], auto_offset_reset="earliest") as consumer:
