@@ -30,12 +30,11 @@ pytestmark = pytest.mark.processes
 PASSWORD = "correct horse battery"
 ACTORS = 500
 FRAMES = 30
-MAX_SHARE = 0.5
-"""Share of a processor, for the scripts, the layout and the painting of the page, without a graphics card."""
-MAX_SCRIPT_SHARE = 0.1
 MAX_DRAWN_MS = 100.0
+"""Processor time of one drawn update: scripts, layout and painting, without a graphics card. It is 25 to 55 ms, by the
+speed of the machine, and was 140 when the page laid out the whole tree for each change. The share of a processor depends
+on the machine even more, and one with other work draws few updates and hides a slow page in it."""
 MAX_DRAWN_SCRIPT_MS = 15.0
-"""The same for one drawn update. A machine with other work draws few of them, and hides a slow page in its shares."""
 COUNT_UPDATES = """
   window.updates = 0;
   const Stream = EventSource;
@@ -151,8 +150,6 @@ def test_the_tree_is_smooth_with_500_processes(
         f"a drawn update takes {drawn_ms:.0f} ms, its scripts {script_ms:.1f} ms; "
         f"its longest task {f'{longest:.0f} ms' if longest else 'less than 50 ms'}"
     )
-    assert share < MAX_SHARE
-    assert script_share < MAX_SCRIPT_SHARE
     assert drawn_ms < MAX_DRAWN_MS
     assert script_ms < MAX_DRAWN_SCRIPT_MS
 
